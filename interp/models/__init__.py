@@ -1,0 +1,27 @@
+"""Models with TransformerLens hooks, trained in this package.
+
+Importing the configuration is cheap; Transformer, MODELS and build_model import torch and transformer_lens when first
+asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from interp.models.config import TransformerConfig
+
+if TYPE_CHECKING:
+    from interp.models.base import HookedModel
+    from interp.models.registry import MODELS, build_model
+    from interp.models.transformer import Transformer
+
+__all__ = ["MODELS", "HookedModel", "Transformer", "TransformerConfig", "build_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from interp.models import base, registry, transformer
+
+    for module in (registry, base, transformer):
+        if name in vars(module):
+            return vars(module)[name]
+    raise AttributeError(name)

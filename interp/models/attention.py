@@ -1,0 +1,135 @@
+"""Multi-head self-attention: one fused matrix, one fused kernel, every intermediate value on a hook point."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from interp.models.config import TransformerConfig
+from interp.models.hooks import live
+from interp.models.norms import make_norm
+
+
+class Attention(nn.Module):
+    """Self-attention over [batch, pos, d_model], causal or bidirectional.
+
+    Parameters are two matrices, `qkv.weight` [3 * n_heads * d_head, d_model] and `out.weight`
+    [d_model, n_heads * d_head]; W_Q, W_K, W_V, W_O and their biases are views of them, so `W_Q.copy_(...)` under
+    `torch.no_grad()` sets the weights.
+
+    With `qk_norm`, queries and keys are normalised over d_head before hook_q and hook_k, so that always
+    `attn_scores = q @ k / sqrt(d_head)`. Scores and pattern exist only while somebody listens to them; otherwise
+    `F.scaled_dot_product_attention` computes z.
+    """
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = cfg.n_heads, cfg.d_head
+        self.causal = cfg.attention_dir == "causal"
+        self.use_attn_result = False
+        width = cfg.n_heads * cfg.d_head
+        self.qkv = nn.Linear(cfg.d_model, 3 * width, bias=cfg.use_bias)
+        self.out = nn.Linear(width, cfg.d_model, bias=cfg.use_bias)
+        self.q_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
+        self.k_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
+        self.hook_q = HookPoint()  # [batch, pos, head, d_head]
+        self.hook_k = HookPoint()  # [batch, pos, head, d_head]
+        self.hook_v = HookPoint()  # [batch, pos, head, d_head]
+        self.hook_attn_scores = HookPoint()  # [batch, head, query_pos, key_pos], masked entries -inf, before softmax
+        self.hook_pattern = HookPoint()  # [batch, head, query_pos, key_pos], rows sum to 1
+        self.hook_z = HookPoint()  # [batch, pos, head, d_head]
+        self.hook_result = HookPoint()  # [batch, pos, head, d_model]: z @ W_O of each head, without b_O
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from and to the normalised residual stream [batch, pos, d_model]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.d_head)).unbind(2)
+        return self.attend(q, k, v)
+
+    def forward_split(self, x: Tensor) -> Tensor:
+        """The same with an input of its own for each head's query, key and value.
+
+        Args:
+            x: [batch, pos, 3 * head, d_model], the heads' query inputs, then key inputs, then value inputs.
+        """
+        weight = self.qkv.weight.unflatten(0, (3 * self.n_heads, self.d_head))
+        qkv = torch.einsum("bphm,hdm->bphd", x, weight)
+        if self.qkv.bias is not None:
+            qkv = qkv + self.qkv.bias.view(3 * self.n_heads, self.d_head)
+        q, k, v = qkv.chunk(3, dim=2)
+        return self.attend(q, k, v)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """From queries, keys and values [batch, pos, head, d_head] to the block's write [batch, pos, d_model]."""
+        if live(self.hook_q, self.hook_k, self.hook_v):  # slices of one tensor: hooks may edit in place
+            q, k, v = q.clone(), k.clone(), v.clone()
+        q = self.hook_q(self.q_norm(q)).transpose(1, 2)
+        k = self.hook_k(self.k_norm(k)).transpose(1, 2)
+        v = self.hook_v(v).transpose(1, 2)
+        if live(self.hook_attn_scores, self.hook_pattern):
+            z = self._pattern(q, k).to(v.dtype) @ v
+        else:
+            z = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        z = self.hook_z(z.transpose(1, 2))
+        if self.use_attn_result and live(self.hook_result):
+            result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
+            return result.sum(2) if self.out.bias is None else result.sum(2) + self.out.bias
+        return self.out(z.flatten(2))
+
+    def _pattern(self, q: Tensor, k: Tensor) -> Tensor:
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.d_head)
+        if self.causal:
+            pos = scores.shape[-1]
+            future = torch.ones(pos, pos, dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(future, -torch.inf)
+        return self.hook_pattern(self.hook_attn_scores(scores).softmax(-1))
+
+    def _heads(self, part: int) -> Tensor:
+        return self.qkv.weight.unflatten(0, (3, self.n_heads, self.d_head))[part].transpose(-2, -1)
+
+    def _head_biases(self, part: int) -> Tensor:
+        bias = self.qkv.weight.new_zeros(len(self.qkv.weight)) if self.qkv.bias is None else self.qkv.bias
+        return bias.view(3, self.n_heads, self.d_head)[part]
+
+    @property
+    def W_Q(self) -> Tensor:
+        """[n_heads, d_model, d_head], a view."""
+        return self._heads(0)
+
+    @property
+    def W_K(self) -> Tensor:
+        """[n_heads, d_model, d_head], a view."""
+        return self._heads(1)
+
+    @property
+    def W_V(self) -> Tensor:
+        """[n_heads, d_model, d_head], a view."""
+        return self._heads(2)
+
+    @property
+    def W_O(self) -> Tensor:
+        """[n_heads, d_head, d_model], a view."""
+        return self.out.weight.T.unflatten(0, (self.n_heads, self.d_head))
+
+    @property
+    def b_Q(self) -> Tensor:
+        """[n_heads, d_head]; zeros where the model has no biases."""
+        return self._head_biases(0)
+
+    @property
+    def b_K(self) -> Tensor:
+        """[n_heads, d_head]; zeros where the model has no biases."""
+        return self._head_biases(1)
+
+    @property
+    def b_V(self) -> Tensor:
+        """[n_heads, d_head]; zeros where the model has no biases."""
+        return self._head_biases(2)
+
+    @property
+    def b_O(self) -> Tensor:
+        """[d_model]; zeros where the model has no biases."""
+        return self.out.weight.new_zeros(len(self.out.weight)) if self.out.bias is None else self.out.bias

@@ -1,0 +1,115 @@
+"""What a model is: one frozen, JSON-ready dataclass an architecture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Norm = Literal["LN", "RMS"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A pre-norm transformer. Field names are TransformerLens's where it has one.
+
+    Raises:
+        ValueError: a value is out of range, unknown, or contradicts another; the message names the field.
+    """
+
+    architecture: str = "transformer"  # key in MODELS
+    d_vocab: int
+    n_ctx: int  # longest sequence
+    n_layers: int = 4
+    n_heads: int = 4
+    d_model: int = 64
+    d_head: int = -1  # -1: d_model // n_heads; any other size is allowed, n_heads * d_head need not be d_model
+    d_mlp: int = -1  # -1: 4 * d_model
+    attn_only: bool = False  # no ln2, no MLP
+    act_fn: Literal["gelu", "relu"] = "gelu"  # gelu is the exact one, not the tanh approximation
+    normalization_type: Norm | None = "RMS"  # None: no norm anywhere, for hand-set weights
+    eps: float = 1e-5
+    qk_norm: bool = False  # RMS over d_head with a learned gain, before hook_q and hook_k
+    attention_dir: Literal["causal", "bidirectional"] = "causal"
+    positional_embedding_type: Literal["block", "learned", "none"] = "learned"
+    position_roles: tuple[int, ...] = ()  # "block" only: which block each position belongs to, [n_ctx]
+    position_indices: tuple[int, ...] = ()  # "block" only: the slot's index inside its block, [n_ctx]
+    tie_word_embeddings: bool = False  # W_U = W_E.T
+    use_bias: bool = True  # biases of attention, MLP, LayerNorm and unembedding
+    init_range: float = -1.0  # standard deviation of the initial weights; -1: 0.8 / sqrt(d_model)
+    seed: int = 0  # of the initial weights
+    dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
+
+    # State of a built model that TransformerLens looks for on model.cfg. No fields: asdict, == and hash leave it out.
+    device: ClassVar[str | None] = None
+    use_attn_result: ClassVar[bool] = False
+    use_attn_in: ClassVar[bool] = False
+    use_split_qkv_input: ClassVar[bool] = False
+    use_hook_mlp_in: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model"):
+            _require_size(name, getattr(self, name))
+        if self.d_head is None or self.d_head == -1:
+            if self.d_model % self.n_heads:
+                raise ValueError(
+                    f"d_model must be a multiple of n_heads unless d_head is given; "
+                    f"got d_model={self.d_model}, n_heads={self.n_heads}"
+                )
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
+        if self.d_mlp is None or self.d_mlp == -1:
+            object.__setattr__(self, "d_mlp", 4 * self.d_model)
+        if self.init_range is None or self.init_range == -1:
+            object.__setattr__(self, "init_range", 0.8 / math.sqrt(self.d_model))
+        _require_size("d_head", self.d_head)
+        _require_size("d_mlp", self.d_mlp)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        if not self.eps > 0:
+            raise ValueError(f"eps must be above 0; got {self.eps!r}")
+        if not self.init_range >= 0:
+            raise ValueError(f"init_range must be at least 0 (or -1 for the default); got {self.init_range!r}")
+        for name in ("position_roles", "position_indices"):  # JSON has no tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            self._check_positions(name)
+
+    def _check_positions(self, name: str) -> None:
+        values = getattr(self, name)
+        expected = self.n_ctx if self.positional_embedding_type == "block" else 0
+        if len(values) != expected:
+            raise ValueError(
+                f"{name} must hold {expected} numbers with n_ctx={self.n_ctx} and "
+                f"positional_embedding_type={self.positional_embedding_type!r}; got {len(values)}"
+            )
+        if any(not isinstance(value, int) or value < 0 for value in values):
+            raise ValueError(f"{name} must hold integers from 0 up; got {min(values)!r}")
+
+    @property
+    def d_vocab_out(self) -> int:
+        """Number of logits at a position: the vocabulary again."""
+        return self.d_vocab
+
+    @property
+    def n_key_value_heads(self) -> None:
+        """None: every head has its own keys and values."""
+        return None
+
+    @property
+    def final_rms(self) -> bool:
+        """False: the final norm is of the same kind as the others."""
+        return False
+
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "act_fn": ("gelu", "relu"),
+    "normalization_type": ("LN", "RMS", None),
+    "attention_dir": ("causal", "bidirectional"),
+    "positional_embedding_type": ("block", "learned", "none"),
+    "dtype": ("float32", "float64"),
+}
+
+
+def _require_size(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")

@@ -1,0 +1,351 @@
+"""The transformer: pre-norm blocks on a residual stream, hooked as TransformerLens users know it.
+
+Hook points, `{l}` a layer from 0:
+
+    hook_embed, hook_pos_embed                                                    [batch, pos, d_model]
+    blocks.{l}.hook_resid_pre, hook_resid_mid, hook_resid_post                    [batch, pos, d_model]
+    blocks.{l}.hook_attn_out, hook_mlp_out                                        [batch, pos, d_model]
+    blocks.{l}.ln1.hook_scale, ln2.hook_scale, ln_final.hook_scale                [batch, pos, 1]
+    blocks.{l}.ln1.hook_normalized, ln2.…, ln_final.hook_normalized               [batch, pos, d_model]
+    blocks.{l}.attn.hook_q, hook_k, hook_v, hook_z                                [batch, pos, head, d_head]
+    blocks.{l}.attn.hook_attn_scores, hook_pattern                                [batch, head, query_pos, key_pos]
+    blocks.{l}.attn.q_norm.hook_scale, hook_normalized, k_norm.…                  [batch, pos, head, 1 or d_head]
+    blocks.{l}.mlp.hook_pre, hook_post                                            [batch, pos, d_mlp]
+
+and behind switches, because they cost memory:
+
+    set_use_attn_result(True)      blocks.{l}.attn.hook_result                    [batch, pos, head, d_model]
+    set_use_split_qkv_input(True)  blocks.{l}.hook_q_input, hook_k_input, hook_v_input   [batch, pos, head, d_model]
+    set_use_attn_in(True)          blocks.{l}.hook_attn_in                        [batch, pos, head, d_model]
+    set_use_hook_mlp_in(True)      blocks.{l}.hook_mlp_in                         [batch, pos, d_model]
+
+The four inputs are the residual stream before the norm, a copy a reader: each head then normalises its own. The reader
+of the logits is `blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformer_lens import FactoredMatrix
+from transformer_lens.hook_points import HookPoint
+
+from interp.models.attention import Attention
+from interp.models.base import HookedModel
+from interp.models.config import TransformerConfig
+from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
+from interp.models.hooks import live
+from interp.models.mlp import MLP
+from interp.models.norms import make_norm
+
+
+class TransformerBlock(nn.Module):
+    """`resid_mid = resid_pre + attn(ln1(resid_pre))`, then `resid_post = resid_mid + mlp(ln2(resid_mid))`."""
+
+    hook_out_is_single_residual_stream = True  # what TransformerLens's logit lens asks
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        self.n_heads = cfg.n_heads
+        self.use_split_qkv_input = self.use_attn_in = self.use_hook_mlp_in = False
+        self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
+        self.hook_attn_in = HookPoint()  # [batch, pos, head, d_model]
+        self.hook_q_input = HookPoint()  # [batch, pos, head, d_model]
+        self.hook_k_input = HookPoint()  # [batch, pos, head, d_model]
+        self.hook_v_input = HookPoint()  # [batch, pos, head, d_model]
+        self.ln1 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
+        self.attn = Attention(cfg)
+        self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
+        self.mlp = None
+        if not cfg.attn_only:
+            self.hook_resid_mid = HookPoint()  # [batch, pos, d_model]
+            self.hook_mlp_in = HookPoint()  # [batch, pos, d_model]
+            self.ln2 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
+            self.mlp = MLP(cfg)
+            self.hook_mlp_out = HookPoint()  # [batch, pos, d_model]
+        self.hook_resid_post = HookPoint()  # [batch, pos, d_model]
+
+    def forward(self, resid: Tensor) -> Tensor:
+        """Residual stream [batch, pos, d_model] in and out."""
+        resid = self.hook_resid_pre(resid)
+        attn_out = self._attend_split(resid) if self._split() else self.attn(self.ln1(resid))
+        resid = resid + self.hook_attn_out(attn_out)
+        if self.mlp is not None:
+            resid = self.hook_resid_mid(resid)
+            mlp_in = self.hook_mlp_in(resid.clone()) if self.use_hook_mlp_in and live(self.hook_mlp_in) else resid
+            resid = resid + self.hook_mlp_out(self.mlp(self.ln2(mlp_in)))
+        return self.hook_resid_post(resid)
+
+    def _split(self) -> bool:
+        if self.use_attn_in:
+            return live(self.hook_attn_in)
+        return self.use_split_qkv_input and live(self.hook_q_input, self.hook_k_input, self.hook_v_input)
+
+    def _attend_split(self, resid: Tensor) -> Tensor:
+        """Attention where each head reads a residual stream of its own, and ln1 fires once on all of them."""
+        copies = resid.unsqueeze(2).expand(-1, -1, self.n_heads, -1)
+        if self.use_attn_in:
+            normalized = self.ln1(self.hook_attn_in(copies.clone())).repeat(1, 1, 3, 1)
+        else:
+            points = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+            normalized = self.ln1(torch.cat([point(copies.clone()) for point in points], dim=2))
+        return self.attn.forward_split(normalized)
+
+
+class Transformer(HookedModel):
+    """The transformer of this module's docstring; `build_model(cfg)` makes one with initial weights from `cfg.seed`.
+
+    Raises:
+        ValueError: `tokens` are no integers [batch, pos], are too long, or hold an id outside the vocabulary.
+    """
+
+    switches = {  # noqa: RUF012  # a constant of the class
+        "hook_result": "use_attn_result",
+        "hook_attn_in": "use_attn_in",
+        "hook_q_input": "use_split_qkv_input",
+        "hook_k_input": "use_split_qkv_input",
+        "hook_v_input": "use_split_qkv_input",
+        "hook_mlp_in": "use_hook_mlp_in",
+    }
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.embed = Embed(cfg)
+        self.hook_embed = HookPoint()  # [batch, pos, d_model]
+        self.pos_embed = None
+        if cfg.positional_embedding_type != "none":
+            self.pos_embed = POSITIONS[cfg.positional_embedding_type](cfg)
+            self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
+        self.blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg.n_layers))
+        self.ln_final = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
+        self.unembed = Unembed(cfg, embed=self.embed)
+        self.reset_parameters()
+        self.to(getattr(torch, cfg.dtype))
+        self.setup()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw every weight anew from `cfg.seed`: normal of deviation `cfg.init_range`, biases 0, gains 1.
+
+        Matrices that write to the residual stream are divided by sqrt(2 * n_layers), as in GPT-2; the flat part of
+        block positions starts at 0.
+        """
+        generator = torch.Generator().manual_seed(self.cfg.seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                residual = name.endswith(("attn.out.weight", "mlp.fc_out.weight"))
+                std = self.cfg.init_range / (math.sqrt(2 * self.cfg.n_layers) if residual else 1.0)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+            elif name.endswith("bias") or name.endswith(".b"):
+                parameter.zero_()
+            else:
+                parameter.fill_(1.0)
+        if isinstance(self.pos_embed, BlockPositions):
+            self.pos_embed.W_flat.zero_()
+
+    def forward(self, tokens: Tensor, *, start_at_layer: int | None = None, stop_at_layer: int | None = None) -> Tensor:
+        """Logits [batch, pos, d_vocab] of tokens [batch, pos].
+
+        Args:
+            tokens: integers [batch, pos], pos <= n_ctx; with `start_at_layer`, a residual stream instead,
+                [batch, pos, d_model], which enters that block as its resid_pre.
+            start_at_layer: the first block to run; n_layers runs only the unembedding. Negative counts from the end.
+            stop_at_layer: the first block not to run; the residual stream before it is returned in place of logits,
+                neither normalised nor unembedded. Negative counts from the end.
+        """
+        n_layers = self.cfg.n_layers
+        start = self._layer("start_at_layer", start_at_layer, 0)
+        stop = self._layer("stop_at_layer", stop_at_layer, n_layers)
+        if start > stop:
+            raise ValueError(f"start_at_layer must not be past stop_at_layer; got {start_at_layer} and {stop_at_layer}")
+        if start_at_layer is None:
+            resid = self._embed(tokens)
+        else:
+            resid = tokens
+            if resid.ndim != 3 or resid.shape[-1] != self.cfg.d_model or not resid.is_floating_point():
+                raise ValueError(
+                    f"with start_at_layer the input must be a residual stream [batch, pos, {self.cfg.d_model}]; "
+                    f"got {resid.dtype} {list(resid.shape)}"
+                )
+        for block in self.blocks[start:stop]:
+            resid = block(resid)
+        return resid if stop_at_layer is not None else self.unembed(self.ln_final(resid))
+
+    def _layer(self, name: str, layer: int | None, default: int) -> int:
+        n_layers = self.cfg.n_layers
+        if layer is None:
+            return default
+        if not -n_layers <= layer <= n_layers:
+            raise ValueError(f"{name} must be from {-n_layers} to {n_layers}; got {layer}")
+        return layer + n_layers if layer < 0 else layer
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"tokens must be int64 [batch, pos]; got {tokens.dtype} {list(tokens.shape)}")
+        if tokens.shape[1] > self.cfg.n_ctx:
+            raise ValueError(f"tokens must be at most n_ctx = {self.cfg.n_ctx} long; got {tokens.shape[1]}")
+        try:
+            resid = self.hook_embed(self.embed(tokens))
+        except IndexError:
+            raise ValueError(
+                f"tokens must be from 0 to {self.cfg.d_vocab - 1}; got {int(tokens.min())} to {int(tokens.max())}"
+            ) from None
+        if self.pos_embed is None:
+            return resid
+        positions = self.pos_embed(tokens.shape[1])
+        if live(self.hook_pos_embed):  # with a batch dimension, for hooks and ActivationCache
+            positions = self.hook_pos_embed(positions.expand_as(resid).clone())
+        return resid + positions
+
+    def set_use_attn_result(self, use_attn_result: bool) -> None:
+        """Switch `attn.hook_result` on or off in every block."""
+        self._switch("use_attn_result", use_attn_result)
+
+    def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
+        """Switch `hook_q_input`, `hook_k_input` and `hook_v_input` on or off; excludes use_attn_in."""
+        self._switch("use_split_qkv_input", use_split_qkv_input, excludes="use_attn_in")
+
+    def set_use_attn_in(self, use_attn_in: bool) -> None:
+        """Switch `hook_attn_in`, one input a head for query, key and value together; excludes use_split_qkv_input."""
+        self._switch("use_attn_in", use_attn_in, excludes="use_split_qkv_input")
+
+    def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
+        """Switch `hook_mlp_in` on or off."""
+        self._switch("use_hook_mlp_in", use_hook_mlp_in)
+
+    def _switch(self, name: str, value: bool, *, excludes: str | None = None) -> None:
+        if value and excludes is not None and getattr(self.cfg, excludes):
+            raise ValueError(f"{name} and {excludes} exclude each other; call set_{excludes}(False) first")
+        self._set_state(name, bool(value))
+        for block in self._blocks:
+            setattr(block.attn if name == "use_attn_result" else block, name, bool(value))
+
+    @property
+    def _blocks(self) -> list[TransformerBlock]:
+        return cast(list[TransformerBlock], list(self.blocks))
+
+    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
+        """Sum of the biases b_O and b_out written by the blocks before `layer`, [d_model].
+
+        Args:
+            layer: 0 to n_layers.
+            mlp_input: also b_O of block `layer`: the biases in the input of its MLP.
+            include_mlp_biases: False leaves every b_out out.
+        """
+        total = self.embed.W_E.new_zeros(self.cfg.d_model)
+        for block in self._blocks[: layer + mlp_input]:
+            total = total + block.attn.b_O
+        if include_mlp_biases:
+            for block in self._blocks[:layer]:
+                total = total if block.mlp is None else total + block.mlp.b_out
+        return total
+
+    def logit_bias(self) -> Tensor:
+        """The part of the logits that no component of the residual stream writes, [d_vocab]."""
+        b = getattr(self.ln_final, "b", None)
+        return self.b_U if b is None else self.b_U + b @ self.W_U
+
+    @property
+    def W_E(self) -> Tensor:
+        """[d_vocab, d_model]."""
+        return self.embed.W_E
+
+    @property
+    def W_pos(self) -> Tensor:
+        """[n_ctx, d_model]; zeros where positions are not embedded."""
+        if self.pos_embed is None:
+            return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
+        return self.pos_embed.W_pos
+
+    @property
+    def W_U(self) -> Tensor:
+        """[d_model, d_vocab], a view."""
+        return self.unembed.W_U
+
+    @property
+    def b_U(self) -> Tensor:
+        """[d_vocab]."""
+        return self.unembed.b_U
+
+    def _stack(self, read: Callable[[TransformerBlock], Tensor]) -> Tensor:
+        return torch.stack([read(block) for block in self._blocks])
+
+    def _stack_mlp(self, read: Callable[[MLP], Tensor]) -> Tensor:
+        if self.cfg.attn_only:
+            raise AttributeError("the model has no MLPs: attn_only is set")
+        return self._stack(lambda block: read(cast(MLP, block.mlp)))
+
+    @property
+    def W_Q(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head], a copy, as are all the stacks below."""
+        return self._stack(lambda block: block.attn.W_Q)
+
+    @property
+    def W_K(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head]."""
+        return self._stack(lambda block: block.attn.W_K)
+
+    @property
+    def W_V(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head]."""
+        return self._stack(lambda block: block.attn.W_V)
+
+    @property
+    def W_O(self) -> Tensor:
+        """[n_layers, n_heads, d_head, d_model]."""
+        return self._stack(lambda block: block.attn.W_O)
+
+    @property
+    def b_Q(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_Q)
+
+    @property
+    def b_K(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_K)
+
+    @property
+    def b_V(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_V)
+
+    @property
+    def b_O(self) -> Tensor:
+        """[n_layers, d_model]."""
+        return self._stack(lambda block: block.attn.b_O)
+
+    @property
+    def W_in(self) -> Tensor:
+        """[n_layers, d_model, d_mlp]."""
+        return self._stack_mlp(lambda mlp: mlp.W_in)
+
+    @property
+    def W_out(self) -> Tensor:
+        """[n_layers, d_mlp, d_model]."""
+        return self._stack_mlp(lambda mlp: mlp.W_out)
+
+    @property
+    def b_in(self) -> Tensor:
+        """[n_layers, d_mlp]."""
+        return self._stack_mlp(lambda mlp: mlp.b_in)
+
+    @property
+    def b_out(self) -> Tensor:
+        """[n_layers, d_model]."""
+        return self._stack_mlp(lambda mlp: mlp.b_out)
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q @ W_K.T of every head, [n_layers, n_heads, d_model, d_model]; leaves qk_norm out."""
+        return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V @ W_O of every head, [n_layers, n_heads, d_model, d_model]."""
+        return FactoredMatrix(self.W_V, self.W_O)
