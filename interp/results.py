@@ -1,0 +1,191 @@
+"""The tidy frame: every number that the project measures is one row of one table.
+
+A row names what was measured (`metric`) of what (`task`, `op`, `site`, `position`, `variable`), how (`method`,
+`ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`), and with what certainty (`estimate`,
+`ci_low`, `ci_high`, `interval_kind`, `n`). A control is a row of its own that differs from the row it controls
+in `control` alone. Columns that do not apply are absent (null), never zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp.files import atomic_path
+
+
+class Method(StrEnum):
+    """How a number was obtained."""
+
+    TRAINING = "training"  # a scalar logged by the training loop
+    GREEDY = "greedy"  # the model's own greedy answer, compared with the machine
+    LOGISTIC = "logistic"  # multinomial logistic probe
+    RIDGE = "ridge"  # closed-form one-hot regression probe
+    MEAN_DIFFERENCE = "mean_difference"  # nearest class mean along the mean-difference directions
+    MLP = "mlp"  # probe with one hidden layer
+    FULL_VECTOR = "full_vector"  # interchange of the whole activation vector at a site
+    PROBE_SUBSPACE = "probe_subspace"  # interchange inside the row space of the variable's probe
+    EAP = "eap"  # edge attribution patching, gradient at the clean run
+    EAP_IG = "eap_ig"  # edge attribution patching, gradients integrated over the inputs
+    EXACT_PATCHING = "exact_patching"  # the edge really patched, the effect measured
+    ACTIVATION_PATCHING = "activation_patching"  # an activation replaced by that of another run
+    ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
+
+
+class Control(StrEnum):
+    """What a row is held against; absent on the measured row itself."""
+
+    MAJORITY_CLASS = "majority_class"  # always answer the commonest class of the fit split
+    CONTROL_TASK = "control_task"  # labels re-drawn per input type (Hewitt & Liang 2019)
+    SHUFFLED_LABELS = "shuffled_labels"  # labels permuted between examples
+    EMBEDDING_ONLY = "embedding_only"  # the same probe on the embedding at that position
+    UNTRAINED_MODEL = "untrained_model"  # the same measurement on an untrained copy of the model
+    RANDOM_SUBSPACE = "random_subspace"  # a random subspace of the same rank
+    WRONG_SITE = "wrong_site"  # the same intervention at a site that should not matter
+    UNPATCHED = "unpatched"  # the model left alone, judged on the same pairs
+    RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
+
+
+class Metric(StrEnum):
+    """What was measured, with its direction and range."""
+
+    LOSS = "loss"  # cross-entropy in nats a token, lower is better
+    EXACT_MATCH = "exact_match"  # share of whole next states that are right, 0 to 1
+    BLOCK_ACCURACY = "block_accuracy"  # share of states whose named block is right, 0 to 1
+    TOKEN_ACCURACY = "token_accuracy"  # share of tokens that are right, 0 to 1
+    GRADIENT_NORM = "gradient_norm"  # before clipping
+    LEARNING_RATE = "learning_rate"  # of the hidden matrices
+    SECONDS = "seconds"  # training time so far
+    RECORDS = "records"  # training records seen so far
+    ACCURACY = "accuracy"  # share of held-out labels that a probe gets right, 0 to 1
+    SELECTIVITY = "selectivity"  # accuracy minus control-task accuracy, -1 to 1, higher is more telling
+    JOINT_EXACTNESS = "joint_exactness"  # share of states whose every cell is decoded right, 0 to 1
+    IIA = "iia"  # interchange-intervention accuracy, 0 to 1
+    LOGIT_DIFFERENCE = "logit_difference"  # logit(clean token) - logit(corrupted token)
+    FAITHFULNESS = "faithfulness"  # 1 = the full model, 0 = the empty circuit; unbounded
+    CPR = "cpr"  # area under faithfulness over edge fraction, higher is better, unbounded
+    CMD = "cmd"  # area of |1 - faithfulness| over edge fraction, 0 is best
+    EFFECT = "effect"  # change of the logit difference when the part is patched
+    SPEARMAN = "spearman"  # rank correlation, -1 to 1
+
+
+class Aggregation(StrEnum):
+    """Over what the estimate averages."""
+
+    MEAN = "mean"  # over the n examples of the row
+    MACRO = "macro"  # over op x outcome strata, each counted once
+
+
+class IntervalKind(StrEnum):
+    """What the interval stands for."""
+
+    BOOTSTRAP_PROGRAMS = "bootstrap_programs"  # 95 %, resampling whole programs
+    WILSON = "wilson"  # 95 %, binomial over n states of n different programs
+    NULL_RANGE = "null_range"  # 2.5 and 97.5 percentile of the random draws themselves
+
+
+COLUMNS: dict[str, str] = {
+    "run": "string",
+    "seed": "Int64",
+    "checkpoint_step": "Int64",
+    "architecture": "string",
+    "task": "string",
+    "op": "string",
+    "site": "string",
+    "position": "string",
+    "variable": "string",
+    "method": "string",
+    "pair_design": "string",
+    "stratum": "string",
+    "rank": "Int64",
+    "granularity": "string",
+    "ablation": "string",
+    "circuit_size": "Int64",
+    "control": "string",
+    "metric": "string",
+    "aggregation": "string",
+    "estimate": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "interval_kind": "string",
+    "n": "Int64",
+}
+_ENUMS: dict[str, type[StrEnum]] = {
+    "method": Method,
+    "control": Control,
+    "metric": Metric,
+    "aggregation": Aggregation,
+    "interval_kind": IntervalKind,
+}
+_ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
+
+
+class ResultsError(ValueError):
+    """A results file or row is not what the tidy frame allows."""
+
+
+def rows_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame with every column of `COLUMNS`, in order, from rows that name only what applies.
+
+    Raises:
+        ResultsError: a row names an unknown column, or a value that its enum lacks.
+    """
+    rows = list(rows)
+    for row in rows:
+        if unknown := set(row) - set(COLUMNS):
+            raise ResultsError(f"a result row names {sorted(unknown)}; the columns are {', '.join(COLUMNS)}")
+        for column, enum in _ENUMS.items():
+            value = row.get(column)
+            if value is not None and value not in set(enum):
+                raise ResultsError(f"{column}={value!r} is not one of {', '.join(enum)}")
+    frame = pd.DataFrame.from_records([dict.fromkeys(COLUMNS) | dict(row) for row in rows], columns=list(COLUMNS))
+    return frame.astype(COLUMNS)  # type: ignore[arg-type]
+
+
+def write_frame(frame: pd.DataFrame, path: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a tidy frame to Parquet, whole or not at all. `provenance` (versions, seed, hash) travels in the file."""
+    frame = rows_frame([]) if frame.empty else frame[list(COLUMNS)].astype(COLUMNS)  # type: ignore[arg-type]
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in COLUMNS.items()])
+    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    table = table.replace_schema_metadata({"tapelens": json.dumps(dict(provenance or {}))})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a tidy frame; `frame.attrs["provenance"]` holds what was written beside it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ResultsError: the file is not a tidy frame of this project.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ResultsError(f"{path} is not a readable Parquet file ({first_line}); delete it and make it anew") from None
+    if missing := set(COLUMNS) - set(table.column_names):
+        raise ResultsError(f"{path} lacks the columns {sorted(missing)}: it was not written by this version")
+    frame = table.select(list(COLUMNS)).to_pandas().astype(COLUMNS)
+    frame.attrs["provenance"] = json.loads((table.schema.metadata or {}).get(b"tapelens", b"{}"))
+    return frame
+
+
+def wilson_interval(successes: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a binomial share (Wilson 1927); (nan, nan) for n = 0."""
+    if n == 0:
+        return float("nan"), float("nan")
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))

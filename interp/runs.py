@@ -1,0 +1,299 @@
+"""Run folders: a trained model with everything that was measured of it.
+
+    config.json          task, machine, model, training, seed, versions, digest
+    model.safetensors    weights; the header names the config's digest and the step
+    metrics.parquet      training curve and evaluation        (`tapelens train`)
+    probes.parquet       variables x layers x positions       (`tapelens probe`)
+    interventions.parquet  interchange and ablation           (`tapelens patch`)
+    circuits.parquet, circuits/OP.json, attention.safetensors (`tapelens circuit`)
+    report.html          all of it on one page                (`tapelens report`)
+    resume/              optimizer state of an unfinished training
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cython_vm import MachineSpec, States, encode
+from interp.files import atomic_path, write_json
+from interp.results import read_frame, write_frame
+
+if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
+    import torch
+
+    from interp.models import TransformerConfig
+    from interp.tasks import Task
+    from interp.training import TrainingConfig
+
+FORMAT = 1
+FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+class RunError(Exception):
+    """A run folder is missing, foreign, broken or incomplete. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of; two runs with the same digest were meant to be the same."""
+
+    task: str
+    spec: MachineSpec
+    model: TransformerConfig
+    training: TrainingConfig
+
+    @property
+    def seed(self) -> int:
+        return self.training.seed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready nested dict of every field."""
+        return {
+            "task": self.task,
+            "spec": dataclasses.asdict(self.spec),
+            "model": dataclasses.asdict(self.model),
+            "training": dataclasses.asdict(self.training),
+        }
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that identify the config (SHA-256 of its canonical JSON)."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, default=list)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """Rebuild from `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
+        """
+        from interp.models.config import TransformerConfig
+        from interp.training.config import TrainingConfig
+
+        return cls(
+            task=values["task"],
+            spec=MachineSpec(**values["spec"]),
+            model=TransformerConfig(**values["model"]),
+            training=TrainingConfig.from_dict(values["training"]),
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("tapelens", "torch", "transformer-lens", "numpy")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def provenance(config: RunConfig, **extra: Any) -> dict[str, Any]:
+    """What every file of a run carries: versions, seed, the config's digest, and `extra`."""
+    return {"versions": versions(), "seed": config.seed, "digest": config.digest, **extra}
+
+
+class Run:
+    """A run folder, read. Cheap to make: weights are loaded at the first use of `model`."""
+
+    def __init__(self, path: Path, config: RunConfig):
+        self.path = path
+        self.config = config
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, bound to the machine that the run was trained on."""
+        from interp.tasks import TASKS
+
+        if self.config.task not in TASKS:
+            known = ", ".join(TASKS)
+            raise RunError(f"{self.path / 'config.json'} names the task {self.config.task!r}; this version has {known}")
+        return TASKS[self.config.task](self.config.spec)
+
+    @cached_property
+    def step(self) -> int:
+        """Optimizer steps behind the saved weights."""
+        return int(weights_header(self.path / "model.safetensors").get("step", 0))
+
+    @cached_property
+    def model(self) -> Any:
+        """The hooked model with its trained weights, in eval mode.
+
+        Raises:
+            RunError: the weights are missing, broken, or belong to another config.
+        """
+        return load_model(self.config, self.path / "model.safetensors", vocab=self.task.vocab)
+
+    def untrained_model(self, *, seed: int | None = None) -> Any:
+        """The same architecture with fresh weights (by default those that training began from)."""
+        from interp.models import build_model
+
+        config = self.config.model if seed is None else dataclasses.replace(self.config.model, seed=seed)
+        return build_model(config).eval()
+
+    def predict(self, x: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Greedy next states from the model's own forward pass; hooks on `model` change it.
+
+        Args:
+            x: encoded states S_t, integer [n, state_length].
+
+        Returns:
+            int64 [n, state_length].
+
+        Raises:
+            ValueError: wrong shape, dtype or token range.
+        """
+        import torch
+
+        tokens = torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x
+        length, size = self.config.spec.state_length, len(self.task.vocab)
+        if tokens.ndim != 2 or tokens.shape[1] != length:
+            raise ValueError(f"expected encoded states of shape [n, {length}], got {list(tokens.shape)}")
+        if tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise ValueError(f"expected integer tokens, got {tokens.dtype}")
+        tokens = tokens.long()
+        if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < size):
+            raise ValueError(f"tokens must lie in 0..{size - 1}, got {int(tokens.min())}..{int(tokens.max())}")
+        with torch.no_grad():
+            parts = [self.task.predict(self.model, part) for part in tokens.split(512)]
+        return torch.cat(parts).numpy() if parts else np.empty((0, length), np.int64)
+
+    def predict_states(self, states: States) -> np.ndarray:
+        """`predict` on machine states."""
+        return self.predict(encode(states))
+
+    def frame(self, kind: str) -> pd.DataFrame:
+        """A results frame of the run: metrics, probes, interventions or circuits.
+
+        Raises:
+            ValueError: no such kind.
+            RunError: not measured yet, broken, or measured on other weights.
+        """
+        if kind not in FRAMES:
+            raise ValueError(f"unknown frame {kind!r}; expected one of {', '.join(FRAMES)}")
+        path = self.path / f"{kind}.parquet"
+        try:
+            frame = read_frame(path)
+        except FileNotFoundError:
+            raise RunError(f"{path} does not exist yet; make it with: tapelens {FRAMES[kind]} {self.path}") from None
+        except ValueError as error:
+            raise RunError(f"{error}: tapelens {FRAMES[kind]} {self.path}") from None
+        found = frame.attrs["provenance"].get("digest")
+        if found != self.config.digest:
+            raise RunError(
+                f"{path} was measured under config {found}, but this run is {self.config.digest}; "
+                f"make it anew with: tapelens {FRAMES[kind]} {self.path} --fresh"
+            )
+        return frame
+
+    def write_frame(self, kind: str, rows: pd.DataFrame, **extra: Any) -> None:
+        """Write one of the run's frames, with the identifying columns and provenance filled in."""
+        rows = rows.assign(
+            run=self.name, seed=self.config.seed, architecture=self.config.model.architecture, task=self.config.task
+        )
+        rows["checkpoint_step"] = rows["checkpoint_step"].fillna(self.step)
+        write_frame(rows, self.path / f"{kind}.parquet", provenance=provenance(self.config, step=self.step, **extra))
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Open a run folder or a bundled checkpoint.
+
+    Raises:
+        RunError: nothing is there, or it is not a run that this version can read.
+    """
+    return Run(Path(path), read_config(Path(path)))
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read and check `config.json` of the run folder `path`. Raises RunError."""
+    if not path.is_dir():
+        raise RunError(f"no run at {path}; train one with: tapelens train --out {path}, or see checkpoints/")
+    file = path / "config.json"
+    if not file.exists():
+        raise RunError(f"{path} is no run folder: it has no config.json")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        found = values["format"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RunError(f"{file} is not a run's config ({type(error).__name__}: {error})") from None
+    if found != FORMAT:
+        made_by = values.get("versions", {}).get("tapelens", "an unknown version")
+        raise RunError(f"{file} has format {found} (tapelens {made_by}); this version reads format {FORMAT}")
+    try:
+        config = RunConfig.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} does not describe a run of this version ({error})") from None
+    if values.get("digest") != config.digest:
+        raise RunError(f"{file} was edited: it says digest {values.get('digest')}, its contents give {config.digest}")
+    return config
+
+
+def write_config(path: Path, config: RunConfig, *, command: str | None = None) -> None:
+    """Write `config.json`, with versions, digest, and the command that makes the run."""
+    header = {"format": FORMAT, **provenance(config), "command": command}
+    write_json(path / "config.json", {**header, **config.to_dict()})
+
+
+def weights_header(file: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header, after checking that the file is whole.
+
+    Raises:
+        RunError: missing, truncated, a pickle, or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.exists():
+        raise RunError(f"{file} does not exist: the run has no trained weights yet; tapelens train --resume makes them")
+    with open(file, "rb") as handle:
+        start = handle.read(4)
+    if start.startswith(_PICKLE_STARTS):
+        raise RunError(f"{file} is a pickle; weights are read from safetensors only, and nothing is ever unpickled")
+    try:
+        with safe_open(file, framework="numpy") as handle:
+            return dict(handle.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{file} is not a whole safetensors file ({error}); restore it or train again") from None
+
+
+def save_weights(file: Path, model: torch.nn.Module, config: RunConfig, *, step: int) -> None:
+    """Write a model's weights as safetensors, whole or not at all; the header carries digest, step and versions."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    header = {"digest": config.digest, "step": str(step), "versions": json.dumps(versions())}
+    with atomic_path(file) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_model(config: RunConfig, file: Path, *, vocab: tuple[str, ...]) -> Any:
+    """Build the configured model and fill it from `file`. Raises RunError when they do not belong together."""
+    header = weights_header(file)
+    if header.get("digest") != config.digest:
+        raise RunError(f"{file} belongs to config {header.get('digest')}, but config.json says {config.digest}")
+    from safetensors.torch import load_file
+
+    from interp.models import build_model
+
+    model = build_model(config.model)
+    try:
+        model.load_state_dict(load_file(file))
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise RunError(f"{file} does not fit the configured model ({reason})") from None
+    model.vocab = vocab
+    return model.eval()

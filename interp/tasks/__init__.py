@@ -1,0 +1,9 @@
+"""Tasks: what a model is asked about the machine."""
+
+from interp.tasks.base import Batch, Counterfactual, Task, macro_average
+from interp.tasks.step import Step
+from interp.tasks.step_inplace import StepInplace
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (StepInplace, Step)}
+
+__all__ = ["TASKS", "Batch", "Counterfactual", "Step", "StepInplace", "Task", "macro_average"]

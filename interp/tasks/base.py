@@ -1,0 +1,276 @@
+"""What a task is: batches drawn from the machine, labels from its variables, counterfactuals from its equations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cython_vm import VARIABLES, Layout, MachineSpec, Op, Outcome, States, encode, sample, step, variable
+from interp.results import Metric, wilson_interval
+
+Split = Literal["all", "train", "evaluation"]
+PairDesign = Literal["independent", "minimal"]
+
+# The largest share of rows that `counterfactual` redraws before it gives up on a variable.
+_MAX_DRAWS_PER_PAIR = 200
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of a task, with the machine states that they were drawn from."""
+
+    tokens: Tensor  # long [batch, pos]
+    targets: Tensor  # long [batch, pos]; -1 where nothing is to be predicted
+    loss_mask: Tensor  # bool [batch, pos]; where the loss is taken
+    states: States  # S_t, one a row
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """Pairs for interchange on one variable, with the machine's exact answer."""
+
+    base: Batch
+    source: Batch
+    expected: States  # machine(base, do variable <- its value in source)
+    changes: np.ndarray  # bool [n]: expected differs from the machine's answer on base alone
+    redraw_rate: float  # share of drawn pairs rejected because no counterfactual value exists
+
+    @property
+    def targets(self) -> Tensor:
+        """The expected next states as tokens, long [n, state_length]."""
+        return torch.from_numpy(encode(self.expected).astype(np.int64))
+
+
+class Task(ABC):
+    """One way of asking a model about the machine.
+
+    Attributes:
+        name: its key in `TASKS`.
+        spec: the machine.
+        layout: names of the token positions that a model sees.
+        attention_dir: the attention a transformer needs for it.
+    """
+
+    name: str
+    attention_dir: Literal["causal", "bidirectional"]
+
+    def __init__(self, spec: MachineSpec):
+        self.spec = spec
+
+    @property
+    def vocab(self) -> tuple[str, ...]:
+        return self.spec.vocab
+
+    @property
+    @abstractmethod
+    def position_names(self) -> tuple[str, ...]:
+        """A name for each of the `n_ctx` token positions."""
+
+    @property
+    @abstractmethod
+    def position_roles(self) -> tuple[int, ...]:
+        """For block-wise positions: the role of each token position (its block, or which bracket)."""
+
+    @property
+    @abstractmethod
+    def position_indices(self) -> tuple[int, ...]:
+        """For block-wise positions: the slot index inside the block."""
+
+    @property
+    def layout(self) -> Layout:
+        """Positions of S_t, which every task of one step shows first."""
+        return self.spec.layout
+
+    @property
+    def n_ctx(self) -> int:
+        return len(self.position_names)
+
+    @abstractmethod
+    def batch(self, states: States, next_states: States | None = None) -> Batch:
+        """The examples for these states; `next_states` replaces the machine's answer (for counterfactuals)."""
+
+    @abstractmethod
+    def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """Greedy next state, long [n, state_length], from S_t tokens [n, state_length]; hooks on the model count."""
+
+    @abstractmethod
+    def next_state_logits(self, logits: Tensor) -> Tensor:
+        """The slice [n, state_length, d_vocab] of a model's logits that predicts S_{t+1}, in its order."""
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> Batch:
+        """Draw `n` examples; row i depends only on (seed, start + i). See `cython_vm.sample`."""
+        return self.batch(sample(self.spec, n, seed=seed, start=start, split=split, weights=weights))
+
+    def labels(self, batch: Batch, name: str) -> np.ndarray:
+        """The variable's value for each example, int64 [n]; -1 where it is undefined.
+
+        Raises:
+            ValueError: the machine has no such variable.
+        """
+        return variable(self.spec, name).read(batch.states)
+
+    def control_types(self, batch: Batch, name: str, positions: np.ndarray) -> np.ndarray:
+        """The input type of each example for the control task (Hewitt & Liang 2019), int64 [n].
+
+        For what is stored or fetched, the type is the token at the probed position (`positions`, int [n]), as a
+        word's identity is in the paper; for what is decided or computed it is the pair (op, operand), the inputs
+        of the decision.
+        """
+        if variable(self.spec, name).kind in ("decide", "result"):
+            latents = step(batch.states).latents
+            return latents["op"].astype(np.int64) * 256 + latents["operand"]
+        return batch.tokens.numpy()[np.arange(len(batch)), positions]
+
+    def exact(self, predicted: Tensor, states: States) -> np.ndarray:
+        """Whether each predicted state [n, state_length] is exactly `states`, bool [n]."""
+        return (predicted.cpu().numpy() == encode(states)).all(axis=1)
+
+    def counterfactual(
+        self,
+        n: int,
+        name: str,
+        *,
+        seed: int,
+        design: PairDesign = "independent",
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> Counterfactual:
+        """Pairs (base, source) and what the machine says when `name` takes its value from source.
+
+        `independent` draws both at random. `minimal` makes source from base by one edit of a stored ancestor of
+        the variable (or of itself) that changes its value. Pairs whose counterfactual has no value are redrawn.
+
+        Raises:
+            ValueError: unknown variable, one that cannot be set, or one that has a value too rarely.
+        """
+        chosen = variable(self.spec, name)
+        if not chosen.settable:
+            raise ValueError(f"variable {name!r} can be read but not set; interchange needs one that can be set")
+        if design not in ("independent", "minimal"):
+            raise ValueError(f"design must be 'independent' or 'minimal', got {design!r}")
+        kept: list[tuple[States, States, States, np.ndarray]] = []
+        found, drawn = 0, 0
+        while found < n:
+            size = max(64, 2 * (n - found))
+            draw = sample(self.spec, 2 * size, seed=seed, start=2 * drawn, split=split, weights=weights)
+            drawn += size
+            base = draw[0 : 2 * size : 2]
+            source = draw[1 : 2 * size : 2]
+            if design == "minimal":
+                source = self._minimal_source(base, source, name, rng=np.random.default_rng([seed, drawn]))
+            values = chosen.read(source)
+            transition = step(base, do={name: values})
+            keep = transition.valid & (values >= 0)
+            if design == "minimal":
+                keep &= values != chosen.read(base)
+            rows = np.flatnonzero(keep)
+            if len(rows):
+                base, source = base[rows], source[rows]
+                expected = transition.next[rows]
+                kept.append((base, source, expected, ~expected.equal(step(base).next)))
+                found += len(rows)
+            if drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
+                raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
+        base, source, expected = (States.concatenate([part[i] for part in kept])[:n] for i in range(3))
+        return Counterfactual(
+            base=self.batch(base, expected),
+            source=self.batch(source),
+            expected=expected,
+            changes=np.concatenate([part[3] for part in kept])[:n],
+            redraw_rate=1 - found / drawn,
+        )
+
+    def _minimal_source(self, base: States, donor: States, name: str, *, rng: np.random.Generator) -> States:
+        """Base with one stored ancestor of `name` (chosen per row) replaced by the donor's value."""
+        roots = sorted(_stored_ancestors(self.spec, name))
+        choice = rng.integers(len(roots), size=len(base))
+        source = base
+        for index, root in enumerate(roots):
+            stored = variable(self.spec, root)
+            values = np.where(choice == index, stored.read(donor), stored.read(base))
+            source = source.replace(root, values)
+        return source
+
+    def score(self, predicted: Tensor, batch: Batch, *, next_states: States | None = None) -> pd.DataFrame:
+        """Exact match by op x outcome, and by block, as rows of (op, stratum, position, metric, estimate, …, n).
+
+        `stratum` is the outcome's name, `position` the block (absent for the whole state). Intervals are Wilson
+        intervals over states, each from a program of its own.
+        """
+        transition = step(batch.states)
+        truth = encode(transition.next if next_states is None else next_states)
+        right = predicted.cpu().numpy() == truth
+        ops, outcomes = transition.latents["op"], transition.outcome
+        parts: list[tuple[str | None, np.ndarray]] = [(None, right.all(axis=1))]
+        parts += [(block, right[:, self.spec.layout.slice(block)].all(axis=1)) for block in self.spec.layout.blocks]
+        rows = []
+        for op in Op:
+            for outcome in Outcome:
+                members = (ops == op) & (outcomes == outcome)
+                n = int(members.sum())
+                if not n:
+                    continue
+                for block, correct in parts:
+                    successes = int(correct[members].sum())
+                    low, high = wilson_interval(successes, n)
+                    rows.append(
+                        {
+                            "op": op.name,
+                            "stratum": outcome.name,
+                            "position": block,
+                            "metric": Metric.EXACT_MATCH if block is None else Metric.BLOCK_ACCURACY,
+                            "estimate": successes / n,
+                            "ci_low": low,
+                            "ci_high": high,
+                            "n": n,
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+
+def macro_average(scores: pd.DataFrame) -> float:
+    """Mean exact match over the op x outcome strata present in the rows of `Task.score`, each counted once."""
+    return float(scores.loc[scores.metric == Metric.EXACT_MATCH, "estimate"].mean())
+
+
+def _stored_ancestors(spec: MachineSpec, name: str) -> set[str]:
+    """Settable stored variables from which `name` is computed (itself, if it is stored)."""
+    names = spec.variables()
+    ancestors, frontier = set(), [name]
+    while frontier:
+        current = frontier.pop()
+        if current in ancestors:
+            continue
+        ancestors.add(current)
+        frontier.extend(_concrete_parents(current, names))
+    return {a for a in ancestors if a in names and variable(spec, a).kind == "root" and variable(spec, a).settable}
+
+
+def _concrete_parents(name: str, names: Sequence[str] | dict[str, int]) -> list[str]:
+    """Parents of a variable, with families such as cell[i] spelt out."""
+    family = VARIABLES.get(name) or VARIABLES[name.split("[")[0] + "[i]"]
+    parents: list[str] = []
+    for parent in family.parents:
+        if parent.endswith("[i]"):
+            parents += [n for n in names if n.startswith(parent[:-2])]
+        else:
+            parents.append(parent)
+    return parents

@@ -1,0 +1,68 @@
+"""Resumable checkpoints: model, optimizer state and progress in one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from interp.files import atomic_path
+from interp.runs import RunConfig, RunError, weights_header
+from interp.training.optimizer import Optimizers
+
+RESUME_FILE = Path("resume") / "state.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far a training has come."""
+
+    step: int  # optimizer steps done
+    seconds: float  # training time so far, over all sittings
+    done: bool = False
+
+
+def save_checkpoint(
+    folder: Path, model: torch.nn.Module, optimizers: Optimizers, state: TrainingState, config: RunConfig
+) -> None:
+    """Write `resume/state.safetensors`. The stream of records needs no state: it is a function of seed and step."""
+    tensors = {f"model/{name}": tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    tensors |= optimizers.state_tensors()
+    header = {"digest": config.digest, "state": json.dumps(vars(state))}
+    with atomic_path(folder / RESUME_FILE) as temporary:
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary, metadata=header)
+
+
+def peek_checkpoint(folder: Path, config: RunConfig) -> TrainingState | None:
+    """The progress recorded in a run folder, or None where there is none.
+
+    Raises:
+        RunError: the checkpoint is broken or belongs to another config.
+    """
+    file = folder / RESUME_FILE
+    if not file.exists():
+        return None
+    header = weights_header(file)
+    if header.get("digest") != config.digest:
+        raise RunError(
+            f"{folder} holds a training with config {header.get('digest')}, not {config.digest}; "
+            "choose another --out, or start over with --fresh"
+        )
+    return TrainingState(**json.loads(header["state"]))
+
+
+def load_checkpoint(
+    folder: Path, model: torch.nn.Module, optimizers: Optimizers, config: RunConfig
+) -> TrainingState | None:
+    """Restore model and optimizers in place; None where there is no checkpoint. Raises RunError as `peek_checkpoint`."""
+    state = peek_checkpoint(folder, config)
+    if state is None:
+        return None
+    tensors = load_file(folder / RESUME_FILE)
+    prefix = "model/"
+    model.load_state_dict({name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)})
+    optimizers.load_state_tensors({name: t for name, t in tensors.items() if not name.startswith(prefix)})
+    return state

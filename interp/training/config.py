@@ -1,0 +1,70 @@
+"""Everything that decides a training run, besides the task and the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Training settings. A run is a function of these, the task and the model: the same config, the same weights."""
+
+    steps: int = 8000
+    """Optimizer steps in all; the learning-rate schedule is laid over them."""
+    batch_size: int = 32
+    """Records a step, drawn fresh from the machine; small batches learn more per record."""
+    seed: int = 0
+    """Seeds the weights and the stream of records."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon, for the hidden matrices."""
+    adamw_lr: float = 3e-3
+    """Peak learning rate of AdamW, for embeddings, unembedding, norms and biases."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of both optimizers."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up from zero."""
+    decay_fraction: float = 0.5
+    """Share of the steps, at the end, over which the rates fall linearly to zero."""
+    gradient_clip: float = 1.0
+    """Largest global gradient norm."""
+    balance: Literal["natural", "op_outcome", "branches"] = "branches"
+    """Which strata are drawn equally often: none, op x outcome, or these with loops split by whether they jump."""
+    loop_weight: float = 3.0
+    """How much more often WHILE and ENDW are drawn than other opcodes; loops are learned last."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Autocast precision of the forward pass; weights and optimizer stay float32."""
+    threads: int = 2
+    """PyTorch threads."""
+    eval_every: int = 500
+    """Steps between evaluations on held-out programs."""
+    eval_states: int = 1500
+    """States of each evaluation, spread evenly over op x outcome."""
+    checkpoint_every: int = 500
+    """Steps between resumable checkpoints: what a kill loses at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("muon_lr", "adamw_lr", "gradient_clip", "loop_weight"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training {name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.decay_fraction <= 1:
+            raise ValueError(f"training decay_fraction must lie in [0, 1], got {self.decay_fraction}")
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("training warmup_steps and weight_decay must not be negative")
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainingConfig:
+        """Rebuild from JSON. Raises ValueError on a field that this version does not know."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"unknown training settings {sorted(unknown)}")
+        return cls(**values)
+
+    def rate_at(self, step: int) -> float:
+        """The learning-rate multiplier of 0-based `step`: warm-up, plateau, linear decay to zero."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        decay_steps = max(1, round(self.steps * self.decay_fraction))
+        return warm * min(1.0, (self.steps - step) / decay_steps)

@@ -1,0 +1,205 @@
+"""The training loop: batches drawn from the machine as it goes, exact resume, one progress record a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from interp.models import build_model
+from interp.results import Aggregation, Method, Metric, read_frame, rows_frame, write_frame
+from interp.runs import Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
+from interp.tasks import TASKS, Batch, Task, macro_average
+from interp.training.checkpoint import RESUME_FILE, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
+from interp.training.evaluation import evaluate, training_weights
+from interp.training.optimizer import Optimizers
+
+# Held-out states for the curve; the final figures use another seed.
+CURVE_SEED = 1
+_LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """What the loop reports after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    exact_match: float | None  # macro average at the last evaluation
+    records_per_second: float
+    seconds_left: float
+
+
+def train(
+    config: RunConfig,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    command: str | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> Run:
+    """Train the configured model into a run folder, continuing where an earlier call stopped.
+
+    The result is a function of the config: a run that was interrupted and resumed has the loss curve, and the
+    weights, of one that was not. Writes `config.json`, `model.safetensors`, `metrics.parquet`, `resume/`.
+
+    Args:
+        config: task, machine, model and training settings.
+        folder: the run folder.
+        fresh: forget what the folder holds.
+        command: recorded in `config.json`, so that the run can be made again.
+        on_progress: called after every step.
+
+    Raises:
+        RunError: the folder holds another run, or a broken one.
+    """
+    torch.set_num_threads(config.training.threads)
+    if fresh:
+        (folder / RESUME_FILE).unlink(missing_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
+        (folder / "model.safetensors").unlink(missing_ok=True)
+        (folder / "metrics.parquet").unlink(missing_ok=True)
+    if (folder / "config.json").exists():
+        _require_same(folder, config)
+    else:
+        write_config(folder, config, command=command)
+    state = peek_checkpoint(folder, config)
+    if state is None or not state.done:
+        _Trainer(config, folder).run(on_progress)
+    return Run(folder, config)
+
+
+def is_trained(folder: Path, config: RunConfig) -> bool:
+    """Whether the folder holds this run, trained to its last step."""
+    state = peek_checkpoint(folder, config) if (folder / "config.json").exists() else None
+    return state is not None and state.done
+
+
+def _require_same(folder: Path, config: RunConfig) -> None:
+    found = read_config(folder)
+    if found.digest != config.digest:
+        raise RunError(
+            f"{folder} holds a run with config {found.digest}, but {config.digest} was asked for; "
+            "choose another --out, or start over with --fresh"
+        )
+
+
+class _Trainer:
+    """One sitting of a training."""
+
+    def __init__(self, config: RunConfig, folder: Path):
+        self.config, self.folder = config, folder
+        self.settings = config.training
+        self.task: Task = TASKS[config.task](config.spec)
+        self.model: Any = build_model(config.model).train()
+        self.optimizers = Optimizers(self.model, self.settings)
+        self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
+        self.state = load_checkpoint(folder, self.model, self.optimizers, config) or TrainingState(0, 0.0)
+        self.rows = self._rows_so_far()
+        self.exact_match: float | None = None
+        if known := [r for r in self.rows if r["metric"] == Metric.EXACT_MATCH and r["aggregation"] == "macro"]:
+            self.exact_match = known[-1]["estimate"]
+
+    def _rows_so_far(self) -> list[dict[str, Any]]:
+        """Metrics up to the checkpoint; what was logged after it will be logged again."""
+        if self.state.step == 0:
+            return []
+        frame = read_frame(self.folder / "metrics.parquet")
+        frame = frame[frame.checkpoint_step <= self.state.step].astype(object)
+        return frame.where(frame.notna(), None).to_dict("records")
+
+    def draw(self, step: int) -> Batch:
+        size = self.settings.batch_size
+        return self.task.sample(
+            size, seed=self.settings.seed, start=step * size, split="train", weights=self.weights
+        )
+
+    def update(self, batch: Batch, step: int) -> tuple[float, float]:
+        """One optimizer step; the loss (nats a token) and the gradient norm before clipping."""
+        bfloat16 = self.settings.precision == "bfloat16"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            logits = self.model(batch.tokens)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        self.optimizers.step(step)
+        return float(loss.detach()), float(norm)
+
+    def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> None:
+        settings, began = self.settings, time.perf_counter() - self.state.seconds
+        first, started = self.state.step, time.perf_counter()
+        with ThreadPoolExecutor(1) as drawer:  # the machine draws the next batch while the model learns
+            pending = drawer.submit(self.draw, first)
+            for step in range(first, settings.steps):
+                batch = pending.result()
+                if step + 1 < settings.steps:
+                    pending = drawer.submit(self.draw, step + 1)
+                loss, norm = self.update(batch, step)
+                done = step + 1
+                seconds = time.perf_counter() - began
+                if done % _LOG_EVERY == 0 or done == settings.steps:
+                    self._log(done, {Metric.LOSS: loss, Metric.GRADIENT_NORM: norm, Metric.SECONDS: seconds})
+                if done % settings.eval_every == 0 or done == settings.steps:
+                    self._evaluate(done)
+                if done % settings.checkpoint_every == 0 and done < settings.steps:
+                    self._checkpoint(TrainingState(done, time.perf_counter() - began))
+                if on_progress is not None:
+                    rate = (done - first) / (time.perf_counter() - started)
+                    left = (settings.steps - done) / rate
+                    on_progress(
+                        TrainingProgress(
+                            done, settings.steps, loss, self.exact_match, rate * settings.batch_size, left
+                        )
+                    )
+        self._checkpoint(TrainingState(settings.steps, time.perf_counter() - began, done=True))
+
+    def _log(self, step: int, values: dict[Metric, float]) -> None:
+        records = step * self.settings.batch_size
+        for metric, value in {**values, Metric.RECORDS: records}.items():
+            self.rows.append(
+                {
+                    "checkpoint_step": step,
+                    "method": Method.TRAINING,
+                    "metric": metric,
+                    "aggregation": Aggregation.MEAN,
+                    "estimate": value,
+                    "n": self.settings.batch_size,
+                }
+            )
+
+    def _evaluate(self, step: int) -> None:
+        self.model.eval()
+        scores = evaluate(self.model, self.task, n=self.settings.eval_states, seed=CURVE_SEED)
+        self.model.train()
+        self.exact_match = macro_average(scores[scores["aggregation"] == "mean"])
+        whole_states = scores[scores.metric == Metric.EXACT_MATCH].astype(object)
+        for row in whole_states.where(whole_states.notna(), None).to_dict("records"):
+            self.rows.append({**row, "checkpoint_step": step})
+
+    def _checkpoint(self, state: TrainingState) -> None:
+        """Metrics first, then weights, then the state that vouches for both."""
+        frame = rows_frame(self.rows).assign(
+            run=self.folder.name,
+            seed=self.settings.seed,
+            architecture=self.config.model.architecture,
+            task=self.config.task,
+        )
+        header = provenance(self.config, step=state.step)
+        write_frame(frame, self.folder / "metrics.parquet", provenance=header)
+        save_weights(self.folder / "model.safetensors", self.model, self.config, step=state.step)
+        save_checkpoint(self.folder, self.model, self.optimizers, state, self.config)
+        self.state = state
+
+
+def training_curve(frame: pd.DataFrame) -> pd.DataFrame:
+    """The macro exact match of a metrics frame against steps, in order."""
+    rows = frame[(frame.metric == Metric.EXACT_MATCH) & (frame["aggregation"] == "macro")]
+    return rows.sort_values("checkpoint_step")[["checkpoint_step", "estimate"]]

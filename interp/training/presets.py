@@ -1,0 +1,43 @@
+"""Named runs: everything that `tapelens train --preset NAME` needs."""
+
+from __future__ import annotations
+
+from cython_vm import MachineSpec
+from interp.models import TransformerConfig
+from interp.runs import RunConfig
+from interp.tasks import TASKS
+from interp.training.config import TrainingConfig
+
+
+def transformer_for(task_name: str, spec: MachineSpec, *, seed: int = 0, **overrides: object) -> TransformerConfig:
+    """The transformer that suits a task: block-wise positions, RMSNorm, QK-norm, the task's attention direction."""
+    task = TASKS[task_name](spec)
+    settings: dict = {
+        "d_vocab": len(task.vocab),
+        "n_ctx": task.n_ctx,
+        "n_layers": 4,
+        "n_heads": 4,
+        "d_model": 64,
+        "normalization_type": "RMS",
+        "qk_norm": True,
+        "attention_dir": task.attention_dir,
+        "positional_embedding_type": "block",
+        "position_roles": task.position_roles,
+        "position_indices": task.position_indices,
+        "seed": seed,
+    }
+    return TransformerConfig(**(settings | overrides))
+
+
+SMALL_MACHINE = MachineSpec(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
+
+
+def _run(task: str, spec: MachineSpec, training: TrainingConfig) -> RunConfig:
+    return RunConfig(task, spec, transformer_for(task, spec, seed=training.seed), training)
+
+
+PRESETS: dict[str, RunConfig] = {
+    "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=8000)),
+    "step_inplace": _run("step_inplace", MachineSpec(), TrainingConfig(steps=16000, batch_size=16, eval_every=1000)),
+    "step": _run("step", MachineSpec(), TrainingConfig(steps=24000, batch_size=16, eval_every=2000)),
+}
