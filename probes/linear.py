@@ -1,0 +1,352 @@
+"""Linear probes, fitted in stacks: logistic, ridge, discriminant and mean difference.
+
+All four are scikit-learn estimators over arrays and never see a model. A stack of probes is one call: shapes are in
+`probes.stack`. Learned attributes are NumPy arrays over the stack's batch shape:
+
+    classes_    [C]              every label seen in the stack, ascending
+    coef_       [*batch, C, d]   weights in raw activation coordinates (zero for a class that a probe never saw)
+    intercept_  [*batch, C]      (minus infinity for a class that a probe never saw)
+
+The logistic objective is scikit-learn's: sum of cross-entropies + |coef|² / 2C with a free intercept. With two classes
+scikit-learn fits one weight vector, which here is coef_[1] - coef_[0].
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from torch import Tensor
+
+from probes.lbfgs import minimize
+from probes.stack import Array, Axes, Problem, Stack, as_activations, as_labels
+
+BUDGET = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of X handed to one solve: about the cache, or a slice of the GPU
+
+
+@dataclass(frozen=True)
+class Design:
+    """One design matrix with what its probes share: rows centred, a column of ones appended, their Gram matrix."""
+
+    x: Tensor  # [s, n, d + 1]: centred activations, then ones
+    mean: Tensor  # [s, d]
+
+    @staticmethod
+    def of(X: Tensor) -> "Design":
+        s, n, d = X.shape
+        mean = X.mean(1)
+        x = X.new_empty(s, n, d + 1)
+        torch.sub(X, mean[:, None], out=x[..., :d])
+        x[..., d] = 1
+        return Design(x, mean)
+
+    @property
+    def d(self) -> int:
+        return self.mean.shape[1]
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """[s, d, d]: centred second moments."""
+        centred = self.x[..., : self.d]
+        return centred.mT @ centred / self.x.shape[1]
+
+    def class_sums(self, labels: Tensor, c: int) -> Tensor:
+        """[s, v, c, d + 1]: sums of the rows of each class over n; the last column is the class frequency."""
+        s, n, _ = self.x.shape
+        v = labels.shape[1]
+        one_hot = self.x.new_zeros(len(labels), v, c, n).scatter_(2, labels[:, :, None], 1.0)
+        sums = one_hot.view(len(labels), v * c, n).expand(s, -1, -1) @ self.x
+        return sums.view(s, v, c, -1) / n
+
+
+class LinearProbe(BaseEstimator):
+    """What the linear probes share: stacking, prediction and the subspace they read. Use a subclass."""
+
+    classes_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+    def fit(self, X: Array, y: Array) -> "LinearProbe":
+        """Fit every probe of the stack: X [*batch, n, d], y [*batch, n] with -1 where undefined; returns self.
+
+        Raises ValueError where a probe has fewer than two classes or ten labelled rows, where X is not finite, and
+        where the shapes do not broadcast; TypeError for labels that are not integers.
+        """
+        stack = Stack.of(X, y)
+        s, v, c = len(stack.x), stack.y.shape[1], len(stack.classes)
+        coef = stack.x.new_zeros(s, v, c, stack.x.shape[-1])
+        intercept = stack.x.new_full((s, v, c), -torch.inf)
+        self._begin(stack)
+        budget = BUDGET["cuda" if stack.x.is_cuda else "cpu"]
+        for sites, x, _, problems in stack.designs(budget=budget):
+            design = Design.of(x)
+            for problem in problems:
+                weights, bias = self._solve(design, problem)
+                bias = bias - (weights * design.mean[:, None, None]).sum(-1)
+                seen = problem.seen.expand(len(weights), -1, -1)
+                for i, variable in enumerate(problem.variables.tolist()):
+                    at = seen[:, i]
+                    coef[sites, variable] = coef[sites, variable].scatter(
+                        1, at[..., None].expand_as(weights[:, i]), weights[:, i]
+                    )
+                    intercept[sites, variable] = intercept[sites, variable].scatter(1, at, bias[:, i])
+        self._end(stack)
+        self.classes_ = stack.classes.cpu().numpy()
+        self.coef_ = stack.axes.join(coef)
+        self.intercept_ = stack.axes.join(intercept)
+        self.n_features_in_ = int(stack.x.shape[-1])
+        return self
+
+    def _begin(self, stack: Stack) -> None:
+        """Called before the solves of one fit."""
+
+    def _end(self, stack: Stack) -> None:
+        """Called after the solves of one fit."""
+
+    def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
+        """Weights [s, v, c, d] and biases [s, v, c] on centred activations."""
+        raise NotImplementedError
+
+    def decision_function(self, X: Array) -> np.ndarray:
+        """Class scores [*batch, n, C] of X [*batch, n, d]; minus infinity for a class that a probe never saw."""
+        axes, scores = self._scores(X)
+        return axes.join(torch.stack(list(scores)))
+
+    def predict(self, X: Array) -> np.ndarray:
+        """The best class a row: labels [*batch, n] for X [*batch, n, d]."""
+        axes, scores = self._scores(X)
+        return self.classes_[axes.join(torch.stack([site.argmax(-1) for site in scores]))]
+
+    def score(self, X: Array, y: Array) -> float | np.ndarray:
+        """Accuracy over the rows where y is defined: a float, or an array [*batch]; NaN where no row is."""
+        predicted = self.predict(X)
+        labels = as_labels(y, n=predicted.shape[-1]).cpu().numpy()
+        defined = np.broadcast_to(labels >= 0, np.broadcast_shapes(labels.shape, predicted.shape))
+        with np.errstate(invalid="ignore"):
+            accuracy = ((predicted == labels) & defined).sum(-1) / defined.sum(-1)
+        return float(accuracy) if accuracy.ndim == 0 else accuracy
+
+    def directions(self, rank: int | None = None) -> np.ndarray:
+        """Orthonormal rows [*batch, rank, d] that span what the probe reads, strongest first.
+
+        The span of the class weights, centred across the classes that the probe saw: adding one vector to every class's
+        weights changes no prediction. It has at most (classes - 1) dimensions, the default rank; of a stack, the least.
+        """
+        self._check_fitted()
+        seen = np.isfinite(self.intercept_)
+        count = seen.sum(-1, keepdims=True)
+        full = int(min(count.min() - 1, self.coef_.shape[-1]))
+        rank = full if rank is None else rank
+        if not 1 <= rank <= full:
+            raise ValueError(f"rank must lie in 1 … {full} (classes - 1, at most d), got {rank}")
+        mean = self.coef_.sum(-2, keepdims=True) / count[..., None]
+        centred = (self.coef_ - mean) * seen[..., None]
+        return np.linalg.svd(centred, full_matrices=False)[2][..., :rank, :]
+
+    @property
+    def subspace_(self) -> np.ndarray:
+        """`directions()` at full rank."""
+        return self.directions()
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "coef_"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit(X, y) first")
+
+    def _scores(self, X: Array):
+        """The axes of the result, and a generator over sites of class scores [v, n, C]."""
+        self._check_fitted()
+        x = as_activations(X)
+        if x.shape[-1] != self.n_features_in_:
+            raise ValueError(f"X must have {self.n_features_in_} features, as in fit, got {x.shape[-1]}")
+        axes = Axes.of(tuple(x.shape[:-2]), self.coef_.shape[:-2], what="the fitted probes")
+        coef = axes.split(torch.from_numpy(self.coef_).to(x), 2)
+        intercept = axes.split(torch.from_numpy(self.intercept_).to(x), 1)
+
+        def scores():
+            for i, site in enumerate(x.reshape(axes.n_sites, *x.shape[-2:])):
+                w, b = coef[min(i, len(coef) - 1)], intercept[min(i, len(coef) - 1)]
+                z = torch.addmm(b.reshape(-1), site, w.reshape(-1, w.shape[-1]).mT)
+                yield z.view(len(site), *b.shape).transpose(0, 1)
+
+        return axes, scores()
+
+
+class LogisticProbe(LinearProbe):
+    """Multinomial logistic regression, a whole stack in one solve.
+
+    L-BFGS, started at the discriminant solution and preconditioned by each variable's within-class covariance, so that
+    correlated activations do not slow it down. Objective and stopping rule (largest gradient entry of the mean loss at
+    most `tol`) are those of sklearn.linear_model.LogisticRegression. The fit runs in X's precision, on X's device.
+
+    Args:
+        C: inverse strength of the L2 penalty on the summed loss, as in scikit-learn.
+        standardize: penalise as if each feature had unit variance (coef_ stays in raw coordinates).
+        tol: largest gradient entry at which a probe counts as converged.
+        max_iter: iterations at most.
+
+    Learned besides coef_, intercept_, classes_: n_iter_ (the most of any probe), converged_ bool [*batch].
+    """
+
+    def __init__(self, *, C: float = 1.0, standardize: bool = False, tol: float = 1e-4, max_iter: int = 200):
+        self.C = C
+        self.standardize = standardize
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def predict_proba(self, X: Array) -> np.ndarray:
+        """Class probabilities [*batch, n, C] of X [*batch, n, d]."""
+        axes, scores = self._scores(X)
+        return axes.join(torch.stack([site.softmax(-1) for site in scores]))
+
+    def _begin(self, stack: Stack) -> None:
+        if self.C <= 0:
+            raise ValueError(f"C must be positive, got {self.C}")
+        self.n_iter_ = 0
+        self._converged = torch.ones(len(stack.x), stack.y.shape[1], dtype=torch.bool, device=stack.x.device)
+
+    def _end(self, stack: Stack) -> None:
+        self.converged_ = stack.axes.join(self._converged)
+        del self._converged
+
+    def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
+        s, n, _ = design.x.shape
+        c = problem.seen.shape[-1]
+        step = max(1, BUDGET["cuda" if design.x.is_cuda else "cpu"] // (s * c * n))
+        parts: list[Tensor] = []
+        for i in range(0, problem.labels.shape[1], step):
+            w, converged, n_iter = self._descend(design, problem.labels[:, i : i + step], c)
+            parts.append(w)
+            self._converged[problem.sites, problem.variables[i : i + step]] = converged
+            self.n_iter_ = max(self.n_iter_, n_iter)
+        w = torch.cat(parts, 1)
+        return w[..., :-1], w[..., -1]
+
+    def _descend(self, design: Design, labels: Tensor, c: int) -> tuple[Tensor, Tensor, int]:
+        x = design.x
+        (s, n, m), v = x.shape, labels.shape[1]
+        sums = design.class_sums(labels, c)
+        # With two classes scikit-learn penalises one vector, w1 - w0: at the optimum its square is twice theirs.
+        penalty = x.new_full((s, 1, 1, m), (2 if c == 2 else 1) / (self.C * n))
+        if self.standardize:
+            penalty[..., :-1] *= design.covariance.diagonal(dim1=1, dim2=2)[:, None, None]
+        penalty[..., -1] = 0
+
+        def objective(w: Tensor) -> tuple[Tensor, Tensor]:
+            w = w.view(s, v, c, m)
+            z = (w.view(s, v * c, m) @ x.mT).view(s, v, c, n)
+            top = z.amax(2, keepdim=True)
+            p = z.sub_(top).exp_()
+            total = p.sum(2, keepdim=True)
+            log_partition = (total.log() + top).sum((2, 3)) / n
+            p.div_(total)
+            expected = (p.view(s, v * c, n) @ x).view(s, v, c, m) / n
+            loss = log_partition - (w * sums).sum((2, 3)) + 0.5 * (penalty * w * w).sum((2, 3))
+            return loss, (expected - sums + penalty * w).view(s, v, c * m)
+
+        start, factor = discriminant(design, sums, ridge=c * penalty[:, :, 0, :-1])
+        frequency = sums[..., -1:]
+
+        def precondition(g: Tensor) -> Tensor:
+            g = g.view(s, v, c, m)
+            inner = torch.cholesky_solve(g[..., :-1].mT, factor).mT
+            return (torch.cat([inner, g[..., -1:]], -1) / frequency).view(s, v, c * m)
+
+        found = minimize(objective, start.reshape(s, v, c * m), precondition, tol=self.tol, max_iter=self.max_iter)
+        return found.w.view(s, v, c, m), found.converged, found.n_iter
+
+
+class RidgeProbe(LinearProbe):
+    """Least squares onto one-hot labels in closed form; all variables at a site share one factorised Gram matrix.
+
+    Minimises |one_hot(y) - X coef - intercept|² + alpha |coef|², as sklearn.linear_model.Ridge does. The fastest screen
+    of a sweep. With more than two classes that lie on a line the middle ones can be masked (Hastie et al. 2009,
+    section 4.2); DiscriminantProbe is not subject to that.
+
+    Args:
+        alpha: strength of the L2 penalty on the summed squares, as in scikit-learn.
+    """
+
+    def __init__(self, *, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def _begin(self, stack: Stack) -> None:
+        if self.alpha < 0:
+            raise ValueError(f"alpha must not be negative, got {self.alpha}")
+        self._factor: tuple[Design, Tensor] | None = None
+
+    def _end(self, stack: Stack) -> None:
+        del self._factor
+
+    def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
+        if self._factor is None or self._factor[0] is not design:
+            ridge = design.mean.new_full((1, design.d), self.alpha / design.x.shape[1])
+            self._factor = design, cholesky(design.covariance, ridge)
+        sums = design.class_sums(problem.labels, problem.seen.shape[-1])
+        s, v, c, m = sums.shape
+        right = sums[..., :-1].reshape(s, v * c, m - 1).mT
+        weights = torch.cholesky_solve(right, self._factor[1]).mT.view(s, v, c, m - 1)
+        return weights, sums[..., -1]
+
+
+class DiscriminantProbe(LinearProbe):
+    """Linear discriminant analysis in closed form: Gaussian classes with one covariance (Fisher 1936; Rao 1948).
+
+    Args:
+        alpha: ridge added to the within-class covariance, as a share of its mean eigenvalue.
+    """
+
+    def __init__(self, *, alpha: float = 1e-4):
+        self.alpha = alpha
+
+    def predict_proba(self, X: Array) -> np.ndarray:
+        """Class probabilities [*batch, n, C] of X [*batch, n, d]."""
+        axes, scores = self._scores(X)
+        return axes.join(torch.stack([site.softmax(-1) for site in scores]))
+
+    def _begin(self, stack: Stack) -> None:
+        if self.alpha < 0:
+            raise ValueError(f"alpha must not be negative, got {self.alpha}")
+
+    def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
+        sums = design.class_sums(problem.labels, problem.seen.shape[-1])
+        level = design.covariance.diagonal(dim1=1, dim2=2).mean(-1)
+        w, _ = discriminant(design, sums, ridge=(self.alpha * level)[:, None, None].expand(-1, 1, design.d))
+        return w[..., :-1], w[..., -1]
+
+
+class MeanDifferenceProbe(LinearProbe):
+    """Nearest class mean. With two classes the direction is the difference of means and the threshold its midpoint."""
+
+    def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
+        sums = design.class_sums(problem.labels, problem.seen.shape[-1])
+        means = sums[..., :-1] / sums[..., -1:]
+        return means, -0.5 * means.square().sum(-1)
+
+
+def discriminant(design: Design, sums: Tensor, *, ridge: Tensor) -> tuple[Tensor, Tensor]:
+    """Discriminant weights [s, v, c, d + 1] (bias last) and the Cholesky factor [s, v, d, d] of the within covariance.
+
+    sums [s, v, c, d + 1] are the design's class sums; ridge [s, 1, d] is added to the within covariance's diagonal.
+    """
+    frequency = sums[..., -1:]
+    means = sums[..., :-1] / frequency
+    within = design.covariance[:, None] - (means * frequency).mT @ means
+    factor = cholesky(within, ridge)
+    weights = torch.cholesky_solve(means.mT, factor).mT
+    bias = frequency[..., 0].log() - 0.5 * (weights * means).sum(-1)
+    w = torch.cat([weights, bias[..., None]], -1)
+    return w - w.mean(2, keepdim=True), factor
+
+
+def cholesky(matrix: Tensor, ridge: Tensor) -> Tensor:
+    """Cholesky factor of matrix [..., d, d] + diag(ridge [..., d]), with as little jitter as its precision allows."""
+    level = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).clamp(min=torch.finfo(matrix.dtype).tiny)
+    jitter = 4 * torch.finfo(matrix.dtype).eps
+    for _ in range(8):
+        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(ridge + jitter * level))
+        if not bool(failed.any()):
+            return factor
+        jitter *= 10
+    raise ValueError("X has no usable covariance: its features overflow the precision; rescale them or pass float64")
