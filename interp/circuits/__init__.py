@@ -1,0 +1,89 @@
+"""Circuits: which edges of the residual stream carry an instruction, and the evidence for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from cython_vm import Op
+from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
+from interp.circuits.attribution import eap, eap_ig
+from interp.circuits.discovery import CircuitConfig, find_circuit, node_effects
+from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
+from interp.circuits.exact import exact_effects
+from interp.circuits.graph import Edge, Graph, Reader, Writer
+from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.store import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
+from interp.tasks import Task
+
+__all__ = [
+    "AttentionSummary",
+    "Circuit",
+    "CircuitConfig",
+    "CircuitFileError",
+    "Edge",
+    "Graph",
+    "Pairs",
+    "Reader",
+    "Writer",
+    "areas",
+    "attention_patterns",
+    "circuit_rows",
+    "draw_pairs",
+    "eap",
+    "eap_ig",
+    "exact_effects",
+    "faithfulness",
+    "find_circuit",
+    "find_circuits",
+    "node_effects",
+    "ranked",
+    "read_attention",
+    "read_circuit",
+    "run_circuits",
+    "size_grid",
+    "write_attention",
+    "write_circuit",
+]
+
+log = logging.getLogger(__name__)
+
+
+def find_circuits(
+    model: Any,
+    task: Task,
+    *,
+    ops: Sequence[Op] | None = None,
+    config: CircuitConfig = CircuitConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
+    done: Collection[str] = (),
+    save: Callable[[Circuit], None] | None = None,
+    progress: Callable[[float, float, str], None] | None = None,
+) -> tuple[list[Circuit], list[dict[str, Any]]]:
+    """The circuit of each opcode, and its rows of the tidy frame.
+
+    Args:
+        model: the hooked transformer, in eval mode.
+        task: draws the pairs.
+        ops: opcodes; all of the machine's by default.
+        config: numbers of pairs, sizes, null circuits and so on.
+        seed: of pairs, null circuits and bootstrap.
+        done: names of opcodes to leave out, being done already.
+        save: called with each circuit as soon as it is found.
+        progress: called with (opcodes done, of how many, what is going on); the first may be fractional.
+    """
+    left = [op for op in (task.spec.ops if ops is None else ops) if op.name not in done]
+    circuits: list[Circuit] = []
+    for index, op in enumerate(left):
+
+        def report(share: float, index: int = index, op: Op = op) -> None:
+            if progress is not None:
+                progress(index + share, len(left), op.name)
+
+        circuit = find_circuit(model, task, op, config=config, seed=seed, progress=report)
+        log.info("%s: %d of %d edges, CMD %.3f", op.name, circuit.size, len(circuit.edges), circuit.cmd)
+        circuits.append(circuit)
+        if save is not None:
+            save(circuit)
+    return circuits, [row for circuit in circuits for row in circuit_rows(circuit)]

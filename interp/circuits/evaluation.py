@@ -1,0 +1,185 @@
+"""Does a circuit do what the model does? (Conmy et al. 2023; Hanna et al. 2024; Mueller et al. 2025)
+
+1. Circuit run: every reader's input gets, for each edge outside the circuit, the writer's ablated value in place of
+   its current one: in_v += sum over excluded u of (a_u ablated - a_u current), current from this very run. Edges on
+   no path from the input to the logits are pruned first.
+2. Ablated values: resample (what the writer writes on the corrupted input), mean (over held-out states), or zero.
+3. faithfulness f(C) = (m(C) - m(empty)) / (m(model) - m(empty)): 1 is the full model, 0 the empty circuit; unbounded.
+4. Over circuit sizes, k the share of edges: CPR = integral of f dk, with edges ranked by -score, so that helpful
+   ones come first; higher is better. CMD = integral of |1 - f| dk, ranked by |score|; 0 is best.
+5. Null: random circuits of the same number of edges, pruned alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.circuits.edges import edge_hooks, reader_rows, writer_hooks, written
+from interp.circuits.graph import Graph
+from interp.circuits.pairs import Pairs
+
+Ablation = Literal["resample", "mean", "zero"]
+ABLATIONS = ("resample", "mean", "zero")
+Ranking = Literal["absolute", "signed"]
+
+
+@dataclass(frozen=True)
+class CircuitRuns:
+    """What came out of running circuits, by example; the last two circuits are the empty one and the full model."""
+
+    m: np.ndarray  # logit difference, float64 [circuit, n]
+    exact: np.ndarray  # whether the whole clean next state came out, bool [circuit, n]
+
+
+@torch.no_grad()
+def run_circuits(
+    model: Any,
+    pairs: Pairs,
+    circuits: np.ndarray,
+    *,
+    ablation: Ablation = "resample",
+    reference: Tensor | None = None,
+    batch_size: int = 256,
+    progress: Callable[[float], None] | None = None,
+) -> CircuitRuns:
+    """Run circuits on the clean inputs, many at once along the batch axis.
+
+    Args:
+        model: the hooked transformer.
+        pairs: clean inputs, and the corrupted ones that "resample" takes ablated values from.
+        circuits: bool [circuit, reader, writer], edges kept; pruned here.
+        ablation: what excluded edges carry.
+        reference: tokens [n, pos] of the examples that "mean" averages over.
+        batch_size: rows a forward pass, circuits times examples.
+        progress: called with the share done, 0 to 1.
+
+    Raises:
+        ValueError: circuits of another shape, an unknown ablation, or "mean" without reference.
+    """
+    graph = Graph.of(model)
+    circuits = np.asarray(circuits, dtype=bool)
+    if circuits.ndim != 3 or circuits.shape[1:] != graph.mask.shape:
+        raise ValueError(f"circuits must be bool [n, {', '.join(map(str, graph.mask.shape))}], got {circuits.shape}")
+    if ablation not in ABLATIONS:
+        raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {ablation!r}")
+    excluded = torch.from_numpy(graph.mask & ~graph.prune(circuits)).to(model.W_U.dtype)
+    # Circuits that are the same after pruning, such as those with nothing left, run once.
+    excluded, member = torch.unique(excluded, dim=0, return_inverse=True)
+    m = np.zeros((len(excluded), len(pairs)))
+    exact = np.zeros((len(excluded), len(pairs)), dtype=bool)
+    fixed = None if ablation == "resample" else _fixed_values(model, graph, ablation, reference, batch_size)
+    size = min(len(pairs), batch_size)
+    for start in range(0, len(pairs), size):
+        rows = slice(start, min(start + size, len(pairs)))
+        part = pairs[rows]
+        ablated = fixed if fixed is not None else written(model, graph, part.corrupted.tokens, batch_size=batch_size)[0]
+        per_pass = max(1, batch_size // len(part))
+        for first in range(0, len(excluded), per_pass):
+            group = slice(first, first + per_pass)
+            logits = _run(model, graph, part.clean.tokens, excluded[group], ablated)
+            m[group, rows] = part.logit_difference(logits).double().numpy()
+            exact[group, rows] = part.exact(logits).numpy()
+            if progress is not None:
+                progress((rows.start + len(part) * min(1.0, group.stop / len(excluded))) / len(pairs))
+    return CircuitRuns(m[member.numpy()], exact[member.numpy()])
+
+
+def _fixed_values(model: Any, graph: Graph, ablation: Ablation, reference: Tensor | None, batch_size: int) -> Tensor:
+    """Ablated values that are the same for every pair, [writer, 1, pos or 1, d_model]."""
+    if ablation == "zero":
+        return torch.zeros(len(graph.writers), 1, 1, model.cfg.d_model, dtype=model.W_U.dtype)
+    if reference is None or not len(reference):
+        raise ValueError("mean ablation needs reference tokens, got none")
+    return written(model, graph, reference, batch_size=batch_size)[0].mean(1, keepdim=True)
+
+
+def _run(model: Any, graph: Graph, tokens: Tensor, excluded: Tensor, ablated: Tensor) -> Tensor:
+    """Logits [circuit, n, pos, d_vocab] with the excluded edges [circuit, reader, writer] carrying ablated values."""
+    n_circuits, (n, pos), size = len(excluded), tokens.shape, model.cfg.d_model
+    # Ablated minus current value of each writer that has been computed so far, [circuit, writer, n, pos, d_model]
+    delta = torch.zeros(n_circuits, len(graph.writers), n, pos, size, dtype=ablated.dtype)
+    columns = dict(writer_hooks(graph))
+    rows = dict(reader_rows(graph))
+
+    def write(activation: Tensor, hook: Any) -> None:
+        current = activation.unflatten(0, (n_circuits, n))
+        heads = current.permute(0, 3, 1, 2, 4) if current.ndim == 5 else current[:, None]
+        delta[:, columns[hook.name]] = ablated[columns[hook.name]] - heads
+
+    def read(activation: Tensor, hook: Any) -> Tensor | None:
+        where = rows[hook.name]
+        sources = slice(0, graph.n_sources(graph.readers[where.start]))
+        weights = excluded[:, where, sources]
+        if not weights.any():
+            return None
+        change = torch.bmm(weights, delta[:, sources].flatten(2)).unflatten(2, (n, pos, size))
+        if activation.ndim == 4:
+            return activation + change.permute(0, 2, 3, 1, 4).flatten(0, 1)
+        return activation + change[:, 0].flatten(0, 1)
+
+    resid = model(tokens, stop_at_layer=0).repeat(n_circuits, 1, 1)
+    hooks = [*((name, write) for name in columns), *((name, read) for name in rows)]
+    with edge_hooks(model), model.hooks(fwd_hooks=hooks):
+        return model(resid, start_at_layer=0).unflatten(0, (n_circuits, n))
+
+
+def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4) -> list[int]:
+    """Circuit sizes spaced evenly on a log axis, from `smallest` to all `n_edges`."""
+    sizes = np.geomspace(min(smallest, n_edges), n_edges, n_sizes)
+    return sorted({round(float(size)) for size in sizes})
+
+
+def ranked(scores: np.ndarray, ranking: Ranking) -> np.ndarray:
+    """What to take the largest of: |s| for "absolute" (CMD), -s for "signed" (CPR), since helpful edges have s < 0."""
+    return {"absolute": np.abs, "signed": np.negative}[ranking](scores)
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Faithfulness of circuits against the same full and empty runs; estimates [circuit]."""
+
+    estimate: np.ndarray  # ratio of means over examples
+    ci_low: np.ndarray  # 95 %, bootstrap over programs
+    ci_high: np.ndarray
+
+
+def faithfulness(
+    m: np.ndarray,
+    m_model: np.ndarray,
+    m_empty: np.ndarray,
+    programs: np.ndarray,
+    *,
+    seed: int = 0,
+    n_bootstrap: int = 1000,
+) -> Faithfulness:
+    """(m(C) - m(empty)) / (m(model) - m(empty)) from logit differences by example.
+
+    Args:
+        m: of the circuits, [circuit, n].
+        m_model: of the full model, [n].
+        m_empty: of the empty circuit, [n].
+        programs: a key of each example's program, [n]; whole programs are resampled.
+        seed: of the bootstrap.
+        n_bootstrap: number of resamples.
+    """
+    above, gap = m - m_empty, m_model - m_empty
+    _, program = np.unique(programs, return_inverse=True)
+    n_programs = int(program.max()) + 1
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_programs, np.full(n_programs, 1 / n_programs), size=n_bootstrap)[:, program]
+    drawn = (above @ weights.T) / (gap @ weights.T)
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
+    return Faithfulness(above.mean(1) / gap.mean(), low, high)
+
+
+def areas(sizes: list[int], values: np.ndarray, n_edges: int) -> tuple[float, float]:
+    """(CPR, CMD) of faithfulness `values` at `sizes`, with 0 at the empty circuit, over the share of edges."""
+    share = np.array([0, *sizes]) / n_edges
+    f = np.array([0.0, *values])
+    return float(np.trapezoid(f, share)), float(np.trapezoid(np.abs(1 - f), share))

@@ -1,0 +1,42 @@
+"""Interventions: read activations, put others in their place, and hold what comes out against the machine."""
+
+from interp.interventions.activations import ablate, check_sites, collect, patch_from
+from interp.interventions.experiment import default_variables, run_interventions
+from interp.interventions.interchange import (
+    SharedPairs,
+    default_position_sets,
+    iia_sweep,
+    interchange,
+    random_basis,
+    residual_sites,
+    site_column,
+)
+from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
+from interp.interventions.sites import Site, block_slots, resolve
+from interp.interventions.sweep import Interchange, interchange_answers
+
+__all__ = [
+    "Interchange",
+    "Patch",
+    "SharedPairs",
+    "Site",
+    "ablate",
+    "ablation_value",
+    "block_slots",
+    "check_sites",
+    "collect",
+    "default_position_sets",
+    "default_variables",
+    "iia_sweep",
+    "interchange",
+    "interchange_answers",
+    "patch_activation",
+    "patch_from",
+    "patched",
+    "random_basis",
+    "read_positions",
+    "residual_sites",
+    "resolve",
+    "run_interventions",
+    "site_column",
+]

@@ -1,0 +1,89 @@
+"""The interchange experiment of a run: every variable, layer and position set, in both pair designs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from cython_vm import MachineSpec, variable
+from interp.interventions.interchange import Subspaces, default_position_sets, iia_sweep, residual_sites
+from interp.tasks import Task
+from interp.tasks.base import PairDesign
+
+_KINDS = ("fetch", "decide", "result")
+
+
+def default_variables(spec: MachineSpec) -> list[str]:
+    """Both pointers, then every settable variable that a step fetches, decides or results in; single slots left out."""
+    names = [name for name in spec.variables() if "[" not in name and variable(spec, name).settable]
+    roots = [name for name in ("instruction_ptr", "array_ptr") if name in names]
+    return roots + [name for name in names if variable(spec, name).kind in _KINDS]
+
+
+def run_interventions(
+    model: Any,
+    task: Task,
+    *,
+    variables: Sequence[str] | None = None,
+    position_sets: Sequence[str] | None = None,
+    designs: Sequence[PairDesign] = ("independent", "minimal"),
+    n_pairs: int = 256,
+    seed: int = 0,
+    subspaces: Subspaces | None = None,
+    untrained: Any | None = None,
+    done: Collection[tuple[str, str]] = (),
+    save: Callable[[list[dict[str, Any]]], None] | None = None,
+    progress: Callable[[float, float, str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """IIA of variables at the residual stream before the first layer and after each, with controls, as rows.
+
+    Independent pairs are shared, so their variables go through one sweep together; each minimal one has its own.
+
+    Args:
+        model: the hooked transformer, in eval mode.
+        task: draws the pairs and knows the machine.
+        variables: `default_variables` where None.
+        position_sets: `default_position_sets` where None.
+        designs: pair designs, in order.
+        n_pairs: pairs a variable and design.
+        seed: of everything random.
+        subspaces: for (variable, site) a basis [rank, d_model], the probe's for example. Independent pairs only.
+        untrained: a model with initial weights, for the control.
+        done: (variable, design) to leave out, being done already.
+        save: called with the new rows as soon as a sweep is over.
+        progress: called with (sweeps done, of how many, what is going on); the first may be fractional.
+
+    Raises:
+        ValueError: an unknown or unsettable variable, an unknown position set, or a basis of the wrong shape.
+    """
+    names = default_variables(task.spec) if variables is None else list(variables)
+    sites = residual_sites(model.cfg.n_layers, position_sets or default_position_sets(task.spec))
+    sweeps: list[tuple[PairDesign, list[str]]] = []
+    for design in designs:
+        left = [name for name in names if (name, design) not in done]
+        groups = [[name] for name in left] if design == "minimal" else [left] if left else []
+        sweeps += [(design, group) for group in groups]
+    rows: list[dict[str, Any]] = []
+    for index, (design, some) in enumerate(sweeps):
+        label = f"{design} pairs" if len(some) > 1 else f"{some[0]}, {design} pairs"
+
+        def report(share: float, index: int = index, label: str = label) -> None:
+            if progress is not None:
+                progress(index + share, len(sweeps), label)
+
+        new = iia_sweep(
+            model,
+            task,
+            some,
+            sites,
+            n_pairs=n_pairs,
+            seed=seed,
+            design=design,
+            subspaces=subspaces if design == "independent" else None,
+            untrained=untrained,
+            progress=report,
+        )
+        rows += new
+        if save is not None:
+            save(new)
+    return rows

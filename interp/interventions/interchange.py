@@ -1,0 +1,295 @@
+"""Interchange interventions, judged by the machine (Geiger et al. 2021; subspaces as in Geiger et al. 2024).
+
+For a variable X and a site s, over pairs of a base and a source state:
+
+    IIA(X, s) = mean of 1[ model(base with s <- the model's s on source) = machine(base, do X <- X(source)) ]
+
+on the whole predicted next state. In a subspace with orthonormal rows R, h' = h_base + (h_source - h_base) R^T R.
+
+Read the number in the stratum "changes", where the machine's counterfactual answer differs from its answer on base:
+elsewhere a patch that does nothing is right. Beside it stand, on the same pairs: the unpatched model, an untrained
+model, a random subspace of the same rank, and the wrong site, as many random positions outside the set. At layer 0
+swapping the positions that hold a stored variable edits the input: a ceiling, not evidence. Swapping all positions
+gives model(source) at any layer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cython_vm import MachineSpec, States, program_hash
+from interp.interventions.activations import check_sites
+from interp.interventions.sites import Site, resolve
+from interp.interventions.sweep import Interchange, interchange_answers
+from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.tasks import Batch, Task
+from interp.tasks.base import PairDesign
+from probes.evaluation import MIN_GROUPS, bootstrap_mean
+
+log = logging.getLogger(__name__)
+
+STRATA = ("changes", "same", "all")
+Subspaces = Mapping[tuple[str, Site], Tensor]  # (variable, site) -> orthonormal rows [rank, d]
+
+
+@dataclass(frozen=True)
+class SharedPairs:
+    """Pairs that several variables are judged on; each variable uses some of them, with an answer of its own."""
+
+    base: Batch
+    source: Batch
+    members: dict[str, np.ndarray]  # variable -> rows of base and source, int64 [n]
+    targets: dict[str, Tensor]  # variable -> the machine's counterfactual next state, long [n, state_length]
+    changes: dict[str, np.ndarray]  # variable -> whether it differs from the answer on base, bool [n]
+    redraw_rate: dict[str, float]  # variable -> share of drawn pairs without a counterfactual value
+
+    @classmethod
+    def draw(
+        cls, task: Task, variables: Sequence[str], *, n_pairs: int, seed: int, design: PairDesign = "independent"
+    ) -> SharedPairs:
+        """Draw `n_pairs` a variable from held-out programs; equal pairs of different variables are kept once.
+
+        A task that shows the answer (`step`) is given the counterfactual one, in base and source alike: that the
+        whole of it is predicted token by token is then the same as that greedy decoding finds it.
+        """
+        bases, sources, answers, tokens = [], [], [], []
+        changes, targets, redraw_rate = {}, {}, {}
+        for name in variables:
+            drawn = task.counterfactual(n_pairs, name, seed=seed, design=design)
+            base = task.batch(drawn.base.states, drawn.expected)
+            source = task.batch(drawn.source.states, drawn.expected)
+            tokens.append(torch.cat([base.tokens, source.tokens], dim=1).numpy())
+            bases.append(base.states)
+            sources.append(source.states)
+            answers.append(drawn.expected)
+            targets[name] = drawn.targets
+            changes[name] = np.asarray(drawn.changes)
+            redraw_rate[name] = drawn.redraw_rate
+        _, first, member = np.unique(np.concatenate(tokens), axis=0, return_index=True, return_inverse=True)
+        base, source, expected = (States.concatenate(parts)[first] for parts in (bases, sources, answers))
+        members = dict(zip(variables, np.split(member.ravel(), len(variables)), strict=True))
+        return cls(task.batch(base, expected), task.batch(source, expected), members, targets, changes, redraw_rate)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+
+def interchange(
+    task: Task, sites: Sequence[Site], base: States, source: States, *, bases: Sequence[Tensor | None] | None = None
+) -> list[Interchange]:
+    """Sites resolved in base and in source; `bases` gives each a subspace.
+
+    Raises:
+        ValueError: a position set cannot be resolved, or does not have the same size in base and source.
+    """
+    resolved = {
+        name: (resolve(task.position_names, name, base), resolve(task.position_names, name, source))
+        for name in {site.positions for site in sites}
+    }
+    bases = [None] * len(sites) if bases is None else bases
+    return [
+        Interchange(site.hook, *resolved[site.positions], head=site.head, basis=basis)
+        for site, basis in zip(sites, bases, strict=True)
+    ]
+
+
+def iia_sweep(
+    model: Any,
+    task: Task,
+    variables: Sequence[str],
+    sites: Sequence[Site],
+    *,
+    n_pairs: int = 256,
+    seed: int = 0,
+    design: PairDesign = "independent",
+    subspaces: Subspaces | None = None,
+    n_random_subspaces: int = 2,
+    untrained: Any | None = None,
+    wrong_site: bool = True,
+    n_bootstrap: int = 1000,
+    batch_size: int = 512,
+    progress: Callable[[float], None] | None = None,
+) -> list[dict[str, Any]]:
+    """IIA of each variable at each site, with its controls, as rows of the tidy frame.
+
+    Full-vector swaps do not depend on the variable, so one patched sweep serves all variables that share pairs.
+
+    Args:
+        model: the hooked model, in eval mode.
+        task: draws the pairs and knows the machine.
+        variables: names of settable variables.
+        sites: where to swap the full vector.
+        n_pairs: pairs a variable.
+        seed: of pairs, random subspaces, wrong sites and bootstrap.
+        design: "independent" draws base and source apart; "minimal" makes source from base by one edit.
+        subspaces: for (variable, site), a basis [rank, d] of orthonormal rows to swap alone; the site need not be
+            among `sites`. Pass the probe's, for example.
+        n_random_subspaces: random subspaces of the same rank, averaged, that control each of these.
+        untrained: a model of the same shape with initial weights, for the control; None leaves it out.
+        wrong_site: whether to run the wrong-site control.
+        n_bootstrap: bootstrap samples of programs for the intervals.
+        batch_size: rows a forward pass.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        Rows; a row and its controls share every key but `control`. Strata without pairs have no row.
+
+    Raises:
+        ValueError: an unknown variable, hook or position set, or a basis of the wrong shape.
+    """
+    report = progress or (lambda share: None)
+    subspaces = subspaces or {}
+    check_sites(model, [*sites, *(site for _, site in subspaces)])
+    pairs = SharedPairs.draw(task, variables, n_pairs=n_pairs, seed=seed, design=design)
+    log.info("interchange, %s pairs: %d distinct pairs serve %d variables", design, len(pairs), len(variables))
+
+    def answer(logits: Tensor) -> Tensor:
+        return task.next_state_logits(logits).argmax(dim=-1)
+
+    swaps = interchange(task, sites, pairs.base.states, pairs.source.states)
+    wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
+    per_variable = [(name, site, basis) for (name, site), basis in subspaces.items() if name in pairs.members]
+    n_models = 2 if untrained is not None else 1
+    total = len(swaps) * n_models + len(wrong) + len(per_variable) * (1 + n_random_subspaces)
+
+    def run(subject: Any, some: Sequence[Interchange], done: int, rows: np.ndarray | None = None) -> Tensor:
+        base, source = pairs.base.tokens, pairs.source.tokens
+        if rows is not None:
+            base, source = base[rows], source[rows]
+        return interchange_answers(
+            subject,
+            base,
+            source,
+            some,
+            answer=answer,
+            batch_size=batch_size,
+            progress=lambda share: report((done + share * len(some)) / max(total, 1)),
+        )
+
+    scores = _Scores(pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
+    full = run(model, [*swaps, *wrong.values()], 0)
+    done = len(swaps) + len(wrong)
+    blank = None if untrained is None else run(untrained, swaps, done)
+    done = len(swaps) * n_models + len(wrong)
+    wrong_place = {index: len(swaps) + place for place, index in enumerate(wrong)}
+    for index, site in enumerate(sites):
+        for name in variables:
+            rows = pairs.members[name]
+            key = {"method": Method.FULL_VECTOR}
+            scores.add(name, site, key, full[index, rows])
+            scores.add(name, site, key, full[-1, rows], control=Control.UNPATCHED)
+            if blank is not None:
+                scores.add(name, site, key, blank[index, rows], control=Control.UNTRAINED_MODEL)
+            if index in wrong_place:
+                scores.add(name, site, key, full[wrong_place[index], rows], control=Control.WRONG_SITE)
+    for name, site, basis in per_variable:
+        rows = pairs.members[name]
+        generator = torch.Generator().manual_seed(seed)
+        bases = [basis, *(random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))]
+        some = interchange(task, [site] * len(bases), pairs.base.states[rows], pairs.source.states[rows], bases=bases)
+        answers = run(model, some, done, rows)
+        done += len(bases)
+        key = {"method": Method.PROBE_SUBSPACE, "rank": len(basis)}
+        scores.add(name, site, key, answers[0])
+        scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
+        if n_random_subspaces:
+            scores.add(name, site, key, answers[1:-1], control=Control.RANDOM_SUBSPACE)
+    return scores.rows()
+
+
+def random_basis(rank: int, size: int, *, generator: torch.Generator) -> Tensor:
+    """Orthonormal rows [rank, size] of a uniformly random subspace."""
+    if not 1 <= rank <= size:
+        raise ValueError(f"rank must be from 1 to {size}, got {rank}")
+    return torch.linalg.qr(torch.randn(size, rank, generator=generator)).Q.T.contiguous()
+
+
+def _wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict[int, Interchange]:
+    """For each interchange whose complement is large enough, one at as many random positions outside its set."""
+    rng = np.random.default_rng(seed)
+    wrong = {}
+    for index, swap in enumerate(swaps):
+        n, k = swap.base_positions.shape
+        taken = torch.zeros(n, n_ctx, dtype=torch.bool)
+        taken.scatter_(1, swap.base_positions, True).scatter_(1, swap.source_positions, True)
+        if int(taken.sum(1).max()) + k > n_ctx:
+            continue
+        order = torch.from_numpy(rng.random((n, n_ctx))) + taken  # taken positions come last
+        positions = order.argsort(dim=1)[:, :k].sort(dim=1).values
+        wrong[index] = Interchange(swap.hook, positions, positions, head=swap.head)
+    return wrong
+
+
+class _Scores:
+    """Turns answers into rows: one a stratum, with a bootstrap interval over the programs of the bases."""
+
+    def __init__(self, pairs: SharedPairs, *, design: PairDesign, seed: int, n_bootstrap: int):
+        self._pairs, self._design, self._seed, self._n_bootstrap = pairs, design, seed, n_bootstrap
+        self._programs = program_hash(pairs.base.states).astype(np.int64)
+        self._keys: dict[str, list[dict[str, Any]]] = {name: [] for name in pairs.members}
+        self._right: dict[str, list[np.ndarray]] = {name: [] for name in pairs.members}
+
+    def add(
+        self, name: str, site: Site, key: dict[str, Any], answers: Tensor, *, control: Control | None = None
+    ) -> None:
+        """Judge answers [n, state_length], or several runs of them [runs, n, state_length], whose mean is taken."""
+        right = (answers == self._pairs.targets[name]).all(-1).float()
+        self._right[name].append((right if right.ndim == 1 else right.mean(0)).numpy())
+        self._keys[name].append(
+            {"site": site_column(site), "position": site.positions, "variable": name, **key, "control": control}
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows; an interval is absent where a stratum has too few programs for one."""
+        rows = []
+        for name, keys in self._keys.items():
+            right, programs = np.array(self._right[name]), self._programs[self._pairs.members[name]]
+            changes = self._pairs.changes[name]
+            for stratum, chosen in zip(STRATA, (changes, ~changes, np.ones_like(changes)), strict=True):
+                if not chosen.any():
+                    continue
+                ends = np.full((2, len(keys)), np.nan)
+                few = len(np.unique(programs[chosen])) < MIN_GROUPS
+                if not few:
+                    values, groups = right[:, chosen], programs[chosen]
+                    ends[:] = bootstrap_mean(values, groups, seed=self._seed, n_resamples=self._n_bootstrap)[1:]
+                for place, key in enumerate(keys):
+                    rows.append(
+                        {
+                            **key,
+                            "pair_design": self._design,
+                            "stratum": stratum,
+                            "metric": Metric.IIA,
+                            "aggregation": Aggregation.MEAN,
+                            "estimate": float(right[place, chosen].mean()),
+                            "ci_low": None if few else float(ends[0, place]),
+                            "ci_high": None if few else float(ends[1, place]),
+                            "interval_kind": None if few else IntervalKind.BOOTSTRAP_PROGRAMS,
+                            "n": int(chosen.sum()),
+                        }
+                    )
+        return rows
+
+
+def site_column(site: Site) -> str:
+    """How the tidy frame spells a site's hook and head: "blocks.1.attn.hook_z[2]" for head 2."""
+    return site.hook if site.head is None else f"{site.hook}[{site.head}]"
+
+
+def residual_sites(n_layers: int, position_sets: Sequence[str]) -> list[Site]:
+    """The residual stream before the first layer and after each, at each position set."""
+    hooks = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
+    return [Site(hook, positions) for hook in hooks for positions in position_sets]
+
+
+def default_position_sets(spec: MachineSpec) -> list[str]:
+    """Each block that has slots, each pointed slot, and all positions (a ceiling)."""
+    blocks = [block for block in spec.layout.blocks if spec.layout.slice(block).stop > spec.layout.slice(block).start]
+    return [*blocks, "instructions[@instruction_ptr]", "cells[@array_ptr]", "all"]
