@@ -1,0 +1,38 @@
+"""The machine: a small tape language, executed exactly and in batches. Needs NumPy alone."""
+
+from cython_vm._isa import Op, Outcome
+from cython_vm.codec import decode, encode
+from cython_vm.machine import Transition, step
+from cython_vm.original import read_original, write_original
+from cython_vm.programs import format_program, parse_program, program_hash
+from cython_vm.running import Trace, run
+from cython_vm.sampling import count_programs, sample, strata_weights
+from cython_vm.spec import Layout, MachineSpec
+from cython_vm.states import States
+from cython_vm.variables import VARIABLES, Variable, ancestors, variable
+
+__all__ = [
+    "VARIABLES",
+    "Layout",
+    "MachineSpec",
+    "Op",
+    "Outcome",
+    "States",
+    "Trace",
+    "Transition",
+    "Variable",
+    "ancestors",
+    "count_programs",
+    "decode",
+    "encode",
+    "format_program",
+    "parse_program",
+    "program_hash",
+    "read_original",
+    "run",
+    "sample",
+    "step",
+    "strata_weights",
+    "variable",
+    "write_original",
+]

@@ -1,0 +1,26 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from cython_vm.spec import MachineSpec
+
+STEP_NAMES: tuple[str, ...]
+NO_OUTCOME: int
+
+def step_rows(
+    spec: MachineSpec,
+    rows: NDArray[np.uint8],
+    next_rows: NDArray[np.uint8],
+    outcome: NDArray[np.uint8],
+    latents: NDArray[np.int16],
+) -> None: ...
+def step_rows_do(
+    spec: MachineSpec,
+    rows: NDArray[np.uint8],
+    next_rows: NDArray[np.uint8],
+    outcome: NDArray[np.uint8],
+    latents: NDArray[np.int16],
+    valid: NDArray[np.uint8],
+    values: NDArray[np.int16],
+    names: tuple[int, ...],
+) -> None: ...
+def hash_rows(spec: MachineSpec, rows: NDArray[np.uint8], hashes: NDArray[np.uint64]) -> None: ...

@@ -1,0 +1,58 @@
+# cython: language_level=3
+"""Random numbers: xoshiro256++, one generator a row, seeded with SplitMix64.
+
+xoshiro256++: D. Blackman and S. Vigna, "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021.
+SplitMix64: G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; the
+authors of xoshiro recommend it for seeding. The 64-bit mixer is its finaliser (variant 13 of D. Stafford).
+"""
+
+from libc.stdint cimport uint64_t
+
+
+cdef struct Rng:
+    uint64_t s0
+    uint64_t s1
+    uint64_t s2
+    uint64_t s3
+
+
+cdef inline uint64_t mix64(uint64_t z) noexcept nogil:
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU
+    return z ^ (z >> 31)
+
+
+cdef inline uint64_t rotl(uint64_t x, int k) noexcept nogil:
+    return (x << k) | (x >> (64 - k))
+
+
+cdef inline void seed_row(Rng* rng, uint64_t key, uint64_t row) noexcept nogil:
+    """The generator of one row; `key` is the mixed seed. Rows start at unrelated places: the row number is mixed too."""
+    cdef uint64_t gamma = 0x9E3779B97F4A7C15U
+    cdef uint64_t state = mix64(key ^ mix64(row + gamma))
+    state += gamma
+    rng.s0 = mix64(state)
+    state += gamma
+    rng.s1 = mix64(state)
+    state += gamma
+    rng.s2 = mix64(state)
+    state += gamma
+    rng.s3 = mix64(state)
+
+
+cdef inline uint64_t draw(Rng* rng) noexcept nogil:
+    """The next 64 random bits."""
+    cdef uint64_t result = rotl(rng.s0 + rng.s3, 23) + rng.s0
+    cdef uint64_t t = rng.s1 << 17
+    rng.s2 ^= rng.s0
+    rng.s3 ^= rng.s1
+    rng.s1 ^= rng.s2
+    rng.s0 ^= rng.s3
+    rng.s2 ^= t
+    rng.s3 = rotl(rng.s3, 45)
+    return result
+
+
+cdef inline int below(Rng* rng, int n) noexcept nogil:
+    """An integer from 0 to n − 1, n ≤ 256; every probability is within 2^-56 of 1/n (multiply-shift)."""
+    return <int>(((draw(rng) >> 8) * <uint64_t>n) >> 56)

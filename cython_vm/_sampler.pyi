@@ -1,0 +1,17 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from cython_vm.spec import MachineSpec
+
+def sample_rows(
+    spec: MachineSpec,
+    seed: int,
+    start: int,
+    split: int,
+    attempts: int,
+    thresholds: NDArray[np.uint64],
+    choices: NDArray[np.uint8],
+    strata_thresholds: NDArray[np.uint64],
+    strata: NDArray[np.int8],
+    rows: NDArray[np.uint8],
+) -> tuple[int, int]: ...

@@ -1,0 +1,124 @@
+"""One step of a batch of states, as it is or under an intervention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cython_vm._machine import NO_OUTCOME, STEP_NAMES, step_rows, step_rows_do
+from cython_vm.programs import valid_programs
+from cython_vm.states import States, block_columns, root_column
+from cython_vm.variables import variable
+
+_STEP_INDEX = {name: index for index, name in enumerate(STEP_NAMES)}
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """What one step did to n states."""
+
+    next: States  # S_{t+1}
+    outcome: NDArray[np.uint8]  # [n], numbers of `Outcome`
+    valid: NDArray[np.bool_]  # [n], False where `do` asks for a value that does not exist
+    latents: dict[str, NDArray[np.int16]]  # name → [n], the variables of the step; −1 = undefined
+
+
+def step(states: States, do: Mapping[str, ArrayLike] | None = None) -> Transition:
+    """One step of every state.
+
+    `do` maps variable names to one value or one a row ([n]) and replaces those variables' equations; what depends on
+    them is recomputed, everything else keeps its value. Several variables may be set at once. A row where a value does
+    not exist (a jump without a partner, RAN where the result does not fit, −1 given, a gap in the output) has
+    `valid` False; its `next` is S_t, its latents are −1 and its outcome is 255, no `Outcome`.
+
+    Raises ValueError on an unknown variable, one that cannot be set, and values out of range (naming variable and row).
+    """
+    n = len(states)
+    next_rows = np.empty_like(states.rows)
+    outcome = np.empty(n, dtype=np.uint8)
+    # An odd number of cache lines a row, so that the rows of the latents do not compete for the same cache sets.
+    width = ((n // 32 + 1) | 1) * 32
+    latents = np.empty((len(STEP_NAMES), width), dtype=np.int16)
+    if not do:
+        step_rows(states.spec, states.rows, next_rows, outcome, latents)
+        valid = np.ones(n, dtype=bool)
+    else:
+        valid = _step_do(states, do, next_rows, outcome, latents)
+    return Transition(
+        States(states.spec, next_rows), outcome, valid, {name: latents[k, :n] for name, k in _STEP_INDEX.items()}
+    )
+
+
+def _step_do(
+    states: States,
+    do: Mapping[str, ArrayLike],
+    next_rows: NDArray[np.uint8],
+    outcome: NDArray[np.uint8],
+    latents: NDArray[np.int16],
+) -> NDArray[np.bool_]:
+    """Roots are edited before the step, cells of S_{t+1} after it; the kernel sets the variables between them."""
+    spec = states.spec
+    values = {name: _do_values(states, name, given) for name, given in do.items()}
+    roots = {name: given for name, given in values.items() if variable(spec, name).kind == "root"}
+    slots = {name: given for name, given in values.items() if name.startswith("next_cell[")}
+    inner = {name: given for name, given in values.items() if name not in roots and name not in slots}
+
+    defined = np.ones(len(states), dtype=bool)
+    for given in values.values():
+        defined &= given >= 0
+    rows = _edit_roots(states, roots, defined) if roots else states.rows
+    table = np.array(list(inner.values()), dtype=np.int16).reshape(len(inner), len(states))
+    valid = defined.view(np.uint8)
+    step_rows_do(spec, rows, next_rows, outcome, latents, valid, table, tuple(_STEP_INDEX[name] for name in inner))
+    first_cell = block_columns(spec)["cells"].start
+    for name, given in slots.items():
+        column = first_cell + int(name[len("next_cell[") : -1])
+        next_rows[:, column] = np.where(defined, given, next_rows[:, column])
+    if roots:
+        next_rows[~defined] = states.rows[~defined]
+    return defined
+
+
+def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]:
+    """The values of one intervention, int16 [n], checked."""
+    target = variable(states.spec, name)
+    if not target.settable:
+        raise ValueError(f"{name} can be read but not set: it spans more than one step")
+    values = np.asarray(given)
+    if values.dtype.kind not in "iub":
+        raise TypeError(f"do({name}) takes integers, got {values.dtype}")
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(states)):
+        raise ValueError(f"do({name}) takes one value or one for each of {len(states)} rows, got {list(values.shape)}")
+    limit = target.n_values(states.spec)
+    bad = (values < -1) | (values >= limit) if values.dtype.kind == "i" else values >= limit
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        value = int(values.flat[row])
+        raise ValueError(f"do({name}) takes values from 0 to {limit - 1} (−1 = undefined), got {value} at row {row}")
+    return np.ascontiguousarray(np.broadcast_to(values, len(states)), dtype=np.int16)
+
+
+def _edit_roots(
+    states: States, roots: Mapping[str, NDArray[np.int16]], defined: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Rows with the roots set; `defined` turns False where a buffer slot is empty or the program is none."""
+    spec, rows = states.spec, states.rows.copy()
+    columns = block_columns(spec)
+    for name, values in roots.items():
+        column, _ = root_column(spec, name)
+        if name == "input_length":
+            defined &= values <= states.input_length
+        elif name.startswith(("input[", "output[")):
+            block = name.partition("[")[0]
+            length = states.input_length if block == "input" else states.output_length
+            defined &= length > column - columns[block].start
+        rows[:, column] = np.where(defined, values, rows[:, column])
+    if any(name.startswith("instruction[") for name in roots):
+        defined &= valid_programs(spec, rows[:, columns["program"]])
+    if "input_length" in roots:
+        where = columns["input"]
+        rows[:, where][np.arange(spec.n_input) >= rows[:, [2]]] = 0
+    return rows

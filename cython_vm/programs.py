@@ -1,0 +1,116 @@
+"""Programs as text, their validity, and the hash that splits them into training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cython_vm._isa import Op
+
+if TYPE_CHECKING:
+    from cython_vm.spec import MachineSpec
+    from cython_vm.states import States
+
+CLASSIC = dict(zip("><+-.,[]", list(Op)[:8], strict=True))  # the spelling of the classic language; STOP has none
+_CLASSIC_OF = {op: sign for sign, op in CLASSIC.items()}
+
+
+def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ...]:
+    """Opcodes from words (`INC WHILE DEC ENDW`, any case) or the classic spelling (`+[-]`), which may be mixed.
+
+    With a `spec` the program is padded with STOP to its length. Raises ValueError on an unknown word, unmatched loops,
+    and on what the machine of `spec` cannot hold.
+    """
+    ops: list[Op] = []
+    for word in text.split():
+        if word.upper() in Op.__members__:
+            ops.append(Op[word.upper()])
+        elif all(sign in CLASSIC for sign in word):
+            ops += [CLASSIC[sign] for sign in word]
+        else:
+            raise ValueError(
+                f"instruction {len(ops)}: {word!r} is neither one of {' '.join(Op.__members__)} nor spelled with > < + - . , [ ]"
+            )
+    fault = program_fault(ops)
+    if fault:
+        raise ValueError(fault)
+    if spec is None:
+        return tuple(ops)
+    fits = len(ops) < spec.n_instructions or (len(ops) == spec.n_instructions and ops[-1] == Op.STOP)
+    if not fits:
+        raise ValueError(
+            f"the program has {len(ops)} instructions; this machine has {spec.n_instructions} slots, the last for STOP"
+        )
+    ops += [Op.STOP] * (spec.n_instructions - len(ops))
+    check_programs(spec, np.array([ops], dtype=np.uint8), name_rows=False)
+    return tuple(ops)
+
+
+def format_program(program: Iterable[int] | NDArray[Any], *, classic: bool = False) -> str:
+    """A program as words, or in the classic spelling; STOP at the end is left out (`parse_program` pads with it)."""
+    ops = [Op(int(code)) for code in program]
+    while ops and ops[-1] == Op.STOP:
+        ops.pop()
+    if not classic:
+        return " ".join(op.name for op in ops)
+    return "".join(_CLASSIC_OF.get(op, f" {op.name} ") for op in ops)
+
+
+def program_fault(program: Iterable[int]) -> str | None:
+    """What is wrong with the loops of a program, or None."""
+    opened: list[int] = []
+    for slot, op in enumerate(program):
+        if op == Op.WHILE:
+            opened.append(slot)
+        elif op == Op.ENDW:
+            if not opened:
+                return f"instruction {slot} is ENDW without a WHILE before it"
+            opened.pop()
+    return f"instruction {opened[-1]} is WHILE without an ENDW after it" if opened else None
+
+
+def valid_programs(spec: MachineSpec, program: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows of opcodes [n, n_instructions] are programs of this machine: bool [n]."""
+    table = np.zeros(256, dtype=bool)
+    table[[int(op) for op in spec.ops]] = True
+    ok = table[program].all(axis=1) & (program[:, -1] == Op.STOP)
+    if not spec.stops:
+        ok &= (program[:, :-1] != Op.STOP).all(axis=1)
+    depth = np.cumsum((program == Op.WHILE).astype(np.int16) - (program == Op.ENDW), axis=1)
+    return ok & (depth >= 0).all(axis=1) & (depth[:, -1] == 0)
+
+
+def check_programs(spec: MachineSpec, program: NDArray[np.uint8], *, name_rows: bool = True) -> None:
+    """Raise ValueError naming the first row, the slot and the fault of a program that this machine does not hold."""
+    ok = valid_programs(spec, program)
+    if ok.all():
+        return
+    row = int(np.flatnonzero(~ok)[0])
+    where = f"program of row {row}: " if name_rows else ""
+    ops = program[row]
+    for slot, op in enumerate(ops):
+        if op not in spec.ops:
+            name = Op(op).name if op < len(Op) else str(op)
+            raise ValueError(
+                f"{where}instruction {slot} is {name}; this machine has {' '.join(o.name for o in spec.ops)}"
+            )
+        if op == Op.STOP and not spec.stops and slot < len(ops) - 1:
+            raise ValueError(f"{where}instruction {slot} is STOP; with stops=False only the last slot holds it")
+    if ops[-1] != Op.STOP:
+        raise ValueError(f"{where}the last instruction must be STOP, got {Op(ops[-1]).name}")
+    raise ValueError(f"{where}{program_fault(ops)}")
+
+
+def program_hash(states: States) -> NDArray[np.uint64]:
+    """A fixed 64-bit hash of each program, uint64 [n]; `program_hash % 20 == 0` marks the evaluation programs.
+
+    FNV-1a over the opcodes of all slots (G. Fowler, L. C. Noll, K.-P. Vo), then the finaliser of SplitMix64.
+    """
+    from cython_vm._machine import hash_rows
+
+    hashes = np.empty(len(states), dtype=np.uint64)
+    hash_rows(states.spec, states.rows, hashes)
+    return hashes

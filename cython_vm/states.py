@@ -1,0 +1,296 @@
+"""States: a batch of machine states over one packed buffer of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cython_vm._isa import Op
+from cython_vm.programs import check_programs, parse_program
+from cython_vm.spec import MachineSpec
+
+PROGRAM = 4  # first column of the program; the four counters stand before it
+_COUNTERS = {"instruction_ptr": 0, "array_ptr": 1, "input_length": 2, "output_length": 3}
+
+
+class States:
+    """n states of one machine, immutable: the arrays are read-only views of `rows`, uint8 [n, bytes a row].
+
+    Make them with `sample`, `States.build`, `decode` or `step`. Index with an integer (a batch of one), a slice, an
+    integer array or a boolean array. Buffer slots past the length are 0.
+    """
+
+    __slots__ = ("rows", "spec")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, spec: MachineSpec, rows: NDArray[np.uint8]):
+        """Wrap rows that are known to be valid (no check of their values)."""
+        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
+            raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
+        rows = np.ascontiguousarray(rows).view()
+        rows.flags.writeable = False
+        self.spec = spec
+        self.rows = rows
+
+    # The columns of a row, in order.
+
+    @property
+    def instruction_ptr(self) -> NDArray[np.uint8]:
+        """uint8 [n]"""
+        return self.rows[:, 0]
+
+    @property
+    def array_ptr(self) -> NDArray[np.uint8]:
+        """uint8 [n]"""
+        return self.rows[:, 1]
+
+    @property
+    def input_length(self) -> NDArray[np.uint8]:
+        """uint8 [n]: how many values the input buffer holds."""
+        return self.rows[:, 2]
+
+    @property
+    def output_length(self) -> NDArray[np.uint8]:
+        """uint8 [n]: how many values the output buffer holds."""
+        return self.rows[:, 3]
+
+    @property
+    def program(self) -> NDArray[np.uint8]:
+        """Op codes, uint8 [n, n_instructions]."""
+        return self._block("program")
+
+    @property
+    def cells(self) -> NDArray[np.uint8]:
+        """uint8 [n, n_cells]"""
+        return self._block("cells")
+
+    @property
+    def input(self) -> NDArray[np.uint8]:
+        """uint8 [n, n_input], 0 from `input_length` on."""
+        return self._block("input")
+
+    @property
+    def output(self) -> NDArray[np.uint8]:
+        """uint8 [n, n_output], 0 from `output_length` on."""
+        return self._block("output")
+
+    def _block(self, name: str) -> NDArray[np.uint8]:
+        return self.rows[:, block_columns(self.spec)[name]]
+
+    # A batch as a sequence.
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> States:
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"row {index} of a batch of {len(self)} states")
+            index = slice(int(index) % len(self), int(index) % len(self) + 1)
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            if index.size == 0:
+                index = index.astype(np.intp)
+            if index.ndim != 1 or index.dtype.kind not in "iub":
+                raise TypeError(
+                    "States are indexed by an integer, a slice, or a one-dimensional array of integers or booleans, "
+                    f"got {index.dtype} {list(index.shape)}"
+                )
+        return States(self.spec, self.rows[index])
+
+    def __iter__(self) -> Iterator[States]:
+        return (self[row] for row in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, States):
+            return NotImplemented
+        return self.spec == other.spec and np.array_equal(self.rows, other.rows)
+
+    def equal(self, other: States) -> NDArray[np.bool_]:
+        """Row by row equality of whole states, bool [n]."""
+        if self.spec != other.spec or len(self) != len(other):
+            raise ValueError(f"equal compares batches of one machine and one length, got {self!r} and {other!r}")
+        return (self.rows == other.rows).all(axis=1)
+
+    def __repr__(self) -> str:
+        s = self.spec
+        sizes = f"n_instructions={s.n_instructions}, n_cells={s.n_cells}, n_input={s.n_input}, n_output={s.n_output}"
+        return f"States(n={len(self)}, {sizes}, bits={s.bits})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return States, (self.spec, self.rows)
+
+    @staticmethod
+    def concatenate(batches: Sequence[States]) -> States:
+        """One batch of all rows, in order. All must be of one machine."""
+        if not batches:
+            raise ValueError("concatenate needs at least one batch of States")
+        spec = batches[0].spec
+        for states in batches:
+            if states.spec != spec:
+                raise ValueError(f"concatenate joins states of one machine, got {spec} and {states.spec}")
+        return States(spec, np.concatenate([states.rows for states in batches]))
+
+    # Making and editing.
+
+    @staticmethod
+    def build(
+        spec: MachineSpec,
+        *,
+        program: str | Sequence[Any] | NDArray[Any],
+        instruction_ptr: ArrayLike = 0,
+        array_ptr: ArrayLike = 0,
+        cells: ArrayLike | None = None,
+        input: Sequence[Any] | NDArray[Any] = (),
+        output: Sequence[Any] | NDArray[Any] = (),
+    ) -> States:
+        """States from plain values, one row or many; single values serve every row.
+
+        `program` is text (words or `><+-.,[]`), a sequence of opcodes, or a list of either, padded with STOP. `cells`
+        are padded with 0. `input` and `output` are as long as the buffers' contents. Raises ValueError naming the row.
+        """
+        parts = {
+            "program": _program_rows(spec, program),
+            "cells": _value_rows("cells", () if cells is None else cells),
+            "input": _value_rows("input", input),
+            "output": _value_rows("output", output),
+        }
+        counters = {
+            "instruction_ptr": np.atleast_1d(_integers("instruction_ptr", instruction_ptr)),
+            "array_ptr": np.atleast_1d(_integers("array_ptr", array_ptr)),
+        }
+        lengths = {name: len(value) for name, value in (parts | counters).items()}
+        many = {name: length for name, length in lengths.items() if length != 1}
+        if len(set(many.values())) > 1:
+            raise ValueError(f"every part must have one row or the same number of rows, got {many}")
+        n = next(iter(many.values()), 1)
+
+        columns = block_columns(spec)
+        rows = np.zeros((n, spec.row_bytes), dtype=np.uint8)
+        for name, values in counters.items():
+            check_range(name, values, _n_slots(spec, name))
+            rows[:, _COUNTERS[name]] = values
+        for name, given in parts.items():
+            slots = columns[name].stop - columns[name].start
+            table = np.zeros((len(given), slots), dtype=np.uint8)
+            for row, values in enumerate(given):
+                if len(values) > slots:
+                    raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
+                check_range(f"{name} of row {row}", values, len(Op) if name == "program" else spec.max_value + 1)
+                table[row, : len(values)] = values
+            rows[:, columns[name]] = table
+            if name in ("input", "output"):
+                rows[:, _COUNTERS[f"{name}_length"]] = [len(values) for values in given]
+        check_programs(spec, rows[:, columns["program"]])
+        return States(spec, rows)
+
+    def replace(self, name: str, values: ArrayLike) -> States:
+        """A copy with one stored variable changed: a counter, a slot such as `cell[3]`, or a whole block.
+
+        `values` is one value for all rows or one a row ([n], or [n, slots] for `program`, `cells`, `input`, `output`).
+        A longer buffer shows 0 in its new slots. Raises ValueError on a value or a program that the machine cannot hold.
+        """
+        columns = block_columns(self.spec)
+        rows = self.rows.copy()
+        given = _integers(name, values)
+        if name in _COUNTERS:
+            column, limit = _COUNTERS[name], _n_slots(self.spec, name)
+        elif name in columns:
+            column, limit = columns[name], len(Op) if name == "program" else self.spec.max_value + 1
+        else:
+            column, limit = root_column(self.spec, name)
+        check_range(name, given, limit)
+        try:
+            rows[:, column] = given
+        except ValueError:
+            raise ValueError(
+                f"{name} takes one value or shape {list(rows[:, column].shape)}, got {list(given.shape)}"
+            ) from None
+        for block in ("input", "output"):
+            beyond = np.arange(columns[block].stop - columns[block].start) >= rows[:, [_COUNTERS[f"{block}_length"]]]
+            where = columns[block]
+            if name.startswith(f"{block}[") and beyond[:, column - where.start].any():
+                row = int(np.flatnonzero(beyond[:, column - where.start])[0])
+                raise ValueError(
+                    f"{name} of row {row} is empty: {block} holds {rows[row, _COUNTERS[f'{block}_length']]}"
+                )
+            rows[:, where][beyond] = 0
+        check_programs(self.spec, rows[:, columns["program"]])
+        return States(self.spec, rows)
+
+
+def block_columns(spec: MachineSpec) -> dict[str, slice]:
+    """The columns of each block of a packed row."""
+    columns, start = {}, PROGRAM
+    sizes = {"program": spec.n_instructions, "cells": spec.n_cells, "input": spec.n_input, "output": spec.n_output}
+    for name, size in sizes.items():
+        columns[name] = slice(start, start + size)
+        start += size
+    return columns
+
+
+def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
+    """The column of a stored variable and its number of values; ValueError if it is not stored."""
+    from cython_vm.variables import variable
+
+    root = variable(spec, name)
+    if name in _COUNTERS:
+        return _COUNTERS[name], root.n_values(spec)
+    if root.kind != "root":
+        raise ValueError(f"{name} is computed by the step, not stored in a state; use step(states, do={{{name!r}: …}})")
+    family, _, index = name.removesuffix("]").partition("[")
+    block = {"instruction": "program", "cell": "cells"}.get(family, family)
+    return block_columns(spec)[block].start + int(index), root.n_values(spec)
+
+
+def check_range(name: str, values: NDArray[Any], limit: int, *, low: int = 0) -> None:
+    """Raise ValueError naming the row of the first value outside low … limit − 1."""
+    bad = (values < low) | (values >= limit)
+    if np.any(bad):
+        where = np.argwhere(bad)[0]
+        value = values[tuple(where)]
+        row = f" at row {where[0]}" if values.ndim else ""
+        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{row}")
+
+
+def _n_slots(spec: MachineSpec, counter: str) -> int:
+    return {
+        "instruction_ptr": spec.n_instructions,
+        "array_ptr": spec.n_cells,
+        "input_length": spec.n_input + 1,
+        "output_length": spec.n_output + 1,
+    }[counter]
+
+
+def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iub":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array.astype(np.int64)
+
+
+def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
+    """One array of n_instructions opcodes for each program given."""
+    if isinstance(program, str):
+        program = [program]
+    elif len(program) == 0 or isinstance(program[0], (int, np.integer)):
+        program = [program]
+    rows = []
+    for row, one in enumerate(program):
+        if isinstance(one, str):
+            codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
+        else:
+            codes = _integers(f"program of row {row}", one)
+        padding = np.full(max(0, spec.n_instructions - len(codes)), int(Op.STOP), dtype=np.int64)
+        rows.append(np.concatenate([codes, padding]))
+    return rows
+
+
+def _value_rows(name: str, values: Any) -> list[NDArray[np.int64]]:
+    """One array of values for each row; a flat sequence is one row."""
+    if len(values) == 0 or np.ndim(values[0]) == 0:
+        return [_integers(name, values)]
+    return [_integers(f"{name} of row {row}", one) for row, one in enumerate(values)]
