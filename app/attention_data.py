@@ -1,0 +1,84 @@
+"""Attention patterns for the page: the mean by opcode from the run's file, or of one state from a live forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from app.run_access import LoadedModel, fingerprint
+from cython_vm import States, encode
+from interp import Run, RunError
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Attention of every head."""
+
+    pattern: np.ndarray  # float32 [n_layers, n_heads, query_pos, key_pos]; rows sum to 1
+    names: tuple[str, ...]  # of positions
+    n: int  # states averaged
+
+    def top_keys(self, layer: int, head: int, query: int, *, k: int = 3) -> list[tuple[str, float]]:
+        """The `k` positions that a query attends to most, with their shares."""
+        row = self.pattern[layer, head, query]
+        return [(self.names[int(key)], float(row[key])) for key in np.argsort(-row, kind="stable")[:k]]
+
+
+def mean_of_op(run: Run, op: str) -> Patterns:
+    """The mean pattern over held-out states that run `op`. Raises RunError: no file, broken, of other weights."""
+    file = run.path / "attention.safetensors"
+    mend = f"tapelens circuit {run.path}"
+    if not file.exists():
+        raise RunError(f"{file} does not exist yet; make it with: {mend}")
+    try:
+        summary, provenance = _read(str(file), fingerprint(file))
+    except ValueError as error:
+        raise RunError(f"{error}: {mend}") from None
+    if provenance.get("digest") != run.config.digest:
+        raise RunError(
+            f"{file} was measured under config {provenance.get('digest')}, but this run is {run.config.digest}; "
+            f"make it anew with: {mend} --fresh"
+        )
+    if op not in summary.ops:
+        raise RunError(
+            f"{file} has no attention for {op}, only for {', '.join(summary.ops)}; make it anew with: {mend}"
+        )
+    index = summary.ops.index(op)
+    return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
+
+
+def of_state(loaded: LoadedModel, state: States) -> Patterns:
+    """The patterns on one state (a batch of one), from a forward pass made now.
+
+    Raises RunError when the model has no attention.
+    """
+    pattern = _live(loaded, loaded.key, encode(state))
+    return Patterns(pattern, tuple(loaded.run.task.position_names), 1)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _read(file: str, fingerprint: str):
+    from interp.circuits.attention import read_attention
+
+    return read_attention(Path(file))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _live(_loaded: LoadedModel, key: str, tokens: np.ndarray) -> np.ndarray:
+    import torch
+
+    run = _loaded.run
+    hooks = [name for name in run.model.hook_dict if name.endswith("attn.hook_pattern")]
+    if not hooks:
+        raise RunError(
+            f"{run.path} holds a {run.config.model.architecture}, which has no attention; see the Probes page"
+        )
+    x = torch.from_numpy(tokens.astype(np.int64))
+    with _loaded.lock, torch.no_grad():
+        if run.task.n_ctx != x.shape[1]:
+            x = torch.cat([x, run.task.predict(run.model, x)], dim=1)
+        _, cache = run.model.run_with_cache(x, names_filter=hooks)
+    return torch.stack([cache[name][0] for name in hooks]).float().numpy()

@@ -1,0 +1,1 @@
+"""Drawings: pure functions from data to HTML or to a chart specification."""

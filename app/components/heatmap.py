@@ -1,0 +1,101 @@
+"""Heatmaps whose cells can be picked, as ECharts options. Limits are given, never taken from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+PICKED = "#FF2D78"  # outline of what is picked; seen on blue, yellow and orange alike
+
+
+def heatmap(
+    values: np.ndarray,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    limits: tuple[float, float],
+    colors: Sequence[str],
+    tips: Sequence[Sequence[str]] | None = None,
+    row_title: str = "",
+    column_title: str = "",
+    picked: tuple[int, int] | None = None,
+    marked_row: int | None = None,
+    show_values: bool = False,
+    left: int = 150,
+    bottom: int = 90,
+) -> dict[str, Any]:
+    """An ECharts option for `values` [row, column], row 0 on top; NaN is left empty.
+
+    A picked cell arrives in the selection as its index into `filled(values)`. `tips[row][column]` is the text shown
+    when the mouse is over a cell (trusted text without markup).
+    """
+    data = []
+    for row, column in filled(values):
+        value = float(values[row, column])
+        tip = tips[row][column] if tips else f"{rows[row]}, {columns[column]}: {value:.3f}"
+        # ECharts selects by name, and would take the category's: one click would pick the column
+        item: dict[str, Any] = {"name": f"{row},{column}", "value": [column, row, round(value, 4), tip]}
+        if (row, column) == picked:
+            item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 3}
+        data.append(item)
+    return {
+        "animation": False,
+        "grid": {"left": left, "right": 16, "top": 12, "bottom": bottom},
+        "tooltip": {"formatter": "{@[3]}", "confine": True},
+        "xAxis": _axis(
+            columns, column_title, rotate=45 if max(map(len, columns), default=0) > 3 else 0, gap=bottom - 38
+        ),
+        "yAxis": _axis(rows, row_title, rotate=0, gap=left - 24) | {"inverse": True},
+        "visualMap": {
+            "min": limits[0],
+            "max": limits[1],
+            "dimension": 2,
+            "calculable": False,
+            "orient": "horizontal",
+            "right": 10,
+            "bottom": 0,
+            "itemHeight": 160,
+            "itemWidth": 12,
+            "text": [f"{limits[1]:g}", f"{limits[0]:g}"],
+            "inRange": {"color": list(colors)},
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "data": data,
+                "selectedMode": "single",
+                "label": {"show": show_values, "formatter": "{@[2]}"},
+                "emphasis": {"itemStyle": {"borderColor": PICKED, "borderWidth": 2}},
+                "select": {"itemStyle": {"borderColor": PICKED, "borderWidth": 3}},
+                "progressive": 0,
+                "markArea": _outline(marked_row),
+            }
+        ],
+    }
+
+
+def filled(values: np.ndarray) -> list[tuple[int, int]]:
+    """(row, column) of every cell that holds a number, in the order of the chart's data."""
+    return [(int(row), int(column)) for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True)]
+
+
+def _outline(row: int | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    style = {"color": "transparent", "borderColor": PICKED, "borderWidth": 2}
+    return {"silent": True, "itemStyle": style, "data": [[{"yAxis": row}, {"yAxis": row}]]}
+
+
+def _axis(names: Sequence[str], title: str, *, rotate: int, gap: int) -> dict[str, Any]:
+    return {
+        "type": "category",
+        "data": list(names),
+        "name": title,
+        "nameLocation": "middle",
+        "nameGap": gap,
+        "axisLabel": {"rotate": rotate, "interval": "auto" if len(names) > 40 else 0, "fontSize": 11},
+        "axisTick": {"show": False},
+        "splitArea": {"show": False},
+    }

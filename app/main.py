@@ -1,0 +1,31 @@
+"""The app's entry: `streamlit run app/main.py [-- RUN]`, or `tapelens app RUN`."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # a plain clone: Streamlit puts app/ on the path, not the folder above it
+    sys.path.insert(1, str(ROOT))
+
+from app import run_access, selection, session  # noqa: E402
+from interp import RunError  # noqa: E402
+
+st.set_page_config(page_title="TapeLens", page_icon="🔎", layout="wide")
+page = st.navigation(
+    [
+        st.Page("pages/step.py", title="Step", icon=":material/footprint:", default=True),
+        st.Page("pages/attention.py", title="Attention", icon=":material/visibility:"),
+        st.Page("pages/probe_results.py", title="Probes", icon=":material/sensors:", url_path="probes"),
+        st.Page("pages/circuit.py", title="Circuit", icon=":material/account_tree:"),
+    ],
+    position="top",
+)
+try:
+    session.view()  # opens the run, reads the address
+    selection.publish()
+    selection.show_notices()
+    page.run()
+except RunError as error:
+    run_access.show_problem(error)

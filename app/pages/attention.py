@@ -1,0 +1,119 @@
+"""Attention: where every head looks, on average over an opcode's states or in the state of the Step page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import attention_data, run_access, selection, session, widgets
+from app.attention_data import Patterns
+from app.components.clickable import clickable
+from app.components.heads import describe, head_grid
+from app.components.heatmap import heatmap
+from app.session import View
+from app.theme import CIVIDIS, GLYPHS
+
+THIS_STATE = "this state"
+
+
+def parse_id(id_: str, patterns: Patterns) -> tuple[int, int, int] | None:
+    """Layer, head and query of a selection id "layer.head" or "layer.head:position"; None if it is stale."""
+    head_id, _, name = id_.partition(":")
+    layer, _, head = head_id.partition(".")
+    n_layers, n_heads = patterns.pattern.shape[:2]
+    known = layer.isdecimal() and head.isdecimal() and int(layer) < n_layers and int(head) < n_heads
+    if not known or (name and name not in patterns.names):
+        return None
+    return int(layer), int(head), patterns.names.index(name) if name else -1
+
+
+def default_query(view: View, patterns: Patterns) -> int:
+    """The position that a newcomer wants to ask about: the cell under the pointer."""
+    name = f"cells[{int(view.state.array_ptr[0])}]"
+    return patterns.names.index(name) if name in patterns.names else 0
+
+
+def emit(layer: int, head: int, query: str) -> None:
+    selection.emit(kind="head", id=f"{layer}.{head}:{query}")
+
+
+def choose_source(view: View) -> Patterns | None:
+    """The patterns to show; None while the model loads."""
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    with left:
+        mode = st.segmented_control(
+            "Patterns of", [THIS_STATE, "mean over an instruction"], default=THIS_STATE, required=True, key="att_mode"
+        )
+    loaded = run_access.model_or_wait(view.run)
+    if mode == THIS_STATE:
+        right.caption(
+            f"Step {view.step + 1} of the program on the Step page, where {GLYPHS[view.op]} {view.op} runs next: "
+            "a forward pass made now."
+        )
+        return None if loaded is None else attention_data.of_state(loaded, view.state)
+    with right:
+        widgets.selectbox(
+            "Instruction", session.op_names(view.spec), view.chosen_op, key="att_op",
+            on_pick=lambda op: selection.emit(op=op), format_func=lambda op: f"{GLYPHS[op]} {op}",
+        )  # fmt: skip
+    return None if loaded is None else attention_data.mean_of_op(view.run, view.chosen_op)
+
+
+def draw_pattern(patterns: Patterns, layer: int, head: int, query: int) -> None:
+    """One head's pattern, large; a click picks its query."""
+    names, values = patterns.names, patterns.pattern[layer, head]
+    widgets.pickable_chart(
+        heatmap(
+            values, rows=names, columns=names, limits=(0, 1), colors=CIVIDIS, row_title="query", column_title="key",
+            marked_row=query, left=150, bottom=150,
+            tips=[[f"{q} looks at {k}: {values[i, j]:.3f}" for j, k in enumerate(names)] for i, q in enumerate(names)],
+        ),
+        key="pattern", on_pick=lambda _, index: emit(layer, head, names[index // len(names)]),
+        height=max(420, 190 + 12 * len(names)),
+        alt=f"Attention pattern of layer {layer} head {head}: {describe(values)}.",
+    )  # fmt: skip
+
+
+def page() -> None:
+    view = session.view()
+    top = st.empty()
+    patterns = choose_source(view)
+    top.markdown(f"#### Where the heads of {session.describe_model(view.run)} look")
+    if patterns is None:
+        return
+    what = "this state" if patterns.n == 1 else f"{patterns.n} held-out states that run {view.chosen_op}"
+    chosen, picked = selection.current(), None
+    if chosen.kind == "head":
+        picked = parse_id(chosen.id, patterns)
+        if picked is None:
+            selection.drop(f"The link picks head {chosen.id!r}, which this model does not have.")
+            st.rerun()
+    layer, head, query = picked or (0, 0, -1)
+    query = default_query(view, patterns) if query < 0 else query
+    left, right = st.columns([5, 7], gap="large")
+    with left:
+        st.markdown(f"**Every head**, rows are layers; {what}. Pick one.")
+        clickable(
+            head_grid(patterns.pattern, picked=(layer, head)), key="heads",
+            on_pick=lambda value: selection.emit(kind="head", id=f"{value}:{patterns.names[query]}"),
+        )  # fmt: skip
+        st.caption("In each picture rows are queries and columns keys, from { to }; dark blue is 0, yellow is 1.")
+        if st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:"):
+            selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
+            st.switch_page("pages/circuit.py")
+    with right:
+        st.markdown(f"**Layer {layer}, head {head}**; {what}")
+        widgets.selectbox(
+            "Query position", patterns.names, patterns.names[query], key="query",
+            on_pick=lambda name: emit(layer, head, name), help="The same choice as a click on a row, by keyboard.",
+        )  # fmt: skip
+        top_keys = patterns.top_keys(layer, head, query)
+        listed = ", ".join(f"**{name}** ({share:.2f})" for name, share in top_keys)
+        rest = 1 - sum(share for _, share in top_keys)
+        st.markdown(
+            f"From **{patterns.names[query]}** it looks most at {listed}; "
+            f"the other {len(patterns.names) - len(top_keys)} positions share {max(rest, 0):.2f}."
+        )
+        draw_pattern(patterns, layer, head, query)
+
+
+page()

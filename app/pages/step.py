@@ -1,0 +1,344 @@
+"""Step: a program runs, the model predicts each next state, and where it errs is one click away."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import streamlit as st
+
+from app import predictions, program, run_access, selection, session
+from app.components.board import Guess, program_board, ribbon, slots_board
+from app.components.clickable import clickable
+from app.predictions import Prediction
+from app.program import ProgramError
+from app.session import View
+from app.theme import GLYPHS, OP_MEANINGS
+from cython_vm import Op, encode
+from interp import RunError
+
+PLAY_SECONDS = 0.7  # between two steps of Run
+OUTCOME_WORDS = {
+    "RAN": "",
+    "HALTED": "STOP: the program has ended",
+    "ARRAY_OVERFLOW": "the pointer is at the last cell already, so the machine freezes",
+    "ARRAY_UNDERFLOW": "the pointer is at the first cell already, so the machine freezes",
+    "VALUE_OVERFLOW": "the cell holds the largest value already, so the machine freezes",
+    "VALUE_UNDERFLOW": "the cell is 0 already, so the machine freezes",
+    "OUTPUT_FULL": "the output is full, so the machine freezes",
+    "INPUT_EMPTY": "the input is empty, so the machine freezes",
+}
+
+
+def status(view: View, prediction: Prediction | None) -> str:
+    """Where we are, in one line."""
+    where = f"{session.describe_model(view.run)} · step {view.step + 1} of {view.walk.n_steps} · next **{view.op}**"
+    if prediction is None:
+        return f"{where} · the model is loading"
+    right = bool(prediction.right[view.step])
+    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, p = {prediction.p_state[view.step]:.2f}"
+
+
+def guesses(view: View, prediction: Prediction | None, block: str) -> list[Guess] | None:
+    """What the model says of each slot of a block."""
+    if prediction is None:
+        return None
+    part = view.spec.layout.slice(block)
+    told, real, p = (array[view.step, part] for array in (prediction.tokens, prediction.truth, prediction.p))
+    return [
+        Guess(program.slot_text(view.spec.vocab[int(t)]), float(q), bool(t == r))
+        for t, r, q in zip(told, real, p, strict=True)
+    ]
+
+
+def slots(view: View, row: int, block: str) -> list[str]:
+    """A block of the state `row` of the walk, slot by slot, as text."""
+    states = view.walk.states
+    if block == "cells":
+        return [str(int(value)) for value in states.cells[row]]
+    length = int(getattr(states, f"{block}_length")[row])
+    values = getattr(states, block)[row]
+    return [str(int(value)) if i < length else "·" for i, value in enumerate(values)]
+
+
+def go(step: int) -> None:
+    """Show another step; what was picked to explain follows it."""
+    selection.emit(step=step, op="")
+
+
+def draw_program(view: View, prediction: Prediction | None) -> None:
+    """The code strip, with the pointer now, in the machine's next state and in the model's."""
+    states, step = view.walk.states, view.step
+    html = program_board(
+        [Op(int(code)).name for code in states.program[step]],
+        pointer=int(states.instruction_ptr[step]),
+        next_pointer=int(states.instruction_ptr[step + 1]),
+        pointer_guess=guesses(view, prediction, "instruction_ptr"),
+        op_guess=guesses(view, prediction, "instructions"),
+        n_written=len(view.start.program) + 1,
+    )
+    runs_at = [int(i) for i in states.instruction_ptr[: view.walk.n_steps]]
+
+    def pick(value: str) -> None:
+        later = [t for t, i in enumerate(runs_at) if i == int(value)]
+        if later:
+            go(min((t for t in later if t > view.step), default=later[0]))
+        else:
+            selection.notify(f"Instruction {value} never runs in this program.")
+
+    clickable(html, key="program_board", on_pick=pick)
+
+
+def draw_tape(view: View, prediction: Prediction | None) -> None:
+    """Tape and buffers: now, the machine's next state, the model's."""
+    states, step, layout = view.walk.states, view.step, view.spec.layout
+    boards = []
+    for block, title in (("cells", "Tape"), ("input", "Input"), ("output", "Output")):
+        tape = block == "cells"
+        boards.append(
+            slots_board(
+                title,
+                names=layout.names[layout.slice(block)],
+                now=slots(view, step, block),
+                truth=slots(view, step + 1, block),
+                guesses=guesses(view, prediction, block),
+                pointer=int(states.array_ptr[step]) if tape else None,
+                next_pointer=int(states.array_ptr[step + 1]) if tape else None,
+                pointer_guess=guesses(view, prediction, "array_ptr") if tape else None,
+                row_names=tape,
+            )
+        )
+    clickable(f"<div class='scroll'><div class='row'>{''.join(boards)}</div></div>", key="tape_board")
+
+
+def draw_controls(view: View, prediction: Prediction | None) -> None:
+    """Back, Next, Run, next mistake."""
+    last = view.walk.n_steps - 1
+    playing = st.session_state.get("playing", False)
+    wrong = [] if prediction is None else [int(t) for t in np.flatnonzero(~prediction.right)]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Back", icon=":material/chevron_left:", key="back", shortcut="Left", disabled=view.step == 0,
+            on_click=go, args=(view.step - 1,),
+        )  # fmt: skip
+        st.button(
+            "Next", icon=":material/chevron_right:", key="next", shortcut="Right", disabled=view.step == last,
+            on_click=go, args=(view.step + 1,),
+        )  # fmt: skip
+        st.button(
+            "Pause" if playing else "Run", icon=":material/pause:" if playing else ":material/play_arrow:", key="run",
+            type="primary", on_click=toggle_play, args=(view,),
+        )  # fmt: skip
+        st.button(
+            "Next mistake", icon=":material/error:", key="next_mistake", disabled=not wrong,
+            help="Go to the next step that the model predicts wrong.",
+            on_click=go, args=(min((t for t in wrong if t > view.step), default=wrong[0] if wrong else 0),),
+        )  # fmt: skip
+        if prediction is None:
+            pass
+        elif wrong:
+            st.markdown(f"The model errs in **{len(wrong)} of {view.walk.n_steps}** steps of this program.")
+        else:
+            st.markdown(f"The model predicts all **{view.walk.n_steps}** steps of this program right.")
+
+
+def toggle_play(view: View) -> None:
+    """Start or stop Run; from the last step it begins again."""
+    st.session_state["playing"] = not st.session_state.get("playing", False)
+    st.session_state["played_at"] = time.monotonic()
+    if st.session_state["playing"] and view.step == view.walk.n_steps - 1:
+        go(0)
+
+
+@st.fragment(run_every=PLAY_SECONDS)
+def play() -> None:
+    """While Run is on, one step further on every tick of the clock."""
+    if time.monotonic() - st.session_state["played_at"] < 0.9 * PLAY_SECONDS:
+        return
+    view = session.view()
+    st.session_state["played_at"] = time.monotonic()
+    st.session_state["playing"] = view.step + 2 < view.walk.n_steps
+    go(min(view.step + 1, view.walk.n_steps - 1))
+    st.rerun()
+
+
+def draw_verdict(view: View, prediction: Prediction) -> None:
+    """What differs, in a sentence, and the way to the circuit behind it."""
+    right = bool(prediction.right[view.step])
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        words = predictions.difference(prediction, view.step, view.spec)
+        st.markdown(f"{'✓' if right else '✗'} {words}", width="stretch")
+        if st.button(
+            f"{'How' if right else 'Why'}? Circuit of {view.op}", key="why", icon=":material/account_tree:",
+            type="secondary" if right else "primary",
+        ):  # fmt: skip
+            selection.emit(op=view.op, kind="", id="")
+            st.switch_page("pages/circuit.py")
+
+
+def draw_search(view: View) -> None:
+    """Look for a state that the model gets wrong, among states it was never trained on."""
+    found = st.session_state.get("search_result")
+    limit = predictions.SEARCH_LIMIT
+    st.markdown(
+        f"**Find a mistake.** Try up to {limit:,} random states from programs that were kept out of training; "
+        "a few seconds."
+    )
+    if st.button("Search held-out states", icon=":material/search:", key="search"):
+        loaded = run_access.loading(view.run).result()
+        seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
+        bar = st.progress(0.0, "Searching …")
+        for tried, state in predictions.search_mistake(loaded, seed=seed):
+            bar.progress(min(1.0, tried / limit), f"{tried:,} of {limit:,} states tried")
+            if state is not None:
+                st.session_state["search_result"] = (
+                    f"Mistake found at state {tried:,} of the search (seed {seed}); it is shown above."
+                )
+                session.set_start(program.of_state(state))
+                break
+        else:
+            st.session_state["search_result"] = f"No mistake in {limit:,} held-out states (seed {seed})."
+        st.rerun()
+    if found:
+        st.caption(found)
+
+
+def draw_editor(view: View) -> None:
+    """The program and its input, checked before they run."""
+    spec = view.spec
+    samples = program.examples(spec)
+
+    def use_example() -> None:
+        if title := st.session_state.get("example"):
+            session.set_start(
+                program.Start(program=program.parse(samples[title], spec), input=program.example_input(spec))
+            )
+            st.session_state["editor_nonce"] = st.session_state.get("editor_nonce", 0) + 1
+            st.session_state.pop("editor_error", None)
+
+    def submit() -> None:
+        try:
+            typed = program.parse(st.session_state[program_key], spec)
+            values = program.parse_numbers(st.session_state[input_key], what="input", limit=spec.n_input, spec=spec)
+        except ProgramError as error:
+            st.session_state["editor_error"] = str(error)
+            return
+        st.session_state.pop("editor_error", None)
+        session.set_start(program.Start(program=typed, input=values))
+
+    st.pills(
+        "Examples", list(samples), key="example", on_change=use_example, default=None,
+        help="Each begins with an empty tape and the input " + " ".join(map(str, program.example_input(spec))) + ".",
+    )  # fmt: skip
+    # a new key whenever the program in view changes, so that the fields show what runs
+    nonce = hash((view.start, st.session_state.get("editor_nonce", 0)))
+    program_key, input_key = f"program_text_{nonce}", f"input_text_{nonce}"
+    with st.form("editor", border=False):
+        left, middle, right = st.columns([5, 2, 1.4], vertical_alignment="bottom")
+        left.text_input(
+            "Program", value=program.spell(view.start.program), key=program_key,
+            help="Words (INC WHILE DEC ENDW) or the classic spelling (+[-]).",
+        )  # fmt: skip
+        middle.text_input(
+            "Input", value=" ".join(map(str, view.start.input)), key=input_key,
+            help=f"Up to {spec.n_input} values from 0 to {spec.max_value}.",
+        )  # fmt: skip
+        right.form_submit_button("Run it", icon=":material/play_arrow:", on_click=submit, width="stretch")
+    if error := st.session_state.get("editor_error"):
+        st.error(error, icon=":material/edit_off:")
+
+
+def draw_legend(view: View) -> None:
+    """What each instruction does."""
+    lines = [f"| `{GLYPHS[name]}` | {name} | {OP_MEANINGS[name]} |" for name in session.op_names(view.spec)]
+    st.markdown("\n".join(["| sign | word | what it does |", "| --- | --- | --- |", *lines]))
+
+
+def draw_slots(view: View, prediction: Prediction) -> None:
+    """Every slot of the state: now, true, predicted, with probabilities."""
+    import pandas as pd
+
+    spec, t = view.spec, view.step
+    now = encode(view.state)[0]
+    told, real = prediction.tokens[t], prediction.truth[t]
+    table = pd.DataFrame(
+        {
+            "slot": spec.layout.names,
+            "now": [spec.vocab[int(k)] for k in now],
+            "machine next": [spec.vocab[int(k)] for k in real],
+            "model says": [spec.vocab[int(k)] for k in told],
+            "": np.where(told == real, "✓", "✗"),
+            "p of what it says": prediction.p[t],
+            "p of the truth": prediction.p_truth[t],
+        }
+    )
+    only = st.toggle("Only slots that change, or where the model errs or hesitates", value=True, key="only_changes")
+    if only:
+        table = table[(now != real) | (told != real) | (prediction.p[t] < 0.99)]
+    st.dataframe(
+        table, hide_index=True, width="stretch",
+        column_config={
+            name: st.column_config.NumberColumn(format="%.4f") for name in ("p of what it says", "p of the truth")
+        },
+    )  # fmt: skip
+
+
+def page() -> None:
+    view = session.view()
+    top = st.empty()
+    top.markdown(f"#### {status(view, None)}")
+    outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
+    st.caption(
+        "A small tape machine runs this program. A transformer, which has only ever seen examples, reads the state "
+        "before each step and says what the state after it will be."
+    )
+    program_slot, controls_slot = st.container(), st.container()
+    tape_slot, verdict_slot, ribbon_slot = st.container(), st.container(), st.container()
+
+    prediction, problem = None, None
+    try:
+        if run_access.loading(view.run).done():
+            prediction = session.predicted(view)
+    except RunError as error:
+        problem = error
+    if prediction is not None:
+        top.markdown(f"#### {status(view, prediction)}")
+    with program_slot:
+        draw_program(view, prediction)
+    with controls_slot:
+        draw_controls(view, prediction)
+    with tape_slot:
+        draw_tape(view, prediction)
+    with verdict_slot:
+        if outcome:
+            st.caption(f"{GLYPHS[view.op]} {view.op}: {outcome}.")
+        if prediction is not None:
+            draw_verdict(view, prediction)
+        elif problem is not None:
+            run_access.show_problem(problem)
+        else:
+            run_access.model_or_wait(view.run)
+    with ribbon_slot:
+        right = None if prediction is None else [bool(r) for r in prediction.right]
+        clickable(ribbon(view.walk.ops, right, now=view.step), key="ribbon", on_pick=lambda value: go(int(value)))
+        if view.walk.ending == "cut":
+            st.caption(
+                f"The program does not end within {program.MAX_STEPS} steps; the first {program.MAX_STEPS} are shown."
+            )
+    st.divider()
+    left, right_column = st.columns([3, 2], gap="large")
+    with left:
+        draw_editor(view)
+    with right_column:
+        if prediction is not None:
+            draw_search(view)
+    if prediction is not None:
+        with st.expander("Every slot, with probabilities", icon=":material/table_rows:"):
+            draw_slots(view, prediction)
+    with st.expander("What the instructions do", icon=":material/menu_book:"):
+        draw_legend(view)
+    if st.session_state.get("playing"):
+        play()
+
+
+page()

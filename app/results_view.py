@@ -1,0 +1,115 @@
+"""From the tidy frame to what the Probes page shows: differences to controls, joined row by row."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import pandas as pd
+
+from cython_vm import VARIABLES
+from interp.results import Control, Metric
+
+KIND_WORDS = {
+    "root": "given: stored in the state",
+    "fetch": "fetched: op, operand, …",
+    "decide": "decided: outcome, branch",
+    "result": "results: what is written",
+    "latent": "latents over a run",
+}
+CONTROL_WORDS = {
+    Control.CONTROL_TASK.value: "control task (labels re-drawn by input type)",
+    Control.EMBEDDING_ONLY.value: "the same probe on the embedding",
+    Control.UNTRAINED_MODEL.value: "the same probe on an untrained model",
+    Control.MAJORITY_CLASS.value: "the commonest class",
+    Control.SHUFFLED_LABELS.value: "shuffled labels",
+}
+INTERVAL_WORDS = {
+    "bootstrap_programs": "95 % interval, bootstrap over programs",
+    "wilson": "95 % Wilson interval",
+    "null_range": "95 % of the random draws",
+}
+CELL = ["variable", "position", "site"]
+_JOIN = [*CELL, "method", "stratum", "rank", "pair_design"]
+
+
+def where(frame: pd.DataFrame, mask: Any) -> pd.DataFrame:
+    """The rows where `mask` holds."""
+    return cast(pd.DataFrame, frame.loc[mask])
+
+
+def kind_of(name: str) -> str:
+    """The kind of a concrete variable ("cell[3]" is a root): root, fetch, decide, result or latent."""
+    family = VARIABLES.get(name) or VARIABLES.get(re.sub(r"\[\d+\]$", "[i]", name))
+    return family.kind if family else "latent"
+
+
+def site_words(site: str) -> str:
+    """A hook name as a person says it: "after layer 1" for blocks.0.hook_resid_post; layers count from 0 as L0."""
+    if site in ("hook_embed", "hook_pos_embed", "blocks.0.hook_resid_pre"):
+        return {"hook_embed": "embedding", "hook_pos_embed": "positions"}.get(site, "before L0")
+    names = {
+        "hook_resid_pre": "before L{}",
+        "hook_resid_mid": "mid L{}",
+        "hook_resid_post": "after L{}",
+        "hook_attn_out": "attention L{}",
+        "hook_mlp_out": "MLP L{}",
+    }
+    found = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
+    return names.get(found[2], found[2] + " L{}").format(found[1]) if found else site
+
+
+def site_order(sites: list[str]) -> list[str]:
+    """Sites along the model: the embedding, then layer by layer."""
+
+    def key(site: str) -> tuple[int, int, str]:
+        found = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
+        within = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+        if not found:
+            return (-1 if "embed" in site else 10**6, 0, site)
+        return (int(found[1]), within.index(found[2]) if found[2] in within else 2, site)
+
+    return sorted(sites, key=key)
+
+
+def measured(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of a metric that are no controls."""
+    return where(frame, (frame.metric == metric) & frame.control.isna())
+
+
+def controlled_gap(frame: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Accuracy minus the same row under `control`, as column `gap`, with both estimates; one row a cell."""
+    rows = where(frame, frame.metric == Metric.ACCURACY)
+    keys = [key for key in _JOIN if len(rows[key].dropna())]
+    main = where(rows, rows.control.isna())
+    under = where(rows, rows.control == control).rename(columns={"estimate": "control_estimate"})
+    joined = main[[*keys, "estimate", "n"]].merge(under[[*keys, "control_estimate"]], on=keys, how="inner")
+    return joined.assign(gap=joined.estimate - joined.control_estimate)
+
+
+def pivot(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows (variable, position) in order of appearance, columns sites along the model, the mean where several fit."""
+    order = list(dict.fromkeys(zip(rows.variable, rows.position, strict=True)))
+    table = rows.pivot_table(index=["variable", "position"], columns="site", values=column, aggfunc="mean")
+    return table.reindex(index=order, columns=site_order(list(table.columns)))
+
+
+def cell_id(variable: str, site: str, position: str) -> str:
+    """The selection id of a probe cell."""
+    return f"{variable}|{site}|{position}"
+
+
+def of_cell(frame: pd.DataFrame, cell: str) -> pd.DataFrame:
+    """All rows of one cell, controls included; empty if the id is stale or malformed."""
+    parts = cell.split("|")
+    if len(parts) != 3:
+        return frame.head(0)
+    variable, site, position = parts
+    return where(frame, (frame.variable == variable) & (frame.site == site) & (frame.position == position))
+
+
+def in_words(row: pd.Series) -> str:
+    """ "0.93 [0.91, 0.95], n = 812" — the estimate with what it is worth."""
+    interval = "" if pd.isna(row.ci_low) else f" [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    n = "" if pd.isna(row.n) else f", n = {int(row.n):,}"
+    return f"{row.estimate:.3f}{interval}{n}"

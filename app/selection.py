@@ -1,0 +1,109 @@
+"""One selection, shared by all pages and kept in the address.
+
+Views read it with `current()` and change it with `emit()`; nothing else passes between pages. The address holds it
+too, so that a link shows another person the same thing: it is read once, when a visit begins, and written after
+every change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import streamlit as st
+
+KINDS = ("", "head", "node", "edge", "probe")  # what `id` names; "" = nothing picked
+_KEY = "selection"
+_EXTRA = "address_extra"  # what else the address holds: the run, and where the Step page's program starts
+_NOTICES = "notices"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the person looks at."""
+
+    kind: str = ""  # one of KINDS
+    id: str = ""  # a head "1.3", a circuit node or edge, a probe cell "variable|site|position"
+    op: str = ""  # an opcode name, "" = the one that runs next
+    step: int = 0  # index of the transition in the trace, from 0
+
+
+def parse(parameters: Mapping[str, str], ops: tuple[str, ...]) -> tuple[Selection, list[str]]:
+    """The selection that an address spells, and a sentence for each part of it that could not be used."""
+    notices = []
+    kind, id_ = parameters.get("kind", ""), parameters.get("id", "")
+    if kind not in KINDS or bool(kind) != bool(id_):
+        notices.append(f"The link picks kind={kind!r}, id={id_!r}; nothing like that exists, so nothing is picked.")
+        kind = id_ = ""
+    op = parameters.get("op", "").upper()
+    if op and op not in ops:
+        notices.append(f"The link asks for op={op!r}; the opcodes are {', '.join(ops)}.")
+        op = ""
+    text = parameters.get("step", "1")
+    if not text.isdecimal() or int(text) < 1:
+        notices.append(f"The link asks for step={text!r}; a whole number from 1 was expected, so step 1 is shown.")
+        text = "1"
+    return Selection(kind, id_, op, int(text) - 1), notices
+
+
+def spell(selection: Selection) -> dict[str, str]:
+    """The address parameters of a selection; parts that hold nothing are left out. Inverse of `parse`."""
+    words = asdict(selection) | {"step": str(selection.step + 1)}
+    return {name: value for name, value in words.items() if value}
+
+
+def begin(ops: tuple[str, ...]) -> None:
+    """Read the address when a visit begins; call at the top of every run of the script."""
+    if _KEY in st.session_state:
+        return
+    chosen, notices = parse(st.query_params.to_dict(), ops)
+    st.session_state[_KEY] = chosen
+    for notice in notices:
+        notify(notice)
+
+
+def current() -> Selection:
+    """The selection as it stands."""
+    return st.session_state.get(_KEY, Selection())
+
+
+def emit(
+    *, kind: str | None = None, id: str | None = None, op: str | None = None, step: int | None = None
+) -> Selection:
+    """Change the parts that are named, keep the rest, and write the address."""
+    changes = {
+        name: value for name, value in (("kind", kind), ("id", id), ("op", op), ("step", step)) if value is not None
+    }
+    st.session_state[_KEY] = replace(current(), **changes)
+    publish()
+    return current()
+
+
+def drop(notice: str) -> None:
+    """Pick nothing, because what was picked is not there, and say so."""
+    emit(kind="", id="")
+    notify(notice)
+
+
+def set_extra(parameters: Mapping[str, str]) -> None:
+    """What else the address shall hold beside the selection."""
+    st.session_state[_EXTRA] = dict(parameters)
+    publish()
+
+
+def publish() -> None:
+    """Write selection and extras to the address where they differ from it."""
+    wanted = st.session_state.get(_EXTRA, {}) | spell(current())
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+
+
+def notify(sentence: str) -> None:
+    """Show a sentence at the top of the page on this run, or the next if the top is drawn already."""
+    st.session_state.setdefault(_NOTICES, []).append(sentence)
+
+
+def show_notices() -> None:
+    """Draw the waiting notices, once."""
+    for sentence in st.session_state.pop(_NOTICES, []):
+        st.info(sentence, icon=":material/info:")

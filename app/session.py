@@ -1,0 +1,104 @@
+"""What every page looks at: the run, the program in view with all its steps, and the step that is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app import program, run_access, selection
+from app.predictions import Prediction, predict
+from app.program import ProgramError, Start, Walk
+from cython_vm import MachineSpec, Op, States
+from interp import Run
+
+_START = "start"
+
+
+@dataclass(frozen=True)
+class View:
+    """The run in view, the machine's walk from the start in view, and the selected step."""
+
+    run: Run
+    start: Start
+    walk: Walk
+    step: int  # index of the transition shown, from 0
+
+    @property
+    def spec(self) -> MachineSpec:
+        return self.run.config.spec
+
+    @property
+    def state(self) -> States:
+        """The state before the transition shown, a batch of one."""
+        return self.walk.states[self.step]
+
+    @property
+    def op(self) -> str:
+        """The opcode that runs next."""
+        return self.walk.ops[self.step]
+
+    @property
+    def chosen_op(self) -> str:
+        """The opcode to explain: the one picked, else the one that runs next."""
+        return selection.current().op or self.op
+
+
+def view() -> View:
+    """What to show now. Raises RunError when the run cannot be opened."""
+    run = run_access.current()
+    spec = run.config.spec
+    if _START not in st.session_state:
+        st.session_state[_START] = _first_start(spec)
+        set_start(st.session_state[_START], keep_step=True)
+    selection.begin(tuple(op.name for op in spec.ops))
+    start: Start = st.session_state[_START]
+    walk = _walk(start, spec)
+    step = min(selection.current().step, walk.n_steps - 1)
+    if step != selection.current().step:
+        selection.notify(f"Step {selection.current().step + 1} does not exist: this run ends at step {walk.n_steps}.")
+        selection.emit(step=step)
+    return View(run=run, start=start, walk=walk, step=step)
+
+
+def set_start(start: Start, *, keep_step: bool = False) -> None:
+    """Show another program or state, from its first step."""
+    st.session_state[_START] = start
+    extra = program.to_address(start)
+    if name := st.query_params.get("run"):
+        extra["run"] = name
+    selection.set_extra(extra)
+    if not keep_step:
+        selection.emit(step=0, op="")
+
+
+def predicted(view: View) -> Prediction | None:
+    """The model's predictions along the walk; None, with a notice drawn, while the model loads. Raises RunError."""
+    loaded = run_access.model_or_wait(view.run)
+    return None if loaded is None else predict(loaded, view.walk.states[: view.walk.n_steps])
+
+
+def describe_model(run: Run) -> str:
+    """ "4 layers × 4 heads", as far as the architecture has them."""
+    cfg = run.config.model
+    heads = getattr(cfg, "n_heads", None)
+    return f"{cfg.n_layers} layers" + (f" × {heads} heads" if heads else "")
+
+
+def op_names(spec: MachineSpec) -> list[str]:
+    """The opcodes of a machine, in vocabulary order."""
+    return [Op(op).name for op in spec.ops]
+
+
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs={Start: repr, MachineSpec: repr})
+def _walk(start: Start, spec: MachineSpec) -> Walk:
+    return program.walk(program.build(start, spec))
+
+
+def _first_start(spec: MachineSpec) -> Start:
+    try:
+        found = program.from_address(st.query_params.to_dict(), spec)
+    except (ProgramError, ValueError) as error:
+        selection.notify(f"The program in the link cannot run here. {error} An example is shown instead.")
+        found = None
+    return found or program.first(spec)

@@ -1,0 +1,63 @@
+"""Colours and glyphs, once: Okabe–Ito by pair of opcodes, always beside the glyph, never colour alone."""
+
+GLYPHS = {
+    "NEXT": ">",
+    "PREV": "<",
+    "INC": "+",
+    "DEC": "-",
+    "PUT": ".",
+    "GET": ",",
+    "WHILE": "[",
+    "ENDW": "]",
+    "STOP": "■",
+}
+
+OP_COLORS = {
+    "NEXT": "#0072B2",
+    "PREV": "#56B4E9",
+    "INC": "#009E73",
+    "DEC": "#D55E00",
+    "WHILE": "#CC79A7",
+    "ENDW": "#CC79A7",
+    "PUT": "#E69F00",
+    "GET": "#F0E442",
+    "STOP": "#999999",
+}
+
+HATCHED = frozenset({"ENDW"})  # the same colour as its partner WHILE, told apart by hatching
+
+OP_MEANINGS = {
+    "NEXT": "move the array pointer one cell right",
+    "PREV": "move the array pointer one cell left",
+    "INC": "add 1 to the cell under the pointer",
+    "DEC": "subtract 1 from the cell under the pointer",
+    "PUT": "append the cell to the output",
+    "GET": "move the head of the input into the cell",
+    "WHILE": "if the cell is 0, jump past the matching ENDW",
+    "ENDW": "if the cell is not 0, jump back after the matching WHILE",
+    "STOP": "stay here for ever",
+}
+
+CIVIDIS = ["#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838"]
+SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange − … 0 … + blue
+POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the two ends of SIGNED that read on light and on dark
+
+DARK_TEXT, LIGHT_TEXT = "#101418", "#FFFFFF"
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of "#RRGGBB" in [0, 1] (WCAG 2.2)."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG contrast ratio of two colours, 1 to 21."""
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def text_on(color: str) -> str:
+    """The text colour, dark or light, that reads better on `color`."""
+    return max((DARK_TEXT, LIGHT_TEXT), key=lambda text: contrast(text, color))
