@@ -36,6 +36,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, cfg.d_model, bias=cfg.use_bias)
         self.q_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
         self.k_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
+        self.hook_attn_in = HookPoint()  # [batch, pos, head, d_model], this and the next three fired by the block
+        self.hook_q_input = HookPoint()  # [batch, pos, head, d_model]
+        self.hook_k_input = HookPoint()  # [batch, pos, head, d_model]
+        self.hook_v_input = HookPoint()  # [batch, pos, head, d_model]
         self.hook_q = HookPoint()  # [batch, pos, head, d_head]
         self.hook_k = HookPoint()  # [batch, pos, head, d_head]
         self.hook_v = HookPoint()  # [batch, pos, head, d_head]

@@ -30,6 +30,15 @@ class HookedModel(HookedRootModule):
     switches: dict[str, str] = {}  # noqa: RUF012  # a constant of the class
     vocab: tuple[str, ...] | None = None  # token names in id order, for to_tokens; not part of the weights
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.aliases: dict[str, str] = {}  # further names of hook points, taken and cached beside their own
+
+    def add_alias(self, alias: str, name: str) -> None:
+        """Let hook point `name` be asked for as `alias` too; call after `setup()`."""
+        self.aliases[alias] = name
+        self.mod_dict[alias] = self.hook_dict[name]
+
     def run_with_cache(  # type: ignore[override]
         self,
         *model_args: Any,
@@ -56,6 +65,9 @@ class HookedModel(HookedRootModule):
         out, cache = super().run_with_cache(
             *model_args, names_filter=names_filter, remove_batch_dim=remove_batch_dim, **options
         )
+        for alias, name in self.aliases.items():
+            if name in cache:
+                cache[alias] = cache[name]
         return out, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cache
 
     def get_caching_hooks(
@@ -67,10 +79,8 @@ class HookedModel(HookedRootModule):
         elif callable(names_filter):
             keep = names_filter
         else:
-            names = {names_filter} if isinstance(names_filter, str) else set(names_filter)
-            for name in names:
-                self._require_hook(name)
-            keep = names.__contains__
+            names = [names_filter] if isinstance(names_filter, str) else names_filter
+            keep = {self._require_hook(name) for name in names}.__contains__
         return super().get_caching_hooks(lambda name: keep(name) and self._switch_off(name) is None, *args, **options)
 
     def hooks(  # type: ignore[override]
@@ -102,14 +112,16 @@ class HookedModel(HookedRootModule):
         switch = self.switches.get(name.rpartition(".")[2])
         return None if switch is None or getattr(self.cfg, switch) else switch
 
-    def _require_hook(self, name: str) -> None:
-        if name not in self.hook_dict:
+    def _require_hook(self, name: str) -> str:
+        """The hook point's own name; ValueError where there is none, or it would not fire."""
+        if name not in self.hook_dict and name not in self.aliases:
             close = difflib.get_close_matches(name, self.hook_dict, n=3)
             hint = f"; did you mean {', '.join(close)}?" if close else ""
             raise ValueError(f"the model has no hook point {name!r}{hint}")
         switch = self._switch_off(name)
         if switch is not None:
             raise ValueError(f"hook point {name!r} fires only after set_{switch}(True)")
+        return self.aliases.get(name, name)
 
     def _set_state(self, name: str, value: Any) -> None:
         self.cfg = copy.copy(self.cfg)

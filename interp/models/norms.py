@@ -33,7 +33,7 @@ class HookedNorm(nn.Module):
             return self._explicit(x)
         if self.kind == "LN":
             return F.layer_norm(x, self.w.shape, self.w, self.b, self.eps)
-        return F.rms_norm(x, self.w.shape, self.w, self.eps)
+        return F.rms_norm(x, self.w.shape, self.w.to(x.dtype), self.eps)  # one dtype, or the kernel is not fused
 
     def _explicit(self, x: Tensor) -> Tensor:
         y = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -44,6 +44,6 @@ class HookedNorm(nn.Module):
         return (y if self.b is None else y + self.b).to(x.dtype)
 
 
-def make_norm(size: int, *, kind: Norm | None, eps: float, bias: bool = True) -> nn.Module:
+def make_norm(size: int, *, kind: Norm | None, eps: float, bias: bool = True) -> HookedNorm | nn.Identity:
     """A HookedNorm, or the identity, without hook points, where `kind` is None."""
     return nn.Identity() if kind is None else HookedNorm(size, kind=kind, eps=eps, bias=bias)

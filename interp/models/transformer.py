@@ -15,12 +15,15 @@ Hook points, `{l}` a layer from 0:
 and behind switches, because they cost memory:
 
     set_use_attn_result(True)      blocks.{l}.attn.hook_result                    [batch, pos, head, d_model]
-    set_use_split_qkv_input(True)  blocks.{l}.hook_q_input, hook_k_input, hook_v_input   [batch, pos, head, d_model]
-    set_use_attn_in(True)          blocks.{l}.hook_attn_in                        [batch, pos, head, d_model]
+    set_use_split_qkv_input(True)  blocks.{l}.attn.hook_q_input, hook_k_input, …  [batch, pos, head, d_model]
+    set_use_attn_in(True)          blocks.{l}.attn.hook_attn_in                   [batch, pos, head, d_model]
     set_use_hook_mlp_in(True)      blocks.{l}.hook_mlp_in                         [batch, pos, d_model]
 
-The four inputs are the residual stream before the norm, a copy a reader: each head then normalises its own. The reader
-of the logits is `blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
+These inputs are the residual stream before the norm, a copy for each reader: each head then normalises its own. While
+one of the split inputs is listened to, ln1 fires once on all of them, [batch, pos, 3 * head, …]: queries, then keys,
+then values (under set_use_attn_in [batch, pos, head, …]). As in TransformerLens 4, the attention inputs also answer to
+names without "attn.", such as `blocks.{l}.hook_q_input`. The reader of the logits is
+`blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens import FactoredMatrix
 from transformer_lens.hook_points import HookPoint
+from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.attention import Attention
 from interp.models.base import HookedModel
@@ -53,10 +57,6 @@ class TransformerBlock(nn.Module):
         self.n_heads = cfg.n_heads
         self.use_split_qkv_input = self.use_attn_in = self.use_hook_mlp_in = False
         self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
-        self.hook_attn_in = HookPoint()  # [batch, pos, head, d_model]
-        self.hook_q_input = HookPoint()  # [batch, pos, head, d_model]
-        self.hook_k_input = HookPoint()  # [batch, pos, head, d_model]
-        self.hook_v_input = HookPoint()  # [batch, pos, head, d_model]
         self.ln1 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
         self.attn = Attention(cfg)
         self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
@@ -81,17 +81,18 @@ class TransformerBlock(nn.Module):
         return self.hook_resid_post(resid)
 
     def _split(self) -> bool:
+        attn = self.attn
         if self.use_attn_in:
-            return live(self.hook_attn_in)
-        return self.use_split_qkv_input and live(self.hook_q_input, self.hook_k_input, self.hook_v_input)
+            return live(attn.hook_attn_in)
+        return self.use_split_qkv_input and live(attn.hook_q_input, attn.hook_k_input, attn.hook_v_input)
 
     def _attend_split(self, resid: Tensor) -> Tensor:
         """Attention where each head reads a residual stream of its own, and ln1 fires once on all of them."""
         copies = resid.unsqueeze(2).expand(-1, -1, self.n_heads, -1)
         if self.use_attn_in:
-            normalized = self.ln1(self.hook_attn_in(copies.clone())).repeat(1, 1, 3, 1)
+            normalized = self.ln1(self.attn.hook_attn_in(copies.clone())).repeat(1, 1, 3, 1)
         else:
-            points = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+            points = (self.attn.hook_q_input, self.attn.hook_k_input, self.attn.hook_v_input)
             normalized = self.ln1(torch.cat([point(copies.clone()) for point in points], dim=2))
         return self.attn.forward_split(normalized)
 
@@ -121,12 +122,15 @@ class Transformer(HookedModel):
         if cfg.positional_embedding_type != "none":
             self.pos_embed = POSITIONS[cfg.positional_embedding_type](cfg)
             self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
-        self.blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg.n_layers))
+        self.blocks = TypedModuleList[TransformerBlock](TransformerBlock(cfg) for _ in range(cfg.n_layers))
         self.ln_final = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
         self.unembed = Unembed(cfg, embed=self.embed)
         self.reset_parameters()
         self.to(getattr(torch, cfg.dtype))
         self.setup()
+        for name in list(self.hook_dict):
+            if name.endswith(("_input", "hook_attn_in")):
+                self.add_alias(name.replace(".attn.", "."), name)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -222,12 +226,8 @@ class Transformer(HookedModel):
         if value and excludes is not None and getattr(self.cfg, excludes):
             raise ValueError(f"{name} and {excludes} exclude each other; call set_{excludes}(False) first")
         self._set_state(name, bool(value))
-        for block in self._blocks:
+        for block in self.blocks:
             setattr(block.attn if name == "use_attn_result" else block, name, bool(value))
-
-    @property
-    def _blocks(self) -> list[TransformerBlock]:
-        return cast(list[TransformerBlock], list(self.blocks))
 
     def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
         """Sum of the biases b_O and b_out written by the blocks before `layer`, [d_model].
@@ -238,10 +238,10 @@ class Transformer(HookedModel):
             include_mlp_biases: False leaves every b_out out.
         """
         total = self.embed.W_E.new_zeros(self.cfg.d_model)
-        for block in self._blocks[: layer + mlp_input]:
+        for block in self.blocks[: layer + mlp_input]:
             total = total + block.attn.b_O
         if include_mlp_biases:
-            for block in self._blocks[:layer]:
+            for block in self.blocks[:layer]:
                 total = total if block.mlp is None else total + block.mlp.b_out
         return total
 
@@ -273,7 +273,7 @@ class Transformer(HookedModel):
         return self.unembed.b_U
 
     def _stack(self, read: Callable[[TransformerBlock], Tensor]) -> Tensor:
-        return torch.stack([read(block) for block in self._blocks])
+        return torch.stack([read(block) for block in self.blocks])
 
     def _stack_mlp(self, read: Callable[[MLP], Tensor]) -> Tensor:
         if self.cfg.attn_only:

@@ -1,0 +1,65 @@
+"""The cases of the model battery. An architecture enters the battery by adding its cases here."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+
+from interp.models import TransformerConfig, build_model
+
+N_CTX, D_VOCAB, BATCH = 9, 13, 3
+
+_TRANSFORMER = TransformerConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, seed=3)
+
+CASES: dict[str, TransformerConfig] = {
+    "transformer-machine": replace(
+        _TRANSFORMER,
+        attention_dir="bidirectional",
+        qk_norm=True,
+        positional_embedding_type="block",
+        position_roles=(0, 1, 1, 1, 2, 3, 3, 3, 4),
+        position_indices=(0, 0, 1, 2, 0, 0, 1, 2, 0),
+    ),
+    "transformer-gpt2": replace(_TRANSFORMER, normalization_type="LN"),
+    "transformer-tied": replace(_TRANSFORMER, tie_word_embeddings=True, use_bias=False, normalization_type="LN"),
+    "transformer-handset": replace(
+        _TRANSFORMER, normalization_type=None, act_fn="relu", d_head=5, d_mlp=7, positional_embedding_type="none"
+    ),
+    "transformer-attn-only": replace(_TRANSFORMER, attn_only=True, n_heads=4, d_head=3, dtype="float64"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model in eval mode with weights moved off their initial values, and a batch of tokens."""
+
+    name: str
+    model: Any  # a HookedModel
+    tokens: torch.Tensor
+
+    def switch(self, on: bool = True) -> None:
+        """Turn every optional hook that can be on together with the others on or off."""
+        for switch in sorted(set(self.model.switches.values()) - {"use_attn_in"}):
+            getattr(self.model, f"set_{switch}")(on)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cases() -> dict[str, TransformerConfig]:
+    return CASES
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    model = build_model(CASES[request.param])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # so that biases and gains matter too
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+    tokens = torch.randint(D_VOCAB, (BATCH, N_CTX), generator=generator)
+    return Case(request.param, model.eval(), tokens)
