@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -11,6 +12,9 @@ import streamlit as st
 from app.run_access import LoadedModel, fingerprint
 from cython_vm import States, encode
 from interp import Run, RunError
+
+if TYPE_CHECKING:  # interp.circuits brings torch
+    from interp.circuits import AttentionSummary
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Patterns:
 
 def mean_of_op(run: Run, op: str) -> Patterns:
     """The mean pattern over held-out states that run `op`. Raises RunError: no file, broken, of other weights."""
+    summary = _summary(run, op)
+    index = summary.ops.index(op)
+    return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
+
+
+def roles_of_op(run: Run, op: str, layer: int, head: int, *, k: int = 3) -> list[tuple[str, str, float]]:
+    """The `k` most concentrated (query role, key role, share) of a head on states that run `op`. Raises RunError."""
+    found = _summary(run, op).top_roles(op, layer, head)
+    ranked = sorted(((query, key, share) for query, (key, share) in found.items()), key=lambda row: -row[2])
+    return ranked[:k]
+
+
+def _summary(run: Run, op: str) -> AttentionSummary:
     file = run.path / "attention.safetensors"
     mend = f"tapelens circuit {run.path}"
     if not file.exists():
@@ -46,8 +63,7 @@ def mean_of_op(run: Run, op: str) -> Patterns:
         raise RunError(
             f"{file} has no attention for {op}, only for {', '.join(summary.ops)}; make it anew with: {mend}"
         )
-    index = summary.ops.index(op)
-    return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
+    return summary
 
 
 def of_state(loaded: LoadedModel, state: States) -> Patterns:

@@ -6,6 +6,7 @@ what is on disk (size and time of the file), so that a newly made file shows up 
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -88,6 +89,15 @@ def model_or_wait(run: Run) -> LoadedModel | None:
     return future.result()
 
 
+def analysis_or_wait() -> bool:
+    """Whether `interp.circuits` is imported. If not: says that it is loading, and reruns the page when it is done."""
+    if not _analysis().done():
+        _watch_analysis()
+        return False
+    _analysis().result()
+    return True
+
+
 def show_problem(error: Exception) -> None:
     """A problem in a sentence, with the command that mends it in a code box."""
     message = str(error).replace(str(ROOT) + os.sep, "")
@@ -118,6 +128,11 @@ def _loader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
 
+@st.cache_resource(show_spinner=False)
+def _analysis() -> Future[object]:
+    return _loader().submit(importlib.import_module, "interp.circuits")
+
+
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _loading(path: str, key: str) -> Future[LoadedModel]:
     def load() -> LoadedModel:
@@ -134,6 +149,13 @@ def _watch(path: str) -> None:
     if loading(run).done():
         st.rerun()
     st.caption(":material/hourglass_top: The model is loading; the first time takes some seconds.")
+
+
+@st.fragment(run_every=0.4)
+def _watch_analysis() -> None:
+    if _analysis().done():
+        st.rerun()
+    st.caption(":material/hourglass_top: The analysis code is loading; the first time takes some seconds.")
 
 
 __all__ = ["LoadedModel", "RunError", "chosen_path", "current", "frame", "loading", "model_or_wait", "show_problem"]

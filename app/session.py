@@ -48,10 +48,9 @@ def view() -> View:
     """What to show now. Raises RunError when the run cannot be opened."""
     run = run_access.current()
     spec = run.config.spec
+    selection.begin(tuple(op_names(spec)))
     if _START not in st.session_state:
-        st.session_state[_START] = _first_start(spec)
-        set_start(st.session_state[_START], keep_step=True)
-    selection.begin(tuple(op.name for op in spec.ops))
+        set_start(_first_start(spec), keep_step=True)
     start: Start = st.session_state[_START]
     walk = _walk(start, spec)
     step = min(selection.current().step, walk.n_steps - 1)

@@ -13,28 +13,30 @@ from app.theme import CIVIDIS
 
 
 def colored(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1], any shape, as cividis colours, uint8 [..., 3]; values outside are clipped."""
+    """Values in [0, 1], any shape, as cividis colours of their square roots, uint8 [..., 3]."""
     stops = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in CIVIDIS], dtype=float)
-    at = np.clip(np.nan_to_num(values), 0, 1)
+    at = np.sqrt(np.clip(np.nan_to_num(values), 0, 1))
     where = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(at, where, stops[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
 
 
-def head_grid(patterns: np.ndarray, *, picked: tuple[int, int] | None) -> str:
+def head_grid(patterns: np.ndarray, *, picked: tuple[int, int] | None, first: tuple[int, int] = (0, 0)) -> str:
     """HTML of all patterns [n_layers, n_heads, query_pos, key_pos]; a pick reports "layer.head".
 
+    `first` is the layer and head of patterns[0, 0], where only a part of the model is shown.
     The colours run from 0 to 1, whatever the pattern: pictures can be compared.
     """
     n_layers, n_heads = patterns.shape[:2]
     figures = []
-    for layer in range(n_layers):
-        for head in range(n_heads):
+    for row in range(n_layers):
+        for column in range(n_heads):
+            layer, head, pattern = row + first[0], column + first[1], patterns[row, column]
             now = " now" if (layer, head) == picked else ""
-            focus = describe(patterns[layer, head])
+            focus = describe(pattern)
             attributes = pickable(f"{layer}.{head}", f"layer {layer} head {head}, {focus}")
             figures.append(
                 f"<figure class='head{now}' {attributes} title='{focus}'>"
-                f"<img alt='' src='{_picture(patterns[layer, head])}'><figcaption>L{layer}H{head}</figcaption></figure>"
+                f"<img alt='' src='{_picture(pattern)}'><figcaption>L{layer}H{head}</figcaption></figure>"
             )
     columns = f"grid-template-columns:repeat({n_heads},minmax(54px,118px))"
     return f"<div class='scroll'><div class='heads' style='{columns}'>{''.join(figures)}</div></div>"

@@ -22,6 +22,7 @@ def heatmap(
     column_title: str = "",
     picked: tuple[int, int] | None = None,
     marked_row: int | None = None,
+    root_scale: bool = False,
     show_values: bool = False,
     left: int = 150,
     bottom: int = 90,
@@ -36,7 +37,7 @@ def heatmap(
         value = float(values[row, column])
         tip = tips[row][column] if tips else f"{rows[row]}, {columns[column]}: {value:.3f}"
         # ECharts selects by name, and would take the category's: one click would pick the column
-        item: dict[str, Any] = {"name": f"{row},{column}", "value": [column, row, round(value, 4), tip]}
+        item: dict[str, Any] = {"name": f"{row},{column}", "value": [column, row, _scaled(value, root_scale), tip]}
         if (row, column) == picked:
             item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 3}
         data.append(item)
@@ -44,13 +45,11 @@ def heatmap(
         "animation": False,
         "grid": {"left": left, "right": 16, "top": 12, "bottom": bottom},
         "tooltip": {"formatter": "{@[3]}", "confine": True},
-        "xAxis": _axis(
-            columns, column_title, rotate=45 if max(map(len, columns), default=0) > 3 else 0, gap=bottom - 38
-        ),
+        "xAxis": _axis(columns, column_title, rotate=_rotation(columns), gap=bottom - 38),
         "yAxis": _axis(rows, row_title, rotate=0, gap=left - 24) | {"inverse": True},
         "visualMap": {
-            "min": limits[0],
-            "max": limits[1],
+            "min": _scaled(limits[0], root_scale),
+            "max": _scaled(limits[1], root_scale),
             "dimension": 2,
             "calculable": False,
             "orient": "horizontal",
@@ -81,6 +80,15 @@ def filled(values: np.ndarray) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in zip(*np.nonzero(~np.isnan(values)), strict=True)]
 
 
+def _rotation(names: Sequence[str]) -> int:
+    """Degrees by which column labels are turned: upright when they are many, slanted when they are long."""
+    return 90 if len(names) > 16 else 35 if max(map(len, names), default=0) * len(names) > 90 else 0
+
+
+def _scaled(value: float, root_scale: bool) -> float:
+    return round(value**0.5 if root_scale else value, 4)
+
+
 def _outline(row: int | None) -> dict[str, Any]:
     if row is None:
         return {}
@@ -95,7 +103,11 @@ def _axis(names: Sequence[str], title: str, *, rotate: int, gap: int) -> dict[st
         "name": title,
         "nameLocation": "middle",
         "nameGap": gap,
-        "axisLabel": {"rotate": rotate, "interval": "auto" if len(names) > 40 else 0, "fontSize": 11},
+        "axisLabel": {
+            "rotate": rotate,
+            "interval": 0 if len(names) <= 80 else "auto",
+            "fontSize": 9 if len(names) > 40 else 11,
+        },
         "axisTick": {"show": False},
         "splitArea": {"show": False},
     }

@@ -63,12 +63,12 @@ def draw_pattern(patterns: Patterns, layer: int, head: int, query: int) -> None:
     names, values = patterns.names, patterns.pattern[layer, head]
     widgets.pickable_chart(
         heatmap(
-            values, rows=names, columns=names, limits=(0, 1), colors=CIVIDIS, row_title="query", column_title="key",
-            marked_row=query, left=150, bottom=150,
+            values, rows=names, columns=names, limits=(0, 1), colors=CIVIDIS, marked_row=query, root_scale=True,
+            left=112, bottom=150,
             tips=[[f"{q} looks at {k}: {values[i, j]:.3f}" for j, k in enumerate(names)] for i, q in enumerate(names)],
         ),
         key="pattern", on_pick=lambda _, index: emit(layer, head, names[index // len(names)]),
-        height=max(420, 190 + 12 * len(names)),
+        height=max(420, 175 + 12 * len(names)),
         alt=f"Attention pattern of layer {layer} head {head}: {describe(values)}.",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def page() -> None:
     view = session.view()
     top = st.empty()
     patterns = choose_source(view)
-    top.markdown(f"#### Where the heads of {session.describe_model(view.run)} look")
+    top.markdown(f"#### Where the heads look, {session.describe_model(view.run)}")
     if patterns is None:
         return
     what = "this state" if patterns.n == 1 else f"{patterns.n} held-out states that run {view.chosen_op}"
@@ -89,14 +89,14 @@ def page() -> None:
             st.rerun()
     layer, head, query = picked or (0, 0, -1)
     query = default_query(view, patterns) if query < 0 else query
-    left, right = st.columns([5, 7], gap="large")
+    left, right = st.columns([4, 7], gap="large")
     with left:
         st.markdown(f"**Every head**, rows are layers; {what}. Pick one.")
         clickable(
             head_grid(patterns.pattern, picked=(layer, head)), key="heads",
             on_pick=lambda value: selection.emit(kind="head", id=f"{value}:{patterns.names[query]}"),
         )  # fmt: skip
-        st.caption("In each picture rows are queries and columns keys, from { to }; dark blue is 0, yellow is 1.")
+        st.caption("Rows are queries, columns keys, from { to }. Dark blue is 0, yellow is 1, on a square-root scale.")
         if st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:"):
             selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
             st.switch_page("pages/circuit.py")

@@ -1,0 +1,99 @@
+"""Circuit files as the Circuit page draws them: contributions instead of effects, edges by size, two circuits compared.
+
+A file holds effects m(corrupted) − m(clean), so what the answer needs is negative. A person asks how much of the
+answer a part carries: the contribution is the effect with its sign turned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from app.components.graph import DrawnEdge, DrawnNode
+from app.components.lines import SizePoint
+from app.run_access import fingerprint
+from interp import Run, RunError
+
+if TYPE_CHECKING:  # interp.circuits brings torch
+    from interp.circuits import Circuit
+
+
+def read(run: Run, op: str) -> Circuit:
+    """The circuit of an opcode. Raises RunError: not made yet, broken, or of another run."""
+    file = run.path / "circuits" / f"{op}.json"
+    mend = f"tapelens circuit {run.path}"
+    if not file.exists():
+        raise RunError(f"{file} does not exist yet; make it with: {mend}")
+    try:
+        circuit, provenance = _read(str(file), fingerprint(file))
+    except ValueError as error:
+        raise RunError(f"{error}: {mend}") from None
+    if provenance.get("digest") != run.config.digest:
+        raise RunError(
+            f"{file} was found under config {provenance.get('digest')}, but this run is {run.config.digest}; "
+            f"make it anew with: {mend} --fresh"
+        )
+    return circuit
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _read(file: str, fingerprint: str):
+    from pathlib import Path
+
+    from interp.circuits import read_circuit
+
+    return read_circuit(Path(file))
+
+
+def members(circuit: Circuit, n_edges: int) -> set[str]:
+    """Ids of the edges of the circuit of `n_edges` edges by absolute score, pruned."""
+    from interp.circuits import Graph
+
+    graph = Graph(circuit.n_layers, circuit.n_heads)
+    rows = {reader.name: row for row, reader in enumerate(graph.readers)}
+    columns = {writer.name: column for column, writer in enumerate(graph.writers)}
+    scores = np.zeros(graph.mask.shape)
+    for edge in circuit.edges:
+        scores[rows[edge.target], columns[edge.source]] = abs(edge.score)
+    kept = graph.prune(graph.top(scores, n_edges))
+    return {graph.edge(int(row), int(column)).name for row, column in zip(*np.nonzero(kept), strict=True)}
+
+
+def drawn_edges(circuit: Circuit, kept: set[str], also: set[str]) -> list[DrawnEdge]:
+    """The edges in `kept`, strongest first; those in `also` are marked as shared."""
+    edges = [
+        DrawnEdge(edge.source, edge.target, -edge.score, f"{edge.source}->{edge.target}" in also)
+        for edge in circuit.edges
+        if f"{edge.source}->{edge.target}" in kept
+    ]
+    return sorted(edges, key=lambda edge: -abs(edge.contribution))
+
+
+def drawn_nodes(circuit: Circuit, edges: list[DrawnEdge]) -> list[DrawnNode]:
+    """All nodes; those that the edges touch are in the circuit."""
+    touched = {edge.source for edge in edges} | {edge.target.split("<")[0] for edge in edges}
+    return [
+        DrawnNode(
+            node.id, node.kind, node.layer, node.head,
+            None if node.effect is None else -node.effect, node.id in touched,
+        )
+        for node in circuit.nodes
+    ]  # fmt: skip
+
+
+def curve(circuit: Circuit) -> list[SizePoint]:
+    """Faithfulness by size, absolute ranking."""
+    return [
+        SizePoint(p.n_edges, p.estimate, p.ci_low, p.ci_high, p.null_mean, p.null_low, p.null_high)
+        for p in circuit.faithfulness
+    ]
+
+
+def overlap(first: set[str], second: set[str], n_edges: int) -> tuple[float, float]:
+    """Jaccard overlap of two edge sets, and what two random sets of these sizes have (the ratio of the means)."""
+    union = len(first | second)
+    by_chance = len(first) * len(second) / n_edges
+    null = by_chance / (len(first) + len(second) - by_chance) if union else 0.0
+    return (len(first & second) / union if union else 0.0), null
