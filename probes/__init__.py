@@ -1,5 +1,6 @@
 """Probes: estimators over arrays of activations, fitted in stacks, with their controls and scores. Imports no model."""
 
+from probes.base import Probe, SoftmaxProbe
 from probes.controls import MajorityProbe, control_labels, majority_label, selectivity, shuffled_labels
 from probes.evaluation import (
     CodeLength,
@@ -14,6 +15,7 @@ from probes.evaluation import (
     split_groups,
 )
 from probes.linear import DiscriminantProbe, LinearProbe, LogisticProbe, MeanDifferenceProbe, RidgeProbe
+from probes.mlp import MLPProbe
 
 __all__ = [
     "CodeLength",
@@ -21,10 +23,13 @@ __all__ = [
     "Interval",
     "LinearProbe",
     "LogisticProbe",
+    "MLPProbe",
     "MajorityProbe",
     "MeanDifferenceProbe",
+    "Probe",
     "ProbeScore",
     "RidgeProbe",
+    "SoftmaxProbe",
     "accuracy",
     "balanced_accuracy",
     "bootstrap_mean",

@@ -7,6 +7,8 @@
 3. Shuffled labels: the labels in random order; only chance is left.
 """
 
+from typing import Any, Self
+
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
@@ -21,7 +23,7 @@ class MajorityProbe(BaseEstimator):
     Learned: label_ [*batch of y].
     """
 
-    def fit(self, X: Array, y: Array) -> "MajorityProbe":
+    def fit(self, X: Array, y: Array) -> Self:
         """Count the labels y [*batch, n], -1 left out; X [*batch, n, d] only gives the number of rows. Returns self."""
         labels = as_labels(y, n=as_activations(X).shape[-2]).cpu().numpy()
         self.label_ = majority_label(labels)
@@ -33,7 +35,7 @@ class MajorityProbe(BaseEstimator):
             raise NotFittedError("this MajorityProbe is not fitted yet: call fit(X, y) first")
         return np.repeat(self.label_[..., None], as_activations(X).shape[-2], -1)
 
-    def score(self, X: Array, y: Array) -> float | np.ndarray:
+    def score(self, X: Array, y: Array) -> Any:
         """Accuracy over the rows where y is defined, a float or an array [*batch]."""
         predicted = self.predict(X)
         labels = as_labels(y, n=predicted.shape[-1]).cpu().numpy()

@@ -5,7 +5,7 @@ in one part of a split, and the bootstrap redraws whole groups.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,28 +13,30 @@ from numpy.typing import ArrayLike
 from probes.controls import majority_label
 from probes.stack import as_labels
 
+Scalars = Any  # a Python number for one probe, an array [*batch] for a stack
+
 MIN_GROUPS = 10  # fewer give no interval worth printing
 
 
 class Interval(NamedTuple):
     """An estimate with the ends of its confidence interval; floats, or arrays [*batch] for a stack."""
 
-    estimate: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    estimate: Scalars
+    low: Scalars
+    high: Scalars
 
 
 @dataclass(frozen=True)
 class ProbeScore:
     """How one probe did on its evaluation rows; for a stack every field is an array [*batch] and `score[i]` is one."""
 
-    accuracy: float | np.ndarray
-    ci_low: float | np.ndarray  # percentile bootstrap over groups, of accuracy
-    ci_high: float | np.ndarray
-    balanced_accuracy: float | np.ndarray  # mean recall over the classes that occur
-    majority_accuracy: float | np.ndarray  # of the training rows' most frequent label, on the same rows
-    n: int | np.ndarray  # evaluation rows where the variable is defined
-    n_groups: int | np.ndarray  # programs among them
+    accuracy: Scalars
+    ci_low: Scalars  # percentile bootstrap over groups, of accuracy
+    ci_high: Scalars
+    balanced_accuracy: Scalars  # mean recall over the classes that occur
+    majority_accuracy: Scalars  # of the training rows' most frequent label, on the same rows
+    n: Scalars  # evaluation rows where the variable is defined
+    n_groups: Scalars  # programs among them
 
     def __getitem__(self, index: int | tuple[int, ...]) -> "ProbeScore":
         return ProbeScore(**{name: _plain(np.asarray(value)[index]) for name, value in vars(self).items()})
@@ -44,9 +46,9 @@ class ProbeScore:
 class CodeLength:
     """Bits to send the labels with the probe's help (Voita & Titov 2020); compression 1 = no help, higher is better."""
 
-    bits: float | np.ndarray
+    bits: Scalars
     uniform_bits: float  # n · log2 K
-    compression: float | np.ndarray  # uniform_bits / bits
+    compression: Scalars  # uniform_bits / bits
 
 
 def split_groups(groups: ArrayLike, *, fractions: tuple[float, ...] = (0.8, 0.2), seed: int) -> list[np.ndarray]:
@@ -66,14 +68,14 @@ def split_groups(groups: ArrayLike, *, fractions: tuple[float, ...] = (0.8, 0.2)
     return [np.flatnonzero(np.isin(ids, part)) for part in parts]
 
 
-def accuracy(predicted: ArrayLike, y: ArrayLike) -> float | np.ndarray:
+def accuracy(predicted: ArrayLike, y: ArrayLike) -> Scalars:
     """Share of defined rows (y >= 0) predicted right: float, or [*batch] for [*batch, n]; NaN where none is defined."""
     correct, defined = _correct(predicted, y)
     with np.errstate(invalid="ignore"):
         return _plain(correct.sum(-1) / defined.sum(-1))
 
 
-def balanced_accuracy(predicted: ArrayLike, y: ArrayLike) -> float | np.ndarray:
+def balanced_accuracy(predicted: ArrayLike, y: ArrayLike) -> Scalars:
     """Mean over the classes that occur of their recall: float, or [*batch] for [*batch, n]."""
     counts = confusion_matrix(predicted, y)
     total = counts.sum(-1)
@@ -96,7 +98,7 @@ def confusion_matrix(predicted: ArrayLike, y: ArrayLike, *, n_classes: int | Non
     return np.bincount(cell[labels >= 0], minlength=len(labels) * size * size).reshape(*batch, size, size)
 
 
-def joint_exactness(predicted: ArrayLike, y: ArrayLike, *, axis: int = -2) -> float | np.ndarray:
+def joint_exactness(predicted: ArrayLike, y: ArrayLike, *, axis: int = -2) -> Scalars:
     """Share of rows on which every probe along `axis` is right at once; undefined labels (-1) ask nothing.
 
     predicted and y are [*batch, v, n]; rows where none of the v variables is defined are left out.

@@ -11,17 +11,18 @@ The logistic objective is scikit-learn's: sum of cross-entropies + |coef|² / 2C
 scikit-learn fits one weight vector, which here is coef_[1] - coef_[0].
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
+from probes.base import Probe, SoftmaxProbe
 from probes.lbfgs import minimize
-from probes.stack import Array, Axes, Problem, Stack, as_activations, as_labels
+from probes.stack import Array, Axes, Problem, Stack
 
 BUDGET = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of X handed to one solve: about the cache, or a slice of the GPU
 
@@ -61,14 +62,13 @@ class Design:
         return sums.view(s, v, c, -1) / n
 
 
-class LinearProbe(BaseEstimator):
-    """What the linear probes share: stacking, prediction and the subspace they read. Use a subclass."""
+class LinearProbe(Probe):
+    """What the linear probes share: the stacked fit and the subspace they read. Use a subclass."""
 
-    classes_: np.ndarray
     coef_: np.ndarray
     intercept_: np.ndarray
 
-    def fit(self, X: Array, y: Array) -> "LinearProbe":
+    def fit(self, X: Array, y: Array) -> Self:
         """Fit every probe of the stack: X [*batch, n, d], y [*batch, n] with -1 where undefined; returns self.
 
         Raises ValueError where a probe has fewer than two classes or ten labelled rows, where X is not finite, and
@@ -109,25 +109,6 @@ class LinearProbe(BaseEstimator):
         """Weights [s, v, c, d] and biases [s, v, c] on centred activations."""
         raise NotImplementedError
 
-    def decision_function(self, X: Array) -> np.ndarray:
-        """Class scores [*batch, n, C] of X [*batch, n, d]; minus infinity for a class that a probe never saw."""
-        axes, scores = self._scores(X)
-        return axes.join(torch.stack(list(scores)))
-
-    def predict(self, X: Array) -> np.ndarray:
-        """The best class a row: labels [*batch, n] for X [*batch, n, d]."""
-        axes, scores = self._scores(X)
-        return self.classes_[axes.join(torch.stack([site.argmax(-1) for site in scores]))]
-
-    def score(self, X: Array, y: Array) -> float | np.ndarray:
-        """Accuracy over the rows where y is defined: a float, or an array [*batch]; NaN where no row is."""
-        predicted = self.predict(X)
-        labels = as_labels(y, n=predicted.shape[-1]).cpu().numpy()
-        defined = np.broadcast_to(labels >= 0, np.broadcast_shapes(labels.shape, predicted.shape))
-        with np.errstate(invalid="ignore"):
-            accuracy = ((predicted == labels) & defined).sum(-1) / defined.sum(-1)
-        return float(accuracy) if accuracy.ndim == 0 else accuracy
-
     def directions(self, rank: int | None = None) -> np.ndarray:
         """Orthonormal rows [*batch, rank, d] that span what the probe reads, strongest first.
 
@@ -150,30 +131,19 @@ class LinearProbe(BaseEstimator):
         """`directions()` at full rank."""
         return self.directions()
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "coef_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit(X, y) first")
+    def _batch(self) -> tuple[int, ...]:
+        return self.coef_.shape[:-2]
 
-    def _scores(self, X: Array):
-        """The axes of the result, and a generator over sites of class scores [v, n, C]."""
-        self._check_fitted()
-        x = as_activations(X)
-        if x.shape[-1] != self.n_features_in_:
-            raise ValueError(f"X must have {self.n_features_in_} features, as in fit, got {x.shape[-1]}")
-        axes = Axes.of(tuple(x.shape[:-2]), self.coef_.shape[:-2], what="the fitted probes")
+    def _scores(self, x: Tensor, axes: Axes) -> Iterator[Tensor]:
         coef = axes.split(torch.from_numpy(self.coef_).to(x), 2)
         intercept = axes.split(torch.from_numpy(self.intercept_).to(x), 1)
-
-        def scores():
-            for i, site in enumerate(x.reshape(axes.n_sites, *x.shape[-2:])):
-                w, b = coef[min(i, len(coef) - 1)], intercept[min(i, len(coef) - 1)]
-                z = torch.addmm(b.reshape(-1), site, w.reshape(-1, w.shape[-1]).mT)
-                yield z.view(len(site), *b.shape).transpose(0, 1)
-
-        return axes, scores()
+        for i, site in enumerate(x):
+            w, b = coef[min(i, len(coef) - 1)], intercept[min(i, len(coef) - 1)]
+            z = torch.addmm(b.reshape(-1), site, w.reshape(-1, w.shape[-1]).mT)
+            yield z.view(len(site), *b.shape).transpose(0, 1)
 
 
-class LogisticProbe(LinearProbe):
+class LogisticProbe(LinearProbe, SoftmaxProbe):
     """Multinomial logistic regression, a whole stack in one solve.
 
     L-BFGS, started at the discriminant solution and preconditioned by each variable's within-class covariance, so that
@@ -194,11 +164,6 @@ class LogisticProbe(LinearProbe):
         self.standardize = standardize
         self.tol = tol
         self.max_iter = max_iter
-
-    def predict_proba(self, X: Array) -> np.ndarray:
-        """Class probabilities [*batch, n, C] of X [*batch, n, d]."""
-        axes, scores = self._scores(X)
-        return axes.join(torch.stack([site.softmax(-1) for site in scores]))
 
     def _begin(self, stack: Stack) -> None:
         if self.C <= 0:
@@ -290,7 +255,7 @@ class RidgeProbe(LinearProbe):
         return weights, sums[..., -1]
 
 
-class DiscriminantProbe(LinearProbe):
+class DiscriminantProbe(LinearProbe, SoftmaxProbe):
     """Linear discriminant analysis in closed form: Gaussian classes with one covariance (Fisher 1936; Rao 1948).
 
     Args:
@@ -299,11 +264,6 @@ class DiscriminantProbe(LinearProbe):
 
     def __init__(self, *, alpha: float = 1e-4):
         self.alpha = alpha
-
-    def predict_proba(self, X: Array) -> np.ndarray:
-        """Class probabilities [*batch, n, C] of X [*batch, n, d]."""
-        axes, scores = self._scores(X)
-        return axes.join(torch.stack([site.softmax(-1) for site in scores]))
 
     def _begin(self, stack: Stack) -> None:
         if self.alpha < 0:

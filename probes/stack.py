@@ -90,7 +90,8 @@ def as_activations(X: Array) -> Tensor:
         array = np.asarray(X)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
-        x = torch.from_numpy(array if array.flags.writeable else array.copy())
+        plain = array.flags.writeable and min(array.strides, default=0) >= 0
+        x = torch.from_numpy(array if plain else array.copy())
     if x.is_complex():
         raise TypeError(f"X must hold real numbers, got dtype {x.dtype}")
     if x.dtype not in (torch.float32, torch.float64):
