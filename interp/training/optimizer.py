@@ -7,8 +7,22 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from interp.training.config import TrainingConfig
+
+
+class _Float32Orthogonalization(TorchFunctionMode):
+    """Muon casts to bfloat16 before its Newton-Schulz iteration; inside this mode the cast keeps float32.
+
+    On processors without bfloat16 arithmetic the cast makes the optimizer cost more than the model (measured: 120 ms
+    against 9 ms a step for 200,000 parameters), and the same run on two kinds of processor would differ.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001 (torch's protocol)
+        if func is Tensor.bfloat16:
+            return args[0].clone()
+        return func(*args, **(kwargs or {}))
 
 
 class Optimizers:
@@ -40,7 +54,8 @@ class Optimizers:
         for key, optimizer in self._optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self._peak[key] * rate
-            optimizer.step()
+            with _Float32Orthogonalization():
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     def _slots(self) -> Iterator[tuple[str, str, torch.optim.Optimizer, nn.Parameter]]:
