@@ -6,7 +6,7 @@ import copy
 import difflib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,17 +96,36 @@ class HookedModel(HookedRootModule):
                 self._require_hook(name)
         return super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts)
 
-    def check_hooks_to_add(
+    def add_hook(
+        self,
+        name: str | Callable[[str], bool],
+        hook: Callable,
+        dir: Literal["fwd", "bwd"] = "fwd",
+        is_permanent: bool = False,
+        level: int | None = None,
+        prepend: bool = False,
+    ) -> None:
+        """As in HookedRootModule, which also says how to remove it; checks a name as `hooks` does."""
+        if isinstance(name, str):
+            self._require_hook(name)
+        super().add_hook(name, hook, dir, is_permanent, level, prepend)
+
+    def check_and_add_hook(
         self,
         hook_point: HookPoint,
         hook_point_name: str,
         hook: Callable,
         dir: Literal["fwd", "bwd"] = "fwd",
         is_permanent: bool = False,
+        level: int | None = None,
         prepend: bool = False,
     ) -> None:
-        """Called by add_hook. Raises ValueError where the hook point is switched off."""
-        self._require_hook(hook_point_name)
+        """Add one hook; it sees as `hook.name` the name that was asked for, an alias too."""
+        alias = [hook_point_name] if hook_point_name in self.aliases else None
+        hook_point.add_hook(hook, dir, is_permanent, level, prepend, alias_names=alias)
+
+    def _enable_hook_with_name(self, name: str, hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
+        self.check_and_add_hook(cast(HookPoint, self.mod_dict[name]), name, hook, dir, level=self.context_level)
 
     def _switch_off(self, name: str) -> str | None:
         switch = self.switches.get(name.rpartition(".")[2])

@@ -29,75 +29,22 @@ names without "attn.", such as `blocks.{l}.hook_q_input`. The reader of the logi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch import Tensor, nn
-from transformer_lens import FactoredMatrix
+from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
-from interp.models.attention import Attention
 from interp.models.base import HookedModel
+from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
 from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
 from interp.models.hooks import live
-from interp.models.mlp import MLP
 from interp.models.norms import make_norm
+from interp.models.weights import TransformerWeights
 
 
-class TransformerBlock(nn.Module):
-    """`resid_mid = resid_pre + attn(ln1(resid_pre))`, then `resid_post = resid_mid + mlp(ln2(resid_mid))`."""
-
-    hook_out_is_single_residual_stream = True  # what TransformerLens's logit lens asks
-
-    def __init__(self, cfg: TransformerConfig) -> None:
-        super().__init__()
-        self.n_heads = cfg.n_heads
-        self.use_split_qkv_input = self.use_attn_in = self.use_hook_mlp_in = False
-        self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
-        self.ln1 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
-        self.attn = Attention(cfg)
-        self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
-        self.mlp = None
-        if not cfg.attn_only:
-            self.hook_resid_mid = HookPoint()  # [batch, pos, d_model]
-            self.hook_mlp_in = HookPoint()  # [batch, pos, d_model]
-            self.ln2 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
-            self.mlp = MLP(cfg)
-            self.hook_mlp_out = HookPoint()  # [batch, pos, d_model]
-        self.hook_resid_post = HookPoint()  # [batch, pos, d_model]
-
-    def forward(self, resid: Tensor) -> Tensor:
-        """Residual stream [batch, pos, d_model] in and out."""
-        resid = self.hook_resid_pre(resid)
-        attn_out = self._attend_split(resid) if self._split() else self.attn(self.ln1(resid))
-        resid = resid + self.hook_attn_out(attn_out)
-        if self.mlp is not None:
-            resid = self.hook_resid_mid(resid)
-            mlp_in = self.hook_mlp_in(resid.clone()) if self.use_hook_mlp_in and live(self.hook_mlp_in) else resid
-            resid = resid + self.hook_mlp_out(self.mlp(self.ln2(mlp_in)))
-        return self.hook_resid_post(resid)
-
-    def _split(self) -> bool:
-        attn = self.attn
-        if self.use_attn_in:
-            return live(attn.hook_attn_in)
-        return self.use_split_qkv_input and live(attn.hook_q_input, attn.hook_k_input, attn.hook_v_input)
-
-    def _attend_split(self, resid: Tensor) -> Tensor:
-        """Attention where each head reads a residual stream of its own, and ln1 fires once on all of them."""
-        copies = resid.unsqueeze(2).expand(-1, -1, self.n_heads, -1)
-        if self.use_attn_in:
-            normalized = self.ln1(self.attn.hook_attn_in(copies.clone())).repeat(1, 1, 3, 1)
-        else:
-            points = (self.attn.hook_q_input, self.attn.hook_k_input, self.attn.hook_v_input)
-            normalized = self.ln1(torch.cat([point(copies.clone()) for point in points], dim=2))
-        return self.attn.forward_split(normalized)
-
-
-class Transformer(HookedModel):
+class Transformer(TransformerWeights, HookedModel):
     """The transformer of this module's docstring; `build_model(cfg)` makes one with initial weights from `cfg.seed`.
 
     Raises:
@@ -228,124 +175,3 @@ class Transformer(HookedModel):
         self._set_state(name, bool(value))
         for block in self.blocks:
             setattr(block.attn if name == "use_attn_result" else block, name, bool(value))
-
-    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
-        """Sum of the biases b_O and b_out written by the blocks before `layer`, [d_model].
-
-        Args:
-            layer: 0 to n_layers.
-            mlp_input: also b_O of block `layer`: the biases in the input of its MLP.
-            include_mlp_biases: False leaves every b_out out.
-        """
-        total = self.embed.W_E.new_zeros(self.cfg.d_model)
-        for block in self.blocks[: layer + mlp_input]:
-            total = total + block.attn.b_O
-        if include_mlp_biases:
-            for block in self.blocks[:layer]:
-                total = total if block.mlp is None else total + block.mlp.b_out
-        return total
-
-    def logit_bias(self) -> Tensor:
-        """The part of the logits that no component of the residual stream writes, [d_vocab]."""
-        b = getattr(self.ln_final, "b", None)
-        return self.b_U if b is None else self.b_U + b @ self.W_U
-
-    @property
-    def W_E(self) -> Tensor:
-        """[d_vocab, d_model]."""
-        return self.embed.W_E
-
-    @property
-    def W_pos(self) -> Tensor:
-        """[n_ctx, d_model]; zeros where positions are not embedded."""
-        if self.pos_embed is None:
-            return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
-        return self.pos_embed.W_pos
-
-    @property
-    def W_U(self) -> Tensor:
-        """[d_model, d_vocab], a view."""
-        return self.unembed.W_U
-
-    @property
-    def b_U(self) -> Tensor:
-        """[d_vocab]."""
-        return self.unembed.b_U
-
-    def _stack(self, read: Callable[[TransformerBlock], Tensor]) -> Tensor:
-        return torch.stack([read(block) for block in self.blocks])
-
-    def _stack_mlp(self, read: Callable[[MLP], Tensor]) -> Tensor:
-        if self.cfg.attn_only:
-            raise AttributeError("the model has no MLPs: attn_only is set")
-        return self._stack(lambda block: read(cast(MLP, block.mlp)))
-
-    @property
-    def W_Q(self) -> Tensor:
-        """[n_layers, n_heads, d_model, d_head], a copy, as are all the stacks below."""
-        return self._stack(lambda block: block.attn.W_Q)
-
-    @property
-    def W_K(self) -> Tensor:
-        """[n_layers, n_heads, d_model, d_head]."""
-        return self._stack(lambda block: block.attn.W_K)
-
-    @property
-    def W_V(self) -> Tensor:
-        """[n_layers, n_heads, d_model, d_head]."""
-        return self._stack(lambda block: block.attn.W_V)
-
-    @property
-    def W_O(self) -> Tensor:
-        """[n_layers, n_heads, d_head, d_model]."""
-        return self._stack(lambda block: block.attn.W_O)
-
-    @property
-    def b_Q(self) -> Tensor:
-        """[n_layers, n_heads, d_head]."""
-        return self._stack(lambda block: block.attn.b_Q)
-
-    @property
-    def b_K(self) -> Tensor:
-        """[n_layers, n_heads, d_head]."""
-        return self._stack(lambda block: block.attn.b_K)
-
-    @property
-    def b_V(self) -> Tensor:
-        """[n_layers, n_heads, d_head]."""
-        return self._stack(lambda block: block.attn.b_V)
-
-    @property
-    def b_O(self) -> Tensor:
-        """[n_layers, d_model]."""
-        return self._stack(lambda block: block.attn.b_O)
-
-    @property
-    def W_in(self) -> Tensor:
-        """[n_layers, d_model, d_mlp]."""
-        return self._stack_mlp(lambda mlp: mlp.W_in)
-
-    @property
-    def W_out(self) -> Tensor:
-        """[n_layers, d_mlp, d_model]."""
-        return self._stack_mlp(lambda mlp: mlp.W_out)
-
-    @property
-    def b_in(self) -> Tensor:
-        """[n_layers, d_mlp]."""
-        return self._stack_mlp(lambda mlp: mlp.b_in)
-
-    @property
-    def b_out(self) -> Tensor:
-        """[n_layers, d_model]."""
-        return self._stack_mlp(lambda mlp: mlp.b_out)
-
-    @property
-    def QK(self) -> FactoredMatrix:
-        """W_Q @ W_K.T of every head, [n_layers, n_heads, d_model, d_model]; leaves qk_norm out."""
-        return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
-
-    @property
-    def OV(self) -> FactoredMatrix:
-        """W_V @ W_O of every head, [n_layers, n_heads, d_model, d_model]."""
-        return FactoredMatrix(self.W_V, self.W_O)

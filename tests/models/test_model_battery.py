@@ -219,13 +219,15 @@ def test_names_are_checked(case):
         case.model.run_with_cache(case.tokens, names_filter="blocks.0.hook_resid_pr")
     with pytest.raises(ValueError, match="no hook point"):
         case.model.run_with_cache(case.tokens, names_filter=["hook_embed", "hook_nothing"])
+    with pytest.raises(ValueError, match="no hook point"):
+        case.model.add_hook("hook_nothing", look)
     for name in case.model.hook_dict:
         switch = case.model._switch_off(name)
         if switch:
             for add in (
                 lambda name=name: case.model.run_with_cache(case.tokens, names_filter=[name]),
-                lambda name=name: case.model.run_with_hooks(case.tokens, fwd_hooks=[(name, print)]),
-                lambda name=name: case.model.add_hook(name, print),
+                lambda name=name: case.model.run_with_hooks(case.tokens, fwd_hooks=[(name, look)]),
+                lambda name=name: case.model.add_hook(name, look),
             ):
                 with pytest.raises(ValueError, match=rf"set_{switch}\(True\)"):
                     add()

@@ -192,6 +192,23 @@ def test_all_split_inputs_together_are_the_input_of_attention():
     torch.testing.assert_close(cache["resid_post", 0], cache["resid_mid", 0] + mlp_out)
 
 
+def test_a_hook_sees_the_name_that_was_asked_for():
+    model, tokens = make(CFG)
+    model.set_use_split_qkv_input(True)
+    names = ["blocks.0.hook_q_input", "blocks.0.attn.hook_q_input", "hook_embed"]
+    seen = []
+    hooks = [(name, lambda act, hook: seen.append(hook.name)) for name in names]
+    with model.hooks(fwd_hooks=hooks):
+        model(tokens)
+    model.add_hook(names[0], lambda act, hook: seen.append(hook.name))
+    model(tokens)
+    model.reset_hooks()
+    model(tokens)
+    assert seen == ["hook_embed", *names[:2], names[0]]
+    _, cache = model.run_with_cache(tokens, names_filter=names[0])
+    assert set(cache.keys()) == set(names[:2])
+
+
 def test_switches_show_on_the_configuration_and_stay_out_of_it():
     model, _ = make(CFG)
     model.set_use_attn_result(True)

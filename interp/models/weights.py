@@ -1,0 +1,148 @@
+"""A transformer's weights by the names that TransformerLens gives them, stacked over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformer_lens import FactoredMatrix
+from transformer_lens.utilities.typed_module_list import TypedModuleList
+
+from interp.models.block import TransformerBlock
+from interp.models.config import TransformerConfig
+from interp.models.embed import BlockPositions, Embed, LearnedPositions, Unembed
+from interp.models.mlp import MLP
+
+
+class TransformerWeights:
+    """Read-only names for a Transformer's weights; W_E, W_U, b_U are the weights themselves, stacks are copies."""
+
+    cfg: TransformerConfig
+    embed: Embed
+    pos_embed: LearnedPositions | BlockPositions | None
+    blocks: TypedModuleList[TransformerBlock]
+    ln_final: nn.Module
+    unembed: Unembed
+
+    def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
+        """Sum of the biases b_O and b_out written by the blocks before `layer`, [d_model].
+
+        Args:
+            layer: 0 to n_layers.
+            mlp_input: also b_O of block `layer`: the biases in the input of its MLP.
+            include_mlp_biases: False leaves every b_out out.
+        """
+        total = self.embed.W_E.new_zeros(self.cfg.d_model)
+        for block in self.blocks[: layer + mlp_input]:
+            total = total + block.attn.b_O
+        if include_mlp_biases:
+            for block in self.blocks[:layer]:
+                total = total if block.mlp is None else total + block.mlp.b_out
+        return total
+
+    def logit_bias(self) -> Tensor:
+        """The part of the logits that no component of the residual stream writes, [d_vocab]."""
+        b = getattr(self.ln_final, "b", None)
+        return self.b_U if b is None else self.b_U + b @ self.W_U
+
+    @property
+    def W_E(self) -> Tensor:
+        """[d_vocab, d_model]."""
+        return self.embed.W_E
+
+    @property
+    def W_pos(self) -> Tensor:
+        """[n_ctx, d_model]; zeros where positions are not embedded."""
+        if self.pos_embed is None:
+            return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
+        return self.pos_embed.W_pos
+
+    @property
+    def W_U(self) -> Tensor:
+        """[d_model, d_vocab], a view."""
+        return self.unembed.W_U
+
+    @property
+    def b_U(self) -> Tensor:
+        """[d_vocab]."""
+        return self.unembed.b_U
+
+    def _stack(self, read: Callable[[TransformerBlock], Tensor]) -> Tensor:
+        return torch.stack([read(block) for block in self.blocks])
+
+    def _stack_mlp(self, read: Callable[[MLP], Tensor]) -> Tensor:
+        if self.cfg.attn_only:
+            raise AttributeError("the model has no MLPs: attn_only is set")
+        return self._stack(lambda block: read(cast(MLP, block.mlp)))
+
+    @property
+    def W_Q(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head], a copy, as are all the stacks below."""
+        return self._stack(lambda block: block.attn.W_Q)
+
+    @property
+    def W_K(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head]."""
+        return self._stack(lambda block: block.attn.W_K)
+
+    @property
+    def W_V(self) -> Tensor:
+        """[n_layers, n_heads, d_model, d_head]."""
+        return self._stack(lambda block: block.attn.W_V)
+
+    @property
+    def W_O(self) -> Tensor:
+        """[n_layers, n_heads, d_head, d_model]."""
+        return self._stack(lambda block: block.attn.W_O)
+
+    @property
+    def b_Q(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_Q)
+
+    @property
+    def b_K(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_K)
+
+    @property
+    def b_V(self) -> Tensor:
+        """[n_layers, n_heads, d_head]."""
+        return self._stack(lambda block: block.attn.b_V)
+
+    @property
+    def b_O(self) -> Tensor:
+        """[n_layers, d_model]."""
+        return self._stack(lambda block: block.attn.b_O)
+
+    @property
+    def W_in(self) -> Tensor:
+        """[n_layers, d_model, d_mlp]."""
+        return self._stack_mlp(lambda mlp: mlp.W_in)
+
+    @property
+    def W_out(self) -> Tensor:
+        """[n_layers, d_mlp, d_model]."""
+        return self._stack_mlp(lambda mlp: mlp.W_out)
+
+    @property
+    def b_in(self) -> Tensor:
+        """[n_layers, d_mlp]."""
+        return self._stack_mlp(lambda mlp: mlp.b_in)
+
+    @property
+    def b_out(self) -> Tensor:
+        """[n_layers, d_model]."""
+        return self._stack_mlp(lambda mlp: mlp.b_out)
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q @ W_K.T of every head, [n_layers, n_heads, d_model, d_model]; leaves qk_norm out."""
+        return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V @ W_O of every head, [n_layers, n_heads, d_model, d_model]."""
+        return FactoredMatrix(self.W_V, self.W_O)
