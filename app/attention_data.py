@@ -25,6 +25,12 @@ class Patterns:
     names: tuple[str, ...]  # of positions
     n: int  # states averaged
 
+    def sharpest(self, query: int) -> tuple[int, int]:
+        """The layer and head that give one key the largest share of what `query` attends to."""
+        largest = self.pattern[:, :, query].max(axis=-1)
+        layer, head = np.unravel_index(int(largest.argmax()), largest.shape)
+        return int(layer), int(head)
+
     def top_keys(self, layer: int, head: int, query: int, *, k: int = 3) -> list[tuple[str, float]]:
         """The `k` positions that a query attends to most, with their shares."""
         row = self.pattern[layer, head, query]

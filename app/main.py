@@ -12,13 +12,16 @@ if str(ROOT) not in sys.path:  # a plain clone: Streamlit puts app/ on the path,
 from app import run_access, selection, session  # noqa: E402
 from interp import RunError  # noqa: E402
 
+# Not in a folder named pages/: Streamlit would run its files by themselves when a link opens one on a fresh server.
 st.set_page_config(page_title="TapeLens", page_icon="🔎", layout="wide")
+# Streamlit writes white on the primary colour, which cannot be read on the light blue of the dark theme.
+st.html("<style>button[kind^='primary'] {color: light-dark(#FFFFFF, #10161D) !important}</style>")
 page = st.navigation(
     [
-        st.Page("pages/step.py", title="Step", icon=":material/footprint:", default=True),
-        st.Page("pages/attention.py", title="Attention", icon=":material/visibility:"),
-        st.Page("pages/probe_results.py", title="Probes", icon=":material/sensors:", url_path="probes"),
-        st.Page("pages/circuit.py", title="Circuit", icon=":material/account_tree:"),
+        st.Page("views/step.py", title="Step", icon=":material/footprint:", default=True),
+        st.Page("views/attention.py", title="Attention", icon=":material/visibility:"),
+        st.Page("views/probe_results.py", title="Probes", icon=":material/sensors:", url_path="probes"),
+        st.Page("views/circuit.py", title="Circuit", icon=":material/account_tree:"),
     ],
     position="top",
 )

@@ -99,18 +99,27 @@ def analysis_or_wait() -> bool:
 
 
 def show_problem(error: Exception) -> None:
-    """A problem in a sentence, with the command that mends it in a code box."""
+    """A problem in a sentence, with the command that mends it in a code box. What was not made yet is no error."""
     message = str(error).replace(str(ROOT) + os.sep, "")
-    sentence, _, command = message.partition(": tapelens ")
-    if not command and (found := re.search(r"tapelens [a-z]+ [^;,]*", message)):
-        sentence, command = message, found.group().removeprefix("tapelens ")
-    st.error(f"{sentence.strip().rstrip('.;:')}.", icon=":material/build:")
-    if command:
-        st.caption("This command mends it:")
-        st.code(f"tapelens {command.strip()}", language="bash")
+    sentence, command = split_command(message)
+    if "does not exist yet" in message:
+        st.info(sentence, icon=":material/science:")
     else:
-        st.caption("Make a run, or open the bundled one:")
-        st.code("make demo\nstreamlit run app/main.py", language="bash")
+        st.error(sentence, icon=":material/build:")
+    st.caption("This command makes it:" if command else "Make a run, or open the bundled one:")
+    st.code(command or "make demo\nstreamlit run app/main.py", language="bash")
+
+
+def split_command(message: str) -> tuple[str, str]:
+    """A message of `interp.runs` as a sentence, and the command that mends it ("" where none can)."""
+    if weights := re.match(r"(\S*?)/?model\.safetensors\b", message):
+        sentence = re.split(r"; (?:tapelens|restore)", message)[0]
+        command = f"tapelens train {'--resume' if 'does not exist' in message else '--fresh'} --out {weights[1] or '.'}"
+    else:
+        found = re.search(r"[;:] (?:make it(?: anew)? with: |train one with: )?(tapelens [a-z]+ [^;,]*)", message)
+        sentence, command = (message[: found.start()], found[1].strip()) if found else (message, "")
+    sentence = sentence.rstrip(".;:, ") + "."
+    return (sentence[0].upper() + sentence[1:] if sentence.split()[0].isalpha() else sentence), command
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

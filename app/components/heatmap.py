@@ -18,14 +18,10 @@ def heatmap(
     limits: tuple[float, float],
     colors: Sequence[str],
     tips: Sequence[Sequence[str]] | None = None,
-    row_title: str = "",
-    column_title: str = "",
     picked: tuple[int, int] | None = None,
     marked_row: int | None = None,
     root_scale: bool = False,
     show_values: bool = False,
-    left: int = 150,
-    bottom: int = 90,
 ) -> dict[str, Any]:
     """An ECharts option for `values` [row, column], row 0 on top; NaN is left empty.
 
@@ -38,15 +34,15 @@ def heatmap(
         tip = tips[row][column] if tips else f"{rows[row]}, {columns[column]}: {value:.3f}"
         # ECharts selects by name, and would take the category's: one click would pick the column
         item: dict[str, Any] = {"name": f"{row},{column}", "value": [column, row, _scaled(value, root_scale), tip]}
-        if (row, column) == picked:
-            item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 3}
+        if (row, column) == picked or row == marked_row:
+            item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 3 if row != marked_row else 1}
         data.append(item)
     return {
         "animation": False,
-        "grid": {"left": left, "right": 16, "top": 12, "bottom": bottom},
+        "grid": {"left": 4, "right": 12, "top": 8, "bottom": 44, "containLabel": True},
         "tooltip": {"formatter": "{@[3]}", "confine": True},
-        "xAxis": _axis(columns, column_title, rotate=_rotation(columns), gap=bottom - 38),
-        "yAxis": _axis(rows, row_title, rotate=0, gap=left - 24) | {"inverse": True},
+        "xAxis": _axis(columns, rotate=_rotation(columns)),
+        "yAxis": _axis(rows, rotate=0) | {"inverse": True},
         "visualMap": {
             "min": _scaled(limits[0], root_scale),
             "max": _scaled(limits[1], root_scale),
@@ -69,7 +65,6 @@ def heatmap(
                 "emphasis": {"itemStyle": {"borderColor": PICKED, "borderWidth": 2}},
                 "select": {"itemStyle": {"borderColor": PICKED, "borderWidth": 3}},
                 "progressive": 0,
-                "markArea": _outline(marked_row),
             }
         ],
     }
@@ -89,20 +84,10 @@ def _scaled(value: float, root_scale: bool) -> float:
     return round(value**0.5 if root_scale else value, 4)
 
 
-def _outline(row: int | None) -> dict[str, Any]:
-    if row is None:
-        return {}
-    style = {"color": "transparent", "borderColor": PICKED, "borderWidth": 2}
-    return {"silent": True, "itemStyle": style, "data": [[{"yAxis": row}, {"yAxis": row}]]}
-
-
-def _axis(names: Sequence[str], title: str, *, rotate: int, gap: int) -> dict[str, Any]:
+def _axis(names: Sequence[str], *, rotate: int) -> dict[str, Any]:
     return {
         "type": "category",
         "data": list(names),
-        "name": title,
-        "nameLocation": "middle",
-        "nameGap": gap,
         "axisLabel": {
             "rotate": rotate,
             "interval": 0 if len(names) <= 80 else "auto",

@@ -64,7 +64,6 @@ def draw_pattern(patterns: Patterns, layer: int, head: int, query: int) -> None:
     widgets.pickable_chart(
         heatmap(
             values, rows=names, columns=names, limits=(0, 1), colors=CIVIDIS, marked_row=query, root_scale=True,
-            left=112, bottom=150,
             tips=[[f"{q} looks at {k}: {values[i, j]:.3f}" for j, k in enumerate(names)] for i, q in enumerate(names)],
         ),
         key="pattern", on_pick=lambda _, index: emit(layer, head, names[index // len(names)]),
@@ -87,8 +86,8 @@ def page() -> None:
         if picked is None:
             selection.drop(f"The link picks head {chosen.id!r}, which this model does not have.")
             st.rerun()
-    layer, head, query = picked or (0, 0, -1)
-    query = default_query(view, patterns) if query < 0 else query
+    query = picked[2] if picked and picked[2] >= 0 else default_query(view, patterns)
+    layer, head = picked[:2] if picked else patterns.sharpest(query)
     left, right = st.columns([4, 7], gap="large")
     with left:
         st.markdown(f"**Every head**, rows are layers; {what}. Pick one.")
@@ -99,7 +98,7 @@ def page() -> None:
         st.caption("Rows are queries, columns keys, from { to }. Dark blue is 0, yellow is 1, on a square-root scale.")
         if st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:"):
             selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
-            st.switch_page("pages/circuit.py")
+            st.switch_page("views/circuit.py")
     with right:
         st.markdown(f"**Layer {layer}, head {head}**; {what}")
         widgets.selectbox(

@@ -36,7 +36,12 @@ def status(view: View, prediction: Prediction | None) -> str:
     if prediction is None:
         return f"{where} · the model is loading"
     right = bool(prediction.right[view.step])
-    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, p = {prediction.p_state[view.step]:.2f}"
+    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, {certainty(prediction.p_state[view.step])}"
+
+
+def certainty(p: float) -> str:
+    """A probability with two digits that is never rounded to certainty."""
+    return "p > 0.99" if p >= 0.995 else f"p = {p:.2f}"
 
 
 def guesses(view: View, prediction: Prediction | None, block: str) -> list[Guess] | None:
@@ -173,7 +178,7 @@ def draw_verdict(view: View, prediction: Prediction) -> None:
             type="secondary" if right else "primary",
         ):  # fmt: skip
             selection.emit(op=view.op, kind="", id="")
-            st.switch_page("pages/circuit.py")
+            st.switch_page("views/circuit.py")
 
 
 def draw_search(view: View) -> None:

@@ -72,8 +72,6 @@ def draw_map(
             colors=colors,
             picked=cells[ids.index(picked)] if picked in ids else None,
             show_values=len(table.columns) <= 8,
-            left=235,
-            bottom=92,
         ),
         key=key,
         on_pick=lambda _, index: selection.emit(kind="probe", id=ids[index]),
@@ -127,13 +125,13 @@ def draw_causal(view: View, interventions: pd.DataFrame | RunError) -> None:
 
 def page() -> None:
     view = session.view()
-    probes = run_access.frame(view.run, "probes")
     st.markdown(f"#### What can be read from the activations of {session.describe_model(view.run)}")
     st.caption(
         "A probe is trained on activations at one place to read one variable of the machine, on programs kept apart "
         "from those it is scored on. Each number is its accuracy minus that of a control, so 0 means: no better than "
         "the control. Being readable is not being used; the second picture tests use."
     )
+    probes = run_access.frame(view.run, "probes")
     rows, control = choose(probes)
     gap = controlled_gap(rows, control)
     left, right = st.columns(2, gap="large")

@@ -126,7 +126,7 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
     if node.kind == "head":
         draw_head(view, circuit.op, int(node.layer or 0), int(node.head or 0))
     elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):
-        st.switch_page("pages/probe_results.py")
+        st.switch_page("views/probe_results.py")
 
 
 def draw_head(view: View, op: str, layer: int, head: int) -> None:
@@ -146,7 +146,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
             selection.emit(kind="head", id=f"{layer}.{head}", op=op)
-            st.switch_page("pages/attention.py")
+            st.switch_page("views/attention.py")
 
 
 def draw_edge(circuit: Circuit, edge_id: str) -> None:

@@ -1,0 +1,329 @@
+"""The app as a person uses it: Chromium, clicks and keys, light and dark, nothing fetched from elsewhere.
+
+Screenshots of the four pages are kept in tests/app/screenshots.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+import interp
+from app import program
+from cython_vm import encode
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOTS = Path(__file__).with_name("screenshots")
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+PAGES = {"step": "", "attention": "attention", "probes": "probes", "circuit": "circuit"}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),  # one server for all of them
+    pytest.mark.skipif(
+        CHROMIUM is None and os.environ.get("CI") != "true",
+        reason="no Chromium on this machine; `make browser` installs it where the system's packages may be installed",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app, served from another folder as an installed one would be."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"),
+               "--server.port", str(port), "--server.headless", "true"]  # fmt: skip
+    environment = {**os.environ, "TAPELENS_RUN": str(run_folder.resolve()), "OMP_NUM_THREADS": "1"}
+    with open(log, "w") as out:
+        process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, f"the server did not come up: {log.read_text()}"
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    assert CHROMIUM is not None, "CI=true and no Chromium: the browser tests must run there"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One tab; every test's checks that hold always are made when it closes."""
+
+    def __init__(self, browser: Any, server: str, scheme: str):
+        self.server = server
+        self.page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme=scheme)
+        self.page.set_default_timeout(60_000)
+        self.elsewhere: list[str] = []
+        self.page.on("request", self._note)
+
+    def _note(self, request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in ("127.0.0.1", "localhost"):
+            self.elsewhere.append(request.url)
+
+    def open(self, path: str = "", **parameters: str) -> Visit:
+        self.page.goto(f"{self.server}/{path}?{urlencode(parameters)}")
+        return self.settle()
+
+    def settle(self) -> Visit:
+        """Wait until the script has run and nothing says that it is loading."""
+        self.page.wait_for_timeout(250)
+        self.page.wait_for_selector(IDLE)
+        self.page.wait_for_function("() => !document.body.innerText.includes('is loading')")
+        self.page.wait_for_selector(IDLE)
+        return self
+
+    def click(self, role: str, name: str | re.Pattern[str]) -> Visit:
+        self.page.get_by_role(role, name=name).first.click()
+        return self.settle()
+
+    @property
+    def status(self) -> str:
+        return self.page.locator("h4").first.inner_text()
+
+    @property
+    def address(self) -> dict[str, str]:
+        return {name: values[0] for name, values in parse_qs(urlsplit(self.page.url).query).items()}
+
+    def wait_for_text(self, text: str) -> None:
+        self.page.get_by_text(text).first.wait_for()
+
+    def close(self) -> None:
+        exceptions = self.page.locator('[data-testid="stException"]').all_inner_texts()
+        self.page.close()
+        assert exceptions == []
+        assert self.elsewhere == []
+
+
+@pytest.fixture
+def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
+    visits: list[Visit] = []
+
+    def begin(scheme: str = "light") -> Visit:
+        visits.append(Visit(chromium, server, scheme))
+        return visits[-1]
+
+    yield begin
+    for opened in visits:
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def mistaken(run_folder: Path) -> dict[str, str] | None:
+    """An address of a held-out state that the model gets wrong, None if 20,000 hold none."""
+    from cython_vm import sample, step
+
+    run = interp.load(run_folder)
+    for start in range(0, 20_000, 2_000):
+        states = sample(run.config.spec, 2_000, seed=9, start=start, split="evaluation")
+        wrong = (run.predict_states(states) != encode(step(states).next)).any(axis=1).nonzero()[0]
+        if len(wrong):
+            return program.to_address(program.of_state(states, int(wrong[0])))
+    return None
+
+
+def test_something_real_within_five_seconds(visit: Callable[..., Visit], server: str) -> None:
+    """The first test of the module: the server has drawn nothing yet, and torch is not imported."""
+    tab = visit()
+    began = time.monotonic()
+    tab.page.goto(server)
+    tab.page.get_by_role("button", name="instruction 0").wait_for()
+    seconds = time.monotonic() - began
+    assert "step 1 of" in tab.status
+    assert seconds < 5, f"the program was drawn after {seconds:.1f} s"
+    tab.settle()
+    assert re.search(r"predicted (right ✓|wrong ✗), p [=>] \d\.\d\d", tab.status)
+
+
+def test_step_through_a_program(visit: Callable[..., Visit]) -> None:
+    tab = visit().open()
+    tab.click("button", "Next")
+    assert "step 2 of 14" in tab.status
+    tab.page.keyboard.press("ArrowRight")
+    tab.settle()
+    assert "step 3 of 14" in tab.status
+    tab.click("button", re.compile("^step 9, DEC"))
+    assert "step 9 of 14 · next DEC" in tab.status
+    assert tab.address["step"] == "9"
+    tab.click("button", "Back")
+    assert "step 8 of 14 · next PUT" in tab.status
+
+
+def test_run_plays_to_the_end(visit: Callable[..., Visit]) -> None:
+    tab = visit().open(program="INC INC", step="1")
+    tab.click("button", re.compile("Run$"))
+    tab.page.wait_for_function("() => document.querySelector('h4').innerText.includes('step 3 of 3')")
+    tab.page.get_by_role("button", name=re.compile("Run$")).first.wait_for()
+
+
+def test_type_a_program(visit: Callable[..., Visit]) -> None:
+    tab = visit().open()
+    tab.page.get_by_label("Program").fill("+[")
+    tab.click("button", "Run it")
+    tab.wait_for_text("WHILE without an ENDW")
+    tab.page.get_by_label("Program").fill(",.>,.")
+    tab.page.get_by_label("Input").fill("3 1")
+    tab.click("button", "Run it")
+    assert "step 1 of 6 · next GET" in tab.status
+    assert tab.page.get_by_text("WHILE without an ENDW").count() == 0
+    assert tab.address["input"] == "3.1"
+
+
+def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: dict[str, str] | None) -> None:
+    if mistaken is None:
+        pytest.skip("the model makes no mistake on 20,000 held-out states, so there is none to follow")
+    tab = visit().open(**mistaken)
+    assert "predicted wrong ✗" in tab.status
+    assert tab.page.get_by_text(re.compile("The model (puts|says|changes)")).count() == 1
+    op = re.search(r"next (\w+)", tab.status)[1]  # type: ignore[index]
+    tab.page.screenshot(path=str(shot("mistake", "light")), full_page=True)
+    tab.click("button", f"Why? Circuit of {op}")
+    assert op in tab.status
+    assert tab.address["op"] == op
+    tab.click("link", "Step")
+    assert "predicted wrong ✗" in tab.status  # the state is still there
+
+
+def test_search_for_a_mistake(visit: Callable[..., Visit]) -> None:
+    tab = visit().open()
+    tab.page.get_by_role("button", name="Search held-out states").click()
+    tab.page.get_by_text(re.compile(r"Mistake found at state|No mistake in")).first.wait_for()
+
+
+def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None:
+    tab = visit().open("attention")
+    tab.click("button", re.compile("^layer 2 head 1"))
+    tab.wait_for_text("Layer 2, head 1")
+    assert tab.address["id"].startswith("2.1:")
+    tab.page.get_by_role("button", name=re.compile("^layer 0 head 3")).focus()
+    tab.page.keyboard.press("Enter")
+    tab.settle()
+    tab.wait_for_text("Layer 0, head 3")
+    query = tab.page.get_by_label("Query position")
+    query.click()
+    query.fill("array_ptr[2]")
+    tab.page.keyboard.press("Enter")
+    tab.settle()
+    assert tab.address["id"] == "0.3:array_ptr[2]"
+    tab.wait_for_text("it looks most at")
+    canvas = tab.page.locator("canvas").last
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.15})
+    tab.settle()
+    assert tab.address["id"] != "0.3:array_ptr[2]"
+    tab.click("radio", "mean over an instruction")
+    tab.page.get_by_text(re.compile(r"\d+ held-out states that run")).first.wait_for()
+
+
+def test_probes_by_click(visit: Callable[..., Visit]) -> None:
+    tab = visit().open("probes")
+    canvas = tab.page.locator("canvas").first
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.8, "y": box["height"] * 0.3})
+    tab.settle()
+    assert tab.address["kind"] == "probe"
+    tab.page.get_by_text(re.compile("probe reads it right in")).first.wait_for()
+    variable = tab.address["id"].split("|")[0]
+    assert tab.page.get_by_role("heading", name=re.compile("^" + re.escape(variable))).count() == 1
+
+
+def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
+    tab = visit().open("circuit", op="INC")
+    tab.wait_for_text("Strongest edges:")
+    tab.page.locator("svg text", has_text="MLP 0").first.click()
+    tab.settle()
+    assert (tab.address["kind"], tab.address["id"]) == ("node", "m0")
+    tab.wait_for_text("the answer loses")
+    edge = tab.page.get_by_label("Edge, strongest first")
+    edge.click()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("Enter")
+    tab.settle()
+    assert tab.address["kind"] == "edge"
+    other = tab.page.get_by_label("Compare with")
+    other.click()
+    other.fill("DEC")
+    tab.page.keyboard.press("Enter")
+    tab.settle()
+    tab.page.get_by_text(re.compile("INC and DEC share")).first.wait_for()
+
+
+def test_a_link_restores_the_view(visit: Callable[..., Visit]) -> None:
+    first = visit().open("circuit", op="DEC", kind="node", id="m1", program="INC DEC", step="2")
+    first.wait_for_text("The circuit of - DEC")
+    first.page.get_by_role("heading", name="MLP 1").wait_for()
+    first.click("link", "Step")
+    assert "step 2 of 3 · next DEC" in first.status
+    second = visit()
+    second.page.goto(first.page.url)
+    second.settle()
+    assert "step 2 of 3 · next DEC" in second.status
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., Visit]) -> None:
+    """A person's view of each page after a click; axe finds no contrast fault and no unnamed control."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = visit(scheme).open(PAGES[name], step="6")
+    if name == "step":
+        tab.click("button", "Next")
+    elif name == "attention":
+        tab.click("button", re.compile("^layer 1 head 2"))
+    elif name == "probes":
+        box = tab.page.locator("canvas").first.bounding_box()
+        tab.page.locator("canvas").first.click(position={"x": box["width"] * 0.85, "y": box["height"] * 0.3})
+        tab.settle()
+    else:
+        tab.page.locator("svg text", has_text="MLP 0").first.click()
+        tab.settle()
+    tab.page.mouse.move(0, 0)
+    tab.page.wait_for_timeout(700)
+    tab.page.screenshot(path=str(shot(name, scheme)), full_page=True)
+    assert shot(name, scheme).stat().st_size > 20_000
+    rules = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
+    found = Axe().run(tab.page, options={"runOnly": rules})
+    told = [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in found.response["violations"]]
+    assert told == []
+
+
+def shot(name: str, scheme: str) -> Path:
+    SHOTS.mkdir(exist_ok=True)
+    return SHOTS / f"{name}_{scheme}.png"

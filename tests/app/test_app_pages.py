@@ -1,0 +1,246 @@
+"""Every page without a browser: on a whole run, on one where nothing was measured, and on broken ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import interp
+from app import program
+from cython_vm import encode
+from interp.runs import write_config
+
+Open = Callable[..., AppTest]
+Words = Callable[[AppTest], str]
+PAGES = ("step", "attention", "probe_results", "circuit")
+MEASURED = PAGES[1:]  # pages that read files of measurements
+
+
+def button(at: AppTest, key: str):
+    return next(b for b in at.button if b.key == key)
+
+
+def box(at: AppTest, key: str):
+    return next(b for b in at.selectbox if b.key == key)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_whole_run_opens_without_complaint(page: str, open_page: Open, run_folder: Path) -> None:
+    at = open_page(page, run_folder)
+    assert not at.exception
+    assert not at.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_run_without_measurements_names_the_command(page: str, open_page: Open, words: Words, bare_run: Path) -> None:
+    at = open_page(page, bare_run)
+    if page == "attention":  # this state needs no file; the mean does
+        assert not at.code
+        at.segmented_control[0].set_value("mean over an instruction").run()
+    assert not at.exception
+    assert not at.error
+    if page != "step":
+        verb = "probe" if page == "probe_results" else "circuit"
+        assert [code.value for code in at.code] == [f"tapelens {verb} {bare_run}"]
+        assert "does not exist yet" in words(at)
+
+
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [("attention", "attention.safetensors"), ("probe_results", "probes.parquet"), ("circuit", "circuits/INC.json")],
+)
+def test_a_broken_file_is_named_with_its_command(page: str, file: str, open_page: Open, copied_run: Path) -> None:
+    data = (copied_run / file).read_bytes()
+    (copied_run / file).write_bytes(data[: len(data) // 2])
+    at = open_page(page, copied_run, op="INC")
+    if page == "attention":
+        at.segmented_control[0].set_value("mean over an instruction").run()
+    assert not at.exception
+    assert file.split("/")[-1] in at.error[0].value
+    assert at.code[0].value.startswith("tapelens ")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_foreign_config_is_refused_on_every_page(page: str, open_page: Open, copied_run: Path) -> None:
+    config = json.loads((copied_run / "config.json").read_text())
+    (copied_run / "config.json").write_text(json.dumps(config | {"format": 99}))
+    at = open_page(page, copied_run)
+    assert not at.exception
+    assert "format 99" in at.error[0].value
+    assert at.code
+
+
+@pytest.mark.parametrize("page", MEASURED)
+def test_measurements_of_another_config_are_refused_with_both_hashes(
+    page: str, open_page: Open, copied_run: Path, run_folder: Path
+) -> None:
+    old = interp.load(run_folder).config
+    new = interp.RunConfig(old.task, old.spec, old.model, type(old.training)(**{**vars(old.training), "seed": 77}))
+    write_config(copied_run, new)
+    at = open_page(page, copied_run, op="INC")
+    if page == "attention":  # the weights, too, belong to the other config, and are refused first
+        assert old.digest in at.error[0].value
+        assert new.digest in at.error[0].value
+        return
+    assert not at.exception
+    assert old.digest in at.error[0].value
+    assert new.digest in at.error[0].value
+
+
+def test_no_run_at_all(open_page: Open, tmp_path: Path) -> None:
+    at = open_page("step", tmp_path / "nothing")
+    assert not at.exception
+    assert "o run at" in at.error[0].value
+    assert at.code[0].value.startswith("tapelens train")
+
+
+def test_truncated_weights_leave_the_machine_running(open_page: Open, bare_run: Path) -> None:
+    weights = bare_run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    at = open_page("step", bare_run)
+    assert not at.exception
+    assert "not a whole safetensors file" in at.error[0].value
+    assert at.code[0].value == f"tapelens train --fresh --out {bare_run}"
+    button(at, "next").click().run()
+    assert "step 2 of 14" in at.markdown[0].value
+
+
+def test_a_pickle_is_never_opened(open_page: Open, bare_run: Path) -> None:
+    (bare_run / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
+    at = open_page("step", bare_run)
+    assert "pickle" in at.error[0].value
+
+
+def test_the_status_is_the_models_own(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("step", run_folder)
+    run = interp.load(run_folder)
+    walk = program.walk(program.build(program.first(run.config.spec), run.config.spec))
+    right = (run.predict(encode(walk.states[:-1])) == encode(walk.states[1:])).all(axis=1)
+    for step in range(3):
+        said = at.markdown[0].value
+        assert f"step {step + 1} of {walk.n_steps}" in said
+        assert f"next **{walk.ops[step]}**" in said
+        assert ("right ✓" if right[step] else "wrong ✗") in said
+        button(at, "next").click().run()
+    told = words(at)
+    if right.all():
+        assert f"all **{walk.n_steps}** steps" in told
+    else:
+        assert f"**{(~right).sum()} of {walk.n_steps}** steps" in told
+
+
+def test_back_and_next_stop_at_the_ends(open_page: Open, run_folder: Path) -> None:
+    at = open_page("step", run_folder, step="14")
+    assert button(at, "next").disabled
+    assert not button(at, "back").disabled
+    at = open_page("step", run_folder)
+    assert button(at, "back").disabled
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("+[", "WHILE without an ENDW"), ("jump", "'jump' is neither"), ("+" * 300, "300 instructions")],
+)
+def test_a_bad_program_is_refused_and_the_old_one_stays(
+    typed: str, told: str, open_page: Open, run_folder: Path
+) -> None:
+    at = open_page("step", run_folder)
+    before = at.markdown[0].value
+    at.text_input[0].set_value(typed)
+    next(b for b in at.button if b.label == "Run it").click().run()
+    assert told in at.error[0].value
+    assert at.markdown[0].value == before
+    assert not at.exception
+
+
+def test_a_typed_program_runs_and_enters_the_address(open_page: Open, run_folder: Path) -> None:
+    at = open_page("step", run_folder)
+    at.text_input[0].set_value("inc inc put")
+    at.text_input[1].set_value("3")
+    next(b for b in at.button if b.label == "Run it").click().run()
+    assert "step 1 of 4" in at.markdown[0].value
+    assert at.query_params["program"] in ("INC INC PUT", ["INC INC PUT"])
+    assert at.query_params["input"] in ("3", ["3"])
+
+
+def test_a_link_restores_program_step_and_op(open_page: Open, run_folder: Path) -> None:
+    at = open_page("step", run_folder, program="NEXT INC PREV", step="2", cells="1.0.2")
+    assert "step 2 of 4 · next **INC**" in at.markdown[0].value
+
+
+def test_a_stale_link_says_so_and_shows_the_example(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("step", run_folder, program="WHILE", step="99", kind="node")
+    told = words(at)
+    assert "cannot run here" in told
+    assert "Step 99 does not exist" in told
+    assert "nothing is picked" in told
+    assert "step 14 of 14" in at.markdown[0].value
+
+
+def test_why_leads_to_the_circuit_of_that_op(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("step", run_folder, step="5")
+    button(at, "why").click().run()
+    assert not at.exception
+    assert "The circuit of . PUT" in words(at)
+
+
+def test_probe_cell_shows_its_controls(open_page: Open, run_folder: Path) -> None:
+    frame = interp.load(run_folder).frame("probes")
+    cell = frame.loc[frame.control == "control_task"].iloc[0]
+    at = open_page("probe_results", run_folder, kind="probe", id=f"{cell.variable}|{cell.site}|{cell.position}")
+    table = at.dataframe[0].value
+    assert not at.exception
+    assert set(table["measured or control"]) > {"measured", "control_task"}
+    assert table["n"].count() > 0
+
+
+def test_circuit_names_its_strongest_edges_and_its_null(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("circuit", run_folder, op="DEC")
+    told = words(at)
+    circuit = json.loads((run_folder / "circuits" / "DEC.json").read_text())
+    assert f"n = {circuit['n']:,} held-out pairs" in told
+    assert "random circuits of that size" in told
+    inside = [edge for edge in circuit["edges"] if edge["in_circuit"]]
+    best = max(inside, key=lambda edge: abs(edge["score"]))
+    assert f"({-best['score']:+.2f})" in told.split("Strongest edges:")[1].split(",")[0]
+
+
+def test_circuit_explains_a_picked_edge_by_its_patched_effect(open_page: Open, words: Words, run_folder: Path) -> None:
+    circuit = json.loads((run_folder / "circuits" / "INC.json").read_text())
+    edge = max((e for e in circuit["edges"] if e["exact"] is not None), key=lambda e: abs(e["exact"]))
+    at = open_page("circuit", run_folder, op="INC", kind="edge", id=f"{edge['source']}->{edge['target']}")
+    assert not at.exception
+    assert f"**{-edge['exact']:.3f}**" in words(at)
+
+
+def test_circuit_node_by_keyboard(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("circuit", run_folder, op="INC")
+    box(at, "pick_node").set_value("m0").run()
+    circuit = json.loads((run_folder / "circuits" / "INC.json").read_text())
+    node = next(node for node in circuit["nodes"] if node["id"] == "m0")
+    assert not at.exception
+    assert f"loses **{-node['effect']:.2f}**" in words(at)
+
+
+def test_a_node_that_is_not_there_is_dropped_with_a_notice(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("circuit", run_folder, op="INC", kind="node", id="a9.h9")
+    assert "'a9.h9', which this model does not have" in words(at)
+    assert not at.exception
+
+
+def test_attention_says_where_a_query_looks(open_page: Open, words: Words, run_folder: Path) -> None:
+    at = open_page("attention", run_folder, kind="head", id="0.1:cells[2]", program="INC INC", step="2")
+    run = interp.load(run_folder)
+    states = program.walk(program.build(program.Start(("INC", "INC")), run.config.spec)).states
+    import torch
+
+    x = torch.from_numpy(encode(states[1]).astype("int64"))
+    _, cache = run.model.run_with_cache(x, names_filter="blocks.0.attn.hook_pattern")
+    row = cache["blocks.0.attn.hook_pattern"][0, 1, run.task.position_names.index("cells[2]")]
+    best = int(row.argmax())
+    expected = f"From **cells[2]** it looks most at **{run.task.position_names[best]}** ({float(row[best]):.2f})"
+    assert expected in words(at)
