@@ -37,7 +37,8 @@ def run_interventions(
 ) -> list[dict[str, Any]]:
     """IIA of variables at the residual stream before the first layer and after each, with controls, as rows.
 
-    Independent pairs are shared, so their variables go through one sweep together; each minimal one has its own.
+    Independent pairs are shared, so their variables go through one sweep together, with every control. Minimal pairs
+    are a variable's own: each has a sweep of its own, with the unpatched model as its one control.
 
     Args:
         model: the hooked transformer, in eval mode.
@@ -61,8 +62,8 @@ def run_interventions(
     sweeps: list[tuple[PairDesign, list[str]]] = []
     for design in designs:
         left = [name for name in names if (name, design) not in done]
-        groups = [[name] for name in left] if design == "minimal" else [left] if left else []
-        sweeps += [(design, group) for group in groups]
+        groups = [[name] for name in left] if design == "minimal" else [left]
+        sweeps.extend((design, group) for group in groups if group)
     rows: list[dict[str, Any]] = []
     for index, (design, some) in enumerate(sweeps):
         label = f"{design} pairs" if len(some) > 1 else f"{some[0]}, {design} pairs"
@@ -80,7 +81,8 @@ def run_interventions(
             seed=seed,
             design=design,
             subspaces=subspaces if design == "independent" else None,
-            untrained=untrained,
+            untrained=untrained if design == "independent" else None,
+            wrong_site=design == "independent",
             progress=report,
         )
         rows += new

@@ -36,6 +36,7 @@ from probes.evaluation import MIN_GROUPS, bootstrap_mean
 log = logging.getLogger(__name__)
 
 STRATA = ("changes", "same", "all")
+_WIDER = 8  # how much larger the second draw for rare changes is
 Subspaces = Mapping[tuple[str, Site], Tensor]  # (variable, site) -> orthonormal rows [rank, d]
 
 
@@ -48,34 +49,59 @@ class SharedPairs:
     members: dict[str, np.ndarray]  # variable -> rows of base and source, int64 [n]
     targets: dict[str, Tensor]  # variable -> the machine's counterfactual next state, long [n, state_length]
     changes: dict[str, np.ndarray]  # variable -> whether it differs from the answer on base, bool [n]
+    n_plain: int  # the first so many pairs of a variable are as drawn; later ones were added because they change
     redraw_rate: dict[str, float]  # variable -> share of drawn pairs without a counterfactual value
 
     @classmethod
     def draw(
-        cls, task: Task, variables: Sequence[str], *, n_pairs: int, seed: int, design: PairDesign = "independent"
+        cls,
+        task: Task,
+        variables: Sequence[str],
+        *,
+        n_pairs: int,
+        n_changing: int = 0,
+        seed: int,
+        design: PairDesign = "independent",
     ) -> SharedPairs:
         """Draw `n_pairs` a variable from held-out programs; equal pairs of different variables are kept once.
+
+        Where fewer than `n_changing` of them change the answer, pairs that do are added from a draw eight times as
+        large: they count in the stratum "changes" alone.
 
         A task that shows the answer (`step`) is given the counterfactual one, in base and source alike: that the
         whole of it is predicted token by token is then the same as that greedy decoding finds it.
         """
         bases, sources, answers, tokens = [], [], [], []
-        changes, targets, redraw_rate = {}, {}, {}
+        changes, targets, redraw_rate, sizes = {}, {}, {}, []
         for name in variables:
             drawn = task.counterfactual(n_pairs, name, seed=seed, design=design)
-            base = task.batch(drawn.base.states, drawn.expected)
-            source = task.batch(drawn.source.states, drawn.expected)
+            rows = np.arange(n_pairs)
+            if (few := int(drawn.changes.sum())) < n_changing:
+                drawn = task.counterfactual(_WIDER * n_pairs, name, seed=seed, design=design)
+                more = n_pairs + np.flatnonzero(drawn.changes[n_pairs:])
+                rows = np.concatenate([rows, more[: n_changing - few]])
+            expected = drawn.expected[rows]
+            base = task.batch(drawn.base.states[rows], expected)
+            source = task.batch(drawn.source.states[rows], expected)
             tokens.append(torch.cat([base.tokens, source.tokens], dim=1).numpy())
             bases.append(base.states)
             sources.append(source.states)
-            answers.append(drawn.expected)
-            targets[name] = drawn.targets
-            changes[name] = np.asarray(drawn.changes)
+            answers.append(expected)
+            targets[name] = drawn.targets[rows]
+            changes[name] = drawn.changes[rows]
             redraw_rate[name] = drawn.redraw_rate
+            sizes.append(len(rows))
         _, first, member = np.unique(np.concatenate(tokens), axis=0, return_index=True, return_inverse=True)
         base, source, expected = (States.concatenate(parts)[first] for parts in (bases, sources, answers))
-        members = dict(zip(variables, np.split(member.ravel(), len(variables)), strict=True))
-        return cls(task.batch(base, expected), task.batch(source, expected), members, targets, changes, redraw_rate)
+        return cls(
+            base=task.batch(base, expected),
+            source=task.batch(source, expected),
+            members=dict(zip(variables, np.split(member.ravel(), np.cumsum(sizes)[:-1]), strict=True)),
+            targets=targets,
+            changes=changes,
+            n_plain=n_pairs,
+            redraw_rate=redraw_rate,
+        )
 
     def __len__(self) -> int:
         return len(self.base)
@@ -107,14 +133,15 @@ def iia_sweep(
     sites: Sequence[Site],
     *,
     n_pairs: int = 256,
+    n_changing: int | None = None,
     seed: int = 0,
     design: PairDesign = "independent",
     subspaces: Subspaces | None = None,
     n_random_subspaces: int = 2,
     untrained: Any | None = None,
     wrong_site: bool = True,
-    n_bootstrap: int = 1000,
-    batch_size: int = 512,
+    n_bootstrap: int = 500,
+    batch_size: int = 256,
     progress: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """IIA of each variable at each site, with its controls, as rows of the tidy frame.
@@ -127,6 +154,8 @@ def iia_sweep(
         variables: names of settable variables.
         sites: where to swap the full vector.
         n_pairs: pairs a variable.
+        n_changing: how many of them should change the answer, at least; further ones are looked for where it is rare
+            (a quarter of `n_pairs` by default).
         seed: of pairs, random subspaces, wrong sites and bootstrap.
         design: "independent" draws base and source apart; "minimal" makes source from base by one edit.
         subspaces: for (variable, site), a basis [rank, d] of orthonormal rows to swap alone; the site need not be
@@ -147,7 +176,8 @@ def iia_sweep(
     report = progress or (lambda share: None)
     subspaces = subspaces or {}
     check_sites(model, [*sites, *(site for _, site in subspaces)])
-    pairs = SharedPairs.draw(task, variables, n_pairs=n_pairs, seed=seed, design=design)
+    n_changing = n_pairs // 4 if n_changing is None else n_changing
+    pairs = SharedPairs.draw(task, variables, n_pairs=n_pairs, n_changing=n_changing, seed=seed, design=design)
     log.info("interchange, %s pairs: %d distinct pairs serve %d variables", design, len(pairs), len(variables))
 
     def answer(logits: Tensor) -> Tensor:
@@ -252,7 +282,8 @@ class _Scores:
         for name, keys in self._keys.items():
             right, programs = np.array(self._right[name]), self._programs[self._pairs.members[name]]
             changes = self._pairs.changes[name]
-            for stratum, chosen in zip(STRATA, (changes, ~changes, np.ones_like(changes)), strict=True):
+            plain = np.arange(len(changes)) < self._pairs.n_plain
+            for stratum, chosen in zip(STRATA, (changes, ~changes, plain), strict=True):
                 if not chosen.any():
                     continue
                 ends = np.full((2, len(keys)), np.nan)
