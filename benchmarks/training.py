@@ -134,7 +134,7 @@ def _stepper(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
     return step
 
 
-def rows(*, steps: int = 60, threads: int = 1, d_models: tuple[int, ...] = (64, 128)) -> list[dict]:
+def rows(*, steps: int = 40, threads: int = 1, d_models: tuple[int, ...] = (64, 128)) -> list[dict]:
     """The benchmark's rows: name, ours, peer, peer_name, ratio (peer / ours, above 1 = ours is faster), unit.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.transformer import Transformer
@@ -19,4 +21,7 @@ def build_model(cfg: TransformerConfig) -> HookedModel:
     """
     if cfg.architecture not in MODELS:
         raise ValueError(f"architecture must be one of {', '.join(MODELS)}; got {cfg.architecture!r}")
-    return MODELS[cfg.architecture](cfg)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # PyTorch's layers draw once before ours do: leave the caller's stream alone
+        return MODELS[cfg.architecture](cfg)

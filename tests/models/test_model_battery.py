@@ -166,7 +166,9 @@ def test_the_configuration_is_json_and_seeds_the_weights(case):
     cfg = case.model.cfg
     again = type(cfg)(**json.loads(json.dumps(asdict(cfg))))
     assert again == cfg
+    stream = torch.get_rng_state()
     first, second = build_model(cfg).state_dict(), build_model(again).state_dict()
+    assert torch.equal(torch.get_rng_state(), stream)  # the caller's random numbers are left alone
     assert all(torch.equal(first[name], second[name]) for name in first)
     other = build_model(type(cfg)(**{**asdict(cfg), "seed": cfg.seed + 1})).state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
