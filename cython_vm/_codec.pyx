@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Packed rows to token ids and back."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t
 from libc.string cimport memset
 
 from cython_vm._isa cimport *
@@ -73,7 +73,9 @@ cdef inline token_t* one_hot(token_t* x, int at, int n) noexcept nogil:
     return x + n + 2
 
 
-cdef inline token_t* numbers(token_t* x, const uint8_t* values, int length, int n, int number, int padding) noexcept nogil:
+cdef inline token_t* numbers(
+    token_t* x, const uint8_t* values, int length, int n, int number, int padding
+) noexcept nogil:
     cdef int k
     x[0] = OPEN_BLOCK
     for k in range(n):
@@ -85,7 +87,10 @@ cdef inline token_t* numbers(token_t* x, const uint8_t* values, int length, int 
 def decode_rows(
     object spec, const int32_t[:, ::1] tokens, const uint8_t[::1] op_of, uint8_t[:, ::1] rows
 ):
-    """Rows from token ids; `op_of` [n_ops] maps id − 6 to opcodes. Returns (row, position, fault), row -1 when all is well."""
+    """Rows from token ids; `op_of` [n_ops] maps id − 6 to opcodes.
+
+    Returns (row, position, fault) of the first fault, row -1 when there is none.
+    """
     cdef Geometry g = geometry(spec)
     cdef int number = spec.token_id("NUM_0"), eoi = spec.token_id("EOI"), eoo = spec.token_id("EOO")
     cdef int n_ops = op_of.shape[0], at = 0, fault = NO_FAULT

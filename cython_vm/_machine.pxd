@@ -60,7 +60,7 @@ cdef inline int decide(const Geometry* g, const int* v) noexcept nogil:
 cdef inline bint transition(
     const Geometry* g, const uint8_t* s, uint8_t* t, int* v, const Do* do, Py_ssize_t row
 ) noexcept nogil:
-    """Write the next state of `s` to `t` and every variable to `v`. False, and nothing in `t`, where `do` leaves no value.
+    """Write the next state of `s` to `t` and every variable to `v`; False, and no `t`, where `do` leaves no value.
 
     Called with do = NULL the compiler drops every branch that only `do` needs.
     """

@@ -4,7 +4,7 @@
 All functions release the GIL and write only to the arrays they are given, so that threads may share the input.
 """
 
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint64_t
 
 from cython_vm._isa cimport *
 from cython_vm._machine cimport *
@@ -13,7 +13,7 @@ STEP_NAMES = (
     "instruction_ptr", "op", "array_ptr", "operand", "jump_target", "input_head", "output_length",
     "outcome", "branch_taken", "result", "emitted", "next_instruction_ptr", "next_array_ptr",
 )
-NO_OUTCOME = 255
+NO_OUTCOME = 255  # where no step was possible
 
 
 def step_rows(
@@ -52,8 +52,8 @@ def step_rows_do(
 ):
     """One step of every row under `do`: values[k] replaces the equation of variable number names[k].
 
-    Rows that are not `valid` when they come, or where no value exists, get valid = 0, outcome NO_OUTCOME and latents -1;
-    their next state is the row itself.
+    Rows that are not `valid` when they come, or where no value exists, get valid = 0, outcome NO_OUTCOME and
+    latents -1; their next state is the row itself.
     """
     cdef Geometry g = geometry(spec)
     cdef Py_ssize_t n = rows.shape[0], width = latents.shape[1], i
@@ -61,6 +61,7 @@ def step_rows_do(
     cdef int v[13]
     cdef int name, k
     cdef Do do
+    cdef uint8_t no_outcome = NO_OUTCOME
     if n == 0:
         return
     for name in range(N_VARIABLES):
@@ -75,7 +76,7 @@ def step_rows_do(
                 outcome[i] = <uint8_t>v[<int>V_OUTCOME]
             else:
                 valid[i] = 0
-                outcome[i] = 255
+                outcome[i] = no_outcome
                 memcpy(&next_rows[i, 0], &rows[i, 0], g.stride)
                 for name in range(N_VARIABLES):
                     v[name] = -1

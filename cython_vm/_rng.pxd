@@ -6,7 +6,31 @@ SplitMix64: G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom 
 authors of xoshiro recommend it for seeding. The 64-bit mixer is its finaliser (variant 13 of D. Stafford).
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
+
+
+cdef extern from *:
+    """
+    #include <string.h>
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    static __inline int tape_trailing_zeros(unsigned __int64 x) {
+        unsigned long at;
+        _BitScanForward64(&at, x);
+        return at;
+    }
+    #else
+    #define tape_trailing_zeros(x) __builtin_ctzll(x)
+    #endif
+    static inline void tape_store_word(unsigned char* out, unsigned long long word) {
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        word = __builtin_bswap64(word);
+    #endif
+        memcpy(out, &word, 8);
+    }
+    """
+    int trailing_zeros "tape_trailing_zeros"(uint64_t x) noexcept nogil  # x is not 0
+    void store_word "tape_store_word"(uint8_t* out, uint64_t word) noexcept nogil   # the lowest byte first, everywhere
 
 
 cdef struct Rng:
@@ -27,7 +51,7 @@ cdef inline uint64_t rotl(uint64_t x, int k) noexcept nogil:
 
 
 cdef inline void seed_row(Rng* rng, uint64_t key, uint64_t row) noexcept nogil:
-    """The generator of one row; `key` is the mixed seed. Rows start at unrelated places: the row number is mixed too."""
+    """The generator of one row, from the mixed seed; the row number is mixed too, so that rows start far apart."""
     cdef uint64_t gamma = 0x9E3779B97F4A7C15U
     cdef uint64_t state = mix64(key ^ mix64(row + gamma))
     state += gamma
@@ -53,6 +77,6 @@ cdef inline uint64_t draw(Rng* rng) noexcept nogil:
     return result
 
 
-cdef inline int below(Rng* rng, int n) noexcept nogil:
-    """An integer from 0 to n − 1, n ≤ 256; every probability is within 2^-56 of 1/n (multiply-shift)."""
-    return <int>(((draw(rng) >> 8) * <uint64_t>n) >> 56)
+cdef inline int share(uint64_t word, int n) noexcept nogil:
+    """An integer from 0 to n − 1, n ≤ 256, from the top 56 bits; every probability is within 2^-56 of 1/n."""
+    return <int>(((word >> 8) * <uint64_t>n) >> 56)

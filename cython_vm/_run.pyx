@@ -2,7 +2,7 @@
 """Many steps of each row, until it halts, freezes or reaches a limit."""
 
 from libc.stdint cimport int16_t, int64_t, uint8_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memmove
 
 from cython_vm._isa cimport *
 

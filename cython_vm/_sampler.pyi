@@ -10,6 +10,7 @@ def sample_rows(
     split: int,
     attempts: int,
     thresholds: NDArray[np.uint64],
+    per_op: NDArray[np.float64],
     choices: NDArray[np.uint8],
     strata_thresholds: NDArray[np.uint64],
     strata: NDArray[np.int8],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cython_vm._machine import NO_OUTCOME, STEP_NAMES, step_rows, step_rows_do
+from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
 from cython_vm.programs import valid_programs
 from cython_vm.states import States, block_columns, root_column
 from cython_vm.variables import variable

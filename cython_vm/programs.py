@@ -32,7 +32,8 @@ def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ..
             ops += [CLASSIC[sign] for sign in word]
         else:
             raise ValueError(
-                f"instruction {len(ops)}: {word!r} is neither one of {' '.join(Op.__members__)} nor spelled with > < + - . , [ ]"
+                f"instruction {len(ops)}: {word!r} is neither one of {' '.join(Op.__members__)} "
+                "nor spelled with > < + - . , [ ]"
             )
     fault = program_fault(ops)
     if fault:

@@ -1,10 +1,10 @@
 """Random states: programs uniform over all valid ones, pointers uniform, values and buffer lengths from mixtures.
 
-Distributions. A program is exactly uniform over the valid programs of the machine, instruction_ptr uniform over its slots,
-array_ptr uniform over the cells. The cells of a row, its input and its output each take one of four shapes with
-probability 1/4: uniform, low-heavy (the smaller of two uniform draws), high-heavy (the larger of two), bell-shaped (the mean
-of two). Each buffer's length takes one of four with probability 1/4: uniform over 0 … n, geometric (P(k) = 2^-(k+1), cut at
-n), empty, full.
+Distributions. A program is exactly uniform over the valid programs of the machine, instruction_ptr uniform over its
+slots, array_ptr uniform over the cells. The cells of a row, its input and its output each take one of four shapes with
+probability 1/4: uniform, low-heavy (the smaller of two uniform draws), high-heavy (the larger of two), bell-shaped (the
+mean of two). Each buffer's length takes one of four with probability 1/4: uniform over 0 … n, geometric
+(P(k) = 2^-(k+1), cut at n), empty, full.
 
 Row i of `sample(spec, n, seed=…, start=…)` depends only on (spec, seed, start + i, split, weights).
 """
@@ -46,11 +46,10 @@ def sample(
     n, seed, start = _integer("n", n), _integer("seed", seed), _integer("start", start)
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    thresholds, choices = programs_table(spec)
     strata, strata_thresholds = _strata(spec, weights)
     rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
     failed, stratum = sample_rows(
-        spec, seed, start, SPLITS.index(split), _ATTEMPTS, thresholds, choices, strata_thresholds, strata, rows
+        spec, seed, start, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec), strata_thresholds, strata, rows
     )
     if failed >= 0:
         what = f" with {_stratum_name(*strata[stratum])}" if len(strata) else ""
@@ -88,32 +87,32 @@ def _completions(spec: MachineSpec) -> list[list[int]]:
 
 
 @lru_cache(maxsize=32)
-def programs_table(spec: MachineSpec) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Cumulative thresholds [n_instructions, depths, 8] of the choices for one slot, and the opcode of each choice [9].
+def _programs_table(spec: MachineSpec) -> tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.uint8]]:
+    """How to choose one slot of a program, given the slots left (itself included) and the loops open.
 
-    thresholds[slots left, loops open, j] = 2^63 × the share of completions that begin with one of the choices 0 … j.
-    Choices are WHILE, ENDW, then the other ops. Exact to 2^-63.
+    thresholds [n_instructions, depths, 2]: 2^63 × the share of completions that begin with WHILE, then with WHILE or
+    ENDW; per_op [n_instructions, depths]: the other ops for each unit above the second; choices: WHILE, ENDW, the others.
+    The probability of every program is exact to within 2^-40 of itself.
     """
     completions = _completions(spec)
     plain = [op for op in spec.ops if op not in (Op.WHILE, Op.ENDW) and (spec.stops or op != Op.STOP)]
-    choices = np.zeros(9, dtype=np.uint8)
-    choices[: 2 + len(plain)] = [Op.WHILE, Op.ENDW, *plain]
     deepest = len(completions[0]) - 1
-    thresholds = np.full((spec.n_instructions, deepest + 1, 8), _ONE, dtype=np.uint64)
+    thresholds = np.zeros((spec.n_instructions, deepest + 1, 2), dtype=np.uint64)
+    per_op = np.zeros((spec.n_instructions, deepest + 1), dtype=np.float64)
     for left in range(1, spec.n_instructions):
         after = [*completions[left - 1], 0]
         for depth in range(min(deepest, left) + 1):
             total = completions[left][depth]
-            if not total:
-                continue
-            ways = [after[depth + 1] if spec.loops else 0, after[depth - 1] if spec.loops and depth else 0]
-            ways += [after[depth]] * len(plain)
-            below = 0
-            for j, way in enumerate(ways[:-1]):
-                below += way
-                thresholds[left, depth, j] = (below * _ONE) // total
-    thresholds.flags.writeable = choices.flags.writeable = False
-    return thresholds, choices
+            opens = after[depth + 1] if spec.loops else 0
+            brackets = opens + (after[depth - 1] if spec.loops and depth else 0)
+            if total:
+                thresholds[left, depth] = opens * _ONE // total, brackets * _ONE // total
+            if brackets < total:
+                per_op[left, depth] = len(plain) / (_ONE - brackets * _ONE // total)
+    choices = np.array([Op.WHILE, Op.ENDW, *plain], dtype=np.uint8)
+    for table in (thresholds, per_op, choices):
+        table.flags.writeable = False
+    return thresholds, per_op, choices
 
 
 @lru_cache(maxsize=32)
@@ -151,10 +150,10 @@ def _strata(spec: MachineSpec, weights: ArrayLike | None) -> tuple[NDArray[np.in
     if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
         raise ValueError("weights must be finite, not negative, and not all 0")
     strata = np.argwhere(table > 0)
-    impossible = [cell for cell in strata if not feasible[tuple(cell)]]
-    if impossible:
-        names = ", ".join(_stratum_name(*(impossible[0] if table.ndim == 3 else (*impossible[0], -1))) for _ in (0,))
-        raise ValueError(f"weights ask for {names}, which cannot occur on this machine")
+    impossible = np.argwhere((table > 0) & ~np.asarray(feasible))
+    if len(impossible):
+        op, outcome, *branch = impossible[0].tolist()
+        raise ValueError(f"weights ask for {_stratum_name(op, outcome, *branch)}, which cannot occur on this machine")
     shares = table[table > 0]
     if table.ndim == 2:
         strata = np.column_stack([strata, np.full(len(strata), -1)])
@@ -165,8 +164,9 @@ def _strata(spec: MachineSpec, weights: ArrayLike | None) -> tuple[NDArray[np.in
     return np.ascontiguousarray(strata, dtype=np.int8), thresholds
 
 
-def _stratum_name(op: int, outcome: int, branch: int) -> str:
-    taken = {0: ", branch not taken", 1: ", branch taken"}.get(int(branch), "")
+def _stratum_name(op: int, outcome: int, branch: int = -1) -> str:
+    loop = op in (Op.WHILE, Op.ENDW)
+    taken = {0: ", branch not taken" if loop else "", 1: ", branch taken"}.get(int(branch), "")
     return f"{Op(op).name} × {Outcome(outcome).name}{taken}"
 
 

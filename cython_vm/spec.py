@@ -189,7 +189,7 @@ class Layout:
 
     @cached_property
     def roles(self) -> np.ndarray:
-        """Block role of every position, int64 [length]: 0 `{`, 1 `}`, then for block b `[` 2+3b, `]` 3+3b, slots 4+3b."""
+        """Block role of every position, int64 [length]: 0 `{`, 1 `}`; in block b `[` 2+3b, `]` 3+3b, slots 4+3b."""
         roles = [0]
         for block, size in enumerate(self.sizes):
             roles += [2 + 3 * block, *[4 + 3 * block] * size, 3 + 3 * block]

@@ -191,7 +191,7 @@ class States:
         """A copy with one stored variable changed: a counter, a slot such as `cell[3]`, or a whole block.
 
         `values` is one value for all rows or one a row ([n], or [n, slots] for `program`, `cells`, `input`, `output`).
-        A longer buffer shows 0 in its new slots. Raises ValueError on a value or a program that the machine cannot hold.
+        A longer buffer shows 0 in its new slots. Raises ValueError on a value or a program that does not fit.
         """
         columns = block_columns(self.spec)
         rows = self.rows.copy()
@@ -274,9 +274,7 @@ def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:
 
 def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
     """One array of n_instructions opcodes for each program given."""
-    if isinstance(program, str):
-        program = [program]
-    elif len(program) == 0 or isinstance(program[0], (int, np.integer)):
+    if isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer)):
         program = [program]
     rows = []
     for row, one in enumerate(program):

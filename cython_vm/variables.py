@@ -1,11 +1,11 @@
 """Every variable of the machine: how it is read, what it depends on, and its equation.
 
 A variable can be read (`read(states)`) and most can be set (`step(states, do={name: values})`, which replaces the
-equation). Roots are stored in S_t, and setting one is editing S_t. Setting a fetched copy changes only what is decided and
-written. Setting a result changes the named slot of S_{t+1}. Families (`cell[i]`) have one variable a slot.
+equation). Roots are stored in S_t, and setting one is editing S_t. Setting a fetched copy changes only what is decided
+and written. Setting a result changes the named slot of S_{t+1}. Families (`cell[i]`) have one variable a slot.
 
-Notation of `parents` in VARIABLES: `cell[i]` is the member of the same index, `cell[:]` every member. `variable(spec, name)`
-names them one by one. An undefined value is −1.
+Notation of `parents` in VARIABLES: `cell[i]` is the member of the same index, `cell[:]` every member.
+`variable(spec, name)` names them one by one. An undefined value is −1.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ _ALL = (
         "op operand array_ptr input_head output_length",
         lambda spec: len(Outcome),
         None,
-        "RAN, or why not: STOP halts; NEXT at the last cell, PREV at cell 0, INC at the largest value, DEC at 0, PUT with "
-        "output_length = n_output, GET without input_head freeze",
+        "RAN, or why not: STOP halts; NEXT at the last cell, PREV at cell 0, INC at the largest value, DEC at 0, PUT "
+        "with output_length = n_output, GET without input_head freeze",
     ),
     _of_step(
         "branch_taken",
