@@ -45,7 +45,7 @@ def _scores(model: Any, pairs: Pairs, fractions: list[float], *, batch_size: int
         clean, _ = written(model, graph, pairs.clean.tokens[rows], batch_size=batch_size)
         corrupted, _ = written(model, graph, pairs.corrupted.tokens[rows], batch_size=batch_size)
         part = pairs[rows]
-        gradient = torch.zeros(len(graph.readers), *clean.shape[1:])
+        gradient = clean.new_zeros(len(graph.readers), *clean.shape[1:])
         for fraction in fractions:
             embedding = corrupted[0] + fraction * (clean[0] - corrupted[0])
             _add_gradients(model, graph, part, embedding, gradient)
