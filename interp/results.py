@@ -173,7 +173,9 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise
     except (pa.ArrowException, OSError) as error:
         first_line = str(error).splitlines()[0]
-        raise ResultsError(f"{path} is not a readable Parquet file ({first_line}); delete it and make it anew") from None
+        raise ResultsError(
+            f"{path} is not a readable Parquet file ({first_line}); delete it and make it anew"
+        ) from None
     if missing := set(COLUMNS) - set(table.column_names):
         raise ResultsError(f"{path} lacks the columns {sorted(missing)}: it was not written by this version")
     frame = table.select(list(COLUMNS)).to_pandas().astype(COLUMNS)

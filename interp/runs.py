@@ -1,13 +1,13 @@
 """Run folders: a trained model with everything that was measured of it.
 
-    config.json          task, machine, model, training, seed, versions, digest
-    model.safetensors    weights; the header names the config's digest and the step
-    metrics.parquet      training curve and evaluation        (`tapelens train`)
-    probes.parquet       variables x layers x positions       (`tapelens probe`)
-    interventions.parquet  interchange and ablation           (`tapelens patch`)
-    circuits.parquet, circuits/OP.json, attention.safetensors (`tapelens circuit`)
-    report.html          all of it on one page                (`tapelens report`)
-    resume/              optimizer state of an unfinished training
+config.json          task, machine, model, training, seed, versions, digest
+model.safetensors    weights; the header names the config's digest and the step
+metrics.parquet      training curve and evaluation        (`tapelens train`)
+probes.parquet       variables x layers x positions       (`tapelens probe`)
+interventions.parquet  interchange and ablation           (`tapelens patch`)
+circuits.parquet, circuits/OP.json, attention.safetensors (`tapelens circuit`)
+report.html          all of it on one page                (`tapelens report`)
+resume/              optimizer state of an unfinished training
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Run:
         if tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise ValueError(f"expected integer tokens, got {tokens.dtype}")
         tokens = tokens.long()
-        if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < size):
+        if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < size):
             raise ValueError(f"tokens must lie in 0..{size - 1}, got {int(tokens.min())}..{int(tokens.max())}")
         with torch.no_grad():
             parts = [self.task.predict(self.model, part) for part in tokens.split(512)]

@@ -127,17 +127,15 @@ class Task(ABC):
         """
         return variable(self.spec, name).read(batch.states)
 
-    def control_types(self, batch: Batch, name: str, positions: np.ndarray) -> np.ndarray:
+    def control_types(self, batch: Batch, name: str) -> np.ndarray:
         """The input type of each example for the control task (Hewitt & Liang 2019), int64 [n].
 
-        For what is stored or fetched, the type is the token at the probed position (`positions`, int [n]), as a
-        word's identity is in the paper; for what is decided or computed it is the pair (op, operand), the inputs
-        of the decision.
+        For what is stored or fetched, the type is the pair of addresses (instruction_ptr, array_ptr) that the step
+        fetches from; for what is decided or computed it is the pair (op, operand) that the decision is taken on.
         """
-        if variable(self.spec, name).kind in ("decide", "result"):
-            latents = step(batch.states).latents
-            return latents["op"].astype(np.int64) * 256 + latents["operand"]
-        return batch.tokens.numpy()[np.arange(len(batch)), positions]
+        decided = variable(self.spec, name).kind in ("decide", "result")
+        first, second = ("op", "operand") if decided else ("instruction_ptr", "array_ptr")
+        return self.labels(batch, first) * 256 + self.labels(batch, second)
 
     def exact(self, predicted: Tensor, states: States) -> np.ndarray:
         """Whether each predicted state [n, state_length] is exactly `states`, bool [n]."""

@@ -33,7 +33,9 @@ class StepInplace(Task):
     def batch(self, states: States, next_states: States | None = None) -> Batch:
         targets = encode(step(states).next if next_states is None else next_states)
         tokens = torch.from_numpy(encode(states).astype(np.int64))
-        return Batch(tokens, torch.from_numpy(targets.astype(np.int64)), torch.ones_like(tokens, dtype=torch.bool), states)
+        return Batch(
+            tokens, torch.from_numpy(targets.astype(np.int64)), torch.ones_like(tokens, dtype=torch.bool), states
+        )
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         return model(tokens).argmax(dim=-1)

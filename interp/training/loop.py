@@ -118,9 +118,7 @@ class _Trainer:
 
     def draw(self, step: int) -> Batch:
         size = self.settings.batch_size
-        return self.task.sample(
-            size, seed=self.settings.seed, start=step * size, split="train", weights=self.weights
-        )
+        return self.task.sample(size, seed=self.settings.seed, start=step * size, split="train", weights=self.weights)
 
     def update(self, batch: Batch, step: int) -> tuple[float, float]:
         """One optimizer step; the loss (nats a token) and the gradient norm before clipping."""
@@ -155,9 +153,7 @@ class _Trainer:
                     rate = (done - first) / (time.perf_counter() - started)
                     left = (settings.steps - done) / rate
                     on_progress(
-                        TrainingProgress(
-                            done, settings.steps, loss, self.exact_match, rate * settings.batch_size, left
-                        )
+                        TrainingProgress(done, settings.steps, loss, self.exact_match, rate * settings.batch_size, left)
                     )
         self._checkpoint(TrainingState(settings.steps, time.perf_counter() - began, done=True))
 

@@ -19,7 +19,7 @@ class _Float32Orthogonalization(TorchFunctionMode):
     against 9 ms a step for 200,000 parameters), and the same run on two kinds of processor would differ.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001 (torch's protocol)
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is Tensor.bfloat16:
             return args[0].clone()
         return func(*args, **(kwargs or {}))

@@ -1,0 +1,359 @@
+"""The command line: every verb of the project, each a thin layer over a library function.
+
+Heavy imports (torch, transformer_lens: seconds) happen inside the verbs, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import tyro
+
+from cython_vm import MachineSpec
+from interp.console import console, show_scores, stage_display, training_display
+from interp.runs import RunError, load
+
+RunPath = Annotated[Path, tyro.conf.Positional]
+
+
+def demo(
+    *,
+    out: Path = Path("runs/quickstart"),
+    preset: str = "quickstart",
+    fresh: bool = False,
+    app: bool = True,
+    port: int = 8501,
+) -> None:
+    """Machine to app in one command: train, evaluate, probe, intervene, find circuits, report, serve.
+
+    Args:
+        out: the run folder; what it already holds is reused.
+        preset: which named run to train.
+        fresh: start over.
+        app: serve the app at the end (--no-app: stop before).
+        port: where to serve it, on 127.0.0.1.
+    """
+    from interp.demo import run_demo
+
+    run_demo(out, preset=preset, fresh=fresh)
+    if app:
+        serve(out, port=port)
+
+
+def sample(
+    out: RunPath,
+    *,
+    n: int = 10_000,
+    seed: int = 0,
+    split: Literal["all", "train", "evaluation"] = "all",
+    spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
+) -> None:
+    """Write records (S_t, S_{t+1}) as OUT.npy with OUT.meta.json, in the original project's format.
+
+    Args:
+        out: the file to write, with or without .npy.
+        n: how many records.
+        seed: of the stream of records.
+        split: which programs to draw from; a program belongs to evaluation when its hash modulo 20 is 0.
+        spec: the machine.
+    """
+    from cython_vm import sample as draw
+    from cython_vm import write_original
+
+    if n < 1:
+        raise ValueError(f"--n must be at least 1, got {n}")
+    written = write_original(out, draw(spec, n, seed=seed, split=split))
+    console.print(f"{n:,} records of {2 * spec.state_length} tokens in {written}")
+
+
+def train(
+    *,
+    preset: str = "quickstart",
+    out: Path | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a model into a run folder. A second call continues where the first stopped.
+
+    Args:
+        preset: a named run: quickstart, step_inplace or step.
+        out: the run folder (default: runs/PRESET).
+        resume: continue what --out holds, with the settings it was begun with.
+        fresh: start over.
+        steps: optimizer steps, instead of the preset's.
+        batch_size: records a step, instead of the preset's.
+        seed: instead of the preset's.
+        threads: PyTorch threads, instead of the preset's.
+    """
+    from interp.runs import read_config
+    from interp.training import PRESETS
+    from interp.training import train as run_training
+
+    if preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+    folder = out if out is not None else Path("runs") / preset
+    if resume:
+        config = read_config(folder)
+    else:
+        config = PRESETS[preset]
+        changes = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
+        training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
+        config = replace(config, training=training, model=replace(config.model, seed=training.seed))
+    command = "tapelens " + " ".join(sys.argv[1:])
+    with training_display() as report:
+        run = run_training(config, folder, fresh=fresh, command=command, on_progress=report)
+    console.print(f"trained to step {run.step:,} in {folder}")
+
+
+def evaluate(run: RunPath, *, n: int = 20_000, seed: int = 2, threads: int = 2) -> None:
+    """Exact match of a run on held-out programs, by op, outcome and block.
+
+    Args:
+        run: the run folder.
+        n: how many states, spread evenly over op x outcome.
+        seed: of the states; never the one used while training.
+        threads: PyTorch threads.
+    """
+    from interp.stages import evaluate_run
+
+    _positive("--n", n)
+    _threads(threads)
+    opened = load(run)
+    with stage_display("evaluating") as progress:
+        scores = evaluate_run(opened, n=n, seed=seed, progress=progress)
+    show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
+
+
+def probe(
+    run: RunPath,
+    *,
+    variables: tuple[str, ...] = (),
+    positions: tuple[str, ...] = (),
+    n: int = 4_000,
+    seed: int = 3,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Probe variables x layers x positions, with controls, into RUN/probes.parquet.
+
+    Args:
+        run: the run folder.
+        variables: names such as op, operand, cell[0] (default: the machine's derived variables).
+        positions: names such as cells[0] or instructions[@instruction_ptr] (default: the telling ones).
+        n: states, split by program into fit and held-out halves.
+        seed: of the states.
+        fresh: measure again what the file already holds.
+        threads: PyTorch threads.
+    """
+    from interp.stages import probe_stage
+
+    _positive("--n", n)
+    _threads(threads)
+    opened = load(run)
+    with stage_display("probing") as progress:
+        rows = probe_stage(
+            opened, variables=variables, positions=positions, n=n, seed=seed, fresh=fresh, progress=progress
+        )
+    console.print(f"{len(rows):,} rows in {opened.path / 'probes.parquet'}")
+
+
+def patch(
+    run: RunPath,
+    *,
+    variables: tuple[str, ...] = (),
+    n_pairs: int = 256,
+    seed: int = 4,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Interchange interventions and ablations, judged by the machine, into RUN/interventions.parquet.
+
+    Args:
+        run: the run folder.
+        variables: which to swap (default: the machine's variables that one step depends on).
+        n_pairs: base and source pairs a variable.
+        seed: of the pairs.
+        fresh: measure again what the file already holds.
+        threads: PyTorch threads.
+    """
+    from interp.stages import patch_stage
+
+    _positive("--n-pairs", n_pairs)
+    _threads(threads)
+    opened = load(run)
+    with stage_display("intervening") as progress:
+        rows = patch_stage(opened, variables=variables, n_pairs=n_pairs, seed=seed, fresh=fresh, progress=progress)
+    console.print(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
+
+
+def circuit(
+    run: RunPath,
+    *,
+    ops: tuple[str, ...] = (),
+    n_pairs: int = 128,
+    seed: int = 5,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Find the circuit of each instruction, into RUN/circuits.parquet and RUN/circuits/OP.json.
+
+    Args:
+        run: the run folder.
+        ops: opcode names (default: all that the machine has).
+        n_pairs: clean and corrupted pairs an opcode.
+        seed: of the pairs.
+        fresh: measure again what the folder already holds.
+        threads: PyTorch threads.
+    """
+    from interp.stages import circuit_stage
+
+    _positive("--n-pairs", n_pairs)
+    _threads(threads)
+    opened = load(run)
+    with stage_display("finding circuits") as progress:
+        rows = circuit_stage(opened, ops=ops, n_pairs=n_pairs, seed=seed, fresh=fresh, progress=progress)
+    console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
+
+
+def report(run: RunPath) -> None:
+    """Write RUN/report.html from the run's files."""
+    from interp.report import write_report
+
+    console.print(f"report in {write_report(load(run))}")
+
+
+def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> None:
+    """Serve the app for a run on 127.0.0.1.
+
+    Args:
+        run: the run folder.
+        port: where to serve it.
+    """
+    load(run)
+    serve(run, port=port)
+
+
+def bench(
+    what: Annotated[Literal["machine", "training", "probes", "circuits"], tyro.conf.Positional],
+    *,
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Speed as ratios to a named peer, measured in the same run (above 1: ours is better).
+
+    Args:
+        what: which benchmark.
+        json_output: print only a JSON list of rows on standard output.
+    """
+    from importlib import import_module
+
+    rows = import_module(f"benchmarks.{what}").rows()
+    if json_output:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        console.print(
+            f"{row['name']}: {row['ratio']:.2f}x  (ours {row['ours']:.4g}, {row['peer_name']} {row['peer']:.4g} "
+            f"{row['unit']})"
+        )
+
+
+def serve(run: Path, *, port: int) -> None:
+    """Replace this process by the Streamlit server."""
+    import app as app_package
+
+    main_file = Path(app_package.__file__).parent / "main.py"
+    os.environ["TAPELENS_RUN"] = str(Path(run).resolve())
+    arguments = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
+    console.print(f"serving {run} on http://127.0.0.1:{port}")
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(main_file), *arguments])
+
+
+COMMANDS = {
+    "demo": demo,
+    "sample": sample,
+    "train": train,
+    "eval": evaluate,
+    "probe": probe,
+    "patch": patch,
+    "circuit": circuit,
+    "report": report,
+    "app": app,
+    "bench": bench,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb; every mistake ends in one sentence on standard error and a non-zero exit."""
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues from the last checkpoint", code=130)
+    except (RunError, ValueError) as error:
+        _fail(str(error), code=1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), code=1)
+
+
+def _run(arguments: list[str]) -> None:
+    """Parse, then call. Tyro frames its complaints in a box of several lines; people get one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            call = tyro.extras.subcommand_cli_from_dict(
+                {name: _deferred(verb) for name, verb in COMMANDS.items()},
+                prog="tapelens",
+                description="Mechanistic interpretability on models that learned to run programs.",
+                args=arguments,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        verb = f" {arguments[0]}" if arguments and arguments[0] in COMMANDS else ""
+        _fail(f"{_one_line(complaint.getvalue())}; see: tapelens{verb} --help", code=2)
+    call()
+
+
+def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same signature, but calling it only binds the arguments: parsing and running stay apart."""
+
+    @functools.wraps(verb)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        return functools.partial(verb, *args, **kwargs)
+
+    return bind
+
+
+def _one_line(box: str) -> str:
+    """The sentences inside one of tyro's boxes."""
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
+    return "; ".join(line for line in lines if line and not line.startswith("For full helptext"))
+
+
+def _positive(option: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{option} must be at least 1, got {value}")
+
+
+def _threads(count: int) -> None:
+    import torch
+
+    _positive("--threads", count)
+    torch.set_num_threads(count)
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
+    print(f"tapelens: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,94 @@
+"""What the command line shows: progress bars and tables. The library itself prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from interp.training import TrainingProgress
+
+console = Console(highlight=False)
+_stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
+    """A live line: step, loss, exact match at the last evaluation, records a second, time left."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("exact match {task.fields[exact]}"),
+        TextColumn("{task.fields[rate]} records/s"),
+        TextColumn("{task.fields[left]} left"),
+    )
+    fields = {"loss": "–", "exact": "–", "rate": "–", "left": "–"}
+    with Progress(*columns, console=_stderr) as progress:
+        bar = progress.add_task("training", total=None, **fields)
+        average: float | None = None
+        milestone = 0
+
+        def report(now: TrainingProgress) -> None:
+            nonlocal average, milestone
+            average = now.loss if average is None else 0.98 * average + 0.02 * now.loss
+            exact = "–" if now.exact_match is None else f"{now.exact_match:.2%}"
+            left = f"{int(now.seconds_left // 60)}:{int(now.seconds_left % 60):02d}"
+            progress.update(
+                bar,
+                total=now.steps,
+                completed=now.step,
+                loss=f"{average:.4f}",
+                exact=exact,
+                rate=f"{now.records_per_second:,.0f}",
+                left=left,
+            )
+            if not _stderr.is_terminal and 10 * now.step // now.steps > milestone:  # a log gets ten lines, not a bar
+                milestone = 10 * now.step // now.steps
+                _stderr.print(
+                    f"step {now.step:,} of {now.steps:,}  loss {average:.4f}  exact match {exact}  {left} left"
+                )
+
+        yield report
+
+
+@contextmanager
+def stage_display(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar for a stage that reports (done, total, what it is at)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[at]}"),
+    )
+    with Progress(*columns, console=_stderr) as progress:
+        bar = progress.add_task(label, total=None, at="")
+        yield lambda done, total, at="": progress.update(bar, completed=done, total=total, at=at)
+    if not _stderr.is_terminal:
+        _stderr.print(f"{label}: done")
+
+
+def show_scores(scores: pd.DataFrame, *, title: str) -> None:
+    """A table of `Task.score` rows: one line an op x outcome, one column a block."""
+    table = Table(title=title)
+    whole = scores[(scores["aggregation"] == "mean") & (scores.metric == "exact_match")]
+    blocks = list(dict.fromkeys(scores.loc[scores.metric == "block_accuracy", "position"]))
+    for heading in ("op", "outcome", "states", "wrong", "exact match", "95 % interval", *blocks):
+        table.add_column(heading, justify="left" if heading in ("op", "outcome") else "right")
+    parts = scores[scores.metric == "block_accuracy"].set_index(["op", "stratum", "position"]).estimate
+    for row in whole.itertuples():
+        wrong = round((1 - row.estimate) * row.n)
+        per_block = [f"{parts[row.op, row.stratum, block]:.2%}" for block in blocks]
+        interval = f"{row.ci_low:.2%} – {row.ci_high:.2%}"
+        table.add_row(row.op, row.stratum, f"{row.n:,}", str(wrong), f"{row.estimate:.2%}", interval, *per_block)
+    console.print(table)
+    macro = scores[scores["aggregation"] == "macro"].iloc[0]
+    console.print(f"macro average over op × outcome: {macro.estimate:.3%} of {int(macro.n):,} states")

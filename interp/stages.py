@@ -1,0 +1,217 @@
+"""The stages of a run: each measures one thing, writes its files whole, and is skipped when they are already there.
+
+    evaluate    exact match on held-out programs        → metrics.parquet
+    probe       variables x layers x positions          → probes.parquet, probes.safetensors
+    patch       interchange interventions               → interventions.parquet
+    circuit     a circuit an instruction, attention     → circuits.parquet, circuits/OP.json, attention.safetensors
+
+A file counts as there when it was measured on these weights (the config's digest and the training step) with the
+same settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cython_vm import Op, variable
+from interp.files import atomic_path
+from interp.interventions import Site, run_interventions
+from interp.interventions import default_variables as default_swaps
+from interp.results import Aggregation, Metric, read_frame, rows_frame
+from interp.runs import Run, RunError, provenance
+
+Progress = Callable[[float, float, str], None]
+EVALUATION_SEED = 2  # of the final figures; the training curve uses another
+SUBSPACES = "probes.safetensors"
+
+
+def _quiet(done: float, total: float, at: str) -> None:
+    """Report to nobody."""
+
+
+def measured(run: Run, kind: str, settings: dict[str, Any]) -> pd.DataFrame | None:
+    """The run's frame of this kind if it was measured on these weights with these settings, else None."""
+    try:
+        frame = run.frame(kind)
+    except RunError:
+        return None
+    found = frame.attrs["provenance"]
+    current = found.get("step") == run.step and found.get("settings") == json.loads(json.dumps(settings))
+    return frame if current else None
+
+
+def evaluate_run(
+    run: Run, *, n: int = 20_000, seed: int = EVALUATION_SEED, progress: Progress = _quiet
+) -> pd.DataFrame:
+    """Exact match of the run on `n` held-out states, as rows of the tidy frame."""
+    from interp.training import evaluate
+
+    def report(done: int, total: int) -> None:
+        progress(done, total, "held-out states")
+
+    return rows_frame(evaluate(run.model, run.task, n=n, seed=seed, progress=report).to_dict("records"))
+
+
+def evaluate_stage(run: Run, *, n: int = 20_000, fresh: bool = False, progress: Progress = _quiet) -> pd.DataFrame:
+    """The final evaluation, added to the training curve in metrics.parquet. Returns its rows."""
+    curve = read_frame(run.path / "metrics.parquet")
+    settings = {"evaluated": n, "seed": EVALUATION_SEED}
+    final = curve[(curve["aggregation"] == Aggregation.MACRO) & (curve.n == n)]
+    if not fresh and measured(run, "metrics", settings) is not None and len(final):
+        return curve[curve.metric.isin([Metric.EXACT_MATCH, Metric.BLOCK_ACCURACY])].iloc[-_rows_of(curve, n) :]
+    scores = evaluate_run(run, n=n, progress=progress)
+    run.write_frame("metrics", pd.concat([curve, scores], ignore_index=True), settings=settings)
+    return scores
+
+
+def _rows_of(frame: pd.DataFrame, n: int) -> int:
+    """How many rows the last evaluation of n states has."""
+    macro = frame.index[(frame["aggregation"] == Aggregation.MACRO) & (frame.n == n)]
+    return len(frame) - int(macro[-1])
+
+
+def probe_stage(
+    run: Run,
+    *,
+    variables: Sequence[str] = (),
+    positions: Sequence[str] = (),
+    n: int = 4_000,
+    seed: int = 3,
+    fresh: bool = False,
+    progress: Progress = _quiet,
+) -> pd.DataFrame:
+    """The probe sweep; the directions of probes at pointed slots are kept for the interventions."""
+    from safetensors.torch import save_file
+
+    from interp.probing import probe_sweep
+
+    settings = {"variables": list(variables), "positions": list(positions), "n": n, "seed": seed}
+    if not fresh and (found := measured(run, "probes", settings)) is not None:
+        return found
+    sweep = probe_sweep(
+        run.model,
+        run.task,
+        untrained=run.untrained_model(),
+        variables=variables,
+        positions=positions,
+        n=n,
+        seed=seed,
+        progress=progress,
+    )
+    tensors = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in sweep.subspaces.items()}
+    with atomic_path(run.path / SUBSPACES) as temporary:
+        save_file(tensors, temporary, metadata={"provenance": json.dumps(provenance(run.config, step=run.step))})
+    frame = rows_frame(sweep.rows)
+    run.write_frame("probes", frame, settings=settings)
+    return run.frame("probes")
+
+
+def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site], torch.Tensor]:
+    """Probe directions on disk, for variables that can be set, after the embedding; {} where none were fitted."""
+    from safetensors.torch import load_file
+
+    file = run.path / SUBSPACES
+    if not file.exists():
+        return {}
+    found = {}
+    for key, basis in load_file(file).items():
+        name, hook, positions = key.split("|")
+        wanted = name in variables and positions in ("instructions[@instruction_ptr]", "cells[@array_ptr]")
+        if wanted and variable(run.config.spec, name).settable and hook != "blocks.0.hook_resid_pre":
+            found[name, Site(hook, positions)] = basis
+    return found
+
+
+def patch_stage(
+    run: Run,
+    *,
+    variables: Sequence[str] = (),
+    n_pairs: int = 256,
+    seed: int = 4,
+    fresh: bool = False,
+    progress: Progress = _quiet,
+) -> pd.DataFrame:
+    """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped."""
+    names = list(variables) or default_swaps(run.config.spec)
+    settings = {"variables": names, "n_pairs": n_pairs, "seed": seed}
+    frame = None if fresh else measured(run, "interventions", settings)
+    rows = [] if frame is None else frame.astype(object).where(frame.notna(), None).to_dict("records")
+    done = {(row["variable"], row["pair_design"]) for row in rows}
+
+    def save(new: list[dict[str, Any]]) -> None:
+        rows.extend(new)
+        run.write_frame("interventions", rows_frame(rows), settings=settings)
+
+    run_interventions(
+        run.model,
+        run.task,
+        variables=names,
+        n_pairs=n_pairs,
+        seed=seed,
+        subspaces=probe_subspaces(run, names),
+        untrained=run.untrained_model(),
+        done=done,
+        save=save,
+        progress=progress,
+    )
+    return run.frame("interventions")
+
+
+def circuit_stage(
+    run: Run,
+    *,
+    ops: Sequence[str] = (),
+    n_pairs: int = 128,
+    seed: int = 5,
+    fresh: bool = False,
+    progress: Progress = _quiet,
+) -> pd.DataFrame:
+    """A circuit an instruction and the mean attention patterns; circuits already on disk are kept."""
+    from interp.circuits import (
+        CircuitConfig,
+        attention_patterns,
+        circuit_rows,
+        find_circuits,
+        read_circuit,
+        write_attention,
+        write_circuit,
+    )
+
+    known = [op.name for op in run.config.spec.ops]
+    if unknown := [name for name in ops if name not in known]:
+        raise ValueError(f"no opcode {unknown[0]!r} on this machine; it has {', '.join(known)}")
+    names = list(ops) or known
+    config = CircuitConfig(n_pairs=n_pairs)
+    header = provenance(run.config, step=run.step, settings={**asdict(config), "seed": seed})
+    header = json.loads(json.dumps(header))
+    folder = run.path / "circuits"
+    circuits = {}
+    for name in known:
+        try:
+            circuit, found = read_circuit(folder / f"{name}.json")
+        except (FileNotFoundError, ValueError):
+            continue
+        same = found.get("step") == run.step and found.get("digest") == run.config.digest
+        if same and not (fresh and name in names) and found.get("settings") == header["settings"]:
+            circuits[name] = circuit
+
+    def save(circuit: Any) -> None:
+        circuits[circuit.op] = circuit
+        write_circuit(folder / f"{circuit.op}.json", circuit, provenance=header)
+
+    wanted = [Op[name] for name in names]
+    find_circuits(
+        run.model, run.task, ops=wanted, config=config, seed=seed, done=set(circuits), save=save, progress=progress
+    )
+    if fresh or not (run.path / "attention.safetensors").exists():
+        summary = attention_patterns(run.model, run.task, seed=seed)
+        write_attention(run.path / "attention.safetensors", summary, provenance=header)
+    rows = [row for name in known if name in circuits for row in circuit_rows(circuits[name])]
+    run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
+    return run.frame("circuits")
