@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from interp.results import Aggregation, Metric, records, select
 
 if TYPE_CHECKING:
     from interp.training import TrainingProgress
@@ -30,9 +32,8 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
         TextColumn("{task.fields[rate]} records/s"),
         TextColumn("{task.fields[left]} left"),
     )
-    fields = {"loss": "–", "exact": "–", "rate": "–", "left": "–"}
     with Progress(*columns, console=_stderr) as progress:
-        bar = progress.add_task("training", total=None, **fields)
+        bar = progress.add_task("training", total=None, loss="–", exact="–", rate="–", left="–")
         average: float | None = None
         milestone = 0
 
@@ -60,18 +61,22 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 @contextmanager
-def stage_display(label: str) -> Iterator[Callable[[int, int, str], None]]:
+def stage_display(label: str) -> Iterator[Callable[[float, float, str], None]]:
     """A bar for a stage that reports (done, total, what it is at)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[at]}"),
     )
     with Progress(*columns, console=_stderr) as progress:
         bar = progress.add_task(label, total=None, at="")
-        yield lambda done, total, at="": progress.update(bar, completed=done, total=total, at=at)
+
+        def report(done: float, total: float, at: str) -> None:
+            progress.update(bar, completed=done, total=total, at=at)
+
+        yield report
     if not _stderr.is_terminal:
         _stderr.print(f"{label}: done")
 
@@ -79,16 +84,17 @@ def stage_display(label: str) -> Iterator[Callable[[int, int, str], None]]:
 def show_scores(scores: pd.DataFrame, *, title: str) -> None:
     """A table of `Task.score` rows: one line an op x outcome, one column a block."""
     table = Table(title=title)
-    whole = scores[(scores["aggregation"] == "mean") & (scores.metric == "exact_match")]
-    blocks = list(dict.fromkeys(scores.loc[scores.metric == "block_accuracy", "position"]))
+    whole = select(scores, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH)
+    parts = select(scores, metric=Metric.BLOCK_ACCURACY)
+    blocks = list(dict.fromkeys(parts["position"]))
     for heading in ("op", "outcome", "states", "wrong", "exact match", "95 % interval", *blocks):
         table.add_column(heading, justify="left" if heading in ("op", "outcome") else "right")
-    parts = scores[scores.metric == "block_accuracy"].set_index(["op", "stratum", "position"]).estimate
-    for row in whole.itertuples():
-        wrong = round((1 - row.estimate) * row.n)
-        per_block = [f"{parts[row.op, row.stratum, block]:.2%}" for block in blocks]
-        interval = f"{row.ci_low:.2%} – {row.ci_high:.2%}"
-        table.add_row(row.op, row.stratum, f"{row.n:,}", str(wrong), f"{row.estimate:.2%}", interval, *per_block)
+    for row in records(whole):
+        own = select(parts, op=row["op"], stratum=row["stratum"])
+        wrong = round((1 - row["estimate"]) * row["n"])
+        interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"
+        cells = [row["op"], row["stratum"], f"{row['n']:,}", str(wrong), f"{row['estimate']:.2%}", interval]
+        table.add_row(*cells, *(f"{value:.2%}" for value in own["estimate"]))
     console.print(table)
-    macro = scores[scores["aggregation"] == "macro"].iloc[0]
-    console.print(f"macro average over op × outcome: {macro.estimate:.3%} of {int(macro.n):,} states")
+    macro = records(select(scores, aggregation=Aggregation.MACRO))[0]
+    console.print(f"macro average over op × outcome: {macro['estimate']:.3%} of {macro['n']:,} states")

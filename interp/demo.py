@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from interp.console import console, show_scores, stage_display, training_display
-from interp.results import Aggregation, Control, Method, Metric
+from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
+
+_EMBEDDING = "blocks.0.hook_resid_pre"
 
 
 def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
@@ -48,56 +51,52 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     return run
 
 
-def _best(frame: pd.DataFrame, name: str) -> pd.Series | None:
-    rows = frame[frame.variable == name]
-    return rows.loc[rows.estimate.idxmax()] if len(rows) else None
+def _best(frame: pd.DataFrame, name: str) -> dict[str, Any] | None:
+    """The row of a variable with the highest estimate."""
+    return max(records(select(frame, variable=name)), key=lambda row: row["estimate"], default=None)
 
 
 def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
     """Per variable: the most decodable and the most used place inside the model, each beside a control."""
-    inside = probes[(probes.metric == Metric.ACCURACY) & (probes.site != "blocks.0.hook_resid_pre")]
-    task, controls = inside[inside.control.isna()], inside[inside.control == Control.CONTROL_TASK]
-    swaps = interventions[
-        (interventions.stratum == "changes")
-        & (interventions.method == Method.FULL_VECTOR)
-        & (interventions.pair_design == "independent")
-        & (interventions.site != "blocks.0.hook_resid_pre")
-        & (interventions.position != "all")
-    ]
-    used, unpatched = swaps[swaps.control.isna()], swaps[swaps.control == Control.UNPATCHED]
+    inside = probes.loc[probes["site"] != _EMBEDDING]
+    task = select(inside, metric=Metric.ACCURACY, control=None)
+    controls = select(inside, metric=Metric.ACCURACY, control=Control.CONTROL_TASK)
+    swaps = select(
+        interventions.loc[(interventions["site"] != _EMBEDDING) & (interventions["position"] != "all")],
+        stratum="changes",
+        method=Method.FULL_VECTOR,
+        pair_design="independent",
+    )
+    used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
     table = Table(title="variables: where best decoded, and where best swapped (IIA where the answer changes)")
     for heading in ("variable", "probe", "control task", "where", "IIA", "unpatched", "swapped at"):
-        table.add_column(
-            heading, justify="right" if heading in ("probe", "control task", "IIA", "unpatched") else "left"
-        )
-    for name in dict.fromkeys(task.variable):
+        table.add_column(heading, justify="left" if heading in ("variable", "where", "swapped at") else "right")
+    for name in dict.fromkeys(task["variable"]):
         probe, swap = _best(task, name), _best(used, name)
         assert probe is not None
-        same = (controls.variable == name) & (controls.site == probe.site) & (controls.position == probe.position)
-        cells = [name, f"{probe.estimate:.1%}", f"{controls[same].estimate.iloc[0]:.1%}", _place(probe)]
-        if swap is None:
-            table.add_row(*cells, "–", "–", "–")
-            continue
-        beside = unpatched[(unpatched.variable == name) & (unpatched.site == swap.site)].estimate.iloc[0]
-        table.add_row(*cells, f"{swap.estimate:.1%}", f"{beside:.1%}", _place(swap))
+        beside = select(controls, variable=name, site=probe["site"], position=probe["position"])["estimate"].iloc[0]
+        cells = [name, f"{probe['estimate']:.1%}", f"{beside:.1%}", _place(probe)]
+        if swap is not None:
+            alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
+            cells += [f"{swap['estimate']:.1%}", f"{alone:.1%}", _place(swap)]
+        table.add_row(*cells)
     console.print(table)
 
 
-def _place(row: pd.Series) -> str:
-    return f"{row.site.removeprefix('blocks.').replace('.hook_', ' ')} · {row.position}"
+def _place(row: dict[str, Any]) -> str:
+    return f"{row['site'].removeprefix('blocks.').replace('.hook_', ' ')} · {row['position']}"
 
 
 def _show_circuits(circuits: pd.DataFrame) -> None:
     """Per instruction: the smallest circuit found, its faithfulness beside random circuits of the same size."""
-    curve = circuits[(circuits.metric == Metric.FAITHFULNESS) & (circuits["aggregation"] == Aggregation.MEAN)]
+    curve = select(circuits, metric=Metric.FAITHFULNESS, stratum="absolute")
     table = Table(title="circuits: faithfulness of the highest-scored edges, against random circuits of the same size")
     for heading in ("op", "edges", "faithfulness", "random", "pairs"):
         table.add_column(heading, justify="left" if heading == "op" else "right")
-    for op in dict.fromkeys(curve.op):
-        own = curve[(curve.op == op) & curve.control.isna()].sort_values("circuit_size")
-        null = curve[(curve.op == op) & (curve.control == Control.RANDOM_CIRCUIT)].set_index("circuit_size").estimate
-        good = own[own.estimate >= 0.9]
-        row = good.iloc[0] if len(good) else own.iloc[-1]
-        random = f"{null[row.circuit_size]:.2f}" if row.circuit_size in null.index else "–"
-        table.add_row(op, str(row.circuit_size), f"{row.estimate:.2f}", random, str(row.n))
+    for op in dict.fromkeys(curve["op"]):
+        own = sorted(records(select(curve, op=op, control=None)), key=lambda row: row["circuit_size"])
+        row = next((row for row in own if row["estimate"] >= 0.9), own[-1])
+        null = select(curve, op=op, control=Control.RANDOM_CIRCUIT, circuit_size=row["circuit_size"])["estimate"]
+        random = f"{null.iloc[0]:.2f}" if len(null) else "–"
+        table.add_row(op, str(row["circuit_size"]), f"{row['estimate']:.2f}", random, str(row["n"]))
     console.print(table)

@@ -183,6 +183,21 @@ def read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
+def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows whose named columns equal the given values; None asks that the column be absent."""
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in columns.items():
+        values = frame[column]
+        keep &= (values.isna() if value is None else (values == value).fillna(False)).to_numpy(dtype=bool)
+    return frame.loc[keep]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts, with None where a column is absent."""
+    rows: list[dict[str, Any]] = frame.astype(object).to_dict("records")  # type: ignore[call-overload]
+    return [{name: None if pd.isna(value) else value for name, value in row.items()} for row in rows]
+
+
 def wilson_interval(successes: float, n: int, *, z: float = 1.959964) -> tuple[float, float]:
     """The 95 % Wilson score interval of a binomial share (Wilson 1927); (nan, nan) for n = 0."""
     if n == 0:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -23,7 +24,7 @@ from cython_vm import Op, variable
 from interp.files import atomic_path
 from interp.interventions import Site, run_interventions
 from interp.interventions import default_variables as default_swaps
-from interp.results import Aggregation, Metric, read_frame, rows_frame
+from interp.results import Aggregation, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance
 
 Progress = Callable[[float, float, str], None]
@@ -55,25 +56,19 @@ def evaluate_run(
     def report(done: int, total: int) -> None:
         progress(done, total, "held-out states")
 
-    return rows_frame(evaluate(run.model, run.task, n=n, seed=seed, progress=report).to_dict("records"))
+    return evaluate(run.model, run.task, n=n, seed=seed, progress=report)
 
 
 def evaluate_stage(run: Run, *, n: int = 20_000, fresh: bool = False, progress: Progress = _quiet) -> pd.DataFrame:
     """The final evaluation, added to the training curve in metrics.parquet. Returns its rows."""
     curve = read_frame(run.path / "metrics.parquet")
     settings = {"evaluated": n, "seed": EVALUATION_SEED}
-    final = curve[(curve["aggregation"] == Aggregation.MACRO) & (curve.n == n)]
-    if not fresh and measured(run, "metrics", settings) is not None and len(final):
-        return curve[curve.metric.isin([Metric.EXACT_MATCH, Metric.BLOCK_ACCURACY])].iloc[-_rows_of(curve, n) :]
+    final = np.flatnonzero((curve["aggregation"] == Aggregation.MACRO) & (curve["n"] == n))
+    if not fresh and len(final) and measured(run, "metrics", settings) is not None:
+        return curve.iloc[int(final[-1]) :]
     scores = evaluate_run(run, n=n, progress=progress)
     run.write_frame("metrics", pd.concat([curve, scores], ignore_index=True), settings=settings)
     return scores
-
-
-def _rows_of(frame: pd.DataFrame, n: int) -> int:
-    """How many rows the last evaluation of n states has."""
-    macro = frame.index[(frame["aggregation"] == Aggregation.MACRO) & (frame.n == n)]
-    return len(frame) - int(macro[-1])
 
 
 def probe_stage(
@@ -141,7 +136,7 @@ def patch_stage(
     names = list(variables) or default_swaps(run.config.spec)
     settings = {"variables": names, "n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else measured(run, "interventions", settings)
-    rows = [] if frame is None else frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows}
 
     def save(new: list[dict[str, Any]]) -> None:

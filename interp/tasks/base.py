@@ -164,14 +164,13 @@ class Task(ABC):
             raise ValueError(f"variable {name!r} can be read but not set; interchange needs one that can be set")
         if design not in ("independent", "minimal"):
             raise ValueError(f"design must be 'independent' or 'minimal', got {design!r}")
-        kept: list[tuple[States, States, States, np.ndarray]] = []
+        bases, sources, answers, changes = [], [], [], []
         found, drawn = 0, 0
         while found < n:
             size = max(64, 2 * (n - found))
             draw = sample(self.spec, 2 * size, seed=seed, start=2 * drawn, split=split, weights=weights)
             drawn += size
-            base = draw[0 : 2 * size : 2]
-            source = draw[1 : 2 * size : 2]
+            base, source = draw[0::2], draw[1::2]
             if design == "minimal":
                 source = self._minimal_source(base, source, name, rng=np.random.default_rng([seed, drawn]))
             values = chosen.read(source)
@@ -180,19 +179,19 @@ class Task(ABC):
             if design == "minimal":
                 keep &= values != chosen.read(base)
             rows = np.flatnonzero(keep)
-            if len(rows):
-                base, source = base[rows], source[rows]
-                expected = transition.next[rows]
-                kept.append((base, source, expected, ~expected.equal(step(base).next)))
-                found += len(rows)
-            if drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
+            found += len(rows)
+            bases.append(base[rows])
+            sources.append(source[rows])
+            answers.append(transition.next[rows])
+            changes.append(~transition.next.equal(step(base).next)[rows])
+            if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
                 raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
-        base, source, expected = (States.concatenate([part[i] for part in kept])[:n] for i in range(3))
+        base, source, expected = (States.concatenate(parts)[:n] for parts in (bases, sources, answers))
         return Counterfactual(
             base=self.batch(base, expected),
             source=self.batch(source),
             expected=expected,
-            changes=np.concatenate([part[3] for part in kept])[:n],
+            changes=np.concatenate(changes)[:n],
             redraw_rate=1 - found / drawn,
         )
 
@@ -246,7 +245,7 @@ class Task(ABC):
 
 def macro_average(scores: pd.DataFrame) -> float:
     """Mean exact match over the op x outcome strata present in the rows of `Task.score`, each counted once."""
-    return float(scores.loc[scores.metric == Metric.EXACT_MATCH, "estimate"].mean())
+    return float(scores.loc[scores["metric"] == Metric.EXACT_MATCH, "estimate"].mean())
 
 
 def _stored_ancestors(spec: MachineSpec, name: str) -> set[str]:

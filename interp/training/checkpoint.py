@@ -57,7 +57,7 @@ def peek_checkpoint(folder: Path, config: RunConfig) -> TrainingState | None:
 def load_checkpoint(
     folder: Path, model: torch.nn.Module, optimizers: Optimizers, config: RunConfig
 ) -> TrainingState | None:
-    """Restore model and optimizers in place; None where there is no checkpoint. Raises RunError as `peek_checkpoint`."""
+    """Restore model and optimizers in place; None where there is no checkpoint. Raises as `peek_checkpoint`."""
     state = peek_checkpoint(folder, config)
     if state is None:
         return None

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import strata_weights
-from interp.results import Aggregation, Method, Metric
+from cython_vm import Op, States, strata_weights
+from interp.results import Aggregation, IntervalKind, Method, Metric, records, rows_frame
 from interp.tasks import Task, macro_average
 
 
@@ -43,7 +43,7 @@ def evaluate(
             states.append(batch.states)
             if progress is not None:
                 progress(start + size, n)
-        whole = task.batch(type(batch.states).concatenate(states))
+        whole = task.batch(States.concatenate(states))
         scores = task.score(torch.cat(parts), whole)
     macro = {
         "metric": Metric.EXACT_MATCH,
@@ -51,8 +51,9 @@ def evaluate(
         "estimate": macro_average(scores),
         "n": n,
     }
-    scores = scores.assign(aggregation=Aggregation.MEAN.value, interval_kind="wilson")
-    return pd.concat([pd.DataFrame([macro]), scores], ignore_index=True).assign(method=Method.GREEDY.value)
+    common = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
+    rows = [macro, *({**row, **common} for row in records(scores))]
+    return rows_frame({**row, "method": Method.GREEDY} for row in rows)
 
 
 def training_weights(task: Task, *, balance: str, loop_weight: float) -> np.ndarray | None:
@@ -60,7 +61,5 @@ def training_weights(task: Task, *, balance: str, loop_weight: float) -> np.ndar
     if balance == "natural":
         return None
     weights = strata_weights(task.spec, branches=balance == "branches").copy()
-    from cython_vm import Op
-
     weights[[Op.WHILE, Op.ENDW]] *= loop_weight
     return weights / weights.sum()

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from interp.models import build_model
-from interp.results import Aggregation, Method, Metric, read_frame, rows_frame, write_frame
+from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
 from interp.runs import Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
 from interp.tasks import TASKS, Batch, Task, macro_average
 from interp.training.checkpoint import RESUME_FILE, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
@@ -105,7 +104,7 @@ class _Trainer:
         self.state = load_checkpoint(folder, self.model, self.optimizers, config) or TrainingState(0, 0.0)
         self.rows = self._rows_so_far()
         self.exact_match: float | None = None
-        if known := [r for r in self.rows if r["metric"] == Metric.EXACT_MATCH and r["aggregation"] == "macro"]:
+        if known := [row for row in self.rows if row["aggregation"] == Aggregation.MACRO]:
             self.exact_match = known[-1]["estimate"]
 
     def _rows_so_far(self) -> list[dict[str, Any]]:
@@ -113,8 +112,7 @@ class _Trainer:
         if self.state.step == 0:
             return []
         frame = read_frame(self.folder / "metrics.parquet")
-        frame = frame[frame.checkpoint_step <= self.state.step].astype(object)
-        return frame.where(frame.notna(), None).to_dict("records")
+        return records(frame.loc[frame.checkpoint_step <= self.state.step])
 
     def draw(self, step: int) -> Batch:
         size = self.settings.batch_size
@@ -175,10 +173,8 @@ class _Trainer:
         self.model.eval()
         scores = evaluate(self.model, self.task, n=self.settings.eval_states, seed=CURVE_SEED)
         self.model.train()
-        self.exact_match = macro_average(scores[scores["aggregation"] == "mean"])
-        whole_states = scores[scores.metric == Metric.EXACT_MATCH].astype(object)
-        for row in whole_states.where(whole_states.notna(), None).to_dict("records"):
-            self.rows.append({**row, "checkpoint_step": step})
+        self.exact_match = macro_average(select(scores, aggregation=Aggregation.MEAN))
+        self.rows += [{**row, "checkpoint_step": step} for row in records(select(scores, metric=Metric.EXACT_MATCH))]
 
     def _checkpoint(self, state: TrainingState) -> None:
         """Metrics first, then weights, then the state that vouches for both."""
@@ -193,9 +189,3 @@ class _Trainer:
         save_weights(self.folder / "model.safetensors", self.model, self.config, step=state.step)
         save_checkpoint(self.folder, self.model, self.optimizers, state, self.config)
         self.state = state
-
-
-def training_curve(frame: pd.DataFrame) -> pd.DataFrame:
-    """The macro exact match of a metrics frame against steps, in order."""
-    rows = frame[(frame.metric == Metric.EXACT_MATCH) & (frame["aggregation"] == "macro")]
-    return rows.sort_values("checkpoint_step")[["checkpoint_step", "estimate"]]

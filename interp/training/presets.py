@@ -9,24 +9,29 @@ from interp.tasks import TASKS
 from interp.training.config import TrainingConfig
 
 
-def transformer_for(task_name: str, spec: MachineSpec, *, seed: int = 0, **overrides: object) -> TransformerConfig:
-    """The transformer that suits a task: block-wise positions, RMSNorm, QK-norm, the task's attention direction."""
+def transformer_for(
+    task_name: str, spec: MachineSpec, *, seed: int = 0, n_layers: int = 4, n_heads: int = 4, d_model: int = 64
+) -> TransformerConfig:
+    """The transformer that suits a task: block-wise positions, RMSNorm, QK-norm, ReLU, the task's attention direction.
+
+    For another variation, `dataclasses.replace` the result.
+    """
     task = TASKS[task_name](spec)
-    settings: dict = {
-        "d_vocab": len(task.vocab),
-        "n_ctx": task.n_ctx,
-        "n_layers": 4,
-        "n_heads": 4,
-        "d_model": 64,
-        "normalization_type": "RMS",
-        "qk_norm": True,
-        "attention_dir": task.attention_dir,
-        "positional_embedding_type": "block",
-        "position_roles": task.position_roles,
-        "position_indices": task.position_indices,
-        "seed": seed,
-    }
-    return TransformerConfig(**(settings | overrides))
+    return TransformerConfig(
+        d_vocab=len(task.vocab),
+        n_ctx=task.n_ctx,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        d_model=d_model,
+        act_fn="relu",
+        normalization_type="RMS",
+        qk_norm=True,
+        attention_dir=task.attention_dir,
+        positional_embedding_type="block",
+        position_roles=task.position_roles,
+        position_indices=task.position_indices,
+        seed=seed,
+    )
 
 
 SMALL_MACHINE = MachineSpec(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
@@ -37,7 +42,7 @@ def _run(task: str, spec: MachineSpec, training: TrainingConfig) -> RunConfig:
 
 
 PRESETS: dict[str, RunConfig] = {
-    "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=8000)),
+    "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=5000)),
     "step_inplace": _run("step_inplace", MachineSpec(), TrainingConfig(steps=16000, batch_size=16, eval_every=1000)),
     "step": _run("step", MachineSpec(), TrainingConfig(steps=24000, batch_size=16, eval_every=2000)),
 }
