@@ -1,0 +1,28 @@
+"""Figures: pure functions from a tidy frame (`interp.results`) to a plotly Figure, for notebooks and the report.
+
+Every figure reads rows and computes nothing heavy. Colour scales have fixed limits, so that two figures of one kind
+compare by eye; a hover shows the estimate, its interval and n; controls stand beside what they control. A frame
+without the rows that a figure needs raises ValueError.
+"""
+
+from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
+from interp.figures.circuits import circuit_graph, circuits_overview, faithfulness_curve
+from interp.figures.heatmaps import iia_heatmap, probe_heatmap
+from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
+
+__all__ = [
+    "GLYPHS",
+    "OP_COLORS",
+    "accuracy_by_block",
+    "accuracy_by_op",
+    "circuit_graph",
+    "circuits_overview",
+    "faithfulness_curve",
+    "final_evaluation",
+    "iia_heatmap",
+    "learning_curve",
+    "node_words",
+    "op_words",
+    "probe_heatmap",
+    "site_words",
+]

@@ -1,0 +1,121 @@
+"""Colours, words and the template that all figures share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+GLYPHS = {
+    "NEXT": ">",
+    "PREV": "<",
+    "INC": "+",
+    "DEC": "-",
+    "PUT": ".",
+    "GET": ",",
+    "WHILE": "[",
+    "ENDW": "]",
+    "STOP": "■",
+}
+# Okabe–Ito, one colour a pair of opcodes; ENDW shares its partner's colour and is told apart by its glyph and a hatch.
+OP_COLORS = {
+    "NEXT": "#0072B2",
+    "PREV": "#56B4E9",
+    "INC": "#009E73",
+    "DEC": "#D55E00",
+    "PUT": "#E69F00",
+    "GET": "#F0E442",
+    "WHILE": "#CC79A7",
+    "ENDW": "#CC79A7",
+    "STOP": "#999999",
+}
+# These three follow the page in the report, where a dark theme exchanges them; nothing else may use their values.
+INK, MUTED, GRID = "#1F2329", "#69707A", "#DFE3E8"
+DARK_TEXT = "#101418"  # on light fills, in either theme
+SEQUENTIAL = "Cividis"  # 0 to 1
+SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange - … 0 … + blue
+POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the ends of SIGNED that read on light and on dark
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
+        "title": {"font": {"size": 15}, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"align": "left", "font": {"family": "system-ui, sans-serif", "size": 12}},
+        "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True},
+        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True},
+        "legend": {"bgcolor": "rgba(0,0,0,0)"},
+    }
+)
+
+
+def figure(traces: Iterable[Any] = (), **layout: Any) -> go.Figure:
+    """A figure in the shared template."""
+    return go.Figure(data=list(traces), layout={"template": TEMPLATE, **layout})
+
+
+def op_words(op: str) -> str:
+    """ "+ INC": the opcode beside its sign in the classic language."""
+    return f"{GLYPHS.get(op, '')} {op}".strip()
+
+
+def site_words(site: str) -> str:
+    """A residual hook as a short axis label: "input" before the first layer, "L0" after layer 0; others stay."""
+    if site == "blocks.0.hook_resid_pre":
+        return "input"
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_(\w+)", site)
+    if match is None:
+        return site
+    return f"L{match[1]}" if match[2] == "resid_post" else f"L{match[1]} {match[2]}"
+
+
+def site_order(sites: Iterable[str]) -> list[str]:
+    """Sites along the model: what is before the blocks, then block by block."""
+    within = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+
+    def key(site: str) -> tuple[int, int, str]:
+        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
+        if match is None:
+            return (-1 if "embed" in site else 10**6, 0, site)
+        return (int(match[1]), within.index(match[2]) if match[2] in within else 2, site)
+
+    return sorted(set(sites), key=key)
+
+
+def node_words(node: str) -> str:
+    """ "L1H3" for "a1.h3", "MLP 1" for "m1"; an input of a head is named: "the keys of L1H3"."""
+    name, _, port = node.rstrip(">").partition("<")
+    if match := re.fullmatch(r"a(\d+)\.h(\d+)", name):
+        words = f"L{match[1]}H{match[2]}"
+        return {"q": "the queries of ", "k": "the keys of ", "v": "the values of "}.get(port, "") + words
+    return f"MLP {name[1:]}" if re.fullmatch(r"m\d+", name) else name
+
+
+def with_certainty(row: Any, *, digits: int = 3) -> str:
+    """ "0.930 [0.912, 0.945], n = 812" from a row of the tidy frame; an absent interval or n is left out."""
+    text = f"{row.estimate:.{digits}f}"
+    if pd.notna(row.ci_low) and pd.notna(row.ci_high):
+        text += f" [{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]"
+    return text + (f", n = {int(row.n):,}" if pd.notna(row.n) else "")
+
+
+def select(frame: pd.DataFrame, **values: str | None) -> pd.DataFrame:
+    """The rows whose columns have these values; None asks for absent ones."""
+    for column, value in values.items():
+        mask = frame[column].isna() if value is None else (frame[column] == value).fillna(False)
+        frame = frame.loc[mask.astype(bool)]
+    return frame
+
+
+def records(frame: pd.DataFrame) -> list[Any]:
+    """The rows as named tuples."""
+    return list(frame.itertuples())
+
+
+def present(frame: pd.DataFrame, column: str) -> list[str]:
+    """The values of a column in order of appearance, absent ones left out."""
+    return list(dict.fromkeys(frame[column].dropna()))

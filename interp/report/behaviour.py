@@ -1,0 +1,250 @@
+"""The report's sections on the model from outside: what it is, how exact it is, how it learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from interp.figures import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve, op_words
+from interp.figures.style import present, records, select
+from interp.report.inside import circuit_finding, swap_finding
+from interp.report.material import Material, Missing
+from interp.report.page import Page, code, details, escape, facts, how_to_read, missing, table
+from interp.results import Aggregation, Method, Metric
+
+_TASKS = {
+    "step_inplace": "one step of the machine, in place: the model sees the whole state and answers, at each position, "
+    "with the token that stands there one step later",
+    "step": "one step of the machine, token by token: the model sees the whole state and writes the next one after it",
+}
+_OPS = {
+    "NEXT": "moves the array pointer one cell right",
+    "PREV": "moves the array pointer one cell left",
+    "INC": "adds 1 to the cell under the array pointer",
+    "DEC": "subtracts 1 from the cell under the array pointer",
+    "PUT": "appends the cell to the output",
+    "GET": "moves the head of the input into the cell",
+    "WHILE": "if the cell is 0, jumps past the matching ENDW",
+    "ENDW": "if the cell is not 0, jumps back behind the matching WHILE",
+    "STOP": "changes nothing, for ever",
+}
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """ "99.94 %"; exactly 100 % only where it is."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def overview(material: Material) -> str:
+    """Title, one sentence on the run, tiles with the headline numbers, and what was found."""
+    run, config = material.run, material.run.config
+    model, spec = config.model, config.spec
+    final = _final(material)
+    tiles: list[tuple[str, str]] = []
+    findings: list[str] = []
+    if final is not None and len(macro := select(final, aggregation=Aggregation.MACRO)):
+        row = records(macro)[0]
+        tiles.append((percent(row.estimate), f"of whole next states right: macro average, n = {int(row.n):,} held out"))
+        by_pair = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
+        worst = records(by_pair.nsmallest(1, "estimate"))[0]
+        words = f"{escape(op_words(worst.op))} · {_outcome(worst.stratum)}"
+        if worst.estimate < 1:
+            findings.append(
+                f"<b>Behaviour.</b> Its weakest case is {words}: {percent(worst.estimate)} "
+                f"[{percent(worst.ci_low)}, {percent(worst.ci_high)}] of {int(worst.n):,} states."
+            )
+        else:
+            findings.append(f"<b>Behaviour.</b> No case among the {len(by_pair)} of op × outcome has a single miss.")
+    if not isinstance(material.weights, Missing):
+        tiles.append((f"{material.weights['parameters']:,}", "parameters"))
+    training = _training(material)
+    if "records" in training:
+        tiles.append((f"{training['records']:,.0f}", f"records of training, in {_duration(training['seconds'])}"))
+    found = [part for part in material.circuits.values() if not isinstance(part, Missing)]
+    if found:
+        tiles.append((f"{len(found)} of {len(material.circuits)}", "instructions with a circuit"))
+    findings += [text for text in (swap_finding(material), circuit_finding(material)) if text]
+    listed = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
+    return (
+        f'<h1><span class="kicker">TapeLens report</span>{escape(run.name)}</h1>'
+        f'<p class="lead">A {escape(model.architecture)} of {model.n_layers} layers × {model.n_heads} heads that learned '
+        f"to predict what a small tape machine does next, held against the machine itself: it knows every pointer and "
+        f"cell ({spec.n_instructions} instructions, {spec.n_cells} cells of {2**spec.bits} values), and what would "
+        "have happened had any of them been different.</p>"
+        f'<ul class="tiles">{listed}</ul>'
+        + (f"<ul>{''.join(f'<li>{f}</li>' for f in findings)}</ul>" if findings else "")
+    )
+
+
+def model_section(material: Material) -> str:
+    """What the model, the machine and the training are, and how to make the run again."""
+    config, header = material.run.config, material.header
+    model, spec, settings = config.model, config.spec, config.training
+    switches = [
+        name for name, on in (("input and output", spec.io), ("loops", spec.loops), ("early stops", spec.stops))
+    ]
+    off = [name for name, on in (("io", spec.io), ("loops", spec.loops), ("stops", spec.stops)) if not on]
+    machine = (
+        f"{spec.n_instructions} instructions, {spec.n_cells} cells of {spec.bits} bits, input of {spec.n_input}, "
+        f"output of {spec.n_output}; {'without ' + ', '.join(off) if off else 'with ' + ', '.join(switches)}; "
+        f"a state is {spec.state_length} tokens of a vocabulary of {model.d_vocab}"
+    )
+    shape = (
+        f"{escape(model.architecture)}, {escape(model.attention_dir)}: {model.n_layers} layers × {model.n_heads} heads, "
+        f"d_model {model.d_model}, d_head {model.d_head}, d_mlp {model.d_mlp}, {escape(model.act_fn)}, "
+        f"normalization {escape(model.normalization_type or 'none')}{', QK-norm' if model.qk_norm else ''}, "
+        f"{escape(model.positional_embedding_type)} positions"
+    )
+    training = _training(material)
+    weights = material.weights
+    rows = [
+        ("Task", f"{code(config.task)}: {escape(_TASKS.get(config.task, ''))}".rstrip(": ")),
+        ("Machine", escape(machine)),
+        ("Model", shape),
+        ("Parameters", "" if isinstance(weights, Missing) else f"{weights['parameters']:,}"),
+        (
+            "Training",
+            f"{settings.steps:,} steps of {settings.batch_size} records, drawn fresh from programs that are not held "
+            f"out, balance {code(settings.balance)}; Muon (peak rate {settings.muon_lr:g}) for hidden matrices, AdamW "
+            f"({settings.adamw_lr:g}) for the rest; {escape(settings.precision)}",
+        ),
+        ("Training time", _duration(training["seconds"]) if "seconds" in training else ""),
+        ("Weights", "" if isinstance(weights, Missing) else f"of training step {weights['step']:,}"),
+        ("Seed", f"{config.seed}"),
+        ("Config digest", code(config.digest)),
+        ("Versions", escape(", ".join(f"{name} {version}" for name, version in material.versions.items()))),
+        ("Command", code(header["command"]) if header.get("command") else ""),
+    ]
+    lost = missing(weights.message, weights.command) if isinstance(weights, Missing) else ""
+    ops = [(escape(op_words(op.name)), escape(_OPS[op.name])) for op in spec.ops]
+    language = table(["instruction", "what it does"], ops) + (
+        "<p>A step that cannot be done (a pointer beyond its end, a value out of range, a full output, an empty input) "
+        "freezes: the whole state stays as it was. What happened is the step's <em>outcome</em>: <em>ran</em>, "
+        "<em>halted</em> at a STOP, or the reason why it froze.</p>"
+    )
+    return lost + facts((name, value) for name, value in rows if value) + details("The machine's language", language)
+
+
+def accuracy_section(material: Material, page: Page) -> str:
+    """Exact match by op x outcome, with counts and intervals, and by block."""
+    frame = material.frames["metrics"]
+    if isinstance(frame, Missing):
+        return missing(frame.message, frame.command)
+    final = _final(material)
+    if final is None:
+        return missing("The run has no evaluation yet.", f"tapelens eval {material.folder}")
+    exact = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
+    blocks = select(final, metric=Metric.BLOCK_ACCURACY)
+    total = int(exact.n.sum())
+    length = material.run.config.spec.state_length
+    body = how_to_read(
+        f"Every state comes from a program that the model never trained on. An answer counts only if all {length} tokens "
+        f"of the next state are right. The {total:,} states are spread evenly over {len(exact)} cases, each an "
+        "instruction with what happens; the macro average counts every case once. Intervals are 95 % Wilson intervals: "
+        "even without a miss, the true share may be as low as the lower end.",
+        "In every case but <em>ran</em> the machine freezes or halts, and copying the state is the right answer; there "
+        "the model shows that it knows when nothing happens.",
+    )
+    body += page.figure(
+        accuracy_by_op(frame),
+        alt=f"Exact match with intervals for {len(exact)} cases of instruction and outcome; numbers in the table below.",
+        caption="Exact match of the next state on held-out programs. One point a case; the table holds the same numbers.",
+    )
+    names = present(blocks, "position")
+    share = {(row.op, row.stratum, row.position): row.estimate for row in records(blocks)}
+    rows = [
+        [
+            escape(op_words(row.op)),
+            _outcome(row.stratum),
+            f"{int(row.n):,}",
+            f"{round((1 - row.estimate) * row.n):,}",
+            percent(row.estimate),
+            f"{percent(row.ci_low)} – {percent(row.ci_high)}",
+            *(percent(share[row.op, row.stratum, name]) for name in names if (row.op, row.stratum, name) in share),
+        ]
+        for row in records(exact)
+    ]
+    headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval", *map(escape, names)]
+    caption = "Exact match of whole next states" + (", and the share of states whose block is right." if names else ".")
+    body += table(headings, rows, caption=caption, numbers=range(2, len(headings)))
+    if len(blocks):
+        body += page.figure(
+            accuracy_by_block(frame),
+            alt="Share of states whose block is right, instruction and outcome by block; numbers in the table above.",
+            caption="Where the mistakes sit: the share of states in which all tokens of a block are right.",
+        )
+    else:
+        body += f'<p class="quiet">Accuracy by block comes with the full evaluation: {code(_evaluate(material))}</p>'
+    return body
+
+
+def learning_section(material: Material, page: Page) -> str:
+    """The learning curve, with a table of the evaluations."""
+    frame = material.frames["metrics"]
+    if isinstance(frame, Missing):
+        return missing(frame.message, frame.command)
+    try:
+        drawing = learning_curve(frame)
+    except ValueError:
+        return missing(
+            "The run's metrics hold no evaluation made while training.", f"tapelens train --out {material.folder}"
+        )
+    macro = select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO, method=Method.GREEDY)
+    macro = macro.sort_values(["checkpoint_step", "n"], kind="stable").drop_duplicates("checkpoint_step")
+    size = int(macro.n.iloc[0])
+    body = how_to_read(
+        f"Every so often training stops for {size:,} held-out states, spread evenly over the cases; these are fewer than, "
+        "and other than, the states of the section above. Thin lines are the mean over an instruction's outcomes.",
+    )
+    body += page.figure(
+        drawing,
+        alt="Held-out exact match by instruction and training loss against records seen; numbers in the table below.",
+        caption="Held-out exact match while training (above) and training loss (below, log scale).",
+    )
+    losses = select(frame, metric=Metric.LOSS, method=Method.TRAINING).set_index("checkpoint_step").estimate.to_dict()
+    rows = [
+        [
+            f"{int(row.checkpoint_step):,}",
+            percent(row.estimate),
+            f"{losses[row.checkpoint_step]:.2e}" if row.checkpoint_step in losses else "",
+            f"{int(row.n):,}",
+        ]
+        for row in records(macro)
+    ]
+    headings = ["step", "exact match (macro)", "training loss", "states"]
+    return body + details("The numbers as a table", table(headings, rows, numbers=(1, 2, 3)))
+
+
+def _final(material: Material) -> pd.DataFrame | None:
+    frame = material.frames["metrics"]
+    if isinstance(frame, Missing):
+        return None
+    try:
+        return final_evaluation(frame)
+    except ValueError:
+        return None
+
+
+def _training(material: Material) -> dict[str, Any]:
+    """Seconds and records of training at its last logged step."""
+    frame = material.frames["metrics"]
+    if isinstance(frame, Missing):
+        return {}
+    rows = select(frame, method=Method.TRAINING).sort_values("checkpoint_step", kind="stable")
+    last = {metric: select(rows, metric=metric).tail(1) for metric in (Metric.SECONDS, Metric.RECORDS)}
+    return {str(metric): float(row.estimate.iloc[0]) for metric, row in last.items() if len(row)}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _outcome(stratum: str) -> str:
+    return escape(stratum.replace("_", " ").lower())
+
+
+def _evaluate(material: Material) -> str:
+    return f"tapelens eval {material.folder}"
