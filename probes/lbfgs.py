@@ -1,4 +1,4 @@
-"""Limited-memory BFGS for many small problems at once (Liu & Nocedal 1989; Nocedal & Wright 2006, algorithm 7.4).
+"""Limited-memory BFGS for many small problems at once (Liu & Nocedal 1989; Nocedal & Wright 2006, section 7.2).
 
 Every problem keeps its own step length, curvature pairs and stopping; the evaluations are shared.
 """
@@ -9,9 +9,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ARMIJO = 1e-4  # sufficient decrease
-SHRINK = 0.4  # of the step, after a refused trial
+ARMIJO = 0.1  # share of the promised decrease that a step must bring
+ROUNDED = 100  # a promise below so many roundings of the loss cannot be checked
 MAX_TRIALS = 12  # step lengths tried before a problem counts as as good as it gets
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in every problem: w and gradient [*batch, m], loss [*batch], and what the preconditioner needs there."""
+
+    w: Tensor
+    loss: Tensor
+    gradient: Tensor
+    hint: Tensor  # [*batch, ...]
+
+    def where(self, mask: Tensor, other: "Point") -> "Point":
+        """This point where mask [*batch], the other one elsewhere."""
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(mask.view(*mask.shape, *[1] * (a.ndim - mask.ndim)), a, b)
+
+        return Point(*(pick(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -25,9 +43,9 @@ class Minimum:
 
 
 def minimize(
-    objective: Callable[[Tensor], tuple[Tensor, Tensor]],
+    objective: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
     start: Tensor,
-    precondition: Callable[[Tensor], Tensor],
+    precondition: Callable[[Tensor, Tensor], Tensor],
     *,
     tol: float,
     max_iter: int,
@@ -35,70 +53,59 @@ def minimize(
 ) -> Minimum:
     """Minimise smooth convex functions of w [*batch, m], all together.
 
-    objective(w) gives (loss [*batch], gradient [*batch, m]); precondition(g) applies a positive definite guess of the
-    inverse Hessian. A problem is done when its largest gradient entry is at most tol, or when its loss no longer falls
-    by more than rounding.
+    objective(w) gives (loss [*batch], gradient [*batch, m], hint [*batch, ...]); precondition(vectors [*batch, r, m],
+    hint) applies a positive definite guess of the inverse Hessian at the place that the hint describes. A problem is
+    done when the decrease that its quadratic model still promises (half of gradient · step, the Newton decrement) is at
+    most tol, or when its loss no longer falls by more than rounding.
     """
-    w = start
-    loss, gradient = objective(w)
-    noise = 4 * torch.finfo(w.dtype).eps
-    pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (step s, gradient change y, 1/sᵀy or 0 where not positive)
-    scale = torch.ones_like(loss)
-    done = gradient.abs().amax(-1) <= tol
-    n_iter = 0
-    while n_iter < max_iter and not bool(done.all()):
-        n_iter += 1
-        direction = _two_loop(gradient, pairs, precondition, scale)
-        slope = (gradient * direction).sum(-1)
-        step = torch.where(done, 0.0, 1.0).to(w.dtype)
+    here = Point(start, *objective(start))
+    noise = 4 * torch.finfo(start.dtype).eps
+    s = y = start.new_empty(*start.shape[:-1], 0, start.shape[-1])  # [*batch, pairs, m]: steps, gradient changes
+    done = torch.zeros_like(here.loss, dtype=torch.bool)
+    for n_iter in range(max_iter + 1):
+        direction = _inverse_times(here.gradient, s, y, lambda v, hint=here.hint: precondition(v, hint))
+        slope = (here.gradient * direction).sum(-1)
+        done = done | (0.5 * slope <= tol)
+        if n_iter == max_iter or bool(done.all()):
+            return Minimum(here.w, here.loss, done, n_iter)
+        step = torch.where(done, 0.0, 1.0).to(start.dtype)
+        rounding = noise * here.loss.abs().clamp(min=1)
+        tiny = slope <= ROUNDED * rounding  # too little is promised to be seen in the loss: take what comes
         for _ in range(MAX_TRIALS):
-            trial = w - step[..., None] * direction
-            trial_loss, trial_gradient = objective(trial)
-            refused = ~done & ~(trial_loss <= loss - ARMIJO * step * slope + noise * loss.abs().clamp(min=1))
+            w = here.w - step[..., None] * direction
+            there = Point(w, *objective(w))
+            gain = here.loss - there.loss
+            refused = ~done & ~(gain >= torch.where(tiny, -rounding, ARMIJO * step * slope))
             if not bool(refused.any()):
                 break
-            step = torch.where(refused, step * SHRINK, step)
-        else:  # these problems stay where they are
-            keep = refused[..., None]
-            trial, trial_gradient = torch.where(keep, w, trial), torch.where(keep, gradient, trial_gradient)
-            trial_loss = torch.where(refused, loss, trial_loss)
-        stalled = loss - trial_loss <= noise * loss.abs().clamp(min=1)
-        pairs, scale = _remember(pairs, trial - w, trial_gradient - gradient, precondition, scale, memory)
-        w, loss, gradient = trial, trial_loss, trial_gradient
-        done = done | stalled | (gradient.abs().amax(-1) <= tol)
-    return Minimum(w, loss, done, n_iter)
+            interpolated = 0.5 * step.square() * slope / (step * slope - gain)
+            shorter = torch.minimum(torch.maximum(interpolated.nan_to_num(0.0), 0.1 * step), 0.6 * step)
+            step = torch.where(refused, shorter, step)
+        else:
+            there = here.where(refused, there)
+            done = done | refused
+        done = done | (tiny & (gain <= rounding))
+        s, y = _remember(s, y, there.w - here.w, there.gradient - here.gradient, memory)
+        here = there
+    raise ValueError(f"max_iter must not be negative, got {max_iter}")
 
 
-def _two_loop(
-    gradient: Tensor,
-    pairs: list[tuple[Tensor, Tensor, Tensor]],
-    precondition: Callable[[Tensor], Tensor],
-    scale: Tensor,
-) -> Tensor:
-    """The product of the current inverse-Hessian guess with the gradient."""
-    q = gradient.clone()
-    alphas: list[Tensor] = []
-    for s, y, rho in reversed(pairs):
-        alpha = rho * (s * q).sum(-1)
-        q -= alpha[..., None] * y
-        alphas.append(alpha)
-    r = precondition(q) * scale[..., None]
-    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        r += (alpha - rho * (y * r).sum(-1))[..., None] * s
-    return r
+def _remember(s: Tensor, y: Tensor, new_s: Tensor, new_y: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    """The pairs with one more; a pair without positive curvature becomes zero and counts for nothing."""
+    useful = (new_s * new_y).sum(-1, keepdim=True) > torch.finfo(s.dtype).tiny
+    pairs = ((s, new_s), (y, new_y))
+    s, y = (torch.cat([old, torch.where(useful, new, 0.0)[..., None, :]], -2)[..., -memory:, :] for old, new in pairs)
+    return s, y
 
 
-def _remember(
-    pairs: list[tuple[Tensor, Tensor, Tensor]],
-    s: Tensor,
-    y: Tensor,
-    precondition: Callable[[Tensor], Tensor],
-    scale: Tensor,
-    memory: int,
-) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor]:
-    sy = (s * y).sum(-1)
-    useful = sy > torch.finfo(s.dtype).tiny
-    rho = torch.where(useful, 1 / sy, 0.0)
-    fresh = sy / (y * precondition(y)).sum(-1)
-    scale = torch.where(useful & torch.isfinite(fresh) & (fresh > 0), fresh, scale)
-    return [*pairs, (s, y, rho)][-memory:], scale
+def _inverse_times(gradient: Tensor, s: Tensor, y: Tensor, precondition: Callable[[Tensor], Tensor]) -> Tensor:
+    """Inverse Hessian that the pairs imply, times gradient [*batch, m] (Byrd et al. 1994, equation 2.6)."""
+    first, hy = precondition(torch.cat([gradient[..., None, :], y], -2)).split([1, s.shape[-2]], -2)
+    first = first.mT
+    sy = s @ y.mT
+    diagonal = sy.diagonal(dim1=-2, dim2=-1)
+    r = torch.triu(sy) + torch.diag_embed((diagonal == 0).to(sy))
+    a = torch.linalg.solve_triangular(r, s @ gradient[..., None], upper=True)
+    b = (torch.diag_embed(diagonal) + y @ hy.mT) @ a - y @ first
+    c = torch.linalg.solve_triangular(r.mT, b, upper=False)
+    return (first + s.mT @ c - hy.mT @ a)[..., 0]

@@ -72,9 +72,8 @@ class MLPProbe(SoftmaxProbe):
         scale = stack.x[:, train].std(1, keepdim=True)
         scale = torch.where(scale > 0, scale, 1.0)
         x = (stack.x - mean) / scale
-        target = torch.where(stack.y >= 0, torch.searchsorted(stack.classes, stack.y.clamp(min=0)), -1)
-        seen = (stack.class_counts() > 0).expand(len(x), -1, -1)
-        w1, b1, w2, b2 = self._train(x, target, seen, train, rest, rng)
+        seen = (stack.counts > 0).expand(len(x), -1, -1)
+        w1, b1, w2, b2 = self._train(x, stack.y, seen, train, rest, rng)
         w1 = w1 / scale.mT[:, None]
         b1 = b1 - (mean[:, None] @ w1)[..., 0, :]
         b2 = torch.where(seen, b2, -torch.inf)

@@ -130,52 +130,32 @@ class Problem:
 
     sites: slice
     variables: Tensor  # int64 [v]: which variables of the stack
-    rows: Tensor | None  # int64 [m]: the rows where these variables are defined, None for all
-    labels: Tensor  # int64 [1 or s, v, m] in 0 … c-1
-    seen: Tensor  # int64 [1 or s, v, c]: position in `classes` of each local label
+    labels: Tensor  # int64 [v, m] in 0 … c-1, on the rows where these variables are defined
+    seen: Tensor  # int64 [v, c]: position in the stack's classes of each of those labels
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Checked training data: X [s, n, d], y [1 or s, v, n], and how results go back to the caller's batch shape."""
+    """Checked training data, and how results go back to the caller's batch shape."""
 
-    x: Tensor
-    y: Tensor
+    x: Tensor  # [s, n, d]
+    y: Tensor  # int64 [1 or s, v, n]: positions in classes, -1 where undefined
+    classes: Tensor  # int64 [C]: every label, ascending
+    counts: Tensor  # int64 [1 or s, v, C]: rows of each class
     axes: Axes
-    classes: Tensor  # int64 [C]: every label in y, ascending
 
     @staticmethod
     def of(X: Array, y: Array) -> "Stack":
         x = as_activations(X)
         labels = as_labels(y, n=x.shape[-2], device=x.device)
         axes = Axes.of(tuple(x.shape[:-2]), tuple(labels.shape[:-1]))
-        x = x.reshape(axes.n_sites, *x.shape[-2:])
-        labels = axes.split(labels, 1)
-        classes = labels.unique()
-        stack = Stack(x, labels, axes, classes[classes >= 0])
-        stack._refuse_thin()
-        return stack
+        classes, labels = _positions(axes.split(labels, 1))
+        counts = torch.stack([_counts(site, len(classes)) for site in labels])
+        _refuse_thin(counts, axes)
+        return Stack(x.reshape(axes.n_sites, *x.shape[-2:]), labels, classes, counts, axes)
 
-    def _refuse_thin(self) -> None:
-        counts = self.class_counts()
-        rows, n_classes = counts.sum(-1), (counts > 0).sum(-1)
-        for few, value, need, what in (
-            (rows < MIN_ROWS, rows, MIN_ROWS, "labelled rows"),
-            (n_classes < 2, n_classes, 2, "classes"),
-        ):
-            if few.any():
-                site, variable = (int(i) for i in few.nonzero()[0])
-                got = int(value[site, variable])
-                raise ValueError(f"y{self.axes.name(site, variable)} must have at least {need} {what}, got {got}")
-
-    def class_counts(self) -> Tensor:
-        """int64 [1 or s, v, C]: labelled rows of each class."""
-        position = torch.searchsorted(self.classes, self.y.clamp(min=0)).clamp(max=max(len(self.classes) - 1, 0))
-        counts = torch.zeros(*self.y.shape[:2], max(len(self.classes), 1), dtype=torch.int64, device=self.y.device)
-        return counts.scatter_add_(2, position, (self.y >= 0).long())
-
-    def designs(self, *, budget: int) -> Iterator[tuple[slice, Tensor, Tensor | None, list[Problem]]]:
-        """Yield (sites, X [s, m, d], rows, problems): one design matrix a time, with all problems that share it.
+    def designs(self, *, budget: int) -> Iterator[tuple[Tensor, list[Problem]]]:
+        """Yield (X [s, m, d], problems): one set of rows a time, with all the problems that share it.
 
         At most about `budget` numbers of X are handed out at once, one site at least.
         """
@@ -188,20 +168,45 @@ class Stack:
             for rows, variables in _same_rows(labels):
                 x = self.x[sites] if rows is None else self.x[sites][:, rows]
                 y = labels[variables] if rows is None else labels[variables][:, rows]
-                problems = [Problem(sites, variables[m], rows, local, seen) for m, local, seen in self._by_classes(y)]
-                yield sites, x, rows, problems
+                groups = _by_classes(y, _counts(y, len(self.classes)) > 0)
+                yield x, [Problem(sites, variables[members], local, seen) for members, local, seen in groups]
 
-    def _by_classes(self, y: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Group defined labels [v, m] by number of classes: yield (members, labels in 0 … c-1, seen positions)."""
-        position = torch.searchsorted(self.classes, y)
-        present = torch.zeros(len(y), len(self.classes), dtype=torch.bool, device=y.device)
-        present.scatter_(1, position, True)
-        sizes = present.sum(1)
-        for c in sizes.unique().tolist():
-            members = (sizes == c).nonzero()[:, 0]
-            seen = present[members].nonzero()[:, 1].view(len(members), c)
-            local = (present[members].cumsum(1) - 1).gather(1, position[members])
-            yield members, local[None], seen[None]
+
+def _positions(y: Tensor) -> tuple[Tensor, Tensor]:
+    """(classes [C] ascending, y with each label >= 0 replaced by its position among them)."""
+    classes = y.unique() if int(y.max()) > 1 << 16 else torch.bincount(y.flatten() + 1).nonzero()[:, 0] - 1
+    classes = classes[classes >= 0]
+    if len(classes) and int(classes[-1]) == len(classes) - 1:
+        return classes, y.contiguous()
+    return classes, torch.where(y >= 0, torch.searchsorted(classes, y.contiguous()), -1)
+
+
+def _counts(y: Tensor, n_classes: int) -> Tensor:
+    """int64 [v, n_classes]: rows of each class of y [v, n], -1 left out."""
+    width = n_classes + 1
+    flat = y + 1 + width * torch.arange(len(y), device=y.device)[:, None]
+    return torch.bincount(flat.flatten(), minlength=len(y) * width).view(len(y), width)[:, 1:]
+
+
+def _refuse_thin(counts: Tensor, axes: Axes) -> None:
+    rows, n_classes = counts.sum(-1), (counts > 0).sum(-1)
+    for value, need, what in ((rows, MIN_ROWS, "labelled rows"), (n_classes, 2, "classes")):
+        few = (value < need).nonzero()
+        if len(few):
+            site, variable = few[0].tolist()
+            got = int(value[site, variable])
+            raise ValueError(f"y{axes.name(site, variable)} must have at least {need} {what}, got {got}")
+
+
+def _by_classes(y: Tensor, present: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Group labels y [v, m] by number of classes present [v, C]: yield (members, labels in 0 … c-1, seen)."""
+    sizes = present.sum(1)
+    local = present.cumsum(1) - 1
+    for c in sizes.unique().tolist():
+        members = (sizes == c).nonzero()[:, 0]
+        seen = present[members].nonzero()[:, 1].view(len(members), c)
+        mapped = y[members] if c == present.shape[1] else local[members].gather(1, y[members])
+        yield members, mapped, seen
 
 
 def _same_rows(y: Tensor) -> list[tuple[Tensor | None, Tensor]]:
