@@ -1,9 +1,9 @@
 """Probes: estimators over arrays of activations, fitted in stacks, with their controls and scores. Imports no model."""
 
 from probes.base import Probe, SoftmaxProbe
+from probes.code_length import CodeLength, online_code_length
 from probes.controls import MajorityProbe, control_labels, majority_label, selectivity, shuffled_labels
 from probes.evaluation import (
-    CodeLength,
     Interval,
     ProbeScore,
     accuracy,
@@ -37,6 +37,7 @@ __all__ = [
     "control_labels",
     "joint_exactness",
     "majority_label",
+    "online_code_length",
     "score_predictions",
     "selectivity",
     "shuffled_labels",

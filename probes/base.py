@@ -1,7 +1,7 @@
 """What every probe shares: prediction, scoring and refusals, over whatever class scores it computes."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ class Probe(BaseEstimator):
 
     classes_: np.ndarray
     n_features_in_: int
+
+    def fit(self, X: Array, y: Array) -> Self:
+        """Fit every probe of the stack: X [*batch, n, d], y [*batch, n] with -1 where undefined; returns self."""
+        raise NotImplementedError
 
     def decision_function(self, X: Array) -> np.ndarray:
         """Class scores [*batch, n, C] of X [*batch, n, d]; minus infinity for a class that a probe never saw."""

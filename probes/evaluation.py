@@ -1,4 +1,4 @@
-"""Scores of probes: splits by group, accuracy, bootstrap over groups, joint exactness, confusion, code length.
+"""Scores of probes: splits by group, accuracy, bootstrap over groups, joint exactness, confusion.
 
 Rows that come from one program are not independent, so a *group* (the program's hash) is the unit everywhere: it stands
 in one part of a split, and the bootstrap redraws whole groups.
@@ -40,15 +40,6 @@ class ProbeScore:
 
     def __getitem__(self, index: int | tuple[int, ...]) -> "ProbeScore":
         return ProbeScore(**{name: _plain(np.asarray(value)[index]) for name, value in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class CodeLength:
-    """Bits to send the labels with the probe's help (Voita & Titov 2020); compression 1 = no help, higher is better."""
-
-    bits: Scalars
-    uniform_bits: float  # n · log2 K
-    compression: Scalars  # uniform_bits / bits
 
 
 def split_groups(groups: ArrayLike, *, fractions: tuple[float, ...] = (0.8, 0.2), seed: int) -> list[np.ndarray]:
