@@ -6,7 +6,8 @@ without the rows that a figure needs raises ValueError.
 """
 
 from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
-from interp.figures.circuits import circuit_graph, circuits_overview, faithfulness_curve
+from interp.figures.circuits import circuit_graph
+from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
 from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
 

@@ -91,8 +91,8 @@ def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
         xaxis={"range": [floor, 1], "title": f"exact match, 95 % Wilson interval{starts}", "tickformat": ".4~g"},
         yaxis={"autorange": "reversed", "type": "category", "automargin": True},
         annotations=counts,
-        height=110 + 26 * len(rows),
-        margin={"l": 10, "r": 130, "t": 50, "b": 50},
+        height=96 + 26 * len(rows),
+        margin={"l": 10, "r": 130, "t": 40, "b": 50},
     )
 
 
@@ -138,8 +138,8 @@ def accuracy_by_block(metrics: pd.DataFrame) -> go.Figure:
         title="Percent of states whose block is right",
         xaxis={"side": "bottom", "showgrid": False, "type": "category"},
         yaxis={"autorange": "reversed", "showgrid": False, "type": "category"},
-        height=110 + 26 * len(labels),
-        margin={"l": 10, "r": 10, "t": 50, "b": 40},
+        height=96 + 26 * len(labels),
+        margin={"l": 10, "r": 10, "t": 40, "b": 40},
     )
 
 
@@ -212,7 +212,7 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
         template=TEMPLATE,
         title="Learning: held-out exact match by instruction, and training loss",
         height=460,
-        margin={"l": 10, "r": 10, "t": 50, "b": 50},
+        margin={"l": 10, "r": 10, "t": 40, "b": 50},
         hovermode="closest",
     )
     return grid

@@ -29,6 +29,8 @@ from interp.results import Control, Method, Metric
 
 _CONSTANT = {Control.MAJORITY_CLASS, Control.EMBEDDING_ONLY, Control.UNPATCHED}  # the same at every layer
 
+_FULL_WIDTH = 24  # columns of cells in the widest figure
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -130,23 +132,34 @@ def _panels(panels: list[Panel], *, title: str) -> go.Figure:
     )
     for place, (panel, names) in enumerate(zip(panels, columns, strict=True), start=1):
         grid.add_trace(_heatmap(panel, variables, names), row=1, col=place)
-    bar = {"thickness": 12, "outlinewidth": 0, "x": 1.01, "xanchor": "left", "lenmode": "fraction"}
+    used = min(1.0, (sum(map(len, columns)) + 2) / _FULL_WIDTH)  # cells are about as wide in every figure
+    for axis in grid.select_xaxes():
+        axis.domain = [used * end for end in axis.domain]
+    for annotation in grid.layout.annotations:
+        annotation.update(x=used * annotation.x, font={"size": 12})
     signed = any(panel.signed for panel in panels)
-    share = {"text": "share right", "side": "right"}
+    bar = {"thickness": 12, "outlinewidth": 0, "x": used + 0.012, "xanchor": "left", "lenmode": "fraction"}
     half = {"len": 0.46, "y": 1.0, "yanchor": "top"} if signed else {"len": 1.0, "y": 0.5}
+    scales = {
+        "coloraxis": {
+            "colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1,
+            "colorbar": {**bar, **half, "title": {"text": "share right", "side": "right", "font": {"size": 12}}},
+        },
+        "coloraxis2": {
+            "colorscale": SIGNED, "cmin": -1, "cmax": 1, "cmid": 0,
+            "colorbar": {
+                **bar, "len": 0.46, "y": 0.0, "yanchor": "bottom",
+                "title": {"text": "difference", "side": "right", "font": {"size": 12}},
+            },
+        },
+    }  # fmt: skip
     grid.update_layout(
         template=TEMPLATE,
         title=title,
-        coloraxis={"colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1, "colorbar": {**bar, **half, "title": share}},
-        height=130 + 25 * len(variables),
-        margin={"l": 10, "r": 10, "t": 92, "b": 30},
+        height=110 + 25 * len(variables),
+        margin={"l": 10, "r": 10, "t": 76, "b": 30},
     )
-    if signed:
-        below = {"len": 0.46, "y": 0.0, "yanchor": "bottom", "title": {"text": "difference", "side": "right"}}
-        grid.update_layout(
-            coloraxis2={"colorscale": SIGNED, "cmin": -1, "cmax": 1, "cmid": 0, "colorbar": {**bar, **below}}
-        )
-    grid.update_annotations(font_size=12)
+    grid.update_layout(scales if signed else {"coloraxis": scales["coloraxis"]})
     grid.update_xaxes(showgrid=False, type="category")
     grid.update_yaxes(showgrid=False, type="category", autorange="reversed")
     return grid

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -39,18 +40,23 @@ SEQUENTIAL = "Cividis"  # 0 to 1
 SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange - … 0 … + blue
 POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the ends of SIGNED that read on light and on dark
 
+AXIS = {"font": {"size": 12}, "standoff": 8}
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
-        "title": {"font": {"size": 15}, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}},
+        "title": {
+            "font": {"size": 14}, "x": 0, "xref": "container", "xanchor": "left",
+            "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 4, "t": 6},
+        },
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"align": "left", "font": {"family": "system-ui, sans-serif", "size": 12}},
-        "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True},
-        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True},
+        "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title": AXIS},
+        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title": AXIS},
         "legend": {"bgcolor": "rgba(0,0,0,0)"},
     }
-)
+)  # fmt: skip
 
 
 def figure(traces: Iterable[Any] = (), **layout: Any) -> go.Figure:
@@ -105,10 +111,11 @@ def with_certainty(row: Any, *, digits: int = 3) -> str:
 
 def select(frame: pd.DataFrame, **values: str | None) -> pd.DataFrame:
     """The rows whose columns have these values; None asks for absent ones."""
+    mask = np.ones(len(frame), dtype=bool)
     for column, value in values.items():
-        mask = frame[column].isna() if value is None else (frame[column] == value).fillna(False)
-        frame = frame.loc[mask.astype(bool)]
-    return frame
+        here = frame[column].isna() if value is None else frame[column] == value
+        mask &= here.to_numpy(dtype=bool, na_value=False)
+    return frame.loc[mask]
 
 
 def records(frame: pd.DataFrame) -> list[Any]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from interp.files import write_text
 from interp.report.behaviour import accuracy_section, learning_section, model_section, overview
-from interp.report.inside import circuits_section, interventions_section, probes_section
+from interp.report.circuits import circuits_section
 from interp.report.material import read_material
-from interp.report.page import Page, escape
+from interp.report.page import Page, Section, escape
+from interp.report.probes import probes_section
+from interp.report.swaps import interventions_section
 from interp.runs import Run
 
 __all__ = ["write_report"]
@@ -23,12 +25,12 @@ def write_report(run: Run) -> Path:
     material = read_material(run)
     page = Page()
     sections = [
-        ("model", "The model", model_section(material)),
-        ("accuracy", "Does it get the machine right?", accuracy_section(material, page)),
-        ("learning", "How it learned", learning_section(material, page)),
-        ("probes", "What can be read off its activations?", probes_section(material, page)),
-        ("interventions", "What does it use?", interventions_section(material, page)),
-        ("circuits", "Which parts carry each instruction?", circuits_section(material, page)),
+        Section("model", "The model", "What is it?", model_section(material)),
+        Section("accuracy", "Accuracy", "Does it get the machine right?", accuracy_section(material, page)),
+        Section("learning", "Learning", "How did it learn?", learning_section(material, page)),
+        Section("probes", "Probes", "What can be read off its activations?", probes_section(material, page)),
+        Section("interventions", "Interventions", "What does it use?", interventions_section(material, page)),
+        Section("circuits", "Circuits", "Which parts carry each instruction?", circuits_section(material, page)),
     ]
     text = page.render(
         title=f"{run.name} · TapeLens report",

@@ -8,9 +8,11 @@ import pandas as pd
 
 from interp.figures import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve, op_words
 from interp.figures.style import present, records, select
-from interp.report.inside import circuit_finding, swap_finding
+from interp.report.circuits import circuit_finding
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, facts, how_to_read, missing, table
+from interp.report.rows import percent
+from interp.report.swaps import swap_finding
 from interp.results import Aggregation, Method, Metric
 
 _TASKS = {
@@ -29,11 +31,6 @@ _OPS = {
     "ENDW": "if the cell is not 0, jumps back behind the matching WHILE",
     "STOP": "changes nothing, for ever",
 }
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """ "99.94 %"; exactly 100 % only where it is."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def overview(material: Material) -> str:
@@ -68,7 +65,8 @@ def overview(material: Material) -> str:
     listed = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
     return (
         f'<h1><span class="kicker">TapeLens report</span>{escape(run.name)}</h1>'
-        f'<p class="lead">A {escape(model.architecture)} of {model.n_layers} layers × {model.n_heads} heads that learned '
+        f'<p class="lead">A {escape(model.architecture)} of {model.n_layers} layers × {model.n_heads} heads that '
+        "learned "
         f"to predict what a small tape machine does next, held against the machine itself: it knows every pointer and "
         f"cell ({spec.n_instructions} instructions, {spec.n_cells} cells of {2**spec.bits} values), and what would "
         "have happened had any of them been different.</p>"
@@ -91,8 +89,8 @@ def model_section(material: Material) -> str:
         f"a state is {spec.state_length} tokens of a vocabulary of {model.d_vocab}"
     )
     shape = (
-        f"{escape(model.architecture)}, {escape(model.attention_dir)}: {model.n_layers} layers × {model.n_heads} heads, "
-        f"d_model {model.d_model}, d_head {model.d_head}, d_mlp {model.d_mlp}, {escape(model.act_fn)}, "
+        f"{escape(model.architecture)}, {escape(model.attention_dir)}: {model.n_layers} layers × {model.n_heads} "
+        f"heads, d_model {model.d_model}, d_head {model.d_head}, d_mlp {model.d_mlp}, {escape(model.act_fn)}, "
         f"normalization {escape(model.normalization_type or 'none')}{', QK-norm' if model.qk_norm else ''}, "
         f"{escape(model.positional_embedding_type)} positions"
     )
@@ -139,8 +137,8 @@ def accuracy_section(material: Material, page: Page) -> str:
     total = int(exact.n.sum())
     length = material.run.config.spec.state_length
     body = how_to_read(
-        f"Every state comes from a program that the model never trained on. An answer counts only if all {length} tokens "
-        f"of the next state are right. The {total:,} states are spread evenly over {len(exact)} cases, each an "
+        f"Every state comes from a program that the model never trained on. An answer counts only if all {length} "
+        f"tokens of the next state are right. The {total:,} states are spread evenly over {len(exact)} cases, each an "
         "instruction with what happens; the macro average counts every case once. Intervals are 95 % Wilson intervals: "
         "even without a miss, the true share may be as low as the lower end.",
         "In every case but <em>ran</em> the machine freezes or halts, and copying the state is the right answer; there "
@@ -148,8 +146,10 @@ def accuracy_section(material: Material, page: Page) -> str:
     )
     body += page.figure(
         accuracy_by_op(frame),
-        alt=f"Exact match with intervals for {len(exact)} cases of instruction and outcome; numbers in the table below.",
-        caption="Exact match of the next state on held-out programs. One point a case; the table holds the same numbers.",
+        alt=f"Exact match with intervals for {len(exact)} cases of instruction and outcome; numbers in the table "
+        "below.",
+        caption="Exact match of the next state on held-out programs. One point a case; the table holds the same "
+        "numbers.",
     )
     names = present(blocks, "position")
     share = {(row.op, row.stratum, row.position): row.estimate for row in records(blocks)}
@@ -194,8 +194,9 @@ def learning_section(material: Material, page: Page) -> str:
     macro = macro.sort_values(["checkpoint_step", "n"], kind="stable").drop_duplicates("checkpoint_step")
     size = int(macro.n.iloc[0])
     body = how_to_read(
-        f"Every so often training stops for {size:,} held-out states, spread evenly over the cases; these are fewer than, "
-        "and other than, the states of the section above. Thin lines are the mean over an instruction's outcomes.",
+        f"Every so often training stops for {size:,} held-out states, spread evenly over the cases; these are fewer "
+        "than, and other than, the states of the section above. Thin lines are the mean over an instruction's "
+        "outcomes.",
     )
     body += page.figure(
         drawing,

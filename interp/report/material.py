@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.report.page import missing
 from interp.runs import FRAMES, Run, RunError, weights_header
 
 if TYPE_CHECKING:  # interp.circuits brings torch
@@ -43,12 +44,11 @@ class Material:
         """The command that measures a frame of this run."""
         return f"tapelens {FRAMES[kind]} {self.folder}"
 
-    def stale(self, kind: str) -> str | None:
-        """A sentence where a frame was measured on weights of another training step."""
+    def warning(self, kind: str) -> str:
+        """A box (HTML) where a frame was measured on weights of another training step; else nothing."""
         frame = self.frames[kind]
-        if isinstance(frame, Missing) or isinstance(self.weights, Missing):
-            return None
-        return self.other_step(frame.attrs.get("provenance", {}))
+        sentence = None if isinstance(frame, Missing) else self.other_step(frame.attrs.get("provenance", {}))
+        return missing(sentence, f"{self.command(kind)} --fresh") if sentence else ""
 
     def other_step(self, provenance: dict[str, Any]) -> str | None:
         """A sentence where something was measured at another training step than that of the weights."""

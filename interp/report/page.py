@@ -11,6 +11,7 @@ import gzip
 import html
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 
 import plotly.graph_objects as go
@@ -28,6 +29,16 @@ def code(text: object) -> str:
     return f"<code>{escape(text)}</code>"
 
 
+@dataclass(frozen=True)
+class Section:
+    """One section of the page."""
+
+    id: str  # of its anchor
+    name: str  # in the navigation
+    question: str  # its heading
+    body: str  # HTML
+
+
 class Page:
     """Collects figures while sections are written; each is drawn where its placeholder stands."""
 
@@ -35,15 +46,16 @@ class Page:
         self._figures: list[str] = []
         self._groups = 0
 
-    def figure(self, drawing: go.Figure, *, alt: str, caption: str) -> str:
+    def figure(self, drawing: go.Figure, *, alt: str, caption: str = "") -> str:
         """A placeholder for a figure with a caption (HTML); `alt` says in words what it shows."""
         self._figures.append(str(drawing.to_json()))
         height = int(drawing.layout.height or 450)
         place = len(self._figures) - 1
+        below = f"<figcaption>{caption}</figcaption>" if caption else ""
         return (
             f'<figure><div class="plot" role="img" aria-label="{escape(alt)}" data-figure="{place}" '
             f'style="min-height:{height}px"><div class="waiting">This drawing needs JavaScript; its numbers are in the '
-            f"tables.</div></div><figcaption>{caption}</figcaption></figure>"
+            f"tables.</div></div>{below}</figure>"
         )
 
     def tabs(self, label: str, panels: Sequence[tuple[str, str]], *, chosen: int = 0) -> str:
@@ -68,11 +80,13 @@ class Page:
             f'<div class="panels">{"".join(bodies)}</div></div>'
         )
 
-    def render(self, *, title: str, header: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:
-        """The whole page; a section is (id, title, body)."""
-        links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections)
+    def render(self, *, title: str, header: str, sections: Sequence[Section], footer: str) -> str:
+        """The whole page; header, bodies and footer are HTML."""
+        links = "".join(f'<li><a href="#{part.id}">{escape(part.name)}</a></li>' for part in sections)
         bodies = "".join(
-            f'<section id="{name}"><h2>{escape(heading)}</h2>{body}</section>' for name, heading, body in sections
+            f'<section id="{part.id}"><h2><span class="kicker">{escape(part.name)}</span>{escape(part.question)}</h2>'
+            f"{part.body}</section>"
+            for part in sections
         )
         here = resources.files("interp.report")
         style = (here / "page.css").read_text(encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Rows of the tidy frame as cells and tables of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from interp.figures import site_words
+from interp.figures.style import present, records, select, site_order
+from interp.report.page import code, escape, table
+from interp.results import Control
+
+INPUT_SITE = "blocks.0.hook_resid_pre"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """ "99.94 %"; "100.00 %" only where not a single one is wrong."""
+    text = f"{100 * share:.{digits}f} %"
+    return percent(share, digits + 1) if share < 1 and text.startswith("100") and digits < 6 else text
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """ "+1.20", "−0.35"."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def certain(row: Any, digits: int = 3) -> str:
+    """ "0.930 [0.912, 0.945]"; an absent interval is left out."""
+    interval = "" if pd.isna(row.ci_low) else f" <small>[{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]</small>"
+    return f"{row.estimate:.{digits}f}{interval}"
+
+
+def place(row: Any) -> str:
+    """Where a row was measured: its position and layer."""
+    return f"{code(row.position)}&nbsp;{escape(site_words(str(row.site)))}"
+
+
+def beside(rows: pd.DataFrame, controls: list[Control], row: Any) -> list[str]:
+    """The estimates of the controls of one row, each as a cell; empty where there is none."""
+    here = select(rows, variable=str(row.variable), site=str(row.site), position=str(row.position))
+    found = [select(here, control=control).estimate for control in controls]
+    return [f"{values.iloc[0]:.3f}" if len(values) else "" for values in found]
+
+
+def by_layer(rows: pd.DataFrame, control: Control) -> str:
+    """A table, variables by layers: the estimate, with that of one control in parentheses."""
+    own = select(rows, control=None)
+    sites = site_order(own.site)
+    value = {(row.variable, row.site): row.estimate for row in records(own)}
+    against = {(row.variable, row.site): row.estimate for row in records(select(rows, control=control))}
+    sizes = {row.variable: row.n for row in records(own)}
+
+    def cell(name: str, site: str) -> str:
+        if (name, site) not in value:
+            return ""
+        other = f" <small>({against[name, site]:.2f})</small>" if (name, site) in against else ""
+        return f"{value[name, site]:.3f}{other}"
+
+    lines = [
+        [code(name), *(cell(name, site) for site in sites), f"{int(sizes[name]):,}"]
+        for name in present(own, "variable")
+    ]
+    headings = ["variable", *map(site_words, sites), "n"]
+    return table(headings, lines, numbers=range(1, len(headings)))
