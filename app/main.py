@@ -14,8 +14,14 @@ from interp import RunError  # noqa: E402
 
 # Not in a folder named pages/: Streamlit would run its files by themselves when a link opens one on a fresh server.
 st.set_page_config(page_title="TapeLens", page_icon="🔎", layout="wide")
-# Streamlit writes white on the primary colour, which cannot be read on the light blue of the dark theme.
-st.html("<style>button[kind^='primary'] {color: light-dark(#FFFFFF, #10161D) !important}</style>")
+st.html(
+    "<style>"
+    # Streamlit's own white on the light blue of the dark theme, and its faded captions, are too faint to read (WCAG AA)
+    "button[kind^='primary'] {color: light-dark(#FFFFFF, #10161D) !important}"
+    "[data-testid='stCaptionContainer'], [data-testid='stCaptionContainer'] p"
+    " {color: light-dark(#4A5563, #AAB5C1) !important; opacity: 1}"
+    "</style>"
+)
 page = st.navigation(
     [
         st.Page("views/step.py", title="Step", icon=":material/footprint:", default=True),

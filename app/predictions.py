@@ -97,7 +97,7 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     ):
         part = layout.slice(block)
         for index in np.flatnonzero(told[part] != real[part]):
-            said, true = (_words(spec.vocab[int(tokens[part][index])]) for tokens in (told, real))
+            said, true = (token_words(spec.vocab[int(tokens[part][index])]) for tokens in (told, real))
             parts.append(f"says {said} in {noun} {index} (the machine: {true})")
     slots = np.concatenate([np.arange(layout.length)[layout.slice(block)] for block in layout.blocks])
     brackets = np.setdiff1d(np.flatnonzero(told != real), slots)
@@ -108,7 +108,8 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     return f"The model {listed}. The other {rest} of {layout.length} slots are right."
 
 
-def _words(token: str) -> str:
+def token_words(token: str) -> str:
+    """A token in words: NUM_3 is 3, an empty buffer slot is "empty"."""
     return {"EOI": "empty", "EOO": "empty"}.get(token, token.removeprefix("NUM_"))
 
 

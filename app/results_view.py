@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 
 from cython_vm import VARIABLES
@@ -87,11 +88,32 @@ def controlled_gap(frame: pd.DataFrame, control: str) -> pd.DataFrame:
     return joined.assign(gap=joined.estimate - joined.control_estimate)
 
 
-def pivot(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Rows (variable, position) in order of appearance, columns sites along the model, the mean where several fit."""
-    order = list(dict.fromkeys(zip(rows.variable, rows.position, strict=True)))
-    table = rows.pivot_table(index=["variable", "position"], columns="site", values=column, aggfunc="mean")
-    return table.reindex(index=order, columns=site_order(list(table.columns)))
+def overview(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str], list[tuple[str, str] | None]]:
+    """One table of variable x (position, site): values [variable, column], the variables, and what each column is.
+
+    Every position has all sites along the model, and an empty column (None) after them. Where several rows fit one
+    cell, their mean.
+    """
+    variables = list(dict.fromkeys(rows.variable))
+    sites = site_order(list(rows.site.unique()))
+    columns: list[tuple[str, str] | None] = []
+    for position in dict.fromkeys(rows.position):
+        columns += [*((position, site) for site in sites), None]
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows.to_dict("records"):
+        found.setdefault((row["variable"], row["position"], row["site"]), []).append(row[column])
+    values = np.full((len(variables), len(columns)), np.nan)
+    for r, name in enumerate(variables):
+        for c, key in enumerate(columns):
+            if key is not None and (name, *key) in found:
+                values[r, c] = float(np.mean(found[name, *key]))
+    return values, variables, columns
+
+
+def site_label(site: str) -> str:
+    """A hook name in two or three letters, for narrow columns: "in" before the first layer, "L2" after layer 2."""
+    found = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", site)
+    return f"L{found[1]}" if found else "in" if site_words(site) in ("before L0", "embedding") else site_words(site)
 
 
 def cell_id(variable: str, site: str, position: str) -> str:
@@ -106,6 +128,28 @@ def of_cell(frame: pd.DataFrame, cell: str) -> pd.DataFrame:
         return frame.head(0)
     variable, site, position = parts
     return where(frame, (frame.variable == variable) & (frame.site == site) & (frame.position == position))
+
+
+STRATUM_WORDS = {
+    "changes": "pairs where the right answer changes (the headline)",
+    "same": "pairs where it stays the same",
+    "all": "all pairs",
+}
+DESIGN_WORDS = {
+    "independent": "two independent states",
+    "minimal": "states that differ in one stored value",
+}
+SWAP_WORDS = {
+    "full_vector": "the whole activation",
+    "probe_subspace": "the probe's directions only",
+    "das": "a learned subspace (DAS)",
+}
+
+
+def in_order(values: Any, words: dict[str, str]) -> list[str]:
+    """The distinct values of a column (a Series): those that have words first, in their order."""
+    found = list(values.dropna().unique())
+    return [value for value in words if value in found] + sorted(value for value in found if value not in words)
 
 
 def in_words(row: pd.Series) -> str:

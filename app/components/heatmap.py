@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+_ABOVE = {"position": "top", "axisLine": {"show": False}}
 PICKED = "#FF2D78"  # outline of what is picked; seen on blue, yellow and orange alike
 
 
@@ -17,6 +18,7 @@ def heatmap(
     columns: Sequence[str],
     limits: tuple[float, float],
     colors: Sequence[str],
+    groups: Sequence[str] = (),
     tips: Sequence[Sequence[str]] | None = None,
     picked: tuple[int, int] | None = None,
     marked_row: int | None = None,
@@ -41,7 +43,7 @@ def heatmap(
         "animation": False,
         "grid": {"left": 4, "right": 12, "top": 8, "bottom": 44, "containLabel": True},
         "tooltip": {"formatter": "{@[3]}", "confine": True},
-        "xAxis": _axis(columns, rotate=_rotation(columns)),
+        "xAxis": [_axis(columns, rotate=_rotation(columns)), *([_axis(groups, rotate=0) | _ABOVE] if groups else [])],
         "yAxis": _axis(rows, rotate=0) | {"inverse": True},
         "visualMap": {
             "min": _scaled(limits[0], root_scale),
@@ -77,7 +79,8 @@ def filled(values: np.ndarray) -> list[tuple[int, int]]:
 
 def _rotation(names: Sequence[str]) -> int:
     """Degrees by which column labels are turned: upright when they are many, slanted when they are long."""
-    return 90 if len(names) > 16 else 35 if max(map(len, names), default=0) * len(names) > 90 else 0
+    longest = max(map(len, names), default=0)
+    return 0 if longest <= 3 else 90 if len(names) > 16 else 35 if longest * len(names) > 90 else 0
 
 
 def _scaled(value: float, root_scale: bool) -> float:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import attention_data, circuit_data, run_access, selection, session, widgets
-from app.components.clickable import clickable
+from app import circuit_data, run_access, selection, session, widgets
+from app.circuit_panels import draw_edge, draw_evidence, draw_node, draw_state, edge_words, two
 from app.components.graph import DrawnEdge, layered_graph, node_words
-from app.components.heads import head_grid
-from app.components.lines import faithfulness_curve
 from app.session import View
 from app.theme import GLYPHS, OP_MEANINGS
 from interp import RunError
@@ -19,19 +17,8 @@ from interp import RunError
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
 
-ENOUGH = 20  # pairs below which numbers are written and nothing is drawn
 DRAWN = 60  # edges drawn unless all are asked for: more cannot be told apart
 NONE = "nothing"
-
-
-def edge_words(edge_id: str) -> str:
-    source, _, target = edge_id.partition("->")
-    return f"{node_words(source)} → {node_words(target)}"
-
-
-def two(value: float | None) -> str:
-    """Two digits, without a minus sign before zero."""
-    return "–" if value is None else f"{value:z.2f}"
 
 
 def choose(view: View, circuit: Circuit) -> tuple[set[str], str]:
@@ -112,94 +99,6 @@ def draw_graph(circuit: Circuit, edges: list[DrawnEdge]) -> None:
         )  # fmt: skip
 
 
-def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]) -> None:
-    """A node's measured effect, its strongest edges, and its attention if it is a head."""
-    node = next(node for node in circuit.nodes if node.id == node_id)
-    st.markdown(f"##### {node_words(node_id)}")
-    if node.effect is None:
-        st.markdown("The model's output: everything that reaches it is the answer.")
-    else:
-        low, high = -(node.effect_high or 0.0), -(node.effect_low or 0.0)
-        st.markdown(
-            f"Give it the output it has when another instruction runs, and the answer loses **{-node.effect:.2f}** "
-            f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
-            f"(measured, n = {circuit.n:,})."
-        )
-    for title, found in (
-        ("Reads from", [e for e in edges if e.target.split("<")[0] == node_id]),
-        ("Writes to", [e for e in edges if e.source == node_id]),
-    ):
-        if found:
-            listed = [f"{edge_words(edge.id)} ({edge.contribution:+.2f})" for edge in found[:3]]
-            st.markdown(f"{title}: {', '.join(listed)}{' …' if len(found) > 3 else '.'}")
-    if node.kind == "head":
-        draw_head(view, circuit.op, int(node.layer or 0), int(node.head or 0))
-    elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):
-        st.switch_page("views/probe_results.py")
-
-
-def draw_head(view: View, op: str, layer: int, head: int) -> None:
-    """A head's mean pattern on this instruction, in words and as a picture."""
-    try:
-        patterns = attention_data.mean_of_op(view.run, op)
-    except RunError as error:
-        run_access.show_problem(error)
-        return
-    looks = attention_data.roles_of_op(view.run, op, layer, head)
-    left, right = st.columns([2, 5])
-    with left:
-        clickable(head_grid(patterns.pattern[layer : layer + 1, head : head + 1], picked=None, first=(layer, head)),
-                  key="node_head", on_pick=lambda _: None)  # fmt: skip
-    with right:
-        st.markdown(f"Where it looks, mean over {patterns.n} held-out states that run {op}:")
-        st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
-        if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
-            selection.emit(kind="head", id=f"{layer}.{head}", op=op)
-            st.switch_page("views/attention.py")
-
-
-def draw_edge(circuit: Circuit, edge_id: str) -> None:
-    """An edge's score beside its measured effect."""
-    edge = next(edge for edge in circuit.edges if f"{edge.source}->{edge.target}" == edge_id)
-    st.markdown(f"##### {edge_words(edge_id)}")
-    whole = circuit.m_clean - circuit.m_corrupted
-    if edge.exact is None:
-        st.markdown(f"Not patched exactly in this run; its score predicts a loss of **{-edge.score:+.3f}** logits.")
-        return
-    low, high = -(edge.exact_high or 0.0), -(edge.exact_low or 0.0)
-    st.markdown(
-        f"Let this edge alone carry what it carries when another instruction runs, and the answer loses "
-        f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits (measured, n = {circuit.n:,}). "
-        f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
-    )
-    st.markdown("It is part of the circuit." if edge.in_circuit else "It is not part of the chosen circuit.")
-
-
-def draw_evidence(circuit: Circuit) -> None:
-    """Faithfulness against size with its null, and the scores of the whole ranking."""
-    st.markdown("**Is it enough?** Faithfulness against the number of edges kept")
-    if circuit.n < ENOUGH:
-        st.info(f"Only {circuit.n} pairs: too few to draw a curve.")
-        return
-    st.echarts_chart(
-        faithfulness_curve(circuit_data.curve(circuit), chosen=circuit.size, threshold=circuit.threshold),
-        key=f"curve_{circuit.op}", height=300,
-        alt=f"Faithfulness of the circuit of {circuit.op} by number of edges, with the range of random circuits.",
-    )  # fmt: skip
-    null = "" if circuit.cmd_null is None else f" (random: {circuit.cmd_null:.2f})"
-    up = "" if circuit.cpr_null is None else f" (random: {circuit.cpr_null:.2f})"
-    agreement = (
-        ""
-        if circuit.spearman is None
-        else f" Scores and exact patches agree with rank correlation {circuit.spearman:.2f}."
-    )
-    st.caption(
-        f"Bands: 95 % over programs, and of the random circuits. CMD {circuit.cmd:.2f}{null}, 0 is best; "
-        f"CPR {circuit.cpr:.2f}{up}, higher is better.{agreement} Excluded edges carry the other run's values "
-        f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these states wholly right."
-    )
-
-
 def draw_comparison(view: View, circuit: Circuit, kept: set[str], other_op: str) -> set[str]:
     """How much of the circuit another instruction shares, beside chance. Returns the other's edges."""
     try:
@@ -234,6 +133,15 @@ def draw_edges_table(circuit: Circuit, edges: list[DrawnEdge], *, compared: bool
     )  # fmt: skip
 
 
+def is_missed(view: View) -> bool:
+    """Whether the model is known to err at the state of the Step page."""
+    try:
+        prediction = session.predicted(view)
+    except RunError:
+        return False
+    return prediction is not None and not bool(prediction.right[view.step])
+
+
 def page() -> None:
     view = session.view()
     op = view.chosen_op
@@ -258,6 +166,10 @@ def page() -> None:
     if chosen.kind in known and chosen.id not in known[chosen.kind]:
         selection.drop(f"The link picks {chosen.kind} {chosen.id!r}, which this model does not have.")
         st.rerun()
+    missed = view.op == op and is_missed(view)
+    if missed:  # a person who asks why comes for this
+        with st.container(border=True):
+            draw_state(view)
     kept, other_op = choose(view, circuit)
     theirs = set() if other_op == NONE else draw_comparison(view, circuit, kept, other_op)
     edges = circuit_data.drawn_edges(circuit, kept, theirs)
@@ -273,6 +185,9 @@ def page() -> None:
         else:
             st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
         draw_evidence(circuit)
+    if view.op == op and not missed:
+        st.divider()
+        draw_state(view)
     with st.expander(f"All {len(edges)} edges", icon=":material/table_rows:"):
         draw_edges_table(circuit, edges, compared=other_op != NONE)
 

@@ -9,76 +9,152 @@ from app import run_access, selection, session, widgets
 from app.components.heatmap import filled, heatmap
 from app.results_view import (
     CONTROL_WORDS,
+    DESIGN_WORDS,
     INTERVAL_WORDS,
     KIND_WORDS,
+    STRATUM_WORDS,
+    SWAP_WORDS,
     cell_id,
     controlled_gap,
+    in_order,
     in_words,
     kind_of,
     measured,
     of_cell,
-    pivot,
+    overview,
+    site_label,
+    site_order,
     site_words,
     where,
 )
-from app.session import View
 from app.theme import CIVIDIS, SIGNED
 from interp import RunError
 from interp.results import Metric
 
 ENOUGH = 20  # examples below which a number is written and nothing is drawn
-ALL = "all variables"
+ALL = "all"
 
 
-def choose(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of one probe kind and one family of variables, and the control to subtract."""
+def choose(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
+    """The rows of one probe kind; the control to subtract; the family of variables."""
     left, middle, right = st.columns(3)
     kinds = [kind for kind in KIND_WORDS if kind in {kind_of(name) for name in frame.variable.unique()}]
     methods = sorted(measured(frame, Metric.ACCURACY).method.dropna().unique())
-    controls = [control for control in CONTROL_WORDS if control in set(frame.control.dropna())]
     with left:
         family = st.selectbox("Variables", [ALL, *kinds], format_func=lambda k: KIND_WORDS.get(k, str(k)), key="family")
     with middle:
         method = st.selectbox("Probe", methods, key="probe_method")
     with right:
-        control = st.selectbox("Minus", controls, format_func=lambda c: CONTROL_WORDS[c], key="probe_control")
-    rows = where(frame, frame.method == method)
-    if family != ALL:
-        rows = where(rows, [kind_of(name) == family for name in rows.variable])
-    return rows, control
+        control = st.selectbox(
+            "Minus", [c for c in CONTROL_WORDS if c in set(frame.control.dropna())], key="probe_control",
+            format_func=lambda c: CONTROL_WORDS[c],
+        )  # fmt: skip
+    return where(frame, frame.method == method), control, family
+
+
+def of_family(rows: pd.DataFrame, family: str) -> pd.DataFrame:
+    """The rows of one family of variables."""
+    return rows if family == ALL else where(rows, [kind_of(name) == family for name in rows.variable])
 
 
 def draw_map(
     rows: pd.DataFrame, column: str, *, limits: tuple[float, float], colors: list[str], key: str, alt: str
-) -> list[str]:
-    """A heatmap, variable @ position by site; a click picks the cell. Returns the ids of all its cells."""
+) -> None:
+    """A heatmap of variables by positions and layers; a click picks the cell."""
     enough = where(rows, rows.n.isna() | (rows.n >= ENOUGH))
     if len(enough) < len(rows):
         st.caption(f"{len(rows) - len(enough)} cells rest on fewer than {ENOUGH} examples and are not drawn.")
     if enough.empty:
         st.info("Nothing to draw here.")
-        return []
-    table = pivot(enough, column)
-    values = table.to_numpy(dtype=float)
+        return
+    values, variables, columns = overview(enough, column)
     cells = filled(values)
-    ids = [cell_id(table.index[row][0], table.columns[col], table.index[row][1]) for row, col in cells]
+    ids = []
+    for row, col in cells:
+        position, site = columns[col] or ("", "")
+        ids.append(cell_id(variables[row], site, position))
     picked = selection.current().id
+    tips = [
+        ["" if c is None else f"{v} at {c[0]}, {site_words(c[1])}: {values[r, k]:.3f}" for k, c in enumerate(columns)]
+        for r, v in enumerate(variables)
+    ]
+    positions = list(dict.fromkeys(c[0] for c in columns if c is not None))
     widgets.pickable_chart(
         heatmap(
-            values,
-            rows=[f"{variable} @ {position}" for variable, position in table.index],
-            columns=[site_words(site) for site in table.columns],
-            limits=limits,
-            colors=colors,
+            values, rows=variables, columns=["" if c is None else site_label(c[1]) for c in columns],
+            groups=[position.replace("[@", "\n[@") for position in positions], limits=limits, colors=colors, tips=tips,
             picked=cells[ids.index(picked)] if picked in ids else None,
-            show_values=len(table.columns) <= 8,
         ),
-        key=key,
-        on_pick=lambda _, index: selection.emit(kind="probe", id=ids[index]),
-        height=120 + 25 * len(table),
-        alt=alt,
+        key=key, on_pick=lambda _, index: selection.emit(kind="probe", id=ids[index]),
+        height=130 + 22 * len(variables), alt=alt,
+    )  # fmt: skip
+
+
+def draw_reading(gap: pd.DataFrame, control: str) -> None:
+    """The map of what can be read, and its largest values in a sentence."""
+    st.markdown(f"**Can it be read?** Accuracy minus that of {CONTROL_WORDS[control]}, from −1 to 1")
+    draw_map(
+        gap, "gap", limits=(-1, 1), colors=SIGNED, key="probe_map",
+        alt="Heatmap of probe accuracy minus the control: variables by positions and layers.",
+    )  # fmt: skip
+    best = gap.sort_values("gap", ascending=False, kind="stable").drop_duplicates("variable").head(3)
+    listed = [
+        f"**{row['variable']}** at {row['position']}, {site_words(row['site'])} ({row['gap']:+.2f})"
+        for row in best.to_dict("records")
+    ]
+    if listed:
+        st.markdown(f"Furthest above the control: {'; '.join(listed)}.")
+
+
+def draw_use(interventions: pd.DataFrame, family: str) -> None:
+    """IIA on the same axes: a variable that can be read need not be used."""
+    st.markdown("**Does the model use it there?** Interchange accuracy (IIA), from 0 to 1")
+    st.caption(
+        "The activation at a place is replaced by that of another state. IIA is how often the model then answers as "
+        "the machine does when only this variable has the other state's value."
     )
-    return ids
+    rows = of_family(measured(interventions, Metric.IIA), family)
+    for box, (label, column, words) in zip(
+        st.columns(3),
+        (
+            ("What is swapped", "method", SWAP_WORDS),
+            ("Pairs of", "pair_design", DESIGN_WORDS),
+            ("Count", "stratum", STRATUM_WORDS),
+        ),
+        strict=True,
+    ):
+        options = in_order(rows[column], words)
+        if options:
+            with box:
+                chosen = st.selectbox(
+                    label, options, key=f"iia_{column}", format_func=lambda value, words=words: words.get(value, value)
+                )
+            rows = where(rows, rows[column] == chosen)
+    draw_map(
+        rows, "estimate", limits=(0, 1), colors=CIVIDIS, key="iia_map",
+        alt="Heatmap of interchange accuracy: variables by positions and layers.",
+    )  # fmt: skip
+
+
+def pick_by_keyboard(frames: list[pd.DataFrame]) -> None:
+    """Three selectboxes that make the same choice as a click on a cell."""
+    chosen = selection.current()
+    parts = chosen.id.split("|") if chosen.kind == "probe" else ["", "", ""]
+    options = [list(dict.fromkeys(name for frame in frames for name in frame[key].dropna().unique()))
+               for key in ("variable", "site", "position")]  # fmt: skip
+    options[1] = site_order(options[1])
+    filled_in = [part if part in names else names[0] for part, names in zip(parts, options, strict=True)]
+
+    def emit(place: int, value: str) -> None:
+        selection.emit(kind="probe", id=cell_id(*[value if i == place else part for i, part in enumerate(filled_in)]))
+
+    boxes = st.columns(3)
+    for place, label in ((0, "Variable"), (2, "Position"), (1, "Layer")):
+        with boxes[{0: 0, 2: 1, 1: 2}[place]]:
+            widgets.selectbox(
+                label, options[place], parts[place] or None, key=f"cell_{label.lower()}",
+                on_pick=lambda value, place=place: emit(place, value), format_func=site_words if place == 1 else str,
+            )  # fmt: skip
 
 
 def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: str) -> None:
@@ -87,86 +163,60 @@ def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: st
     st.markdown(f"##### {variable} at {position}, {site_words(site)}")
     rows = of_cell(probes, cell)
     for _, row in measured(rows, Metric.ACCURACY).iterrows():
+        controls = where(rows, (rows.metric == Metric.ACCURACY) & rows.control.notna() & (rows.method == row.method))
+        listed = "; ".join(
+            f"{CONTROL_WORDS.get(c['control'], c['control'])} {c['estimate']:.3f}" for c in controls.to_dict("records")
+        )
         kind = f" ({INTERVAL_WORDS.get(row.interval_kind, row.interval_kind)})" if pd.notna(row.interval_kind) else ""
-        st.markdown(f"A **{row.method}** probe reads it right in {in_words(row)} of held-out states{kind}.")
+        st.markdown(
+            f"A **{row.method}** probe reads it right in **{in_words(row)}** held-out states{kind}. "
+            f"Beside it: {listed}."
+        )
+    if rows.empty:
+        st.markdown("No probe was fitted here.")
     parts = [rows.assign(source="probe")]
     if interventions is not None:
         parts.append(of_cell(interventions, cell).assign(source="interchange"))
     table = pd.concat(parts)
     table["measured or control"] = table.control.fillna("measured")
-    columns = ["source", "metric", "method", "measured or control", "stratum", "estimate", "ci_low", "ci_high", "n"]
+    columns = ["source", "metric", "method", "measured or control", "pair_design", "stratum", "estimate", "ci_low",
+               "ci_high", "n"]  # fmt: skip
     st.dataframe(
         table[columns].dropna(axis="columns", how="all"), hide_index=True, width="stretch",
         column_config={c: st.column_config.NumberColumn(format="%.3f") for c in ("estimate", "ci_low", "ci_high")},
     )  # fmt: skip
 
 
-def draw_causal(view: View, interventions: pd.DataFrame | RunError) -> None:
-    """IIA on the same axes: a variable that can be read need not be used."""
-    st.markdown("**Does the model use it there?** Interchange accuracy (IIA), 0 to 1")
-    if isinstance(interventions, RunError):
-        run_access.show_problem(interventions)
-        return
-    rows = measured(interventions, Metric.IIA)
-    strata = sorted(rows.stratum.dropna().unique())
-    methods = sorted(rows.method.dropna().unique())
-    left, right = st.columns(2)
-    with left:
-        method = st.selectbox("What is swapped", methods, key="iia_method")
-    with right:
-        stratum = st.selectbox("Pairs", strata, key="iia_stratum") if strata else None
-    same = rows.stratum.isna() if stratum is None else rows.stratum == stratum
-    rows = where(rows, (rows.method == method) & same)
-    draw_map(
-        rows, "estimate", limits=(0, 1), colors=CIVIDIS, key="iia_map",
-        alt="Heatmap of interchange accuracy: variables and positions by sites.",
-    )  # fmt: skip
-
-
 def page() -> None:
     view = session.view()
-    st.markdown(f"#### What can be read from the activations of {session.describe_model(view.run)}")
+    st.markdown(f"#### What can be read from the activations, {session.describe_model(view.run)}")
     st.caption(
-        "A probe is trained on activations at one place to read one variable of the machine, on programs kept apart "
-        "from those it is scored on. Each number is its accuracy minus that of a control, so 0 means: no better than "
-        "the control. Being readable is not being used; the second picture tests use."
+        "A probe learns to read one variable of the machine from the activations at one place, and is scored on "
+        "programs it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."
     )
     probes = run_access.frame(view.run, "probes")
-    rows, control = choose(probes)
-    gap = controlled_gap(rows, control)
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown(f"**Can it be read?** Accuracy minus {CONTROL_WORDS[control]}, −1 to 1")
-        ids = draw_map(
-            gap, "gap", limits=(-1, 1), colors=SIGNED, key="probe_map",
-            alt="Heatmap of probe accuracy minus the control: variables and positions by sites.",
-        )  # fmt: skip
+    interventions, problem = None, None
     try:
         interventions = run_access.frame(view.run, "interventions")
     except RunError as error:
-        interventions = error
-    with right:
-        draw_causal(view, interventions)
-    known = interventions if isinstance(interventions, pd.DataFrame) else None
+        problem = error
+    frames = [probes] if interventions is None else [probes, interventions]
     chosen = selection.current()
-    every: list[str] = list(dict.fromkeys([*ids, *([chosen.id] if chosen.kind == "probe" else [])]))
-    if (
-        chosen.kind == "probe"
-        and of_cell(probes, chosen.id).empty
-        and (known is None or of_cell(known, chosen.id).empty)
-    ):
+    if chosen.kind == "probe" and all(of_cell(frame, chosen.id).empty for frame in frames):
         selection.drop(f"The link picks {chosen.id!r}, which this run did not measure.")
         st.rerun()
-    widgets.selectbox(
-        "Cell", every, chosen.id if chosen.kind == "probe" else None, key="probe_cell",
-        on_pick=lambda cell: selection.emit(kind="probe", id=cell),
-        format_func=lambda cell: "{0} at {2}, {1}".format(*(site_words(part) for part in cell.split("|"))),
-        help="The same choice as a click on a cell, by keyboard.",
-    )  # fmt: skip
+    rows, control, family = choose(probes)
+    draw_reading(of_family(controlled_gap(rows, control), family), control)
+    pick_by_keyboard(frames)
     if chosen.kind == "probe":
-        draw_cell(probes, known, chosen.id)
+        draw_cell(probes, interventions, chosen.id)
     else:
-        st.caption("Pick a cell to see its probe, every control and the causal test, with intervals and n.")
+        st.caption("Pick a cell, by a click or here, to see its probe, every control and the causal test.")
+    st.divider()
+    if interventions is not None:
+        draw_use(interventions, family)
+    elif problem is not None:
+        run_access.show_problem(problem)
 
 
 page()

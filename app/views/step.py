@@ -11,10 +11,10 @@ from app import predictions, program, run_access, selection, session
 from app.components.board import Guess, program_board, ribbon, slots_board
 from app.components.clickable import clickable
 from app.predictions import Prediction
-from app.program import ProgramError
 from app.session import View
-from app.theme import GLYPHS, OP_MEANINGS
-from cython_vm import Op, encode
+from app.step_panels import draw_editor, draw_legend, draw_search, draw_slots
+from app.theme import GLYPHS
+from cython_vm import Op
 from interp import RunError
 
 PLAY_SECONDS = 0.7  # between two steps of Run
@@ -179,114 +179,6 @@ def draw_verdict(view: View, prediction: Prediction) -> None:
         ):  # fmt: skip
             selection.emit(op=view.op, kind="", id="")
             st.switch_page("views/circuit.py")
-
-
-def draw_search(view: View) -> None:
-    """Look for a state that the model gets wrong, among states it was never trained on."""
-    found = st.session_state.get("search_result")
-    limit = predictions.SEARCH_LIMIT
-    st.markdown(
-        f"**Find a mistake.** Try up to {limit:,} random states from programs that were kept out of training; "
-        "a few seconds."
-    )
-    if st.button("Search held-out states", icon=":material/search:", key="search"):
-        loaded = run_access.model_if_there(view.run)
-        assert loaded is not None  # the panel is drawn beside predictions
-        seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
-        bar = st.progress(0.0, "Searching …")
-        for tried, state in predictions.search_mistake(loaded, seed=seed):
-            bar.progress(min(1.0, tried / limit), f"{tried:,} of {limit:,} states tried")
-            if state is not None:
-                st.session_state["search_result"] = (
-                    f"Mistake found at state {tried:,} of the search (seed {seed}); it is shown above."
-                )
-                session.set_start(program.of_state(state))
-                break
-        else:
-            st.session_state["search_result"] = f"No mistake in {limit:,} held-out states (seed {seed})."
-        st.rerun()
-    if found:
-        st.caption(found)
-
-
-def draw_editor(view: View) -> None:
-    """The program and its input, checked before they run."""
-    spec = view.spec
-    samples = program.examples(spec)
-
-    def use_example() -> None:
-        if title := st.session_state.get("example"):
-            session.set_start(
-                program.Start(program=program.parse(samples[title], spec), input=program.example_input(spec))
-            )
-            st.session_state["editor_nonce"] = st.session_state.get("editor_nonce", 0) + 1
-            st.session_state.pop("editor_error", None)
-
-    def submit() -> None:
-        try:
-            typed = program.parse(st.session_state[program_key], spec)
-            values = program.parse_numbers(st.session_state[input_key], what="input", limit=spec.n_input, spec=spec)
-        except ProgramError as error:
-            st.session_state["editor_error"] = str(error)
-            return
-        st.session_state.pop("editor_error", None)
-        session.set_start(program.Start(program=typed, input=values))
-
-    st.pills(
-        "Examples", list(samples), key="example", on_change=use_example, default=None,
-        help="Each begins with an empty tape and the input " + " ".join(map(str, program.example_input(spec))) + ".",
-    )  # fmt: skip
-    # a new key whenever the program in view changes, so that the fields show what runs
-    nonce = hash((view.start, st.session_state.get("editor_nonce", 0)))
-    program_key, input_key = f"program_text_{nonce}", f"input_text_{nonce}"
-    with st.form("editor", border=False):
-        left, middle, right = st.columns([5, 2, 1.4], vertical_alignment="bottom")
-        left.text_input(
-            "Program", value=program.spell(view.start.program), key=program_key,
-            help="Words (INC WHILE DEC ENDW) or the classic spelling (+[-]).",
-        )  # fmt: skip
-        middle.text_input(
-            "Input", value=" ".join(map(str, view.start.input)), key=input_key,
-            help=f"Up to {spec.n_input} values from 0 to {spec.max_value}.",
-        )  # fmt: skip
-        right.form_submit_button("Run it", icon=":material/play_arrow:", on_click=submit, width="stretch")
-    if error := st.session_state.get("editor_error"):
-        st.error(error, icon=":material/edit_off:")
-
-
-def draw_legend(view: View) -> None:
-    """What each instruction does."""
-    lines = [f"| `{GLYPHS[name]}` | {name} | {OP_MEANINGS[name]} |" for name in session.op_names(view.spec)]
-    st.markdown("\n".join(["| sign | word | what it does |", "| --- | --- | --- |", *lines]))
-
-
-def draw_slots(view: View, prediction: Prediction) -> None:
-    """Every slot of the state: now, true, predicted, with probabilities."""
-    import pandas as pd
-
-    spec, t = view.spec, view.step
-    now = encode(view.state)[0]
-    told, real = prediction.tokens[t], prediction.truth[t]
-    table = pd.DataFrame(
-        {
-            "slot": spec.layout.names,
-            "now": [spec.vocab[int(k)] for k in now],
-            "machine next": [spec.vocab[int(k)] for k in real],
-            "model says": [spec.vocab[int(k)] for k in told],
-            "": np.where(told == real, "✓", "✗"),
-            "p of what it says": prediction.p[t],
-            "p of the truth": prediction.p_truth[t],
-        }
-    )
-    only = st.toggle("Only slots that change, or where the model errs or hesitates", value=True, key="only_changes")
-    if only:
-        table = table[(now != real) | (told != real) | (prediction.p[t] < 0.99)]
-    st.dataframe(
-        table, hide_index=True, width="stretch",
-        column_config={
-            name: st.column_config.NumberColumn(format="%.4f") for name in ("p of what it says", "p of the truth")
-        },
-    )  # fmt: skip
 
 
 def page() -> None:

@@ -198,11 +198,11 @@ def test_run_plays_to_the_end(visit: Callable[..., Visit]) -> None:
 
 def test_type_a_program(visit: Callable[..., Visit]) -> None:
     tab = visit().open()
-    tab.page.get_by_label("Program").fill("+[")
+    tab.page.get_by_role("textbox", name="Program").fill("+[")
     tab.click("button", "Run it")
     tab.wait_for_text("WHILE without an ENDW")
-    tab.page.get_by_label("Program").fill(",.>,.")
-    tab.page.get_by_label("Input").fill("3 1")
+    tab.page.get_by_role("textbox", name="Program").fill(",.>,.")
+    tab.page.get_by_role("textbox", name="Input").fill("3 1")
     tab.click("button", "Run it")
     assert "step 1 of 6 · next GET" in tab.status
     assert tab.page.get_by_text("WHILE without an ENDW").count() == 0
@@ -239,7 +239,7 @@ def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None
     tab.page.keyboard.press("Enter")
     tab.settle()
     tab.wait_for_text("Layer 0, head 3")
-    query = tab.page.get_by_label("Query position")
+    query = tab.page.get_by_role("combobox", name="Query position")
     query.click()
     query.fill("array_ptr[2]")
     tab.page.keyboard.press("Enter")
@@ -274,13 +274,13 @@ def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
     tab.settle()
     assert (tab.address["kind"], tab.address["id"]) == ("node", "m0")
     tab.wait_for_text("the answer loses")
-    edge = tab.page.get_by_label("Edge, strongest first")
+    edge = tab.page.get_by_role("combobox", name="Edge, strongest first")
     edge.click()
     tab.page.keyboard.press("ArrowDown")
     tab.page.keyboard.press("Enter")
     tab.settle()
     assert tab.address["kind"] == "edge"
-    other = tab.page.get_by_label("Compare with")
+    other = tab.page.get_by_role("combobox", name="Compare with")
     other.click()
     other.fill("DEC")
     tab.page.keyboard.press("Enter")

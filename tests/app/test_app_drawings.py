@@ -9,7 +9,7 @@ from app.components.graph import DrawnEdge, DrawnNode, layered_graph, node_words
 from app.components.heads import colored, head_grid
 from app.components.heatmap import filled, heatmap
 from app.predictions import Prediction, difference
-from app.results_view import controlled_gap, kind_of, pivot, site_order, site_words
+from app.results_view import controlled_gap, kind_of, overview, site_order, site_words
 from app.run_access import split_command
 from app.theme import CIVIDIS, GLYPHS, OP_COLORS, SIGNED, contrast, text_on
 from cython_vm import MachineSpec, Op, States, encode, step
@@ -142,7 +142,11 @@ def test_gap_joins_each_row_with_its_own_control() -> None:
     gap = controlled_gap(probe_rows(), "control_task")
     assert gap.gap.tolist() == pytest.approx([0.6])  # the second row has no such control and is left out
     assert controlled_gap(probe_rows(), "embedding_only").gap.tolist() == pytest.approx([0.4])
-    assert pivot(gap, "gap").loc[("operand", "array_ptr"), "blocks.0.hook_resid_post"] == pytest.approx(0.6)
+    values, variables, columns = overview(probe_rows(), "estimate")
+    assert variables == ["operand", "cell[1]"]
+    assert columns == [("array_ptr", "hook_embed"), ("array_ptr", "blocks.0.hook_resid_post"), None]
+    assert np.isnan(values[0, 0])
+    assert values[1, 0] == pytest.approx(0.4)
 
 
 def test_sites_and_variables_are_named_and_ordered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 import interp
 from app import program
-from cython_vm import encode
+from app.predictions import predict
+from cython_vm import encode, sample
 from interp.runs import write_config
 
 Open = Callable[..., AppTest]
@@ -244,3 +246,25 @@ def test_attention_says_where_a_query_looks(open_page: Open, words: Words, run_f
     best = int(row.argmax())
     expected = f"From **cells[2]** it looks most at **{run.task.position_names[best]}** ({float(row[best]):.2f})"
     assert expected in words(at)
+
+
+def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) -> None:
+    import torch
+
+    from app.run_access import LoadedModel
+    from app.state_attribution import attribute, contrasts
+
+    run = interp.load(run_folder)
+    loaded = LoadedModel(run, threading.Lock(), "test")
+    states = sample(run.config.spec, 8, seed=4, split="evaluation")
+    found = predict(loaded, states)
+    for row in range(8):
+        for contrast in contrasts(states[row], found, row):
+            with torch.no_grad():
+                x = torch.from_numpy(encode(states[row]).astype("int64"))
+                logits = run.task.next_state_logits(run.model(x))[0, contrast.slot]
+            lead = float(logits[contrast.answer] - logits[contrast.rival])
+            told = attribute(loaded, states[row], contrast)
+            assert told.lead == pytest.approx(lead, abs=1e-3)
+            assert sum(value for _, value in told.parts) == pytest.approx(lead, abs=1e-3)
+            assert lead > 0  # the answer is what the model says
