@@ -174,16 +174,18 @@ def patch(
     run: RunPath,
     *,
     variables: tuple[str, ...] = (),
+    designs: tuple[Literal["independent", "minimal"], ...] = ("independent",),
     n_pairs: int = 256,
     seed: int = 4,
     fresh: bool = False,
     threads: int = 2,
 ) -> None:
-    """Interchange interventions and ablations, judged by the machine, into RUN/interventions.parquet.
+    """Interchange interventions, judged by the machine, into RUN/interventions.parquet.
 
     Args:
         run: the run folder.
         variables: which to swap (default: the machine's variables that one step depends on).
+        designs: independent draws base and source apart; minimal makes source from base by one edit.
         n_pairs: base and source pairs a variable.
         seed: of the pairs.
         fresh: measure again what the file already holds.
@@ -195,7 +197,15 @@ def patch(
     _threads(threads)
     opened = load(run)
     with stage_display("intervening") as progress:
-        rows = patch_stage(opened, variables=variables, n_pairs=n_pairs, seed=seed, fresh=fresh, progress=progress)
+        rows = patch_stage(
+            opened,
+            variables=variables,
+            designs=designs,
+            n_pairs=n_pairs,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
+        )
     console.print(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
 
 

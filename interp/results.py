@@ -75,6 +75,7 @@ class Metric(StrEnum):
     CMD = "cmd"  # area of |1 - faithfulness| over edge fraction, 0 is best
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
+    REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
 
 
 class Aggregation(StrEnum):

@@ -26,6 +26,7 @@ from interp.interventions import Site, run_interventions
 from interp.interventions import default_variables as default_swaps
 from interp.results import Aggregation, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance
+from interp.tasks.base import PairDesign
 
 Progress = Callable[[float, float, str], None]
 EVALUATION_SEED = 2  # of the final figures; the training curve uses another
@@ -127,6 +128,7 @@ def patch_stage(
     run: Run,
     *,
     variables: Sequence[str] = (),
+    designs: Sequence[PairDesign] = ("independent",),
     n_pairs: int = 256,
     seed: int = 4,
     fresh: bool = False,
@@ -134,7 +136,7 @@ def patch_stage(
 ) -> pd.DataFrame:
     """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped."""
     names = list(variables) or default_swaps(run.config.spec)
-    settings = {"variables": names, "n_pairs": n_pairs, "seed": seed}
+    settings = {"n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else measured(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows}
@@ -147,6 +149,7 @@ def patch_stage(
         run.model,
         run.task,
         variables=names,
+        designs=designs,
         n_pairs=n_pairs,
         seed=seed,
         subspaces=probe_subspaces(run, names),

@@ -199,12 +199,17 @@ class Task(ABC):
         """Base with one stored ancestor of `name` (chosen per row) replaced by the donor's value."""
         roots = sorted(_stored_ancestors(self.spec, name))
         choice = rng.integers(len(roots), size=len(base))
-        source = base
+        parts, order = [base], [np.arange(len(base))]
         for index, root in enumerate(roots):
             stored = variable(self.spec, root)
-            values = np.where(choice == index, stored.read(donor), stored.read(base))
-            source = source.replace(root, values)
-        return source
+            values = stored.read(donor)
+            rows = np.flatnonzero((choice == index) & (values >= 0) & (stored.read(base) >= 0))  # full slots alone
+            parts.append(base[rows].replace(root, values[rows]))
+            order.append(rows)
+        # The last row written for a state is its edited one, where it has one.
+        latest = np.zeros(len(base), dtype=np.int64)
+        latest[np.concatenate(order)] = np.arange(sum(len(rows) for rows in order))
+        return States.concatenate(parts)[latest]
 
     def score(self, predicted: Tensor, batch: Batch, *, next_states: States | None = None) -> pd.DataFrame:
         """Exact match by op x outcome, and by block, as rows of (op, stratum, position, metric, estimate, …, n).

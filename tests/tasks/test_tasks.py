@@ -1,0 +1,139 @@
+"""One battery for every task: what it asks, what it answers, and how answers are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cython_vm import MachineSpec, Op, Outcome, decode, encode, program_hash, step, strata_weights, variable
+from interp.models import build_model
+from interp.tasks import TASKS, Task, macro_average
+from interp.training.presets import transformer_for
+
+SPEC = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=2)
+SETTABLE = [name for name in SPEC.variables() if variable(SPEC, name).settable]
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> Task:
+    return TASKS[request.param](SPEC)
+
+
+def oracle(task: Task):
+    """A 'model' that asks the machine: logits that are 1 at the right token of the next state."""
+
+    def model(tokens: Tensor) -> Tensor:
+        states = decode(SPEC, tokens[:, : SPEC.state_length].numpy())
+        answer = torch.from_numpy(encode(step(states).next).astype(np.int64))
+        logits = torch.zeros(*tokens.shape, SPEC.d_vocab)
+        task.next_state_logits(logits).scatter_(2, answer[..., None], 1.0)
+        return logits
+
+    return model
+
+
+def test_a_batch_asks_for_the_machines_next_state(task: Task) -> None:
+    batch = task.sample(50, seed=0)
+    asked = batch.targets[batch.loss_mask].reshape(50, -1).numpy()
+    assert (asked == encode(step(batch.states).next)).all()
+    assert (batch.tokens[:, : SPEC.state_length].numpy() == encode(batch.states)).all()
+    assert (batch.targets[~batch.loss_mask] == -1).all()
+    assert (
+        batch.tokens.shape == (50, task.n_ctx) and len(task.position_roles) == len(task.position_indices) == task.n_ctx
+    )
+
+
+def test_an_oracle_scores_one_everywhere(task: Task) -> None:
+    batch = task.sample(400, seed=1, weights=strata_weights(SPEC))
+    predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
+    assert task.exact(predicted, step(batch.states).next).all()
+    scores = task.score(predicted, batch)
+    assert (scores["estimate"] == 1).all() and macro_average(scores) == 1
+    assert scores.loc[scores["metric"] == "exact_match", "n"].sum() == 400
+
+
+def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: Task) -> None:
+    batch = task.sample(600, seed=2, weights=strata_weights(SPEC))
+    predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
+    transition = step(batch.states)
+    planted = (transition.latents["op"] == Op.INC) & (transition.outcome == Outcome.VALUE_OVERFLOW)
+    assert planted.any()
+    position = SPEC.layout.position("cells", 1)
+    predicted[torch.from_numpy(planted), position] = SPEC.token_id("{")
+    scores = task.score(predicted, batch).set_index(["op", "stratum"])
+    hit = scores.loc[("INC", "VALUE_OVERFLOW")].set_index(["metric", "position"])["estimate"]
+    assert (
+        hit["exact_match"].item() == 0 and hit["block_accuracy", "cells"] == 0 and hit["block_accuracy", "output"] == 1
+    )
+    assert (scores.drop(("INC", "VALUE_OVERFLOW"))["estimate"] == 1).all()
+
+
+def test_rows_do_not_depend_on_how_they_are_drawn(task: Task) -> None:
+    whole = task.sample(20, seed=5, split="train")
+    parts = [task.sample(7, seed=5, start=start, split="train").tokens for start in (0, 7)]
+    assert torch.equal(whole.tokens[:14], torch.cat(parts))
+
+
+def test_splits_never_share_a_program(task: Task) -> None:
+    train, held = (task.sample(300, seed=3, split=split).states for split in ("train", "evaluation"))
+    assert (program_hash(train) % 20 != 0).all() and (program_hash(held) % 20 == 0).all()
+
+
+@pytest.mark.parametrize("name", SETTABLE)
+def test_counterfactuals_are_the_machines(name: str) -> None:
+    task = TASKS["step_inplace"](SPEC)
+    pairs = task.counterfactual(40, name, seed=7)
+    values = task.labels(pairs.source, name)
+    transition = step(pairs.base.states, do={name: values})
+    assert (values >= 0).all() and transition.valid.all()
+    assert transition.next == pairs.expected
+    assert (pairs.changes == ~pairs.expected.equal(step(pairs.base.states).next)).all()
+    assert 0 <= pairs.redraw_rate < 1
+
+
+@pytest.mark.parametrize("name", ["op", "operand", "array_ptr", "next_instruction_ptr"])
+def test_minimal_pairs_differ_by_one_stored_variable_that_moves_the_value(name: str) -> None:
+    task = TASKS["step_inplace"](SPEC)
+    pairs = task.counterfactual(60, name, seed=8, design="minimal")
+    roots = [root for root in SPEC.variables() if variable(SPEC, root).kind == "root"]
+    base, source = pairs.base.states, pairs.source.states
+    differing = sum((variable(SPEC, r).read(base) != variable(SPEC, r).read(source)).astype(int) for r in roots)
+    assert (differing == 1).all() and (base.program == source.program).all()
+    assert (task.labels(pairs.base, name) != task.labels(pairs.source, name)).all()
+
+
+def test_what_cannot_be_swapped_is_refused() -> None:
+    task = TASKS["step_inplace"](SPEC)
+    with pytest.raises(ValueError, match="loop_depth.*read but not set"):
+        task.counterfactual(4, "loop_depth", seed=0)
+    with pytest.raises(ValueError, match="opernad"):
+        task.counterfactual(4, "opernad", seed=0)
+    with pytest.raises(ValueError, match="design must be"):
+        task.counterfactual(4, "op", seed=0, design="both")  # type: ignore[arg-type]
+
+
+def test_fixed_point_decoding_is_greedy_decoding() -> None:
+    """Against one token at a time, on a causal model with random weights, whose answers are anything but copies."""
+    spec = MachineSpec(n_instructions=3, n_cells=2, n_input=1, n_output=1, bits=1)
+    task = TASKS["step"](spec)
+    config = transformer_for("step", spec, n_layers=2, n_heads=2, d_model=16)
+    model = build_model(dataclasses.replace(config, init_range=0.4)).eval()
+    tokens = task.sample(6, seed=0).tokens[:, : spec.state_length]
+    with torch.no_grad():
+        fast = task.predict(model, tokens)
+        slow = tokens
+        for _ in range(spec.state_length):
+            slow = torch.cat([slow, model(slow)[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(fast, slow[:, spec.state_length :])
+
+
+def test_control_types_are_addresses_or_decision_inputs() -> None:
+    task = TASKS["step_inplace"](SPEC)
+    batch = task.sample(100, seed=4)
+    stored, decided = task.control_types(batch, "op"), task.control_types(batch, "result")
+    assert (stored == batch.states.instruction_ptr.astype(int) * 256 + batch.states.array_ptr).all()
+    assert (decided == task.labels(batch, "op") * 256 + task.labels(batch, "operand")).all()

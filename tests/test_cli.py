@@ -1,0 +1,116 @@
+"""The command line: each mistake is one line on standard error and a non-zero exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cython_vm import read_original
+from interp.cli import COMMANDS, main
+from interp.runs import Run
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, int]:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("tapelens: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    assert isinstance(stopped.value.code, int)
+    return lines[0], stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (["trian"], "Available subcommands: demo, sample, train", 2),
+        (["train", "--colour", "3"], "Unrecognized options: --colour, 3; see: tapelens train --help", 2),
+        (["train", "--steps", "many"], "invalid literal for int.*'many'", 2),
+        (["eval"], "see: tapelens eval --help", 2),
+        (["train", "--preset", "huge"], "--preset must be one of quickstart, .*; got 'huge'", 1),
+        (["train", "--steps", "0"], "steps must be at least 1, got 0", 1),
+        (["eval", "nowhere"], "no run at nowhere; train one with", 1),
+        (["probe", "nowhere"], "no run at nowhere", 1),
+        (["circuit", "nowhere"], "no run at nowhere", 1),
+        (["patch", "nowhere", "--n-pairs", "0"], "--n-pairs must be at least 1, got 0", 1),
+        (["report", "nowhere"], "no run at nowhere", 1),
+        (["app", "nowhere"], "no run at nowhere", 1),
+        (["sample", "x", "--n", "0"], "--n must be at least 1, got 0", 1),
+        (["sample", "x", "--spec.bits", "9"], "bits must be from 1 to 8, got 9", 1),
+        (["bench", "everything"], "invalid choice|everything", 2),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], says: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    line, found = fails(capsys, *arguments)
+    assert found == code
+    assert __import__("re").search(says, line), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["probe", "RUN", "--variables", "opernad"], "opernad.*operand"),
+        (["probe", "RUN", "--positions", "cellz"], "no positions are named 'cellz'"),
+        (["probe", "RUN", "--positions", "cells"], "a probe reads one position; 'cells' names 3"),
+        (["patch", "RUN", "--variables", "loop_depth"], "loop_depth.*can be read but not set"),
+        (["circuit", "RUN", "--ops", "ADD"], "no opcode 'ADD' on this machine; it has NEXT, PREV"),
+    ],
+)
+def test_a_bad_request_of_a_run_is_one_line(
+    arguments: list[str], says: str, tiny_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, code = fails(capsys, *(str(tiny_run.path) if a == "RUN" else a for a in arguments))
+    assert code == 1 and __import__("re").search(says, line), line
+
+
+def test_python_m_interp_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "interp", "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in COMMANDS)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = "import sys, interp.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_sample_writes_the_original_format(tmp_path: Path) -> None:
+    main(["sample", str(tmp_path / "records"), "--n", "25", "--seed", "3"])
+    tokens = np.load(tmp_path / "records.npy")
+    meta = json.loads((tmp_path / "records.meta.json").read_text())
+    assert tokens.dtype == np.int32 and tokens.shape == (25, meta["record_token_length"]) == (25, 148)
+    assert len(read_original(tmp_path / "records.npy")[0]) == 25
+
+
+def test_eval_prints_a_table(tiny_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["eval", str(tiny_run.path), "--n", "120", "--threads", "1"])
+    out = capsys.readouterr().out
+    assert "macro average over op × outcome" in out and "WHILE" in out
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "train", interrupted)
+    line, code = fails(capsys, "train")
+    assert code == 130 and "the same command continues" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs /dev/full, a device of Linux")
+def test_a_full_disk_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "records.npy").symlink_to("/dev/full")
+    (tmp_path / ".records.npy.tmp").symlink_to("/dev/full")
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    try:
+        line, code = fails(capsys, "train", "--steps", "1", "--out", str(tmp_path / "run"))
+    finally:
+        monkey.undo()
+    assert code == 1 and "No space left on device" in line
