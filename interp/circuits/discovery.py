@@ -37,9 +37,9 @@ class CircuitConfig:
     steps: int = 5  # midpoints of EAP-IG
     n_sizes: int = 12  # circuit sizes on a log axis
     n_null: int = 10  # random circuits a size
-    n_null_pairs: int = 32  # pairs that random circuits are run on
+    n_null_pairs: int = 24  # pairs that random circuits are run on
     n_exact: int = 40  # edges of highest |score| to patch exactly
-    n_exact_pairs: int = 64  # pairs for exact patching of edges and nodes
+    n_exact_pairs: int = 48  # pairs for exact patching of edges and nodes
     ablation: Ablation = "resample"
     threshold: float = 0.9  # of faithfulness
     n_reference: int = 256  # held-out states that mean ablation averages over

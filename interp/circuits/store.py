@@ -213,6 +213,7 @@ def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:
     for stratum, value in (("clean", circuit.m_clean), ("corrupted", circuit.m_corrupted)):
         rows.append({**key, "stratum": stratum, "metric": Metric.LOGIT_DIFFERENCE, "estimate": value})
     rows.append({**key, "metric": Metric.EXACT_MATCH, "estimate": circuit.exact_match})
+    rows.append({**key, "metric": Metric.REDRAW_RATE, "estimate": circuit.redraw_rate})
     if circuit.spearman is not None:
         measured = sum(edge.exact is not None for edge in circuit.edges)
         rows.append({**key, "metric": Metric.SPEARMAN, "estimate": circuit.spearman, "circuit_size": measured})

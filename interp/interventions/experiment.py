@@ -38,7 +38,7 @@ def run_interventions(
     """IIA of variables at the residual stream before the first layer and after each, with controls, as rows.
 
     Independent pairs are shared, so their variables go through one sweep together, with every control. Minimal pairs
-    are a variable's own: each has a sweep of its own, with the unpatched model as its one control.
+    are a variable's own: each has a sweep of its own, on half as many, with the unpatched model as its one control.
 
     Args:
         model: the hooked transformer, in eval mode.
@@ -46,7 +46,7 @@ def run_interventions(
         variables: `default_variables` where None.
         position_sets: `default_position_sets` where None.
         designs: pair designs, in order.
-        n_pairs: pairs a variable and design.
+        n_pairs: independent pairs a variable.
         seed: of everything random.
         subspaces: for (variable, site) a basis [rank, d_model], the probe's for example. Independent pairs only.
         untrained: a model with initial weights, for the control.
@@ -77,7 +77,7 @@ def run_interventions(
             task,
             some,
             sites,
-            n_pairs=n_pairs,
+            n_pairs=n_pairs if design == "independent" else max(1, n_pairs // 2),
             seed=seed,
             design=design,
             subspaces=subspaces if design == "independent" else None,

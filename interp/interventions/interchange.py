@@ -168,7 +168,8 @@ def iia_sweep(
         progress: called with the share done, 0 to 1.
 
     Returns:
-        Rows; a row and its controls share every key but `control`. Strata without pairs have no row.
+        Rows of IIA, and one a variable with the share of pairs that were redrawn. A row and its controls share every
+        key but `control`. Strata without pairs have no row.
 
     Raises:
         ValueError: an unknown variable, hook or position set, or a basis of the wrong shape.
@@ -231,7 +232,18 @@ def iia_sweep(
         scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
         if n_random_subspaces:
             scores.add(name, site, key, answers[1:-1], control=Control.RANDOM_SUBSPACE)
-    return scores.rows()
+    rates = [
+        {
+            "variable": name,
+            "pair_design": design,
+            "metric": Metric.REDRAW_RATE,
+            "aggregation": Aggregation.MEAN,
+            "estimate": rate,
+            "n": len(pairs.members[name]),
+        }
+        for name, rate in pairs.redraw_rate.items()
+    ]
+    return scores.rows() + rates
 
 
 def random_basis(rank: int, size: int, *, generator: torch.Generator) -> Tensor:

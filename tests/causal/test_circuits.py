@@ -203,7 +203,8 @@ def test_circuits_of_several_ops_resume(inplace):
     assert calls[-1] == (2, 2, "PUT")
     frame = rows_frame(rows)
     assert set(frame.op) == {"NEXT", "PUT"}
-    assert {"faithfulness", "cpr", "cmd", "logit_difference", "exact_match", "spearman"} == set(frame.metric)
+    metrics = {"faithfulness", "cpr", "cmd", "logit_difference", "exact_match", "spearman", "redraw_rate"}
+    assert set(frame.metric) == metrics
     null = frame[frame.control == "random_circuit"]
     key = ["op", "metric", "stratum", "circuit_size", "method", "granularity", "ablation", "aggregation"]
     main = frame[frame.control.isna()]

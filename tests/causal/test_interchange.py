@@ -20,7 +20,7 @@ from interp.interventions import (
     residual_sites,
     run_interventions,
 )
-from interp.results import rows_frame
+from interp.results import rows_frame, select
 
 from .conftest import SPEC, random_model
 from .test_patching import n_hooks
@@ -131,15 +131,19 @@ def test_strata_are_a_partition_and_controls_share_their_row_s_key(task, model):
     basis = random_basis(3, 16, generator=torch.Generator().manual_seed(0))
     rows = iia_sweep(model, task, names, [site], untrained=untrained, subspaces={("operand", site): basis}, **OPTIONS)
     frame = rows_frame(rows)
+    rates = select(frame, metric="redraw_rate")
+    assert list(rates.variable) == names
+    assert rates.estimate.between(0, 1).all()
+    frame = select(frame, metric="iia")
     key = [column for column in frame.columns if column not in ("control", "estimate", "ci_low", "ci_high")]
     full = {"unpatched", "untrained_model", "wrong_site"}
     for _, group in frame.groupby(key, dropna=False):
         assert group.control.isna().sum() == 1
         subspace = set(group.method) == {"probe_subspace"}
         assert set(group.control.dropna()) == ({"unpatched", "random_subspace"} if subspace else full)
-        assert set(group["rank"].dropna()) == ({3} if subspace else set())
+        assert set(frame.loc[group.index, "rank"].dropna()) == ({3} if subspace else set())
     for name in names:
-        part = frame[(frame.variable == name) & (frame.method == "full_vector") & frame.control.isna()]
+        part = select(frame, variable=name, method="full_vector", control=None)
         n = dict(zip(part.stratum, part.n, strict=True))
         assert n["all"] == 24
         assert n["changes"] + n["same"] >= 24
