@@ -91,7 +91,7 @@ def _programs_table(spec: MachineSpec) -> tuple[NDArray[np.uint64], NDArray[np.f
     """How to choose one slot of a program, given the slots left (itself included) and the loops open.
 
     thresholds [n_instructions, depths, 2]: 2^63 × the share of completions that begin with WHILE, then with WHILE or
-    ENDW; per_op [n_instructions, depths]: the other ops for each unit above the second; choices: WHILE, ENDW, the others.
+    ENDW; per_op [n_instructions, depths]: the other ops for each unit above the second; choices: their opcodes.
     The probability of every program is exact to within 2^-40 of itself.
     """
     completions = _completions(spec)
