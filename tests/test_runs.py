@@ -7,11 +7,14 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_config
 
 import interp
 from cython_vm import encode
@@ -41,10 +44,10 @@ def test_a_run_opens_with_its_parts(tiny_run: Run) -> None:
 
 
 def test_opening_a_run_imports_neither_torch_nor_transformer_lens(tiny_run: Run) -> None:
-    import subprocess
-    import sys
-
-    script = f"import interp, sys; interp.load({str(tiny_run.path)!r}); print({{'torch', 'transformer_lens'}} & set(sys.modules))"
+    script = (
+        f"import interp, sys; interp.load({str(tiny_run.path)!r});"
+        "print({'torch', 'transformer_lens'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -109,14 +112,8 @@ def truncate(file: Path) -> None:
 
 def swap_digest(folder: Path) -> None:
     run = interp.load(folder)
-    other = interp.RunConfig(run.config.task, run.config.spec, run.config.model, tiny_training(seed=9))
+    other = interp.RunConfig(run.config.task, run.config.spec, run.config.model, tiny_config(seed=9).training)
     save_weights(folder / "model.safetensors", run.model, other, step=3)
-
-
-def tiny_training(*, seed: int):
-    from tiny import tiny_config
-
-    return tiny_config(seed=seed).training
 
 
 @pytest.mark.parametrize(

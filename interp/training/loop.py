@@ -39,7 +39,7 @@ class TrainingProgress:
 
 def train(
     config: RunConfig,
-    folder: Path,
+    folder: Path | str,
     *,
     fresh: bool = False,
     command: str | None = None,
@@ -60,6 +60,7 @@ def train(
     Raises:
         RunError: the folder holds another run, or a broken one.
     """
+    folder = Path(folder)
     torch.set_num_threads(config.training.threads)
     if fresh:
         (folder / RESUME_FILE).unlink(missing_ok=True)

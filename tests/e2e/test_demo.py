@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_config
 
 import interp
-from cython_vm import encode
+from cython_vm import encode, step
 from interp.circuits import read_attention, read_circuit
 from interp.demo import run_demo
 from interp.results import Aggregation, Control, Metric, select
@@ -98,6 +98,4 @@ def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length() -> None:
 def test_the_bundled_run_predicts_as_the_machine_does() -> None:
     run = interp.load(BUNDLED)
     batch = run.task.sample(50, seed=77)
-    from cython_vm import step
-
     assert (run.predict(encode(batch.states)) == encode(step(batch.states).next)).all(axis=1).mean() > 0.95
