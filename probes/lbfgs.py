@@ -11,6 +11,7 @@ from torch import Tensor
 
 ARMIJO = 0.1  # share of the promised decrease that a step must bring
 ROUNDED = 100  # a promise below so many roundings of the loss cannot be checked
+TRUST = 3  # a promise counts only once the last step gained no more than so many tolerances
 MAX_TRIALS = 12  # step lengths tried before a problem counts as as good as it gets
 
 
@@ -62,10 +63,11 @@ def minimize(
     noise = 4 * torch.finfo(start.dtype).eps
     s = y = start.new_empty(*start.shape[:-1], 0, start.shape[-1])  # [*batch, pairs, m]: steps, gradient changes
     done = torch.zeros_like(here.loss, dtype=torch.bool)
+    gain = torch.zeros_like(here.loss)
     for n_iter in range(max_iter + 1):
         direction = _inverse_times(here.gradient, s, y, lambda v, hint=here.hint: precondition(v, hint))
         slope = (here.gradient * direction).sum(-1)
-        done = done | (0.5 * slope <= tol)
+        done = done | ((0.5 * slope <= tol) & (gain <= TRUST * tol))
         if n_iter == max_iter or bool(done.all()):
             return Minimum(here.w, here.loss, done, n_iter)
         step = torch.where(done, 0.0, 1.0).to(start.dtype)
@@ -101,9 +103,13 @@ def _remember(s: Tensor, y: Tensor, new_s: Tensor, new_y: Tensor, memory: int) -
 def _inverse_times(gradient: Tensor, s: Tensor, y: Tensor, precondition: Callable[[Tensor], Tensor]) -> Tensor:
     """Inverse Hessian that the pairs imply, times gradient [*batch, m] (Byrd et al. 1994, equation 2.6)."""
     first, hy = precondition(torch.cat([gradient[..., None, :], y], -2)).split([1, s.shape[-2]], -2)
-    first = first.mT
     sy = s @ y.mT
     diagonal = sy.diagonal(dim1=-2, dim2=-1)
+    if s.shape[-2]:  # scale the guess to the curvature along the latest step
+        scale = (diagonal[..., -1] / (y[..., -1, :] * hy[..., -1, :]).sum(-1)).nan_to_num(1.0, 1.0)[..., None, None]
+        scale = torch.where(scale > 0, scale, 1.0)
+        first, hy = first * scale, hy * scale
+    first = first.mT
     r = torch.triu(sy) + torch.diag_embed((diagonal == 0).to(sy))
     a = torch.linalg.solve_triangular(r, s @ gradient[..., None], upper=True)
     b = (torch.diag_embed(diagonal) + y @ hy.mT) @ a - y @ first

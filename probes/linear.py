@@ -25,7 +25,8 @@ from probes.lbfgs import minimize
 from probes.stack import Array, Axes, Problem, Stack
 
 SAMPLE = 8  # every so many rows suffice to scale the start
-SPREAD = 1.0  # share of the variances added to the covariance: the rows near a boundary are spread more evenly than all
+SHRINK = 1e-3  # share of the variances added to the within covariance of the start: it may be singular
+SPREAD = 0.5  # share of the variances added to the covariance: the rows near a boundary are spread more evenly than all
 BUDGET = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of X handed to one solve: about the cache, or a slice of the GPU
 
 
@@ -200,12 +201,15 @@ class LogisticProbe(LinearProbe, SoftmaxProbe):
         penalty[..., -1] = 0
 
         scores = x.new_empty(s, v * c, n)  # one buffer for all evaluations
+        at = labels[None, :, None].expand(s, -1, -1, -1)
 
         def objective(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             w = w.view(s, v, c, m)
-            p, log_partition = softmax_(torch.bmm(w.view(s, v * c, m), x.mT, out=scores).view(s, v, c, n))
+            z = torch.bmm(w.view(s, v * c, m), x.mT, out=scores).view(s, v, c, n)
+            right = z.gather(2, at)[:, :, 0]
+            p, log_partition = softmax_(z)
             expected = (p.view(s, v * c, n) @ x).view(s, v, c, m) / n
-            loss = log_partition.mean(-1) - (w * sums).sum((2, 3)) + 0.5 * (penalty * w * w).sum((2, 3))
+            loss = (log_partition - right).mean(-1) + 0.5 * (penalty * w * w).sum((2, 3))
             slack = expected[..., -1] - torch.linalg.vector_norm(p, dim=-1).square() / n  # mean p (1 - p)
             slack = (0.5 * (slack + slack.mean(-1, keepdim=True))).clamp(min=torch.finfo(x.dtype).eps)
             return loss, (expected - sums + penalty * w).view(s, v, c * m), slack
@@ -223,8 +227,8 @@ class LogisticProbe(LinearProbe, SoftmaxProbe):
             inner = g[..., :-1] @ basis / (slack * values.clamp(min=0)[:, None, None] + strength) @ basis.mT
             return torch.cat([inner, g[..., -1:] / (slack + strength)], -1).view(s, v, -1, c * m)
 
-        start = discriminant(design, sums, ridge=c * penalty[:, :, 0, :-1])
-        start = calibrate(start, x[:, ::SAMPLE], labels[:, ::SAMPLE]).view(s, v, c * m)
+        start = discriminant(design, sums, ridge=c * penalty[:, :, 0, :-1] + SHRINK * variance[:, None])
+        start = calibrate(start, x[:, ::SAMPLE], labels[:, ::SAMPLE], penalty).view(s, v, c * m)
         found = minimize(objective, start, precondition, tol=self.tol, max_iter=self.max_iter)
         return found.w.view(s, v, c, m), found.converged, found.n_iter
 
@@ -237,16 +241,17 @@ def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
     return p.div_(total), (total.log() + top)[:, :, 0]
 
 
-def calibrate(w: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-    """w [s, v, c, d + 1] times the factor, of a few, at which the rows x [s, n, d + 1] have the least cross-entropy.
+def calibrate(w: Tensor, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
+    """w [s, v, c, d + 1] times the factor, of a few, with the least penalised cross-entropy on rows x [s, n, d + 1].
 
     Gaussian discriminants of well separated classes are far too sure of themselves.
     """
     (s, v, c, m), n = w.shape, x.shape[1]
     z = (w.view(s, v * c, m) @ x.mT).view(s, v, c, n)
     right = z.gather(2, labels[None, :, None].expand(s, -1, -1, -1))[:, :, 0]
-    factors = w.new_tensor([1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12])
-    losses = torch.stack([(softmax_(z * f)[1] - right * f).mean(-1) for f in factors])
+    factors = w.new_tensor([1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.1, 0.03, 0.0])
+    size = 0.5 * (penalty * w * w).sum((2, 3))
+    losses = torch.stack([(softmax_(z * f)[1] - right * f).mean(-1) + f * f * size for f in factors])
     return w * factors[losses.argmin(0)][..., None, None]
 
 
