@@ -68,6 +68,41 @@ def test_logistic_survives_separable_classes_dead_features_and_huge_scales():
     assert probe.score(x, y) == 1.0
 
 
+@pytest.mark.parametrize(
+    "case", ["few_distinct_rows", "tiny", "off_centre", "nearly_separable", "rare_class", "one_direction"]
+)
+def test_logistic_in_float32_reaches_sklearns_objective_on_hard_activations(case):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 6, 2000)
+    vectors = rng.normal(size=(6, 24))
+    x = {
+        "few_distinct_rows": vectors[y],  # an embedding: no variance within a class at all
+        "tiny": vectors[y] * 0.02,
+        "off_centre": vectors[y] * 0.1 + 100,
+        "nearly_separable": vectors[y] + 0.3 * rng.normal(size=(2000, 24)),
+        "rare_class": vectors[y] + rng.normal(size=(2000, 24)),
+        "one_direction": np.outer(y, vectors[0]),
+    }[case].astype(np.float32)
+    if case == "rare_class":
+        y = (y == 2) & (rng.random(2000) < 0.05)
+    y = y.astype(np.int64)
+
+    def objective(coef: np.ndarray, intercept: np.ndarray) -> float:
+        z = x.astype(float) @ coef.astype(float).T + intercept
+        z -= z.max(1, keepdims=True)
+        cross_entropy = np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y]
+        return cross_entropy.mean() + 0.5 * (coef.astype(float) ** 2).sum() / len(y) * (2 if len(coef) == 2 else 1)
+
+    theirs = LogisticRegression(tol=1e-6, max_iter=300).fit(x, y)
+    coef, intercept = theirs.coef_, theirs.intercept_
+    if len(coef) == 1:
+        coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+    ours = LogisticProbe().fit(x, y)
+    assert ours.converged_
+    assert objective(ours.coef_, ours.intercept_) <= objective(coef, intercept) + 3e-4
+    assert ours.score(x, y) >= theirs.score(x, y) - 0.005
+
+
 def test_logistic_says_when_it_did_not_converge():
     x, y = activations(600, 10, 3, seed=5)
     probe = LogisticProbe(max_iter=1, tol=1e-12).fit(x, y)
