@@ -21,7 +21,7 @@ from interp.figures.style import (
 )
 from interp.results import Aggregation, Method, Metric
 
-_FLOORS = (0.99, 0.9, 0.5, 0.0)  # where the accuracy axis may start
+_FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0.0)  # where the accuracy axis may start
 
 
 def final_evaluation(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def final_evaluation(metrics: pd.DataFrame) -> pd.DataFrame:
 def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
     """Exact match of the next state by op x outcome: points with 95 % Wilson intervals, n and misses beside them.
 
-    The axis ends at 1 and starts at 0, 0.5, 0.9 or 0.99, the last of these below every interval; it says which.
+    The axis ends at 1 and starts at the last of 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99 below every interval; it says so.
 
     Raises:
         ValueError: the frame has no evaluation by op and outcome.
@@ -206,7 +206,9 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
         col=1,
     )
     grid.update_yaxes(row=1, col=1, range=[0, 1.02], title="exact match")
-    grid.update_yaxes(row=2, col=1, type="log", title="loss, nats a token", exponentformat="power", dtick=1)
+    grid.update_yaxes(
+        row=2, col=1, type="log", title="loss, nats a token", exponentformat="power", dtick=2, tickfont={"size": 11}
+    )
     grid.update_xaxes(row=2, col=1, title="records seen" if counted else "optimizer steps")
     grid.update_layout(
         template=TEMPLATE,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
     from interp.circuits.store import CircuitEdge, CircuitNode
 
-_HELPS, _HURTS, _ASIDE = "#9CC7E6", "#F2B872", "#E4E7EB"  # node fills that dark text reads on
+_HELPS, _HURTS, _ASIDE = "#9CC7E6", "#F2B872", "#D3D8DE"  # node fills that dark text reads on
 _BENDS = {"q": 0.32, "k": 0.14, "v": -0.22}  # how far an edge leaves the straight line, by which input it feeds
 _WIDTHS = (0.8, 1.5, 2.5, 4.0, 6.0)  # plotly draws one width a trace, so edges fall into classes
 
@@ -147,10 +147,13 @@ def _node_markers(nodes: Iterable[CircuitNode], places: Mapping[str, tuple[float
                     "size": size,
                     "opacity": 1,
                     "color": [_fill(node) for node in members],
-                    "line": {"width": [1.6 if node.in_circuit else 0.6 for node in members], "color": DARK_TEXT},
+                    "line": {
+                        "width": [1.4 if node.in_circuit else 0.8 for node in members],
+                        "color": [DARK_TEXT if node.in_circuit else MUTED for node in members],
+                    },
                 },
                 text=[_node_label(node) for node in members],
-                textfont={"size": 10, "color": DARK_TEXT},
+                textfont={"size": 10, "color": [DARK_TEXT if node.in_circuit else MUTED for node in members]},
                 hovertext=[_node_hover(node) for node in members],
                 hoverinfo="text",
             )
@@ -164,7 +167,7 @@ def _node_label(node: CircuitNode) -> str:
 
 def _fill(node: CircuitNode) -> str:
     if not node.in_circuit:
-        return "#F4F5F7"
+        return "rgba(0,0,0,0)"
     if node.effect is None or node.effect_low is None or node.effect_high is None:
         return _ASIDE
     if node.effect_low <= 0 <= node.effect_high:

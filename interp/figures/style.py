@@ -40,7 +40,7 @@ SEQUENTIAL = "Cividis"  # 0 to 1
 SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange - … 0 … + blue
 POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the ends of SIGNED that read on light and on dark
 
-AXIS = {"font": {"size": 12}, "standoff": 8}
+AXIS = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True}
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
@@ -52,8 +52,8 @@ TEMPLATE = go.layout.Template(
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"align": "left", "font": {"family": "system-ui, sans-serif", "size": 12}},
-        "xaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title": AXIS},
-        "yaxis": {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title": AXIS},
+        "xaxis": {**AXIS, "title": {"font": {"size": 12}, "standoff": 8}},
+        "yaxis": {**AXIS, "title": {"font": {"size": 12}, "standoff": 8}},
         "legend": {"bgcolor": "rgba(0,0,0,0)"},
     }
 )  # fmt: skip

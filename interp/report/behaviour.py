@@ -151,9 +151,7 @@ def accuracy_section(material: Material, page: Page) -> str:
         caption="Exact match of the next state on held-out programs. One point a case; the table holds the same "
         "numbers.",
     )
-    names = present(blocks, "position")
-    share = {(row.op, row.stratum, row.position): row.estimate for row in records(blocks)}
-    rows = [
+    lines = [
         [
             escape(op_words(row.op)),
             _outcome(row.stratum),
@@ -161,22 +159,30 @@ def accuracy_section(material: Material, page: Page) -> str:
             f"{round((1 - row.estimate) * row.n):,}",
             percent(row.estimate),
             f"{percent(row.ci_low)} – {percent(row.ci_high)}",
-            *(percent(share[row.op, row.stratum, name]) for name in names if (row.op, row.stratum, name) in share),
         ]
         for row in records(exact)
     ]
-    headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval", *map(escape, names)]
-    caption = "Exact match of whole next states" + (", and the share of states whose block is right." if names else ".")
-    body += table(headings, rows, caption=caption, numbers=range(2, len(headings)))
-    if len(blocks):
-        body += page.figure(
-            accuracy_by_block(frame),
-            alt="Share of states whose block is right, instruction and outcome by block; numbers in the table above.",
-            caption="Where the mistakes sit: the share of states in which all tokens of a block are right.",
-        )
-    else:
-        body += f'<p class="quiet">Accuracy by block comes with the full evaluation: {code(_evaluate(material))}</p>'
-    return body
+    headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval"]
+    body += table(headings, lines, caption="Exact match of whole next states.", numbers=range(2, 6))
+    if blocks.empty:
+        return f'{body}<p class="quiet">Accuracy by block comes with {code(f"tapelens eval {material.folder}")}</p>'
+    body += page.figure(
+        accuracy_by_block(frame),
+        alt="Share of states whose block is right, instruction and outcome by block; numbers in the table below.",
+        caption="Where the mistakes sit: the share of states in which all tokens of a block are right.",
+    )
+    names = present(blocks, "position")
+    share = {(row.op, row.stratum, row.position): row.estimate for row in records(blocks)}
+    lines = [
+        [
+            escape(op_words(row.op)),
+            _outcome(row.stratum),
+            *(percent(share[key]) if (key := (row.op, row.stratum, name)) in share else "" for name in names),
+        ]
+        for row in records(exact)
+    ]
+    numbers = table(["instruction", "outcome", *map(escape, names)], lines, numbers=range(2, 2 + len(names)))
+    return body + details("The numbers as a table", numbers)
 
 
 def learning_section(material: Material, page: Page) -> str:
@@ -245,7 +251,3 @@ def _duration(seconds: float) -> str:
 
 def _outcome(stratum: str) -> str:
     return escape(stratum.replace("_", " ").lower())
-
-
-def _evaluate(material: Material) -> str:
-    return f"tapelens eval {material.folder}"

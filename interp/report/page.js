@@ -1,4 +1,4 @@
-// Draws the figures of this page when they come into view. Everything is in the page: nothing is requested.
+// Draws the figures of this page. Everything is in the page: nothing is requested.
 "use strict";
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
@@ -6,8 +6,11 @@ let figures = null, library = null;
 
 async function inflate(id) {
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), c => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
+  const gzip = new DecompressionStream("gzip");
+  const writer = gzip.writable.getWriter();
+  writer.write(bytes);
+  writer.close();
+  return new Response(gzip.readable).text();
 }
 
 function load() {
@@ -42,10 +45,18 @@ async function draw(plot) {
 }
 
 const plots = [...document.querySelectorAll(".plot")];
-const watcher = new IntersectionObserver(
-  entries => entries.filter(entry => entry.isIntersecting).forEach(entry => draw(entry.target)),
-  { rootMargin: "400px" },
-);
-plots.forEach(plot => watcher.observe(plot));
-scheme.addEventListener("change", () => plots.filter(plot => plot.dataset.drawn).forEach(draw));
+const pause = () => new Promise(resolve => setTimeout(resolve));
+
+// From the top down, with a breath between two, so that the page stays responsive; hidden panels when they are opened.
+async function drawVisible() {
+  for (const plot of plots) {
+    if (plot.offsetParent === null || plot.dataset.drawn === String(scheme.matches)) continue;
+    await draw(plot);
+    await pause();
+  }
+}
+
+drawVisible();
+document.addEventListener("change", drawVisible);
+scheme.addEventListener("change", drawVisible);
 addEventListener("beforeprint", () => plots.forEach(draw));

@@ -16,7 +16,7 @@ from importlib import resources
 
 import plotly.graph_objects as go
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
 
 
 def escape(text: object) -> str:
@@ -48,7 +48,7 @@ class Page:
 
     def figure(self, drawing: go.Figure, *, alt: str, caption: str = "") -> str:
         """A placeholder for a figure with a caption (HTML); `alt` says in words what it shows."""
-        self._figures.append(str(drawing.to_json()))
+        self._figures.append(json.dumps(_rounded(json.loads(str(drawing.to_json()))), separators=(",", ":")))
         height = int(drawing.layout.height or 450)
         place = len(self._figures) - 1
         below = f"<figcaption>{caption}</figcaption>" if caption else ""
@@ -155,6 +155,15 @@ def missing(message: str, command: str | None) -> str:
 def details(summary: str, body: str) -> str:
     """HTML that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def _rounded(value: object) -> object:
+    """JSON with floats at five significant digits: as much as a drawing shows, and half the size."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return {name: _rounded(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _packed(text: str) -> str:

@@ -15,7 +15,7 @@ from interp.results import Control, Method, Metric
 _CONTROLS = {
     Control.CONTROL_TASK: "control task",
     Control.EMBEDDING_ONLY: "embedding",
-    Control.UNTRAINED_MODEL: "untrained model",
+    Control.UNTRAINED_MODEL: "untrained",
     Control.MAJORITY_CLASS: "majority",
 }
 

@@ -15,9 +15,12 @@ INPUT_SITE = "blocks.0.hook_resid_pre"
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """ "99.94 %"; "100.00 %" only where not a single one is wrong."""
-    text = f"{100 * share:.{digits}f} %"
-    return percent(share, digits + 1) if share < 1 and text.startswith("100") and digits < 6 else text
+    """ "99.94 %", with further digits where it would else read 100 % without being so."""
+    for more in range(digits, 6):
+        text = f"{100 * share:.{more}f} %"
+        if not text.startswith("100"):
+            return text
+    return f"{100 * share:.{digits}f} %"
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -25,8 +28,8 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def certain(row: Any, digits: int = 3) -> str:
-    """ "0.930 [0.912, 0.945]"; an absent interval is left out."""
+def certain(row: Any, digits: int = 2) -> str:
+    """ "0.93 [0.91, 0.95]"; an absent interval is left out."""
     interval = "" if pd.isna(row.ci_low) else f" <small>[{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]</small>"
     return f"{row.estimate:.{digits}f}{interval}"
 
@@ -36,11 +39,11 @@ def place(row: Any) -> str:
     return f"{code(row.position)}&nbsp;{escape(site_words(str(row.site)))}"
 
 
-def beside(rows: pd.DataFrame, controls: list[Control], row: Any) -> list[str]:
+def beside(rows: pd.DataFrame, controls: list[Control], row: Any, digits: int = 2) -> list[str]:
     """The estimates of the controls of one row, each as a cell; empty where there is none."""
     here = select(rows, variable=str(row.variable), site=str(row.site), position=str(row.position))
     found = [select(here, control=control).estimate for control in controls]
-    return [f"{values.iloc[0]:.3f}" if len(values) else "" for values in found]
+    return [f"{values.iloc[0]:.{digits}f}" if len(values) else "" for values in found]
 
 
 def by_layer(rows: pd.DataFrame, control: Control) -> str:
