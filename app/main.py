@@ -32,9 +32,11 @@ page = st.navigation(
     position="top",
 )
 try:
-    session.view()  # opens the run, reads the address
+    view = session.view()  # opens the run, reads the address
     selection.publish()
     selection.show_notices()
     page.run()
+    st.divider()
+    st.caption(session.describe_run(view.run))
 except RunError as error:
     run_access.show_problem(error)

@@ -85,7 +85,7 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
         part = layout.slice(block)
         if (told[part] != real[part]).any():
             marked = np.flatnonzero(told[part] == spec.token_id("1"))
-            where = f"at {marked[0]}" if len(marked) == 1 else f"at {len(marked)} places" if len(marked) else "nowhere"
+            where = f"at {' and '.join(map(str, marked))}" if len(marked) else "nowhere"
             parts.append(
                 f"puts the {noun} {where} (the machine: at {int(np.argmax(real[part] == spec.token_id('1')))})"
             )

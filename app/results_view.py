@@ -88,6 +88,26 @@ def controlled_gap(frame: pd.DataFrame, control: str) -> pd.DataFrame:
     return joined.assign(gap=joined.estimate - joined.control_estimate)
 
 
+def clearest(frame: pd.DataFrame, *, k: int = 3) -> list[tuple[str, str, str, float]]:
+    """The `k` variables that stand furthest above the best of their controls: (variable, position, site, difference).
+
+    Being above one control is easy: a stored token reads itself from its embedding, and so does an untrained model.
+    """
+    measured_at: dict[tuple[str, ...], float] = {}
+    best_control: dict[tuple[str, ...], float] = {}
+    for row in where(frame, frame.metric == Metric.ACCURACY).to_dict("records"):
+        cell = (row["variable"], row["position"], row["site"], row["method"])
+        if pd.isna(row["control"]):
+            measured_at[cell] = row["estimate"]
+        else:
+            best_control[cell] = max(row["estimate"], best_control.get(cell, 0.0))
+    gaps = sorted(((measured_at[c] - best_control[c], c) for c in measured_at if c in best_control), reverse=True)
+    first_of: dict[str, tuple[str, str, str, float]] = {}
+    for gap, (variable, position, site, _) in gaps:
+        first_of.setdefault(variable, (variable, position, site, gap))
+    return [found for found in first_of.values() if found[3] > 0][:k]
+
+
 def overview(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str], list[tuple[str, str] | None]]:
     """One table of variable x (position, site): values [variable, column], the variables, and what each column is.
 

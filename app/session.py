@@ -10,7 +10,8 @@ from app import program, run_access, selection
 from app.predictions import Prediction, predict
 from app.program import ProgramError, Start, Walk
 from cython_vm import MachineSpec, Op, States
-from interp import Run
+from interp import Run, RunError
+from interp.results import Aggregation, Metric, records, select
 
 _START = "start"
 
@@ -77,11 +78,56 @@ def predicted(view: View) -> Prediction | None:
     return None if loaded is None else predict(loaded, view.walk.states[: view.walk.n_steps])
 
 
+def status(view: View, prediction: Prediction | None) -> str:
+    """Where we are, in one line."""
+    where = f"{describe_model(view.run)} · step {view.step + 1} of {view.walk.n_steps} · next **{view.op}**"
+    if prediction is None:
+        return f"{where} · the model is loading"
+    right = bool(prediction.right[view.step])
+    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, {certainty(prediction.p_state[view.step])}"
+
+
+def certainty(p: float) -> str:
+    """A probability with two digits that is never rounded to certainty."""
+    return "p > 0.99" if p >= 0.995 else f"p = {p:.2f}"
+
+
+def show_status(view: View) -> None:
+    """Where we are, as a line over the pages that are about something else."""
+    try:
+        prediction = predicted(view)
+    except RunError:  # the page that needs the model says so
+        prediction = None
+    line = status(view, prediction)
+    st.caption(line.removesuffix(" · the model is loading"))
+
+
 def describe_model(run: Run) -> str:
     """ "4 layers × 4 heads", as far as the architecture has them."""
     cfg = run.config.model
     heads = getattr(cfg, "n_heads", None)
     return f"{cfg.n_layers} layers" + (f" × {heads} heads" if heads else "")
+
+
+def describe_run(run: Run) -> str:
+    """What the numbers on the pages belong to: run, task, machine, weights, and how good the model is."""
+    spec = run.config.spec
+    parts = [
+        f"Run {run.name}: task {run.config.task}",
+        f"a machine of {spec.n_instructions} instructions and {spec.n_cells} cells of 0 to {spec.max_value}",
+        f"config {run.config.digest}",
+    ]
+    try:
+        parts.append(f"weights of step {run.step:,}")
+        metrics = run_access.frame(run, "metrics")
+    except RunError:
+        return " · ".join(parts)
+    macro = select(metrics, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
+    final = [row for row in records(macro) if row["checkpoint_step"] == run.step]
+    if final:
+        best = max(final, key=lambda row: row["n"])
+        parts.append(f"exact match {best['estimate']:.2%} (mean over op × outcome, {best['n']:,} held-out states)")
+    return " · ".join(parts)
 
 
 def op_names(spec: MachineSpec) -> list[str]:

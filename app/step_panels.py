@@ -14,32 +14,23 @@ from app.theme import GLYPHS, OP_MEANINGS
 from cython_vm import encode
 
 
-def draw_search(view: View) -> None:
-    """Look for a state that the model gets wrong, among states it was never trained on."""
-    found = st.session_state.get("search_result")
-    limit = predictions.SEARCH_LIMIT
-    st.markdown(
-        f"**Find a mistake.** Try up to {limit:,} random states from programs that were kept out of training; "
-        "a few seconds."
-    )
-    if st.button("Search held-out states", icon=":material/search:", key="search"):
-        loaded = run_access.model_if_there(view.run)
-        assert loaded is not None  # the panel is drawn beside predictions
-        seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
-        bar = st.progress(0.0, "Searching …")
-        for tried, state in predictions.search_mistake(loaded, seed=seed):
-            bar.progress(min(1.0, tried / limit), f"{tried:,} of {limit:,} states tried")
-            if state is not None:
-                st.session_state["search_result"] = (
-                    f"Mistake found at state {tried:,} of the search (seed {seed}); it is shown above."
-                )
-                session.set_start(program.of_state(state))
-                break
-        else:
-            st.session_state["search_result"] = f"No mistake in {limit:,} held-out states (seed {seed})."
-        st.rerun()
-    if found:
-        st.caption(found)
+def search(view: View) -> None:
+    """Look for a state that the model gets wrong, among states it was never trained on, and show it."""
+    loaded, limit = run_access.model_if_there(view.run), predictions.SEARCH_LIMIT
+    if loaded is None:
+        return
+    seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
+    bar = st.progress(0.0, "Searching …")
+    told = f"No mistake in {limit:,} held-out states (seed {seed})."
+    for tried, state in predictions.search_mistake(loaded, seed=seed):
+        bar.progress(min(1.0, tried / limit), f"{tried:,} of {limit:,} states tried")
+        if state is not None:
+            told = (
+                f"Mistake found at held-out state {tried:,} of the search (seed {seed}); the machine now stands there."
+            )
+            session.set_start(program.of_state(state))
+    st.session_state["search_result"] = told
+    st.rerun()
 
 
 def draw_editor(view: View) -> None:
@@ -48,6 +39,7 @@ def draw_editor(view: View) -> None:
     samples = program.examples(spec)
 
     def use_example() -> None:
+        st.session_state.pop("search_result", None)
         if title := st.session_state.get("example"):
             session.set_start(
                 program.Start(program=program.parse(samples[title], spec), input=program.example_input(spec))
@@ -63,6 +55,7 @@ def draw_editor(view: View) -> None:
             st.session_state["editor_error"] = str(error)
             return
         st.session_state.pop("editor_error", None)
+        st.session_state.pop("search_result", None)
         session.set_start(program.Start(program=typed, input=values))
 
     st.pills(

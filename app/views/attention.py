@@ -74,6 +74,7 @@ def draw_pattern(patterns: Patterns, layer: int, head: int, query: int) -> None:
 
 def page() -> None:
     view = session.view()
+    session.show_status(view)
     top = st.empty()
     patterns = choose_source(view)
     top.markdown(f"#### Where the heads look, {session.describe_model(view.run)}")

@@ -144,9 +144,10 @@ def is_missed(view: View) -> bool:
 
 def page() -> None:
     view = session.view()
+    session.show_status(view)
     op = view.chosen_op
     title, control = st.columns([3, 1], vertical_alignment="bottom")
-    title.markdown(f"#### The circuit of {GLYPHS[op]} {op}: {OP_MEANINGS[op]}")
+    title.markdown(f"#### The circuit of {op} `{GLYPHS[op]}`: {OP_MEANINGS[op]}")
     with control:
         widgets.selectbox(
             "Instruction", session.op_names(view.spec), op, key="circuit_op",

@@ -15,6 +15,7 @@ from app.results_view import (
     STRATUM_WORDS,
     SWAP_WORDS,
     cell_id,
+    clearest,
     controlled_gap,
     in_order,
     in_words,
@@ -91,19 +92,12 @@ def draw_map(
 
 
 def draw_reading(gap: pd.DataFrame, control: str) -> None:
-    """The map of what can be read, and its largest values in a sentence."""
+    """The map of what can be read."""
     st.markdown(f"**Can it be read?** Accuracy minus that of {CONTROL_WORDS[control]}, from −1 to 1")
     draw_map(
         gap, "gap", limits=(-1, 1), colors=SIGNED, key="probe_map",
         alt="Heatmap of probe accuracy minus the control: variables by positions and layers.",
     )  # fmt: skip
-    best = gap.sort_values("gap", ascending=False, kind="stable").drop_duplicates("variable").head(3)
-    listed = [
-        f"**{row['variable']}** at {row['position']}, {site_words(row['site'])} ({row['gap']:+.2f})"
-        for row in best.to_dict("records")
-    ]
-    if listed:
-        st.markdown(f"Furthest above the control: {'; '.join(listed)}.")
 
 
 def draw_use(interventions: pd.DataFrame, family: str) -> None:
@@ -189,6 +183,7 @@ def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: st
 
 def page() -> None:
     view = session.view()
+    session.show_status(view)
     st.markdown(f"#### What can be read from the activations, {session.describe_model(view.run)}")
     st.caption(
         "A probe learns to read one variable of the machine from the activations at one place, and is scored on "
@@ -207,6 +202,9 @@ def page() -> None:
         st.rerun()
     rows, control, family = choose(probes)
     draw_reading(of_family(controlled_gap(rows, control), family), control)
+    best = [f"**{v}** at {p}, {site_words(s)} ({gap:+.2f})" for v, p, s, gap in clearest(of_family(rows, family))]
+    if best:
+        st.markdown(f"Furthest above the best of all controls: {'; '.join(best)}.")
     pick_by_keyboard(frames)
     if chosen.kind == "probe":
         draw_cell(probes, interventions, chosen.id)

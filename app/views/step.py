@@ -12,7 +12,7 @@ from app.components.board import Guess, program_board, ribbon, slots_board
 from app.components.clickable import clickable
 from app.predictions import Prediction
 from app.session import View
-from app.step_panels import draw_editor, draw_legend, draw_search, draw_slots
+from app.step_panels import draw_editor, draw_legend, draw_slots, search
 from app.theme import GLYPHS
 from cython_vm import Op
 from interp import RunError
@@ -28,20 +28,6 @@ OUTCOME_WORDS = {
     "OUTPUT_FULL": "the output is full, so the machine freezes",
     "INPUT_EMPTY": "the input is empty, so the machine freezes",
 }
-
-
-def status(view: View, prediction: Prediction | None) -> str:
-    """Where we are, in one line."""
-    where = f"{session.describe_model(view.run)} · step {view.step + 1} of {view.walk.n_steps} · next **{view.op}**"
-    if prediction is None:
-        return f"{where} · the model is loading"
-    right = bool(prediction.right[view.step])
-    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, {certainty(prediction.p_state[view.step])}"
-
-
-def certainty(p: float) -> str:
-    """A probability with two digits that is never rounded to certainty."""
-    return "p > 0.99" if p >= 0.995 else f"p = {p:.2f}"
 
 
 def guesses(view: View, prediction: Prediction | None, block: str) -> list[Guess] | None:
@@ -139,12 +125,21 @@ def draw_controls(view: View, prediction: Prediction | None) -> None:
             help="Go to the next step that the model predicts wrong.",
             on_click=go, args=(min((t for t in wrong if t > view.step), default=wrong[0] if wrong else 0),),
         )  # fmt: skip
+        searching = st.button(
+            "Search for one", icon=":material/search:", key="search", disabled=prediction is None,
+            help=f"Try up to {predictions.SEARCH_LIMIT:,} random states from programs that were kept out of training, "
+            "until the model errs on one; some seconds.",
+        )  # fmt: skip
         if prediction is None:
             pass
         elif wrong:
             st.markdown(f"The model errs in **{len(wrong)} of {view.walk.n_steps}** steps of this program.")
         else:
-            st.markdown(f"The model predicts all **{view.walk.n_steps}** steps of this program right.")
+            st.markdown(f"The model predicts all **{view.walk.n_steps}** steps right; elsewhere it may not.")
+    if searching:
+        search(view)
+    elif told := st.session_state.get("search_result"):
+        st.caption(told)
 
 
 def toggle_play(view: View) -> None:
@@ -184,7 +179,7 @@ def draw_verdict(view: View, prediction: Prediction) -> None:
 def page() -> None:
     view = session.view()
     top = st.empty()
-    top.markdown(f"#### {status(view, None)}")
+    top.markdown(f"#### {session.status(view, None)}")
     outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
     st.caption(
         "A small tape machine runs this program. A transformer, which has only ever seen examples, reads the state "
@@ -199,7 +194,7 @@ def page() -> None:
     except RunError as error:
         problem = error
     if prediction is not None:
-        top.markdown(f"#### {status(view, prediction)}")
+        top.markdown(f"#### {session.status(view, prediction)}")
     with program_slot:
         draw_program(view, prediction)
     with controls_slot:
@@ -223,12 +218,7 @@ def page() -> None:
                 f"The program does not end within {program.MAX_STEPS} steps; the first {program.MAX_STEPS} are shown."
             )
     st.divider()
-    left, right_column = st.columns([3, 2], gap="large")
-    with left:
-        draw_editor(view)
-    with right_column:
-        if prediction is not None:
-            draw_search(view)
+    draw_editor(view)
     if prediction is not None:
         with st.expander("Every slot, with probabilities", icon=":material/table_rows:"):
             draw_slots(view, prediction)

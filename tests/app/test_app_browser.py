@@ -241,8 +241,8 @@ def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: d
 
 def test_search_for_a_mistake(visit: Callable[..., Visit]) -> None:
     tab = visit().open()
-    tab.page.get_by_role("button", name="Search held-out states").click()
-    tab.page.get_by_text(re.compile(r"Mistake found at state|No mistake in")).first.wait_for()
+    tab.page.get_by_role("button", name="Search for one").click()
+    tab.page.get_by_text(re.compile(r"Mistake found at held-out state|No mistake in")).first.wait_for()
 
 
 def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None:
@@ -299,7 +299,7 @@ def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
 
 def test_a_link_restores_the_view(visit: Callable[..., Visit]) -> None:
     first = visit().open("circuit", op="DEC", kind="node", id="m1", program="INC DEC", step="2")
-    first.wait_for_text("The circuit of - DEC")
+    first.page.get_by_role("heading", name="The circuit of DEC").wait_for()
     first.page.get_by_role("heading", name="MLP 1").wait_for()
     first.click("link", "Step")
     assert "step 2 of 3 · next DEC" in first.status

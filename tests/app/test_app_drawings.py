@@ -9,7 +9,7 @@ from app.components.graph import DrawnEdge, DrawnNode, layered_graph, node_words
 from app.components.heads import colored, head_grid
 from app.components.heatmap import filled, heatmap
 from app.predictions import Prediction, difference
-from app.results_view import controlled_gap, kind_of, overview, site_order, site_words
+from app.results_view import clearest, controlled_gap, kind_of, overview, site_order, site_words
 from app.run_access import split_command
 from app.theme import CIVIDIS, GLYPHS, OP_COLORS, SIGNED, contrast, text_on
 from cython_vm import MachineSpec, Op, States, encode, step
@@ -120,6 +120,8 @@ def test_difference_is_said_in_a_sentence() -> None:
     assert "says 5 in cell 0 (the machine: 3)" in said
     assert said.endswith("The other 45 of 48 slots are right.")
     assert not wrong.right[0]
+    both = difference(prediction_of(state, array_ptr__3="1"), 0, SPEC)
+    assert "puts the array pointer at 0 and 3 (the machine: at 0)" in both
     nowhere = difference(prediction_of(state, array_ptr__0="0"), 0, SPEC)
     assert "puts the array pointer nowhere (the machine: at 0)" in nowhere
 
@@ -147,6 +149,10 @@ def test_gap_joins_each_row_with_its_own_control() -> None:
     assert columns == [("array_ptr", "hook_embed"), ("array_ptr", "blocks.0.hook_resid_post"), None]
     assert np.isnan(values[0, 0])
     assert values[1, 0] == pytest.approx(0.4)
+
+
+def test_the_clearest_variable_stands_above_its_best_control() -> None:
+    assert clearest(probe_rows()) == [("operand", "array_ptr", "blocks.0.hook_resid_post", pytest.approx(0.4))]
 
 
 def test_sites_and_variables_are_named_and_ordered() -> None:

@@ -111,6 +111,14 @@ def test_truncated_weights_leave_the_machine_running(open_page: Open, bare_run: 
     assert "step 2 of 14" in at.markdown[0].value
 
 
+def test_missing_weights_leave_the_machine_running(open_page: Open, bare_run: Path) -> None:
+    (bare_run / "model.safetensors").unlink()
+    at = open_page("step", bare_run)
+    assert not at.exception
+    assert "has no trained weights yet" in at.error[0].value
+    assert at.code[0].value == f"tapelens train --resume --out {bare_run}"
+
+
 def test_a_pickle_is_never_opened(open_page: Open, bare_run: Path) -> None:
     (bare_run / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
     at = open_page("step", bare_run)
@@ -130,7 +138,7 @@ def test_the_status_is_the_models_own(open_page: Open, words: Words, run_folder:
         button(at, "next").click().run()
     told = words(at)
     if right.all():
-        assert f"all **{walk.n_steps}** steps" in told
+        assert f"all **{walk.n_steps}** steps right" in told
     else:
         assert f"**{(~right).sum()} of {walk.n_steps}** steps" in told
 
@@ -187,7 +195,7 @@ def test_why_leads_to_the_circuit_of_that_op(open_page: Open, words: Words, run_
     at = open_page("step", run_folder, step="5")
     button(at, "why").click().run()
     assert not at.exception
-    assert "The circuit of . PUT" in words(at)
+    assert "The circuit of PUT `.`" in words(at)
 
 
 def test_probe_cell_shows_its_controls(open_page: Open, run_folder: Path) -> None:
