@@ -14,7 +14,8 @@ from probes.evaluation import (
     score_predictions,
     split_groups,
 )
-from probes.linear import DiscriminantProbe, LinearProbe, LogisticProbe, MeanDifferenceProbe, RidgeProbe
+from probes.linear import DiscriminantProbe, LinearProbe, MeanDifferenceProbe, RidgeProbe
+from probes.logistic import LogisticProbe
 from probes.mlp import MLPProbe
 
 __all__ = [
