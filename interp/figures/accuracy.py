@@ -13,13 +13,12 @@ from interp.figures.style import (
     SEQUENTIAL,
     TEMPLATE,
     figure,
+    named_rows,
     op_words,
     present,
-    records,
-    select,
     with_certainty,
 )
-from interp.results import Aggregation, Method, Metric
+from interp.results import Aggregation, Method, Metric, select
 
 _FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0.0)  # where the accuracy axis may start
 
@@ -51,8 +50,8 @@ def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
         ValueError: the frame has no evaluation by op and outcome.
     """
     rows = select(final_evaluation(metrics), metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
-    labels = [_label(row) for row in records(rows)]
-    wrong = [round((1 - row.estimate) * row.n) for row in records(rows)]
+    labels = [_label(row) for row in named_rows(rows)]
+    wrong = [round((1 - row.estimate) * row.n) for row in named_rows(rows)]
     lowest = float(rows.ci_low.fillna(rows.estimate).min())
     floor = next(value for value in _FLOORS if value <= lowest)
     points = go.Scatter(
@@ -71,7 +70,7 @@ def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
         },
         hovertext=[
             f"<b>{label}</b><br>exact match {with_certainty(row, digits=4)}<br>{missed:,} wrong"
-            for label, missed, row in zip(labels, wrong, records(rows), strict=True)
+            for label, missed, row in zip(labels, wrong, named_rows(rows), strict=True)
         ],
         hoverinfo="text",
         showlegend=False,
@@ -82,7 +81,7 @@ def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
             "x": 1.0, "xref": "paper", "xanchor": "left", "xshift": 16, "y": label, "yref": "y", "showarrow": False,
             "text": f"{missed:,} of {int(row.n):,} wrong", "font": {"size": 11, "color": MUTED},
         }
-        for label, missed, row in zip(labels, wrong, records(rows), strict=True)
+        for label, missed, row in zip(labels, wrong, named_rows(rows), strict=True)
     ]  # fmt: skip
     starts = "" if floor == 0 else f" — the axis starts at {floor:g}"
     return figure(
@@ -105,9 +104,9 @@ def accuracy_by_block(metrics: pd.DataFrame) -> go.Figure:
     rows = select(final_evaluation(metrics), metric=Metric.BLOCK_ACCURACY)
     if rows.empty:
         raise ValueError("the frame's last evaluation has no block accuracy; expected rows with metric block_accuracy")
-    rows = rows.assign(label=[_label(row) for row in records(rows)])
+    rows = rows.assign(label=[_label(row) for row in named_rows(rows)])
     labels, blocks = present(rows, "label"), present(rows, "position")
-    found = {(row.label, row.position): row for row in records(rows)}
+    found = {(row.label, row.position): row for row in named_rows(rows)}
     grid = [[found.get((label, block)) for block in blocks] for label in labels]
     heatmap = go.Heatmap(
         x=blocks,

@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import GRID, MUTED, NEGATIVE, POSITIVE, TEMPLATE, figure, op_words, present, records, select
-from interp.results import Control, Metric
+from interp.figures.style import GRID, MUTED, NEGATIVE, POSITIVE, TEMPLATE, figure, named_rows, op_words, present
+from interp.results import Control, Metric, select
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -135,10 +135,10 @@ def _points_of_circuit(circuit: Circuit, ranking: str) -> list[_Point]:
 def _points_of_frame(frame: pd.DataFrame, op: str, ranking: str) -> list[_Point]:
     rows = select(frame, op=op, stratum=ranking)
     faithful = select(rows, metric=Metric.FAITHFULNESS)
-    nulls = {row.circuit_size: row for row in records(select(faithful, control=Control.RANDOM_CIRCUIT))}
-    exact = {row.circuit_size: row.estimate for row in records(select(rows, metric=Metric.EXACT_MATCH))}
+    nulls = {row.circuit_size: row for row in named_rows(select(faithful, control=Control.RANDOM_CIRCUIT))}
+    exact = {row.circuit_size: row.estimate for row in named_rows(select(rows, metric=Metric.EXACT_MATCH))}
     points = []
-    for row in records(select(faithful, control=None).sort_values("circuit_size")):
+    for row in named_rows(select(faithful, control=None).sort_values("circuit_size")):
         size: Any = row.circuit_size
         null: Any = nulls.get(size)
         triple = None if null is None else (float(null.estimate), float(null.ci_low), float(null.ci_high))

@@ -18,14 +18,13 @@ from interp.figures.style import (
     SEQUENTIAL,
     SIGNED,
     TEMPLATE,
+    named_rows,
     present,
-    records,
-    select,
     site_order,
     site_words,
     with_certainty,
 )
-from interp.results import Control, Method, Metric
+from interp.results import Control, Method, Metric, select
 
 _CONSTANT = {Control.MAJORITY_CLASS, Control.EMBEDDING_ONLY, Control.UNPATCHED}  # the same at every layer
 
@@ -166,7 +165,7 @@ def _panels(panels: list[Panel], *, title: str) -> go.Figure:
 
 
 def _heatmap(panel: Panel, variables: list[str], sites: list[str]) -> go.Heatmap:
-    found = {(row.variable, row.site): row for row in records(panel.rows)}
+    found = {(row.variable, row.site): row for row in named_rows(panel.rows)}
     cells = [[found.get((name, site)) for site in sites] for name in variables]
     name = panel.title.replace("-<br>", "").replace("<br>", " ")
     return go.Heatmap(

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -109,16 +108,7 @@ def with_certainty(row: Any, *, digits: int = 3) -> str:
     return text + (f", n = {int(row.n):,}" if pd.notna(row.n) else "")
 
 
-def select(frame: pd.DataFrame, **values: str | None) -> pd.DataFrame:
-    """The rows whose columns have these values; None asks for absent ones."""
-    mask = np.ones(len(frame), dtype=bool)
-    for column, value in values.items():
-        here = frame[column].isna() if value is None else frame[column] == value
-        mask &= here.to_numpy(dtype=bool, na_value=False)
-    return frame.loc[mask]
-
-
-def records(frame: pd.DataFrame) -> list[Any]:
+def named_rows(frame: pd.DataFrame) -> list[Any]:
     """The rows as named tuples."""
     return list(frame.itertuples())
 

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from interp.figures import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve, op_words
-from interp.figures.style import present, records, select
+from interp.figures.style import named_rows, present
 from interp.report.circuits import circuit_finding
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, facts, how_to_read, missing, table
 from interp.report.rows import percent
 from interp.report.swaps import swap_finding
-from interp.results import Aggregation, Method, Metric
+from interp.results import Aggregation, Method, Metric, select
 
 _TASKS = {
     "step_inplace": "one step of the machine, in place: the model sees the whole state and answers, at each position, "
@@ -41,10 +41,10 @@ def overview(material: Material) -> str:
     tiles: list[tuple[str, str]] = []
     findings: list[str] = []
     if final is not None and len(macro := select(final, aggregation=Aggregation.MACRO)):
-        row = records(macro)[0]
+        row = named_rows(macro)[0]
         tiles.append((percent(row.estimate), f"of whole next states right: macro average, n = {int(row.n):,} held out"))
         by_pair = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
-        worst = records(by_pair.nsmallest(1, "estimate"))[0]
+        worst = named_rows(by_pair.nsmallest(1, "estimate"))[0]
         words = f"{escape(op_words(worst.op))} · {_outcome(worst.stratum)}"
         if worst.estimate < 1:
             findings.append(
@@ -160,7 +160,7 @@ def accuracy_section(material: Material, page: Page) -> str:
             percent(row.estimate),
             f"{percent(row.ci_low)} – {percent(row.ci_high)}",
         ]
-        for row in records(exact)
+        for row in named_rows(exact)
     ]
     headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval"]
     body += table(headings, lines, caption="Exact match of whole next states.", numbers=range(2, 6))
@@ -172,14 +172,14 @@ def accuracy_section(material: Material, page: Page) -> str:
         caption="Where the mistakes sit: the share of states in which all tokens of a block are right.",
     )
     names = present(blocks, "position")
-    share = {(row.op, row.stratum, row.position): row.estimate for row in records(blocks)}
+    share = {(row.op, row.stratum, row.position): row.estimate for row in named_rows(blocks)}
     lines = [
         [
             escape(op_words(row.op)),
             _outcome(row.stratum),
             *(percent(share[key]) if (key := (row.op, row.stratum, name)) in share else "" for name in names),
         ]
-        for row in records(exact)
+        for row in named_rows(exact)
     ]
     numbers = table(["instruction", "outcome", *map(escape, names)], lines, numbers=range(2, 2 + len(names)))
     return body + details("The numbers as a table", numbers)
@@ -217,7 +217,7 @@ def learning_section(material: Material, page: Page) -> str:
             f"{losses[row.checkpoint_step]:.2e}" if row.checkpoint_step in losses else "",
             f"{int(row.n):,}",
         ]
-        for row in records(macro)
+        for row in named_rows(macro)
     ]
     headings = ["step", "exact match (macro)", "training loss", "states"]
     return body + details("The numbers as a table", table(headings, rows, numbers=(1, 2, 3)))

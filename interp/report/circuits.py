@@ -34,7 +34,7 @@ def circuits_section(material: Material, page: Page) -> str:
     body += (
         "<h3>Circuit by circuit</h3><p>The drawings run left to right through the model: heads in rows, MLPs below "
         "them. Wider is stronger; solid blue carries the answer, dashed orange works against it. Blue nodes are "
-        "needed: corrupting them lowers m; grey ones have no effect beyond their interval, and pale ones are outside "
+        "needed: corrupting them lowers m; grey ones have no effect beyond their interval, and empty ones are outside "
         "the circuit. Beside each, faithfulness of its edges by size, in grey that of random circuits, dashed the "
         "share of whole states that the circuit alone gets right.</p>"
     )

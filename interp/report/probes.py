@@ -6,11 +6,11 @@ import pandas as pd
 
 from cython_vm import VARIABLES
 from interp.figures import probe_heatmap
-from interp.figures.style import present, records, select
+from interp.figures.style import named_rows, present
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
 from interp.report.rows import INPUT_SITE, beside, by_layer, certain, place
-from interp.results import Control, Method, Metric
+from interp.results import Control, Method, Metric, select
 
 _CONTROLS = {
     Control.CONTROL_TASK: "control task",
@@ -68,7 +68,7 @@ def _best_probes(frame: pd.DataFrame) -> str:
         here = select(accuracy, variable=name, site=str(best.site), position=str(best.position), control=None)
         if here.empty:
             continue
-        row = records(here)[0]
+        row = named_rows(here)[0]
         gap = certain(best) if len(selectivity) else ""
         lines.append([code(name), place(row), certain(row), *beside(accuracy, controls, row), gap, f"{int(row.n):,}"])
     if not lines:

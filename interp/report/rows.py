@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from interp.figures import site_words
-from interp.figures.style import present, records, select, site_order
+from interp.figures.style import named_rows, present, site_order
 from interp.report.page import code, escape, table
-from interp.results import Control
+from interp.results import Control, select
 
 INPUT_SITE = "blocks.0.hook_resid_pre"
 
@@ -50,9 +50,9 @@ def by_layer(rows: pd.DataFrame, control: Control) -> str:
     """A table, variables by layers: the estimate, with that of one control in parentheses."""
     own = select(rows, control=None)
     sites = site_order(own.site)
-    value = {(row.variable, row.site): row.estimate for row in records(own)}
-    against = {(row.variable, row.site): row.estimate for row in records(select(rows, control=control))}
-    sizes = {row.variable: row.n for row in records(own)}
+    value = {(row.variable, row.site): row.estimate for row in named_rows(own)}
+    against = {(row.variable, row.site): row.estimate for row in named_rows(select(rows, control=control))}
+    sizes = {row.variable: row.n for row in named_rows(own)}
 
     def cell(name: str, site: str) -> str:
         if (name, site) not in value:
