@@ -105,7 +105,8 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     shown = parts[:3] + ([f"errs in {len(parts) - 3} more places"] if len(parts) > 3 else [])
     listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
     rest = int((told == real).sum())
-    return f"The model {listed}. The other {rest} of {layout.length} slots are right."
+    others = f"The other {rest} of {layout.length} slots are right." if rest else "No slot is right."
+    return f"The model {listed}. {others}"
 
 
 def token_words(token: str) -> str:

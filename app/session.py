@@ -88,8 +88,8 @@ def status(view: View, prediction: Prediction | None) -> str:
 
 
 def certainty(p: float) -> str:
-    """A probability with two digits that is never rounded to certainty."""
-    return "p > 0.99" if p >= 0.995 else f"p = {p:.2f}"
+    """A probability with two digits, never rounded to 0 or 1."""
+    return "p > 0.99" if p >= 0.995 else "p < 0.01" if p < 0.005 else f"p = {p:.2f}"
 
 
 def show_status(view: View) -> None:

@@ -46,8 +46,7 @@ def choose_source(view: View) -> Patterns | None:
     loaded = run_access.model_or_wait(view.run)
     if mode == THIS_STATE:
         right.caption(
-            f"Step {view.step + 1} of the program on the Step page, where {GLYPHS[view.op]} {view.op} runs next: "
-            "a forward pass made now."
+            f"Step {view.step + 1} of the program on the Step page, where {view.op} runs next: a forward pass made now."
         )
         return None if loaded is None else attention_data.of_state(loaded, view.state)
     with right:
@@ -67,7 +66,7 @@ def draw_pattern(patterns: Patterns, layer: int, head: int, query: int) -> None:
             tips=[[f"{q} looks at {k}: {values[i, j]:.3f}" for j, k in enumerate(names)] for i, q in enumerate(names)],
         ),
         key="pattern", on_pick=lambda _, index: emit(layer, head, names[index // len(names)]),
-        height=max(420, 175 + 12 * len(names)),
+        height=max(420, 175 + min(12 * len(names), 820)),
         alt=f"Attention pattern of layer {layer} head {head}: {describe(values)}.",
     )  # fmt: skip
 
@@ -77,7 +76,7 @@ def page() -> None:
     session.show_status(view)
     top = st.empty()
     patterns = choose_source(view)
-    top.markdown(f"#### Where the heads look, {session.describe_model(view.run)}")
+    top.markdown("#### Where the heads look")
     if patterns is None:
         return
     what = "this state" if patterns.n == 1 else f"{patterns.n} held-out states that run {view.chosen_op}"

@@ -184,7 +184,7 @@ def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: st
 def page() -> None:
     view = session.view()
     session.show_status(view)
-    st.markdown(f"#### What can be read from the activations, {session.describe_model(view.run)}")
+    st.markdown("#### What can be read from the activations")
     st.caption(
         "A probe learns to read one variable of the machine from the activations at one place, and is scored on "
         "programs it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."

@@ -126,7 +126,7 @@ def draw_controls(view: View, prediction: Prediction | None) -> None:
             on_click=go, args=(min((t for t in wrong if t > view.step), default=wrong[0] if wrong else 0),),
         )  # fmt: skip
         searching = st.button(
-            "Search for one", icon=":material/search:", key="search", disabled=prediction is None,
+            "Search for a mistake", icon=":material/search:", key="search", disabled=prediction is None,
             help=f"Try up to {predictions.SEARCH_LIMIT:,} random states from programs that were kept out of training, "
             "until the model errs on one; some seconds.",
         )  # fmt: skip
@@ -182,8 +182,8 @@ def page() -> None:
     top.markdown(f"#### {session.status(view, None)}")
     outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
     st.caption(
-        "A small tape machine runs this program. A transformer, which has only ever seen examples, reads the state "
-        "before each step and says what the state after it will be."
+        "A small tape machine runs this program. A transformer that has only seen examples of single steps says what "
+        "the next state will be; here is what it says, slot by slot, and how sure it is."
     )
     program_slot, controls_slot = st.container(), st.container()
     tape_slot, verdict_slot, ribbon_slot = st.container(), st.container(), st.container()
@@ -212,6 +212,7 @@ def page() -> None:
             run_access.model_or_wait(view.run)
     with ribbon_slot:
         right = None if prediction is None else [bool(r) for r in prediction.right]
+        st.caption("Every step of the run: ✓ the model is right, ✗ it is wrong. Click one to go there.")
         clickable(ribbon(view.walk.ops, right, now=view.step), key="ribbon", on_pick=lambda value: go(int(value)))
         if view.walk.ending == "cut":
             st.caption(

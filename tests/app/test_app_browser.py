@@ -187,7 +187,7 @@ def test_something_real_within_five_seconds(visit: Callable[..., Visit], server:
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # other tests share the processors
     assert seconds < (15 if busy else 5), f"the program was drawn after {seconds:.1f} s"
     tab.settle()
-    assert re.search(r"predicted (right ✓|wrong ✗), p [=>] \d\.\d\d", tab.status)
+    assert re.search(r"predicted (right ✓|wrong ✗), p [=<>] \d\.\d\d", tab.status)
 
 
 def test_step_through_a_program(visit: Callable[..., Visit]) -> None:
@@ -241,7 +241,7 @@ def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: d
 
 def test_search_for_a_mistake(visit: Callable[..., Visit]) -> None:
     tab = visit().open()
-    tab.page.get_by_role("button", name="Search for one").click()
+    tab.page.get_by_role("button", name="Search for a mistake").click()
     tab.page.get_by_text(re.compile(r"Mistake found at held-out state|No mistake in")).first.wait_for()
 
 
