@@ -71,7 +71,8 @@ def sample(
 
     if n < 1:
         raise ValueError(f"--n must be at least 1, got {n}")
-    written = write_original(out, draw(spec, n, seed=seed, split=split))
+    written = out.with_name(out.name.removesuffix(".npy") + ".npy")
+    write_original(written, draw(spec, n, seed=seed, split=split))
     console.print(f"{n:,} records of {2 * spec.state_length} tokens in {written}")
 
 
@@ -348,8 +349,8 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 def _one_line(box: str) -> str:
     """The sentences inside one of tyro's boxes."""
-    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
-    return "; ".join(line for line in lines if line and not line.startswith("For full helptext"))
+    lines = [line.strip(" │|") for line in box.splitlines()[1:]]
+    return "; ".join(line for line in lines if line.strip("─╭╮╰╯+-") and not line.startswith("For full helptext"))
 
 
 def _positive(option: str, value: int) -> None:

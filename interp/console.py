@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -82,19 +83,31 @@ def stage_display(label: str) -> Iterator[Callable[[float, float, str], None]]:
 
 
 def show_scores(scores: pd.DataFrame, *, title: str) -> None:
-    """A table of `Task.score` rows: one line an op x outcome, one column a block."""
-    table = Table(title=title)
-    whole = select(scores, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH)
+    """Two tables of `Task.score` rows: whole states with counts and intervals, and accuracy by block."""
+    whole = records(select(scores, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH))
     parts = select(scores, metric=Metric.BLOCK_ACCURACY)
-    blocks = list(dict.fromkeys(parts["position"]))
-    for heading in ("op", "outcome", "states", "wrong", "exact match", "95 % interval", *blocks):
-        table.add_column(heading, justify="left" if heading in ("op", "outcome") else "right")
-    for row in records(whole):
-        own = select(parts, op=row["op"], stratum=row["stratum"])
+    table = _table(title, "op", "outcome", right=("states", "wrong", "exact match", "95 % interval"))
+    for row in whole:
         wrong = round((1 - row["estimate"]) * row["n"])
         interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"
-        cells = [row["op"], row["stratum"], f"{row['n']:,}", str(wrong), f"{row['estimate']:.2%}", interval]
-        table.add_row(*cells, *(f"{value:.2%}" for value in own["estimate"]))
+        table.add_row(row["op"], row["stratum"], f"{row['n']:,}", str(wrong), f"{row['estimate']:.2%}", interval)
+    console.print(table)
+    blocks = list(dict.fromkeys(parts["position"]))
+    table = _table(
+        "right by block, %", "op", "outcome", right=[block.replace("instruction", "instr") for block in blocks]
+    )
+    for row in whole:
+        own = select(parts, op=row["op"], stratum=row["stratum"])
+        table.add_row(row["op"], row["stratum"], *(f"{100 * value:.2f}" for value in own["estimate"]))
     console.print(table)
     macro = records(select(scores, aggregation=Aggregation.MACRO))[0]
     console.print(f"macro average over op × outcome: {macro['estimate']:.3%} of {macro['n']:,} states")
+
+
+def _table(title: str, *left: str, right: Sequence[str]) -> Table:
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right")
+    return table

@@ -44,7 +44,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, int
         (["report", "nowhere"], "no run at nowhere", 1),
         (["app", "nowhere"], "no run at nowhere", 1),
         (["sample", "x", "--n", "0"], "--n must be at least 1, got 0", 1),
-        (["sample", "x", "--spec.bits", "9"], "bits must be from 1 to 8, got 9", 1),
+        (["sample", "x", "--spec.bits", "9"], "bits must be from 1 to 8, got 9", 2),
         (["bench", "everything"], "invalid choice|everything", 2),
     ],
 )

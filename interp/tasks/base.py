@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import VARIABLES, Layout, MachineSpec, Op, Outcome, States, encode, sample, step, variable
+from cython_vm import VARIABLES, Layout, MachineSpec, Op, Outcome, States, Variable, encode, sample, step, variable
 from interp.results import Metric, wilson_interval
 
 Split = Literal["all", "train", "evaluation"]
@@ -254,7 +254,7 @@ def macro_average(scores: pd.DataFrame) -> float:
 
 
 def _stored_ancestors(spec: MachineSpec, name: str) -> set[str]:
-    """Settable stored variables from which `name` is computed (itself, if it is stored)."""
+    """Slots from which `name` is computed (itself, if it is one), the program's left out: it decides the split."""
     names = spec.variables()
     ancestors, frontier = set(), [name]
     while frontier:
@@ -263,7 +263,11 @@ def _stored_ancestors(spec: MachineSpec, name: str) -> set[str]:
             continue
         ancestors.add(current)
         frontier.extend(_concrete_parents(current, names))
-    return {a for a in ancestors if a in names and variable(spec, a).kind == "root" and variable(spec, a).settable}
+    return {each for each in ancestors if each in names and _is_slot(variable(spec, each))}
+
+
+def _is_slot(each: Variable) -> bool:
+    return each.kind == "root" and each.slot is not None and not each.slot.startswith("instructions")
 
 
 def _concrete_parents(name: str, names: Sequence[str] | dict[str, int]) -> list[str]:
