@@ -258,7 +258,7 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
 
 
 def bench(
-    what: Annotated[Literal["machine", "training", "probes", "circuits"], tyro.conf.Positional],
+    what: Annotated[Literal["training", "probes"], tyro.conf.Positional],
     *,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -350,7 +350,8 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 def _one_line(box: str) -> str:
     """The sentences inside one of tyro's boxes."""
     lines = [line.strip(" │|") for line in box.splitlines()[1:]]
-    return "; ".join(line for line in lines if line.strip("─╭╮╰╯+-") and not line.startswith("For full helptext"))
+    kept = (line for line in lines if line.strip("─╭╮╰╯+-") and not line.startswith("For full helptext"))
+    return " ".join(kept).replace("__tyro-dummy-inner__.", "--")
 
 
 def _positive(option: str, value: int) -> None:

@@ -1,0 +1,62 @@
+"""What the README and the examples show runs as shown, and the tree that it draws exists."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_readme_code_runs(block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(compile(block, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    if "three" in block or "[[3 2 1]]" in block:
+        assert out.strip() == "[[3 2 1]]"
+    else:
+        assert float(re.search(r"([\d.]+)%", out)[1]) > 50  # type: ignore[index]
+
+
+def test_the_readmes_tree_exists() -> None:
+    tree = re.search(r"```\n(cython_vm/.*?)```", README, flags=re.DOTALL)[1]  # type: ignore[index]
+    folder = ROOT
+    for line in tree.splitlines():
+        names = re.findall(r"(?:^|\s)([\w_*]+(?:\.pyx?|/)|_\*\.pyx)(?=\s|$)", line)
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+            assert folder.is_dir(), line
+            continue
+        for name in names:
+            assert list(folder.glob(name.rstrip("/"))), f"{name} of {line!r}"
+
+
+def test_the_pictures_of_the_readme_exist() -> None:
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).stat().st_size > 10_000
+
+
+def test_the_example_trains_and_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "train_cache_probe.py"), run_name="__main__")
+    shares = [float(x) for x in re.findall(r"([\d.]+)%", capsys.readouterr().out)]
+    assert len(shares) == 5 and max(shares[1:]) > shares[0]
+
+
+def test_nothing_of_ours_is_imported_by_the_wrong_room() -> None:
+    """cython_vm ← interp ← app; probes take arrays and import nothing of ours; interp imports cython_vm and probes."""
+    allowed = {"cython_vm": {"cython_vm"}, "probes": {"probes"}, "interp": {"cython_vm", "interp", "probes"}}
+    rooms = {"cython_vm", "interp", "probes", "app"}
+    for room, may in allowed.items():
+        for file in (ROOT / room).rglob("*.py*"):
+            if file.suffix not in (".py", ".pyx"):
+                continue
+            found = set(re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), flags=re.MULTILINE)) & rooms
+            if file.name == "cli.py":
+                found -= {"app"}  # `tapelens app` finds the app's folder
+            assert found <= may, f"{file} imports {found - may}"
