@@ -143,13 +143,12 @@ def test_the_page_says_what_was_measured(measured: interp.Run, page: str) -> Non
 
 
 def cells(page: str, heading: str) -> list[list[str]]:
-    """The rows of the table that has this column."""
+    """The rows of the table that has this column, as text."""
     for part in re.findall(r"<table.*?</table>", page, flags=re.S):
         if f">{heading}</th>" in part:
             lines = re.findall(r"<tr>(.*?)</tr>", part, flags=re.S)
-            return [
-                [re.sub(r"<[^>]+>|&nbsp;", " ", c).strip() for c in re.findall(r"<t[hd].*?</t[hd]>", x)] for x in lines
-            ]
+            found = [re.findall(r"<t[hd].*?</t[hd]>", line) for line in lines]
+            return [[" ".join(re.sub(r"<[^>]+>|&nbsp;", " ", cell).split()) for cell in line] for line in found]
     raise AssertionError(f"no table has the column {heading}")
 
 

@@ -12,6 +12,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import plotly.graph_objects as go
@@ -93,10 +94,8 @@ class Page:
         script = (here / "page.js").read_text(encoding="utf-8")
         drawing = ""
         if self._figures:
-            from plotly.offline import get_plotlyjs
-
             drawing = (
-                f'<script type="application/gzip" id="plotly">{_packed(get_plotlyjs())}</script>\n'
+                f'<script type="application/gzip" id="plotly">{_packed_plotly()}</script>\n'
                 f'<script type="application/gzip" id="figures">{_packed(json.dumps(self._figures))}</script>\n'
                 f"<script>{script}</script>\n"
             )
@@ -164,6 +163,13 @@ def _rounded(value: object) -> object:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return {name: _rounded(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+@cache
+def _packed_plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _packed(get_plotlyjs())
 
 
 def _packed(text: str) -> str:
