@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from app.run_access import LoadedModel, fingerprint
+from app.run_access import LoadedModel, fingerprint, require_current
 from cython_vm import States, encode
 from interp import Run, RunError
 
@@ -60,11 +60,7 @@ def _summary(run: Run, op: str) -> AttentionSummary:
         summary, provenance = _read(str(file), fingerprint(file))
     except ValueError as error:
         raise RunError(f"{error}: {mend}") from None
-    if provenance.get("digest") != run.config.digest:
-        raise RunError(
-            f"{file} was measured under config {provenance.get('digest')}, but this run is {run.config.digest}; "
-            f"make it anew with: {mend} --fresh"
-        )
+    require_current(run, file, provenance, mend)
     if op not in summary.ops:
         raise RunError(
             f"{file} has no attention for {op}, only for {', '.join(summary.ops)}; make it anew with: {mend}"

@@ -13,7 +13,7 @@ import streamlit as st
 
 from app.components.graph import DrawnEdge, DrawnNode
 from app.components.lines import SizePoint
-from app.run_access import fingerprint
+from app.run_access import fingerprint, require_current
 from interp import Run, RunError
 
 if TYPE_CHECKING:  # interp.circuits brings torch
@@ -30,11 +30,7 @@ def read(run: Run, op: str) -> Circuit:
         circuit, provenance = _read(str(file), fingerprint(file))
     except ValueError as error:
         raise RunError(f"{error}: {mend}") from None
-    if provenance.get("digest") != run.config.digest:
-        raise RunError(
-            f"{file} was found under config {provenance.get('digest')}, but this run is {run.config.digest}; "
-            f"make it anew with: {mend} --fresh"
-        )
+    require_current(run, file, provenance, mend)
     return circuit
 
 

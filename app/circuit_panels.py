@@ -103,7 +103,7 @@ def draw_evidence(circuit: Circuit) -> None:
         return
     st.echarts_chart(
         faithfulness_curve(circuit_data.curve(circuit), chosen=circuit.size, threshold=circuit.threshold),
-        key=f"curve_{circuit.op}", height=300,
+        key=f"curve_{circuit.op}", height=270,
         alt=f"Faithfulness of the circuit of {circuit.op} by number of edges, with the range of random circuits.",
     )  # fmt: skip
     null = "" if circuit.cmd_null is None else f" (random: {circuit.cmd_null:.2f})"
@@ -144,7 +144,7 @@ def draw_state(view: View) -> None:
     shown = found.parts[:SHOWN]
     st.echarts_chart(
         signed_bars([(node_words(node), value) for node, value in shown], name=f"← {rival}   logits   {answer} →"),
-        key="state_bars", height=40 + 24 * len(shown),
+        key="state_bars", height=56 + 24 * len(shown),
         alt=f"Direct contributions of the model's parts to {answer} over {rival}: "
         + ", ".join(f"{node_words(node)} {value:+.2f}" for node, value in shown[:3]),
     )  # fmt: skip

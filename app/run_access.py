@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ import pandas as pd
 import streamlit as st
 
 import interp
-from interp import Run
+from interp import Run, RunError
+from interp.runs import FRAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
@@ -74,8 +75,31 @@ def weights_key(run: Run) -> str:
 
 
 def frame(run: Run, kind: str) -> pd.DataFrame:
-    """One of the run's frames. Raises RunError when it was not made yet, or not for this run."""
-    return _frame(str(run.path), kind, run.config.digest, fingerprint(run.path / f"{kind}.parquet"))
+    """One of the run's frames. Raises RunError when it was not made yet, or not for this run and its weights."""
+    file = run.path / f"{kind}.parquet"
+    found = _frame(str(run.path), kind, run.config.digest, fingerprint(file))
+    if kind != "metrics":  # these are the training itself
+        require_current(run, file, found.attrs["provenance"], f"tapelens {FRAMES[kind]} {run.path}")
+    return found
+
+
+def require_current(run: Run, file: Path, provenance: Mapping[str, Any], command: str) -> None:
+    """Refuse what was measured under another config or on other weights. Raises RunError with both and `command`."""
+    digest, step = provenance.get("digest"), provenance.get("step")
+    if digest != run.config.digest:
+        raise RunError(
+            f"{file} was measured under config {digest}, but this run is {run.config.digest}; "
+            f"make it anew with: {command} --fresh"
+        )
+    try:
+        now = run.step
+    except RunError:  # no weights to compare with
+        return
+    if step is not None and step != now:
+        raise RunError(
+            f"{file} was measured on the weights of step {step}, but the run holds those of step {now}; "
+            f"make it anew with: {command}"
+        )
 
 
 def model_if_there(run: Run) -> LoadedModel | None:

@@ -14,9 +14,9 @@ def signed_bars(parts: Sequence[tuple[str, float]], *, name: str) -> dict[str, A
     hatch = {"decal": {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 4], "rotation": 0.8}}
     return {
         "animation": False,
-        "grid": {"left": 4, "right": 40, "top": 4, "bottom": 24, "containLabel": True},
+        "grid": {"left": 4, "right": 40, "top": 4, "bottom": 26, "containLabel": True},
         "tooltip": {"valueFormatter": "%.3f", "confine": True},
-        "xAxis": {"type": "value", "min": -reach, "max": reach, "name": name, "nameLocation": "middle", "nameGap": 22,
+        "xAxis": {"type": "value", "min": -reach, "max": reach, "name": name, "nameLocation": "middle", "nameGap": 10,
                   "axisLabel": {"show": False}},
         "yAxis": {"type": "category", "inverse": True, "axisTick": {"show": False},
                   "data": [label for label, _ in parts]},

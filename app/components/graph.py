@@ -62,7 +62,7 @@ def layered_graph(
         "tooltip": {"confine": True},
         "grid": {"left": 10, "right": 10, "top": 10, "bottom": 10},
         "xAxis": {**hidden, "min": -0.6, "max": 2 * n_layers + 1.6},
-        "yAxis": {**hidden, "min": -0.6, "max": n_heads + 0.7, "inverse": True},
+        "yAxis": {**hidden, "min": -0.45, "max": n_heads + 0.45, "inverse": True},
         "series": [
             {
                 "type": "graph",

@@ -30,7 +30,7 @@ def faithfulness_curve(points: Sequence[SizePoint], *, chosen: int, threshold: f
     drawn = [point for point in points if point.null_mean is not None]
     return {
         "animation": False,
-        "grid": {"left": 56, "right": 18, "top": 34, "bottom": 46},
+        "grid": {"left": 56, "right": 18, "top": 34, "bottom": 30},
         "legend": {"top": 0, "data": ["this circuit", "random circuits"]},
         "tooltip": {"trigger": "axis", "valueFormatter": "%.3f"},
         "xAxis": {"type": "log", "name": "edges kept", "nameLocation": "middle", "nameGap": 28,

@@ -14,7 +14,7 @@ import interp
 from app import program
 from app.predictions import predict
 from cython_vm import encode, sample
-from interp.runs import write_config
+from interp.runs import save_weights, write_config
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
@@ -91,6 +91,15 @@ def test_measurements_of_another_config_are_refused_with_both_hashes(
     assert not at.exception
     assert old.digest in at.error[0].value
     assert new.digest in at.error[0].value
+
+
+def test_measurements_of_other_weights_are_refused(open_page: Open, copied_run: Path) -> None:
+    run = interp.load(copied_run)
+    save_weights(copied_run / "model.safetensors", run.model, run.config, step=run.step + 1)
+    for page, name in (("probe_results", "probes.parquet"), ("circuit", "INC.json")):
+        at = open_page(page, copied_run, op="INC")
+        assert f"{name} was measured on the weights of step {run.step}" in at.error[0].value
+        assert at.code[0].value.startswith("tapelens ")
 
 
 def test_no_run_at_all(open_page: Open, tmp_path: Path) -> None:
