@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -29,6 +30,7 @@ from interp.runs import provenance
 from interp.training import evaluate, train
 from interp.training.presets import transformer_for
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "input", "br"}
 
 
@@ -178,7 +180,8 @@ def test_the_best_probe_is_the_most_selective_inside_the_model(measured: interp.
         accuracy = select(rows, metric="accuracy", **same)["estimate"].item()
         control = select(inside, metric="accuracy", control="control_task", **same)["estimate"].item()
         assert line[1].startswith(best["position"]) and line[2].startswith(f"{accuracy:.2f} [")
-        assert line[3] == f"{control:.2f}" and line[-2].startswith(f"{best['estimate']:.2f} [")
+        selectivity = f"{best['estimate']:.2f} [".replace("-", "−")
+        assert line[3] == f"{control:.2f}" and line[-2].startswith(selectivity)
 
 
 def test_the_drawn_probes_are_those_of_the_frame(measured: interp.Run, page: str) -> None:
@@ -237,3 +240,33 @@ def test_numbers_of_older_weights_are_marked(measured: interp.Run, tmp_path: Pat
     run.write_frame("probes", run.frame("probes"))
     text = Parsed(write_report(interp.load(folder)).read_text(encoding="utf-8")).text
     assert "measured at training step 10, but the weights are those of step 30" in text
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
+@pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine")
+def test_a_browser_draws_every_visible_figure_in_both_themes(measured: interp.Run, page: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None, "CI=true and no Chromium: the browser tests must run there"
+    seen: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(color_scheme="light")
+        tab.on("request", lambda request: seen.append(request.url))
+        tab.on("pageerror", lambda error: seen.append(f"error {error}"))
+        tab.goto((measured.path / "report.html").as_uri())
+        drawn = """theme => plots.filter(plot => plot.offsetParent).every(plot =>
+            plot.dataset.drawn === theme && plot.querySelector(".main-svg")
+            && !plot.textContent.includes("could not be made"))"""
+        tab.wait_for_function(drawn, arg="false", timeout=60_000)
+        ink = "plots[0]._fullLayout.font.color"
+        light = tab.evaluate(ink)
+        tab.emulate_media(color_scheme="dark")
+        tab.wait_for_function(drawn, arg="true", timeout=60_000)
+        assert light.lower() == INK.lower() and tab.evaluate(ink).lower() not in ("", INK.lower())
+        tab.get_by_text("{", exact=True).first.click()  # another position of the probes
+        tab.wait_for_function(drawn, arg="true", timeout=60_000)
+        assert tab.locator("#probes .plot .main-svg").last.is_visible()
+        browser.close()
+    assert seen == [(measured.path / "report.html").as_uri()]

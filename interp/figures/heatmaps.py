@@ -185,11 +185,11 @@ def _heatmap(panel: Panel, variables: list[str], sites: list[str]) -> go.Heatmap
 
 
 def _short(value: float) -> str:
-    """Two decimals without the leading zero, so that a number fits its cell: .93, 1, −.07."""
+    """Two decimals without the leading zero, so that a number fits its cell: .93, 1, −.07, .00."""
     if math.isnan(value):
         return ""
     text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.0f}"
-    return text.replace("-", "−")
+    return ".00" if text == "-.00" else text.replace("-", "−")
 
 
 def _hover(name: str, cell: Any) -> str:

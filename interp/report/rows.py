@@ -31,7 +31,7 @@ def signed(value: float, digits: int = 2) -> str:
 def certain(row: Any, digits: int = 2) -> str:
     """ "0.93 [0.91, 0.95]"; an absent interval is left out."""
     interval = "" if pd.isna(row.ci_low) else f" <small>[{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]</small>"
-    return f"{row.estimate:.{digits}f}{interval}"
+    return f"{row.estimate:.{digits}f}{interval}".replace("-", "−")
 
 
 def place(row: Any) -> str:
