@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev browser lint  ## everything that CI runs
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/cython-lint $(CYTHON)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint $(CYTHON)
 	$(BIN)/pyright
 
 format: $(VENV)/.installed-dev

@@ -119,22 +119,28 @@ def train(
     console.print(f"trained to step {run.step:,} in {folder}")
 
 
-def evaluate(run: RunPath, *, n: int = 20_000, seed: int = 2, threads: int = 2) -> None:
+def evaluate(run: RunPath, *, n: int = 20_000, seed: int | None = None, save: bool = False, threads: int = 2) -> None:
     """Exact match of a run on held-out programs, by op, outcome and block.
 
     Args:
         run: the run folder.
         n: how many states, spread evenly over op x outcome.
-        seed: of the states; never the one used while training.
+        seed: of the states (default: that of the final evaluation, which the training curve never uses).
+        save: add the result to RUN/metrics.parquet as the run's final evaluation.
         threads: PyTorch threads.
     """
-    from interp.stages import evaluate_run
+    from interp.stages import EVALUATION_SEED, evaluate_run, evaluate_stage
 
     _positive("--n", n)
+    if save and seed is not None:
+        raise ValueError("--save keeps the final evaluation, whose seed is fixed; leave --seed out")
     _threads(threads)
     opened = load(run)
     with stage_display("evaluating") as progress:
-        scores = evaluate_run(opened, n=n, seed=seed, progress=progress)
+        if save:
+            scores = evaluate_stage(opened, n=n, progress=progress)
+        else:
+            scores = evaluate_run(opened, n=n, seed=EVALUATION_SEED if seed is None else seed, progress=progress)
     show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
 
 

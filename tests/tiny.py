@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cython_vm import MachineSpec
 from interp.runs import RunConfig
 from interp.training import TrainingConfig
@@ -11,7 +13,13 @@ from interp.training.presets import transformer_for
 def tiny_config(*, task: str = "step_inplace", steps: int = 30, seed: int = 0, **training: int) -> RunConfig:
     """A run that trains in a second: 4 instructions, 3 cells, one layer of width 16."""
     spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1)
-    settings = {"batch_size": 8, "eval_every": 10, "eval_states": 60, "checkpoint_every": 10, "threads": 1} | training
+    settings: dict[str, Any] = {
+        "batch_size": 8,
+        "eval_every": 10,
+        "eval_states": 60,
+        "checkpoint_every": 10,
+        "threads": 1,
+    } | training
     return RunConfig(
         task=task,
         spec=spec,

@@ -52,7 +52,7 @@ def test_an_oracle_scores_one_everywhere(task: Task) -> None:
     predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
     assert task.exact(predicted, step(batch.states).next).all()
     scores = task.score(predicted, batch)
-    assert (scores["estimate"] == 1).all() and macro_average(scores) == 1
+    assert set(scores["estimate"]) == {1.0} and macro_average(scores) == 1
     assert scores.loc[scores["metric"] == "exact_match", "n"].sum() == 400
 
 
@@ -69,7 +69,7 @@ def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: Task) -> N
     assert (
         hit["exact_match"].item() == 0 and hit["block_accuracy", "cells"] == 0 and hit["block_accuracy", "output"] == 1
     )
-    assert (scores.drop(("INC", "VALUE_OVERFLOW"))["estimate"] == 1).all()
+    assert set(scores.drop(("INC", "VALUE_OVERFLOW"))["estimate"]) == {1.0}
 
 
 def test_rows_do_not_depend_on_how_they_are_drawn(task: Task) -> None:
@@ -101,8 +101,8 @@ def test_minimal_pairs_differ_by_one_stored_variable_that_moves_the_value(name: 
     pairs = task.counterfactual(60, name, seed=8, design="minimal")
     roots = [root for root in SPEC.variables() if variable(SPEC, root).kind == "root"]
     base, source = pairs.base.states, pairs.source.states
-    differing = sum((variable(SPEC, r).read(base) != variable(SPEC, r).read(source)).astype(int) for r in roots)
-    assert (differing == 1).all() and (base.program == source.program).all()
+    moved = np.array([variable(SPEC, root).read(base) != variable(SPEC, root).read(source) for root in roots])
+    assert (moved.sum(axis=0) == 1).all() and (base.program == source.program).all()
     assert (task.labels(pairs.base, name) != task.labels(pairs.source, name)).all()
 
 
