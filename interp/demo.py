@@ -13,8 +13,6 @@ from interp.console import console, show_scores, stage_display, training_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
 
-_EMBEDDING = "blocks.0.hook_resid_pre"
-
 
 def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     """Make the run folder `out`, reusing what it already holds, and print what was found.
@@ -58,11 +56,13 @@ def _best(frame: pd.DataFrame, name: str) -> dict[str, Any] | None:
 
 def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
     """Per variable: the most decodable and the most used place inside the model, each beside a control."""
-    inside = probes.loc[probes["site"] != _EMBEDDING]
+    layers = list(dict.fromkeys(probes["site"]))
+    inside = probes.loc[probes["site"] != layers[0]]
     task = select(inside, metric=Metric.ACCURACY, control=None)
     controls = select(inside, metric=Metric.ACCURACY, control=Control.CONTROL_TASK)
     swaps = select(
-        interventions.loc[(interventions["site"] != _EMBEDDING) & (interventions["position"] != "all")],
+        # Ceilings are left out: the embedding edits the input, the last layer the answer, all positions are the source.
+        interventions.loc[interventions["site"].isin(layers[1:-1]) & (interventions["position"] != "all")],
         stratum="changes",
         method=Method.FULL_VECTOR,
         pair_design="independent",

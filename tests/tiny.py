@@ -11,8 +11,8 @@ from interp.training.presets import transformer_for
 
 
 def tiny_config(*, task: str = "step_inplace", steps: int = 30, seed: int = 0, **training: int) -> RunConfig:
-    """A run that trains in a second: 4 instructions, 3 cells, one layer of width 16."""
-    spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1)
+    """A run that trains in a second: 6 instructions, 3 cells, one layer of width 16."""
+    spec = MachineSpec(n_instructions=6, n_cells=3, n_input=1, n_output=1, bits=1)
     settings: dict[str, Any] = {
         "batch_size": 8,
         "eval_every": 10,
