@@ -48,7 +48,7 @@ def draw_summary(circuit: Circuit, kept: set[str], edges: list[DrawnEdge]) -> No
         null = ""
         if point.null_mean is not None:
             spread = f"{two(point.null_mean)} [{two(point.null_low)}, {two(point.null_high)}]"
-            null = f"; {point.n_null} random circuits of that size: {spread}"
+            null = f"; {point.n_null} random circuits of that size, on {circuit.n_null_pairs} pairs: {spread}"
         st.markdown(
             f"**{len(kept)} of {len(circuit.edges)} edges** keep **{point.estimate:.2f}** "
             f"[{point.ci_low:.2f}, {point.ci_high:.2f}] of what the model does for {circuit.op} "
@@ -182,7 +182,7 @@ def page() -> None:
         if chosen.kind == "node":
             draw_node(view, circuit, chosen.id, edges)
         elif chosen.kind == "edge":
-            draw_edge(circuit, chosen.id)
+            draw_edge(view, circuit, chosen.id)
         else:
             st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
         draw_evidence(circuit)

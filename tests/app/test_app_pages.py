@@ -222,7 +222,7 @@ def test_circuit_names_its_strongest_edges_and_its_null(open_page: Open, words: 
     told = words(at)
     circuit = json.loads((run_folder / "circuits" / "DEC.json").read_text())
     assert f"n = {circuit['n']:,} held-out pairs" in told
-    assert "random circuits of that size" in told
+    assert f"random circuits of that size, on {circuit['n_null_pairs']} pairs" in told
     inside = [edge for edge in circuit["edges"] if edge["in_circuit"]]
     best = max(inside, key=lambda edge: abs(edge["score"]))
     assert f"({-best['score']:+.2f})" in told.split("Strongest edges:")[1].split(",")[0]
@@ -234,6 +234,20 @@ def test_circuit_explains_a_picked_edge_by_its_patched_effect(open_page: Open, w
     at = open_page("circuit", run_folder, op="INC", kind="edge", id=f"{edge['source']}->{edge['target']}")
     assert not at.exception
     assert f"**{-edge['exact']:.3f}**" in words(at)
+
+
+def test_measured_effects_carry_their_own_n(open_page: Open, words: Words, copied_run: Path) -> None:
+    """Effects are measured on fewer pairs than faithfulness; the page must not lend them the larger n."""
+    file = copied_run / "circuits" / "INC.json"
+    circuit = json.loads(file.read_text())
+    circuit["provenance"]["settings"] = {**circuit["provenance"].get("settings", {}), "n_exact_pairs": 17}
+    file.write_text(json.dumps(circuit))
+    at = open_page("circuit", copied_run, op="INC", kind="node", id="m0")
+    assert "measured, n = 17 held-out pairs" in words(at)
+    del circuit["provenance"]["settings"]
+    file.write_text(json.dumps(circuit))
+    at = open_page("circuit", copied_run, op="INC", kind="node", id="m0")
+    assert "does not say on how many pairs" in words(at)
 
 
 def test_circuit_node_by_keyboard(open_page: Open, words: Words, run_folder: Path) -> None:
