@@ -149,6 +149,7 @@ def probe(
     *,
     variables: tuple[str, ...] = (),
     positions: tuple[str, ...] = (),
+    methods: tuple[str, ...] = ("logistic",),
     n: int = 4_000,
     seed: int = 3,
     fresh: bool = False,
@@ -160,6 +161,7 @@ def probe(
         run: the run folder.
         variables: names such as op, operand, cell[0] (default: the machine's derived variables).
         positions: names such as cells[0] or instructions[@instruction_ptr] (default: the telling ones).
+        methods: logistic, ridge, mean_difference or mlp (one hidden layer), several if you like.
         n: states, split by program into fit and held-out halves.
         seed: of the states.
         fresh: measure again what the file already holds.
@@ -172,7 +174,14 @@ def probe(
     opened = load(run)
     with stage_display("probing") as progress:
         rows = probe_stage(
-            opened, variables=variables, positions=positions, n=n, seed=seed, fresh=fresh, progress=progress
+            opened,
+            variables=variables,
+            positions=positions,
+            methods=methods,
+            n=n,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
         )
     console.print(f"{len(rows):,} rows in {opened.path / 'probes.parquet'}")
 

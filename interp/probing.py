@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,17 @@ from cython_vm import MachineSpec, program_hash, strata_weights, variable
 from interp.interventions import Site, collect, resolve
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
-from probes import LogisticProbe, MajorityProbe, bootstrap_mean, control_labels
+from probes import (
+    LinearProbe,
+    LogisticProbe,
+    MajorityProbe,
+    MeanDifferenceProbe,
+    MLPProbe,
+    Probe,
+    RidgeProbe,
+    bootstrap_mean,
+    control_labels,
+)
 
 Progress = Callable[[float, float, str], None]
 _POINTED = {"instruction_ptr": ("instruction_ptr", "instructions"), "array_ptr": ("array_ptr", "cells")}
@@ -64,11 +75,12 @@ def probe_sweep(
     untrained: Any,
     variables: Sequence[str] = (),
     positions: Sequence[str] = (),
-    n: int = 6000,
+    methods: Sequence[str] = (Method.LOGISTIC,),
+    n: int = 4000,
     seed: int = 3,
     progress: Progress | None = None,
 ) -> ProbeSweep:
-    """Fit and score logistic probes of `variables` at every layer's residual stream and each named position.
+    """Fit and score probes of `variables` at every layer's residual stream and each named position.
 
     Args:
         model: the hooked model, in eval mode.
@@ -76,13 +88,17 @@ def probe_sweep(
         untrained: the same architecture with initial weights.
         variables: names; default `default_variables`.
         positions: names of single positions; default `default_positions`.
+        methods: keys of `PROBES`; the subspaces are those of the first linear one.
         n: states in all, half to fit and half to score.
         seed: of the states, the control task and the bootstrap.
         progress: called with (probes' sites done, of how many, what is going on).
 
     Raises:
-        ValueError: an unknown variable or position, one that names several positions, or a variable with one value.
+        ValueError: an unknown method, variable or position, a name of several positions, or a variable with one
+            value.
     """
+    if unknown := [method for method in methods if method not in PROBES]:
+        raise ValueError(f"no probe {unknown[0]!r}; there are {', '.join(PROBES)}")
     spec = task.spec
     chosen = list(variables) or default_variables(spec)
     names = list(positions) or default_positions(spec)
@@ -103,35 +119,47 @@ def probe_sweep(
     hooks = residual_hooks(model.cfg.n_layers)
     rows: list[dict[str, Any]] = []
     subspaces: dict[tuple[str, Site], Tensor] = {}
-    embedding: np.ndarray | None = None
     report = progress or (lambda done, total, at: None)
-    report(0, len(hooks), "activations")
-    read = {batch_name: sweep.activations(model, hooks, batch) for batch_name, batch in (("fit", fit), ("held", held))}
+    report(0, len(hooks) * len(methods), "activations")
+    read = {name: sweep.activations(model, hooks, batch) for name, batch in (("fit", fit), ("held", held))}
     blank = {name: sweep.activations(untrained, hooks, batch) for name, batch in (("fit", fit), ("held", held))}
-    for index, hook in enumerate(hooks):
-        report(index, len(hooks), hook)
-        probe = _probe().fit(read["fit"][hook], fit_labels)
-        right = _right(probe, read["held"][hook], held_labels)
-        control_right = _right(_probe().fit(read["fit"][hook], control_fit), read["held"][hook], control_held)
-        blank_right = _right(_probe().fit(blank["fit"][hook], fit_labels), blank["held"][hook], held_labels)
-        embedding = right if embedding is None else embedding
-        rows += sweep.rows(hook, right, metric=Metric.ACCURACY)
-        rows += sweep.rows(hook, sweep.majority_right(), metric=Metric.ACCURACY, control=Control.MAJORITY_CLASS)
-        rows += sweep.rows(hook, control_right, metric=Metric.ACCURACY, control=Control.CONTROL_TASK)
-        rows += sweep.rows(hook, embedding, metric=Metric.ACCURACY, control=Control.EMBEDDING_ONLY)
-        rows += sweep.rows(hook, blank_right, metric=Metric.ACCURACY, control=Control.UNTRAINED_MODEL)
-        rows += sweep.rows(hook, right - control_right, metric=Metric.SELECTIVITY)
-        subspaces |= sweep.subspaces(hook, probe)
-    report(len(hooks), len(hooks), "")
+    done = 0
+    for method in methods:
+        embedding: np.ndarray | None = None
+        for hook in hooks:
+            report(done, len(hooks) * len(methods), f"{method}, {hook}")
+            probe = PROBES[method]().fit(read["fit"][hook], fit_labels)
+            right = _right(probe, read["held"][hook], held_labels)
+            control = PROBES[method]().fit(read["fit"][hook], control_fit)
+            control_right = _right(control, read["held"][hook], control_held)
+            blank_right = _right(PROBES[method]().fit(blank["fit"][hook], fit_labels), blank["held"][hook], held_labels)
+            embedding = right if embedding is None else embedding
+            for values, kind in (
+                (right, None),
+                (sweep.majority_right(), Control.MAJORITY_CLASS),
+                (control_right, Control.CONTROL_TASK),
+                (embedding, Control.EMBEDDING_ONLY),
+                (blank_right, Control.UNTRAINED_MODEL),
+            ):
+                rows += sweep.rows(hook, values, method=method, metric=Metric.ACCURACY, control=kind)
+            rows += sweep.rows(hook, right - control_right, method=method, metric=Metric.SELECTIVITY)
+            if isinstance(probe, LinearProbe):
+                subspaces = sweep.subspaces(hook, probe) | subspaces
+            done += 1
+    report(done, done, "")
     return ProbeSweep(rows, subspaces)
 
 
-def _probe() -> LogisticProbe:
-    """The probe of the sweep: ten times the default regularisation, since many activations separate the classes."""
-    return LogisticProbe(C=0.1)
+# Many activations separate the classes perfectly: ten times scikit-learn's default regularisation keeps weights small.
+PROBES: dict[str, Callable[[], Probe]] = {
+    Method.LOGISTIC: partial(LogisticProbe, C=0.1),
+    Method.RIDGE: RidgeProbe,
+    Method.MEAN_DIFFERENCE: MeanDifferenceProbe,
+    Method.MLP: MLPProbe,
+}
 
 
-def _right(probe: LogisticProbe, activations: Tensor, labels: np.ndarray) -> np.ndarray:
+def _right(probe: Probe, activations: Tensor, labels: np.ndarray) -> np.ndarray:
     """1.0 where the probe is right, 0.0 where wrong, [position, variable, state]."""
     return (probe.predict(activations) == labels).astype(np.float64)
 
@@ -169,7 +197,7 @@ class _Sweep:
             parts.append(control_labels(labels, types, seed=self.seed, reference=self.fit_labels))
         return parts[0], parts[1]
 
-    def subspaces(self, hook: str, probe: LogisticProbe) -> dict[tuple[str, Site], Tensor]:
+    def subspaces(self, hook: str, probe: LinearProbe) -> dict[tuple[str, Site], Tensor]:
         """Each variable's probe directions at the pointed positions, orthonormal over the classes it saw."""
         found = {}
         for p, position in enumerate(self.positions):
@@ -186,7 +214,7 @@ class _Sweep:
         return found
 
     def rows(
-        self, hook: str, values: np.ndarray, *, metric: Metric, control: Control | None = None
+        self, hook: str, values: np.ndarray, *, method: str, metric: Metric, control: Control | None = None
     ) -> list[dict[str, Any]]:
         """One row a position and variable: the mean of `values` [position, variable, state] over defined states."""
         defined = np.broadcast_to(self.held_labels >= 0, values.shape)
@@ -200,7 +228,7 @@ class _Sweep:
                         "site": hook,
                         "position": position,
                         "variable": name,
-                        "method": Method.LOGISTIC,
+                        "method": method,
                         "control": control,
                         "metric": metric,
                         "aggregation": Aggregation.MEAN,

@@ -77,6 +77,7 @@ def probe_stage(
     *,
     variables: Sequence[str] = (),
     positions: Sequence[str] = (),
+    methods: Sequence[str] = ("logistic",),
     n: int = 4_000,
     seed: int = 3,
     fresh: bool = False,
@@ -87,7 +88,13 @@ def probe_stage(
 
     from interp.probing import probe_sweep
 
-    settings = {"variables": list(variables), "positions": list(positions), "n": n, "seed": seed}
+    settings = {
+        "variables": list(variables),
+        "positions": list(positions),
+        "methods": list(methods),
+        "n": n,
+        "seed": seed,
+    }
     if not fresh and (found := measured(run, "probes", settings)) is not None:
         return found
     sweep = probe_sweep(
@@ -96,6 +103,7 @@ def probe_stage(
         untrained=run.untrained_model(),
         variables=variables,
         positions=positions,
+        methods=methods,
         n=n,
         seed=seed,
         progress=progress,
