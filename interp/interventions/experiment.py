@@ -39,6 +39,7 @@ def run_interventions(
 
     Independent pairs are shared, so their variables go through one sweep together, with every control. Minimal pairs
     are a variable's own: each has a sweep of its own, on half as many, with the unpatched model as its one control.
+    Variables that no single edit decides have none.
 
     Args:
         model: the hooked transformer, in eval mode.
@@ -62,7 +63,7 @@ def run_interventions(
     sweeps: list[tuple[PairDesign, list[str]]] = []
     for design in designs:
         left = [name for name in names if (name, design) not in done]
-        groups = [[name] for name in left] if design == "minimal" else [left]
+        groups = [[name] for name in left if task.has_minimal_pairs(name)] if design == "minimal" else [left]
         sweeps.extend((design, group) for group in groups if group)
     rows: list[dict[str, Any]] = []
     for index, (design, some) in enumerate(sweeps):

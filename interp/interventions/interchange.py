@@ -186,9 +186,9 @@ def iia_sweep(
 
     swaps = interchange(task, sites, pairs.base.states, pairs.source.states)
     wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
-    per_variable = [(name, site, basis) for (name, site), basis in subspaces.items() if name in pairs.members]
+    n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
-    total = len(swaps) * n_models + len(wrong) + len(per_variable) * (1 + n_random_subspaces)
+    total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces)
 
     def run(subject: Any, some: Sequence[Interchange], done: int, rows: np.ndarray | None = None) -> Tensor:
         base, source = pairs.base.tokens, pairs.source.tokens
@@ -220,18 +220,28 @@ def iia_sweep(
                 scores.add(name, site, key, blank[index, rows], control=Control.UNTRAINED_MODEL)
             if index in wrong_place:
                 scores.add(name, site, key, full[wrong_place[index], rows], control=Control.WRONG_SITE)
-    for name, site, basis in per_variable:
+    for name in variables:  # subspaces are a variable's own: one sweep for all its sites
+        own = [(site, basis) for (owner, site), basis in subspaces.items() if owner == name]
+        if not own:
+            continue
         rows = pairs.members[name]
-        generator = torch.Generator().manual_seed(seed)
-        bases = [basis, *(random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))]
-        some = interchange(task, [site] * len(bases), pairs.base.states[rows], pairs.source.states[rows], bases=bases)
+        repeated, bases = [], []
+        for site, basis in own:
+            generator = torch.Generator().manual_seed(seed)
+            random = (random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))
+            bases += [basis, *random]
+            repeated += [site] * (1 + n_random_subspaces)
+        some = interchange(task, repeated, pairs.base.states[rows], pairs.source.states[rows], bases=bases)
         answers = run(model, some, done, rows)
-        done += len(bases)
-        key = {"method": Method.PROBE_SUBSPACE, "rank": len(basis)}
-        scores.add(name, site, key, answers[0])
-        scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
-        if n_random_subspaces:
-            scores.add(name, site, key, answers[1:-1], control=Control.RANDOM_SUBSPACE)
+        done += len(some)
+        for place, (site, basis) in enumerate(own):
+            first = place * (1 + n_random_subspaces)
+            key = {"method": Method.PROBE_SUBSPACE, "rank": len(basis)}
+            scores.add(name, site, key, answers[first])
+            scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
+            if n_random_subspaces:
+                random_answers = answers[first + 1 : first + 1 + n_random_subspaces]
+                scores.add(name, site, key, random_answers, control=Control.RANDOM_SUBSPACE)
     rates = [
         {
             "variable": name,

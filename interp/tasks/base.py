@@ -164,6 +164,8 @@ class Task(ABC):
             raise ValueError(f"variable {name!r} can be read but not set; interchange needs one that can be set")
         if design not in ("independent", "minimal"):
             raise ValueError(f"design must be 'independent' or 'minimal', got {design!r}")
+        if design == "minimal" and not self.has_minimal_pairs(name):
+            raise ValueError(f"variable {name!r} has no minimal pairs: no single stored value decides it")
         bases, sources, answers, changes = [], [], [], []
         found, drawn = 0, 0
         while found < n:
@@ -194,6 +196,10 @@ class Task(ABC):
             changes=np.concatenate(changes)[:n],
             redraw_rate=1 - found / drawn,
         )
+
+    def has_minimal_pairs(self, name: str) -> bool:
+        """Whether one edit of a stored variable can change `name`; a buffer's length, say, takes more."""
+        return bool(_stored_ancestors(self.spec, name))
 
     def _minimal_source(self, base: States, donor: States, name: str, *, rng: np.random.Generator) -> States:
         """Base with one stored ancestor of `name` (chosen per row) replaced by the donor's value."""

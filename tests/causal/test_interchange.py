@@ -200,6 +200,33 @@ def test_the_experiment_resumes(inplace):
     assert run_interventions(model, inplace, done=done, **options) == saved[2]
 
 
+def test_variables_that_no_single_edit_decides_have_no_minimal_pairs(inplace):
+    names = ["output_length", "operand"]
+    assert [inplace.has_minimal_pairs(name) for name in names] == [False, True]
+    with pytest.raises(ValueError, match="'output_length' has no minimal pairs"):
+        inplace.counterfactual(4, "output_length", seed=0, design="minimal")
+    options: dict[str, Any] = {"position_sets": ["cells"], "n_pairs": 8}
+    rows = run_interventions(random_model(inplace), inplace, variables=names, designs=("minimal",), **options)
+    assert {row["variable"] for row in rows} == {"operand"}
+
+
+def test_a_complete_subspace_scores_as_the_full_vector(inplace, copier):
+    """One sweep for all subspaces of a variable puts each answer at its own site."""
+    sites = residual_sites(2, ["array_ptr", "cells[@array_ptr]"])
+    size = copier.cfg.d_model
+    subspaces = {
+        (name, site): random_basis(size, size, generator=torch.Generator().manual_seed(1))
+        for name in ("array_ptr", "result")
+        for site in sites
+    }
+    frame = rows_frame(iia_sweep(copier, inplace, ["array_ptr", "result"], sites, subspaces=subspaces, **OPTIONS))
+    for name, site in subspaces:
+        key = {"variable": name, "site": site.hook, "position": site.positions, "stratum": "all", "control": None}
+        full, subspace = find(frame, method="full_vector", **key), find(frame, method="probe_subspace", **key)
+        assert subspace.estimate == full.estimate
+    assert select(frame, method="full_vector", control=None, stratum="all").estimate.nunique() > 2
+
+
 def test_bad_input_is_refused(inplace):
     model = random_model(inplace)
     sites = residual_sites(2, ["cells"])
