@@ -22,7 +22,8 @@ import pytest
 
 import interp
 from app import program
-from cython_vm import encode
+from cython_vm import encode, sample, step
+from interp.runs import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
@@ -163,17 +164,22 @@ def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
 
 
 @pytest.fixture(scope="module")
-def mistaken(run_folder: Path) -> dict[str, str] | None:
-    """An address of a held-out state that the model gets wrong, None if 20,000 hold none."""
-    from cython_vm import sample, step
+def mistaken(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The address of a state that a model gets wrong: the run with noise on its weights, which does err."""
+    import torch
 
-    run = interp.load(run_folder)
-    for start in range(0, 20_000, 2_000):
-        states = sample(run.config.spec, 2_000, seed=9, start=start, split="evaluation")
-        wrong = (run.predict_states(states) != encode(step(states).next)).any(axis=1).nonzero()[0]
-        if len(wrong):
-            return program.to_address(program.of_state(states, int(wrong[0])))
-    return None
+    folder = tmp_path_factory.mktemp("noisy") / "run"
+    shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("resume", "report.html"))
+    run = interp.load(folder)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight += 0.25 * weight.std(correction=0) * torch.randn(weight.shape, generator=generator)
+    save_weights(folder / "model.safetensors", run.model, run.config, step=run.step)
+    states = sample(run.config.spec, 1_000, seed=9, split="evaluation")
+    wrong = (run.predict_states(states) != encode(step(states).next)).any(axis=1).nonzero()[0]
+    assert len(wrong), "the noise is too weak: the model makes no mistake on 1,000 states"
+    return {**program.to_address(program.of_state(states, int(wrong[0]))), "run": str(folder)}
 
 
 def test_something_real_within_five_seconds(visit: Callable[..., Visit], server: str) -> None:
@@ -224,9 +230,7 @@ def test_type_a_program(visit: Callable[..., Visit]) -> None:
     assert tab.address["input"] == "3.1"
 
 
-def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: dict[str, str] | None) -> None:
-    if mistaken is None:
-        pytest.skip("the model makes no mistake on 20,000 held-out states, so there is none to follow")
+def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: dict[str, str]) -> None:
     tab = visit().open(**mistaken)
     assert "predicted wrong ✗" in tab.status
     assert tab.page.get_by_text(re.compile("The model (puts|says|changes)")).count() == 1
@@ -235,6 +239,9 @@ def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: d
     tab.click("button", f"Why? Circuit of {op}")
     assert op in tab.status
     assert tab.address["op"] == op
+    tab.wait_for_text("Strongest edges:")
+    tab.page.get_by_text(re.compile("the model predicts wrong")).first.wait_for()
+    tab.page.screenshot(path=str(shot("why", "light")))
     tab.click("link", "Step")
     assert "predicted wrong ✗" in tab.status  # the state is still there
 
