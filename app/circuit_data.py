@@ -34,13 +34,6 @@ def read(run: Run, op: str) -> Circuit:
     return circuit
 
 
-def n_measured(run: Run, circuit: Circuit) -> int | None:
-    """Pairs behind the measured effects of nodes and edges, which may be fewer than `circuit.n`; None if unrecorded."""
-    file = run.path / "circuits" / f"{circuit.op}.json"
-    asked = _read(str(file), fingerprint(file))[1].get("settings", {}).get("n_exact_pairs")
-    return None if asked is None else min(int(asked), circuit.n)
-
-
 @st.cache_resource(show_spinner=False, max_entries=32)
 def _read(file: str, fingerprint: str):
     from pathlib import Path

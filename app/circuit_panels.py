@@ -32,10 +32,9 @@ def two(value: float | None) -> str:
     return "–" if value is None else f"{value:z.2f}"
 
 
-def measured_on(view: View, circuit: Circuit) -> str:
+def measured_on(circuit: Circuit) -> str:
     """On how many held-out pairs the effects of single nodes and edges were measured."""
-    n = circuit_data.n_measured(view.run, circuit)
-    return "measured; the file does not say on how many pairs" if n is None else f"measured, n = {n:,} held-out pairs"
+    return f"measured, n = {circuit.n_effects:,} held-out pairs"
 
 
 def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]) -> None:
@@ -49,7 +48,7 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
         st.markdown(
             f"Give it the output it has when another instruction runs, and the answer loses **{-node.effect:.2f}** "
             f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
-            f"({measured_on(view, circuit)})."
+            f"({measured_on(circuit)})."
         )
     for title, found in (
         ("Reads from", [e for e in edges if e.target.split("<")[0] == node_id]),
@@ -95,7 +94,7 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     low, high = -(edge.exact_high or 0.0), -(edge.exact_low or 0.0)
     st.markdown(
         f"Let this edge alone carry what it carries when another instruction runs, and the answer loses "
-        f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits ({measured_on(view, circuit)}). "
+        f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits ({measured_on(circuit)}). "
         f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
     )
     st.markdown("It is part of the circuit." if edge.in_circuit else "It is not part of the chosen circuit.")

@@ -114,6 +114,7 @@ def find_circuit(
         n_heads=graph.n_heads,
         n_scored=len(scored),
         n=len(pairs),
+        n_effects=len(few),
         n_null_pairs=min(config.n_null_pairs, len(pairs)),
         redraw_rate=pairs.redraw_rate,
         outcomes=pairs.outcomes(),

@@ -83,8 +83,9 @@ class Circuit:
     n_layers: int
     n_heads: int
     n_scored: int  # pairs behind the scores
-    n: int  # pairs behind m, effects and faithfulness, of other programs
-    n_null_pairs: int  # pairs behind the null
+    n: int  # pairs behind m and faithfulness, of other programs
+    n_effects: int  # of these, pairs behind the measured effects of nodes and edges
+    n_null_pairs: int  # of these, pairs behind the null
     redraw_rate: float  # share of drawn pairs without a position to compare
     outcomes: dict[str, int]  # of the n clean states
     exact_match: float  # share of whole next states that the full model gets right
@@ -200,7 +201,7 @@ def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:
             rows.append({**here, "metric": Metric.FAITHFULNESS, "estimate": point.estimate, **interval, **bootstrap})
             rows.append({**here, "metric": Metric.EXACT_MATCH, "estimate": point.exact_match})
             if point.null_mean is not None:
-                null = {"control": Control.RANDOM_CIRCUIT, "interval_kind": IntervalKind.NULL_RANGE}
+                null = {**_RANDOM, "interval_kind": IntervalKind.NULL_RANGE, "n": circuit.n_null_pairs}
                 ends = {"ci_low": point.null_low, "ci_high": point.null_high}
                 rows.append({**here, "metric": Metric.FAITHFULNESS, "estimate": point.null_mean, **ends, **null})
     for metric, ranking, value, null in (
@@ -209,14 +210,16 @@ def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:
     ):
         rows.append({**key, "stratum": ranking, "metric": metric, "estimate": value})
         if null is not None:
-            rows.append({**key, "stratum": ranking, "metric": metric, "estimate": null} | _RANDOM)
+            null_key = {**key, **_RANDOM, "stratum": ranking, "n": circuit.n_null_pairs}
+            rows.append({**null_key, "metric": metric, "estimate": null})
     for stratum, value in (("clean", circuit.m_clean), ("corrupted", circuit.m_corrupted)):
         rows.append({**key, "stratum": stratum, "metric": Metric.LOGIT_DIFFERENCE, "estimate": value})
     rows.append({**key, "metric": Metric.EXACT_MATCH, "estimate": circuit.exact_match})
     rows.append({**key, "metric": Metric.REDRAW_RATE, "estimate": circuit.redraw_rate})
     if circuit.spearman is not None:
         measured = sum(edge.exact is not None for edge in circuit.edges)
-        rows.append({**key, "metric": Metric.SPEARMAN, "estimate": circuit.spearman, "circuit_size": measured})
+        agreement = {**key, "metric": Metric.SPEARMAN, "estimate": circuit.spearman, "n": circuit.n_effects}
+        rows.append({**agreement, "circuit_size": measured})
     return rows
 
 

@@ -155,3 +155,13 @@ def test_the_rate_warms_up_holds_and_falls_to_zero() -> None:
 def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         dataclasses.replace(TrainingConfig(), **{field: value})
+
+
+def test_bfloat16_autocast_trains(tmp_path: Path) -> None:
+    config = tiny_config(steps=60)
+    half = dataclasses.replace(config, training=dataclasses.replace(config.training, precision="bfloat16"))
+    whole_losses, half_losses = (
+        select(train(each, tmp_path / name).frame("metrics"), metric=Metric.LOSS)["estimate"].to_numpy()
+        for name, each in (("whole", config), ("half", half))
+    )
+    assert half_losses == pytest.approx(whole_losses, rel=0.2)
