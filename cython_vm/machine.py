@@ -77,7 +77,7 @@ def _step_do(
     for name, given in slots.items():
         column = first_cell + int(name[len("next_cell[") : -1])
         next_rows[:, column] = np.where(defined, given, next_rows[:, column])
-    if roots:
+    if roots and not defined.all():
         next_rows[~defined] = states.rows[~defined]
     return defined
 
@@ -88,7 +88,7 @@ def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]
     if not target.settable:
         raise ValueError(f"{name} can be read but not set: it spans more than one step")
     values = np.asarray(given)
-    if values.dtype.kind not in "iub":
+    if values.size and values.dtype.kind not in "iub":
         raise TypeError(f"do({name}) takes integers, got {values.dtype}")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(states)):
         raise ValueError(f"do({name}) takes one value or one for each of {len(states)} rows, got {list(values.shape)}")
@@ -115,7 +115,7 @@ def _edit_roots(
             block = name.partition("[")[0]
             length = states.input_length if block == "input" else states.output_length
             defined &= length > column - columns[block].start
-        rows[:, column] = np.where(defined, values, rows[:, column])
+        rows[:, column] = values if defined.all() else np.where(defined, values, rows[:, column])
     if any(name.startswith("instruction[") for name in roots):
         defined &= valid_programs(spec, rows[:, columns["program"]])
     if "input_length" in roots:

@@ -14,6 +14,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -267,6 +268,7 @@ def concrete_names(spec: MachineSpec) -> list[str]:
     return names
 
 
+@lru_cache(maxsize=4096)
 def variable(spec: MachineSpec, name: str) -> Variable:
     """The variable of a concrete name (`op`, `cell[3]`), its parents named one by one.
 

@@ -211,7 +211,7 @@ GRAPH_SPEC = MachineSpec(n_instructions=7, n_cells=3, n_input=2, n_output=2, bit
 def values_after(states, do):
     """Every variable of S_t (edited), of the step and of S_{t+1} under an intervention."""
     transition = step(states, do)
-    values = dict(transition.latents)
+    values: dict[str, np.ndarray] = dict(transition.latents)
     for i in range(states.spec.n_cells):
         values[f"next_cell[{i}]"] = transition.next.cells[:, i]
     return values, transition.valid
