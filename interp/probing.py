@@ -191,11 +191,16 @@ class _Sweep:
 
     def control_task(self) -> tuple[np.ndarray, np.ndarray]:
         """Control labels of the fit and the held-out states, [variable, state]; a type has one label in both."""
-        parts = []
-        for batch, labels in ((self.fit, self.fit_labels), (self.held, self.held_labels)):
-            types = np.stack([self.task.control_types(batch, name) for name in self.variables])
-            parts.append(control_labels(labels, types, seed=self.seed, reference=self.fit_labels))
-        return parts[0], parts[1]
+        fit_types, held_types = (
+            np.stack([self.task.control_types(batch, name) for name in self.variables])
+            for batch in (self.fit, self.held)
+        )
+        for seed in range(self.seed, self.seed + 100):  # where all types of a variable drew one label, draw again
+            fit = control_labels(self.fit_labels, fit_types, seed=seed, reference=self.fit_labels)
+            if all(len(np.unique(row[row >= 0])) > 1 for row in fit):
+                held = control_labels(self.held_labels, held_types, seed=seed, reference=self.fit_labels)
+                return fit, held
+        raise ValueError("no control task: the types of some variable are too few to be given two labels")
 
     def subspaces(self, hook: str, probe: LinearProbe) -> dict[tuple[str, Site], Tensor]:
         """Each variable's probe directions at the pointed positions, orthonormal over the classes it saw."""
