@@ -42,7 +42,7 @@ def _run(task: str, spec: MachineSpec, training: TrainingConfig) -> RunConfig:
 
 
 PRESETS: dict[str, RunConfig] = {
-    "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=5000)),
+    "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=4000, eval_states=750)),
     "step_inplace": _run("step_inplace", MachineSpec(), TrainingConfig(steps=16000, batch_size=16, eval_every=1000)),
     "step": _run("step", MachineSpec(), TrainingConfig(steps=24000, batch_size=16, eval_every=2000)),
 }
