@@ -179,7 +179,8 @@ def circuit() -> Circuit:
     )
     return Circuit(
         op="PREV", task="step_inplace", method="eap_ig", steps=3, metric="logit_difference", ablation="resample",
-        granularity="edge", ranking="absolute", n_layers=1, n_heads=1, n_scored=8, n=8, n_effects=8, n_null_pairs=4, redraw_rate=0.1,
+        granularity="edge", ranking="absolute", n_layers=1, n_heads=1, n_scored=8, n=8, n_effects=8, n_null_pairs=4,
+        redraw_rate=0.1,
         outcomes={"RAN": 8}, exact_match=1.0, m_clean=9.0, m_corrupted=-9.0, m_empty=-9.0, cpr=0.8, cmd=0.2,
         cpr_null=0.3, cmd_null=0.7, spearman=0.9, threshold=0.9, size=4, n_connected=4, seed=0, nodes=nodes,
         edges=edges, faithfulness=(point(2, 0.3), point(4, 0.95)),
