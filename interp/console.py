@@ -86,14 +86,14 @@ def show_scores(scores: pd.DataFrame, *, title: str) -> None:
     """Two tables of `Task.score` rows: whole states with counts and intervals, and accuracy by block."""
     whole = records(select(scores, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH))
     parts = select(scores, metric=Metric.BLOCK_ACCURACY)
-    table = _table(title, "op", "outcome", right=("states", "wrong", "exact match", "95 % interval"))
+    table = plain_table(title, "op", "outcome", right=("states", "wrong", "exact match", "95 % interval"))
     for row in whole:
         wrong = round((1 - row["estimate"]) * row["n"])
         interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"
         table.add_row(row["op"], row["stratum"], f"{row['n']:,}", str(wrong), f"{row['estimate']:.2%}", interval)
     console.print(table)
     blocks = list(dict.fromkeys(parts["position"]))
-    table = _table(
+    table = plain_table(
         "right by block, %", "op", "outcome", right=[block.replace("instruction", "instr") for block in blocks]
     )
     for row in whole:
@@ -104,7 +104,8 @@ def show_scores(scores: pd.DataFrame, *, title: str) -> None:
     console.print(f"macro average over op × outcome: {macro['estimate']:.3%} of {macro['n']:,} states")
 
 
-def _table(title: str, *left: str, right: Sequence[str]) -> Table:
+def plain_table(title: str, *left: str, right: Sequence[str]) -> Table:
+    """A table of few lines: words to the left, numbers to the right."""
     table = Table(title=title, box=SIMPLE, pad_edge=False)
     for heading in left:
         table.add_column(heading, no_wrap=True)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.markup import escape
 
-from interp.console import console, show_scores, stage_display, training_display
+from interp.console import console, plain_table, show_scores, stage_display, training_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
+
+_CIRCUIT_COLUMNS = ("edges", "faithfulness", "random", "pairs")
 
 
 def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
@@ -68,31 +70,31 @@ def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
         pair_design="independent",
     )
     used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
-    table = Table(title="variables: where best decoded, and where best swapped (IIA where the answer changes)")
-    for heading in ("variable", "probe", "control task", "where", "IIA", "unpatched", "swapped at"):
-        table.add_column(heading, justify="left" if heading in ("variable", "where", "swapped at") else "right")
+    decoded = plain_table("Where each variable is best decoded", "variable", "where", right=("probe", "control task"))
+    swapped = plain_table(
+        "Where it is best swapped: IIA where the answer changes", "variable", "where", right=("IIA", "unpatched")
+    )
     for name in dict.fromkeys(task["variable"]):
         probe, swap = _best(task, name), _best(used, name)
         assert probe is not None
         beside = select(controls, variable=name, site=probe["site"], position=probe["position"])["estimate"].iloc[0]
-        cells = [name, f"{probe['estimate']:.1%}", f"{beside:.1%}", _place(probe)]
+        decoded.add_row(name, _place(probe), f"{probe['estimate']:.1%}", f"{beside:.1%}")
         if swap is not None:
             alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
-            cells += [f"{swap['estimate']:.1%}", f"{alone:.1%}", _place(swap)]
-        table.add_row(*cells)
-    console.print(table)
+            swapped.add_row(name, _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
+    console.print(decoded)
+    console.print(swapped)
 
 
 def _place(row: dict[str, Any]) -> str:
-    return f"{row['site'].removeprefix('blocks.').replace('.hook_', ' ')} · {row['position']}"
+    """Layer and position, with the brackets of the position kept from being read as markup."""
+    return escape(f"L{row['site'].split('.')[1]} {row['position']}")
 
 
 def _show_circuits(circuits: pd.DataFrame) -> None:
     """Per instruction: the smallest circuit found, its faithfulness beside random circuits of the same size."""
     curve = select(circuits, metric=Metric.FAITHFULNESS, stratum="absolute")
-    table = Table(title="circuits: faithfulness of the highest-scored edges, against random circuits of the same size")
-    for heading in ("op", "edges", "faithfulness", "random", "pairs"):
-        table.add_column(heading, justify="left" if heading == "op" else "right")
+    table = plain_table("Circuits, against random ones of the same size", "op", right=_CIRCUIT_COLUMNS)
     for op in dict.fromkeys(curve["op"]):
         own = sorted(records(select(curve, op=op, control=None)), key=lambda row: row["circuit_size"])
         row = next((row for row in own if row["estimate"] >= 0.9), own[-1])
