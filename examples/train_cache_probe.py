@@ -7,7 +7,10 @@ from interp.training.presets import SMALL_MACHINE, transformer_for
 from probes import LogisticProbe
 
 config = RunConfig(
-    "step_inplace", SMALL_MACHINE, transformer_for("step_inplace", SMALL_MACHINE), TrainingConfig(steps=300)
+    "step_inplace",
+    SMALL_MACHINE,
+    transformer_for("step_inplace", SMALL_MACHINE),
+    TrainingConfig(steps=250, eval_states=150, threads=1),
 )
 run = train(config, "runs/example")
 fit, held = (run.task.sample(2000, seed=0, split=split) for split in ("train", "evaluation"))

@@ -17,6 +17,8 @@ from interp.results import Aggregation, Control, Metric, select
 from interp.stages import evaluate_run
 from interp.training import PRESETS
 
+pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the run for all of them
+
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints" / "quickstart"
 
 
