@@ -37,7 +37,7 @@ class Prediction:
 
 def predict(loaded: LoadedModel, states: States) -> Prediction:
     """The model's greedy next state for each of `states`, beside the machine's."""
-    return _predict(loaded, loaded.key, encode(states), encode(step(states).next))
+    return _predict(loaded, loaded.key, encode(states), step(states).tokens())
 
 
 @st.cache_data(show_spinner=False, max_entries=64)

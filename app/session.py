@@ -49,6 +49,8 @@ def view() -> View:
     """What to show now. Raises RunError when the run cannot be opened."""
     run = run_access.current()
     spec = run.config.spec
+    if spec.pointers != "one_hot" or spec.punctuation != "blocks" or spec.outcome_token or spec.padded:
+        raise RunError(f"{run.path} writes states in a layout of its own; the app draws the default one alone")
     selection.begin(tuple(op_names(spec)))
     if _START not in st.session_state:
         set_start(_first_start(spec), keep_step=True)

@@ -1,7 +1,7 @@
 """The machine: a small tape language, executed exactly and in batches. Needs NumPy alone."""
 
 from cython_vm._isa import Op, Outcome
-from cython_vm.codec import decode, encode
+from cython_vm.codec import decode, decode_outcome, encode
 from cython_vm.machine import Transition, step
 from cython_vm.original import read_original, write_original
 from cython_vm.programs import format_program, parse_program, program_hash
@@ -24,6 +24,7 @@ __all__ = [
     "ancestors",
     "count_programs",
     "decode",
+    "decode_outcome",
     "encode",
     "format_program",
     "parse_program",

@@ -138,7 +138,7 @@ def decode_rows(
     cdef Geometry g = geometry(spec)
     cdef int number = spec.token_id("NUM_0"), eoi = spec.token_id("EOI"), eoo = spec.token_id("EOO")
     cdef int n_ops = op_of.shape[0], at = 0, fault = NO_FAULT
-    cdef bint stops = spec.stops
+    cdef bint stops = spec.stops or spec.padded  # what lies beyond a padded row is STOP here; checked by the caller
     cdef Py_ssize_t i
     cdef const int32_t* x
     cdef uint8_t* s

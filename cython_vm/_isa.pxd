@@ -31,6 +31,7 @@ cdef enum OutcomeCode:
 
 # A state is one packed row of bytes: four counters, the program, then the cells and the two buffers.
 # Buffer slots past the length, and the padding up to `stride`, are 0, so that equal states are equal rows.
+# A padded machine's row also holds its own four sizes; program slots past its own are STOP, cells 0.
 cdef enum Column:
     INSTRUCTION_PTR = 0
     ARRAY_PTR = 1
@@ -48,10 +49,27 @@ cdef struct Geometry:
     int cells           # first column of the cells
     int input
     int output
+    int sizes           # first column of a row's own sizes; 0 where all rows have those of the machine
     int stride          # bytes a row
 
 
+cdef enum Size:
+    SIZE_INSTRUCTIONS = 0   # n_instructions − 1, so that 256 fits a byte
+    SIZE_CELLS = 1          # n_cells − 1
+    SIZE_INPUT = 2
+    SIZE_OUTPUT = 3
+
+
 cdef Geometry geometry(object spec)
+
+
+cdef inline void fit(Geometry* g, const uint8_t* row) noexcept nogil:
+    """Take over a row's own sizes, where rows have such; what starts where stays."""
+    if g.sizes:
+        g.n_instructions = row[g.sizes + <int>SIZE_INSTRUCTIONS] + 1
+        g.n_cells = row[g.sizes + <int>SIZE_CELLS] + 1
+        g.n_input = row[g.sizes + <int>SIZE_INPUT]
+        g.n_output = row[g.sizes + <int>SIZE_OUTPUT]
 
 
 cdef inline int partner(const uint8_t* program, int n, int at) noexcept nogil:

@@ -41,10 +41,11 @@ cdef Geometry geometry(object spec):
     g.cells = PROGRAM + g.n_instructions
     g.input = g.cells + g.n_cells
     g.output = g.input + g.n_input
-    g.stride = row_stride(g.n_instructions, g.n_cells, g.n_input, g.n_output)
+    g.sizes = g.output + g.n_output if spec.padded else 0
+    g.stride = row_stride(g.n_instructions, g.n_cells, g.n_input, g.n_output, spec.padded)
     return g
 
 
-def row_stride(int n_instructions, int n_cells, int n_input, int n_output):
-    """Bytes of one packed row: four counters and the slots, rounded up to whole 8-byte words."""
-    return (PROGRAM + n_instructions + n_cells + n_input + n_output + 7) // 8 * 8
+def row_stride(int n_instructions, int n_cells, int n_input, int n_output, bint padded):
+    """Bytes of one packed row: four counters, the slots, the row's own sizes if padded; whole 8-byte words."""
+    return (PROGRAM + n_instructions + n_cells + n_input + n_output + 4 * padded + 7) // 8 * 8

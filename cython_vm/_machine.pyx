@@ -34,6 +34,7 @@ def step_rows(
     out = &latents[0, 0]
     with nogil:
         for i in range(n):
+            fit(&g, &rows[i, 0])
             transition(&g, &rows[i, 0], &next_rows[i, 0], v, NULL, i)
             outcome[i] = <uint8_t>v[<int>V_OUTCOME]
             for name in range(N_VARIABLES):
@@ -72,6 +73,7 @@ def step_rows_do(
     out = &latents[0, 0]
     with nogil:
         for i in range(n):
+            fit(&g, &rows[i, 0])
             if valid[i] and transition(&g, &rows[i, 0], &next_rows[i, 0], v, &do, i):
                 outcome[i] = <uint8_t>v[<int>V_OUTCOME]
             else:

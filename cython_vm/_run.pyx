@@ -113,6 +113,7 @@ def run_rows(object spec, uint8_t[:, ::1] rows, int64_t limit, int64_t[::1] n_st
     cdef Py_ssize_t i
     with nogil:
         for i in range(rows.shape[0]):
+            fit(&g, &rows[i, 0])
             n_steps[i] = run_row(&g, &rows[i, 0], limit, NULL, &outcome[i])
 
 
@@ -125,6 +126,7 @@ def record_rows(
     cdef Py_ssize_t i
     with nogil:
         for i in range(rows.shape[0]):
+            fit(&g, &rows[i, 0])
             run_row(&g, &rows[i, 0], n_steps[i], &states[offsets[i], 0], &outcome)
 
 

@@ -9,36 +9,101 @@ from cython_vm._machine cimport *
 from cython_vm._rng cimport *
 
 
-cdef struct Plan:
-    Geometry g
+cdef enum Strata:
+    BY_OUTCOME = 0          # rows of strata: op, outcome, branch (-1: any)
+    BY_LOOP_DEPTH = 1       # loops around instruction_ptr, its number among `depths`, unused
+    BY_JUMP_DISTANCE = 2    # slots from the bracket at instruction_ptr to its partner (0: no bracket), unused, unused
+
+
+cdef struct Choices:
     const uint64_t* thresholds  # [slots left, loops open, 2]: see _programs_table in sampling.py
     const double* per_op        # [slots left, loops open]
-    int n_depths
+
+
+cdef struct Plan:
+    Geometry g                  # of the row being drawn
+    int n_slots                 # instructions of the longest program
+    Choices closing             # so that all loops are closed at the end
+    const uint64_t* depth_thresholds  # [depths, slots left, loops open, 2]: so that as many are open at the end
+    const double* depth_per_op
+    const uint64_t* places      # [depths, instruction_ptr]: cumulative shares of the pointer's slot
+    int n_depths                # loops open, at most, and one
     const uint8_t* choices      # opcodes: WHILE, ENDW, then the n_plain others
     int n_plain
     bint stops
     int split                   # 0 all, 1 train, 2 evaluation
     int attempts                # redraws before a row is given up
+    const int* smallest         # [4] sizes of a padded machine's rows: uniform between these and the machine's
+    const int* largest
+    Strata by
 
 
-cdef inline void draw_program(Rng* rng, const Plan* plan, uint8_t* program) noexcept nogil:
-    """Uniform over all valid programs: each choice with the share of the completions that it leaves open."""
-    cdef int k, depth = 0, other, last = plan.g.n_instructions - 1
+cdef inline int fill(
+    Rng* rng, const Plan* plan, const Choices* table, int n, int depth, uint8_t* program
+) noexcept nogil:
+    """n slots, uniform over all ways to fill them: each choice with the share of the completions that it leaves open.
+
+    Returns how many loops are open after them.
+    """
+    cdef int k, other
     cdef Py_ssize_t at
     cdef bint opens, brackets
     cdef uint64_t u
     cdef Rng local = rng[0]  # in registers while the program is written
-    for k in range(last):
-        at = <Py_ssize_t>(last - k) * plan.n_depths + depth
+    for k in range(n):
+        at = <Py_ssize_t>(n - k) * plan.n_depths + depth
         u = draw(&local) >> 1
-        opens = u < plan.thresholds[2 * at]
-        brackets = u < plan.thresholds[2 * at + 1]
+        opens = u < table.thresholds[2 * at]
+        brackets = u < table.thresholds[2 * at + 1]
         depth += 2 * opens - brackets
-        other = <int>(<double><int64_t>(u - plan.thresholds[2 * at + 1]) * plan.per_op[at])
+        other = <int>(<double><int64_t>(u - table.thresholds[2 * at + 1]) * table.per_op[at])
         other = other if other < plan.n_plain else plan.n_plain - 1
         program[k] = plan.choices[2 - opens - brackets + (0 if brackets else other)]
-    program[last] = STOP
     rng[0] = local
+    return depth
+
+
+cdef inline void draw_program(Rng* rng, const Plan* plan, uint8_t* program) noexcept nogil:
+    """Uniform over all valid programs."""
+    cdef int last = plan.g.n_instructions - 1
+    fill(rng, plan, &plan.closing, last, 0, program)
+    memset(program + last, STOP, plan.n_slots - last)
+
+
+cdef inline int draw_at_depth(Rng* rng, const Plan* plan, uint8_t* program, int depth, int which) noexcept nogil:
+    """A program, and the slot of the pointer, uniform over all pairs where `depth` loops are open at the slot."""
+    cdef Choices table
+    cdef int ip = 0, last = plan.n_slots - 1
+    cdef uint64_t u = draw(rng) >> 1
+    cdef const uint64_t* places = plan.places + <Py_ssize_t>which * plan.n_slots
+    cdef Py_ssize_t size = <Py_ssize_t>plan.n_slots * plan.n_depths
+    while ip < last and u >= places[ip]:
+        ip += 1
+    table.thresholds = plan.depth_thresholds + which * size * 2
+    table.per_op = plan.depth_per_op + which * size
+    fill(rng, plan, &table, ip, 0, program)
+    fill(rng, plan, &plan.closing, last - ip, depth, program + ip)
+    program[last] = STOP
+    return ip
+
+
+cdef inline int draw_at_distance(Rng* rng, const Plan* plan, uint8_t* program, int distance) noexcept nogil:
+    """A program, and a bracket of it, uniform over all pairs where the partner is `distance` slots away.
+
+    Such a pair is a program of what is outside, one of what is inside, and where the one is put into the other.
+    """
+    cdef uint8_t outside[256]
+    cdef int n_outside = plan.n_slots - 2 - distance
+    cdef uint64_t word = draw(rng)
+    cdef int at = share(word, n_outside + 1)
+    fill(rng, plan, &plan.closing, n_outside, 0, outside)
+    memcpy(program, outside, at)
+    program[at] = WHILE
+    fill(rng, plan, &plan.closing, distance - 1, 0, program + at + 1)
+    program[at + distance] = ENDW
+    memcpy(program + at + distance + 1, outside + at, n_outside - at)
+    program[plan.n_slots - 1] = STOP
+    return at + distance * <int>(word & 1)
 
 
 cdef inline int draw_length(Rng* rng, int n) noexcept nogil:
@@ -85,31 +150,63 @@ cdef inline void draw_values(Rng* rng, const Plan* plan, uint8_t* s) noexcept no
 cdef inline bint in_split(const Plan* plan, const uint8_t* program) noexcept nogil:
     if plan.split == 0:
         return True
-    return (hash_program(program, plan.g.n_instructions) % 20 == 0) == (plan.split == 2)
+    return (hash_program(program, plan.n_slots) % 20 == 0) == (plan.split == 2)
 
 
-cdef bint draw_code(Rng* rng, const Plan* plan, uint8_t* s, int op) noexcept nogil:
-    """instruction_ptr and program, redrawn until the split and the op under the pointer (-1: any) are as asked."""
-    cdef int _attempt, ip, last = plan.g.n_instructions - 1
+cdef inline void draw_sizes(Rng* rng, Plan* plan, uint8_t* s) noexcept nogil:
+    """The row's own sizes, where rows have such, each uniform between its smallest and its largest."""
+    cdef int size, drawn
+    if not plan.g.sizes:
+        return
+    for size in range(4):
+        drawn = plan.smallest[size] + share(draw(rng), plan.largest[size] - plan.smallest[size] + 1)
+        s[plan.g.sizes + size] = <uint8_t>(drawn - (size <= <int>SIZE_CELLS))
+    fit(&plan.g, s)
+
+
+cdef bint draw_code(Rng* rng, Plan* plan, uint8_t* s, const signed char* stratum) noexcept nogil:
+    """Sizes, instruction_ptr and program, redrawn until the split and the stratum (NULL: any) are as asked."""
+    cdef uint8_t* program = s + <int>PROGRAM
+    cdef int _attempt, ip, last, op = -1, distance = -1, depth = -1
+    if stratum != NULL and plan.by == BY_OUTCOME:
+        op = stratum[0]
+    elif stratum != NULL and plan.by == BY_LOOP_DEPTH:
+        depth = <uint8_t>stratum[0]
+    elif stratum != NULL:
+        distance = <uint8_t>stratum[0]
     for _attempt in range(plan.attempts):
-        ip = share(draw(rng), last + 1)
-        if op >= 0 and (ip == last) != (op == STOP) and (ip == last or not plan.stops):
-            continue  # the last slot always, and with stops=False only the last slot, holds STOP
-        draw_program(rng, plan, s + <int>PROGRAM)
-        if (op < 0 or s[PROGRAM + ip] == op) and in_split(plan, s + <int>PROGRAM):
+        draw_sizes(rng, plan, s)
+        last = plan.g.n_instructions - 1
+        if depth >= 0:
+            ip = draw_at_depth(rng, plan, program, depth, <uint8_t>stratum[1])
+        elif distance > 0:
+            ip = draw_at_distance(rng, plan, program, distance)
+        else:
+            ip = share(draw(rng), last + 1)
+            if op >= 0 and (ip == last) != (op == STOP) and (ip == last or not plan.stops):
+                continue  # the last slot always, and with stops=False only the last slot, holds STOP
+            draw_program(rng, plan, program)
+            if op >= 0 and program[ip] != op:
+                continue
+            if distance == 0 and (program[ip] == WHILE or program[ip] == ENDW):
+                continue
+        if in_split(plan, program):
             s[<int>INSTRUCTION_PTR] = <uint8_t>ip
             return True
     return False
 
 
-cdef inline bint outcome_is(const Plan* plan, const uint8_t* s, int outcome) noexcept nogil:
+cdef inline bint is_as_asked(const Plan* plan, const uint8_t* s, int outcome, int branch) noexcept nogil:
+    """Whether the outcome, and the branch unless it is -1, are those asked for."""
     cdef int v[13]
     v[<int>V_OP] = s[PROGRAM + s[<int>INSTRUCTION_PTR]]
     v[<int>V_ARRAY_PTR] = s[<int>ARRAY_PTR]
     v[<int>V_OPERAND] = s[plan.g.cells + s[<int>ARRAY_PTR]]
     v[<int>V_INPUT_HEAD] = 0 if s[<int>INPUT_LENGTH] > 0 else -1
     v[<int>V_OUTPUT_LENGTH] = s[<int>OUTPUT_LENGTH]
-    return decide(&plan.g, v) == outcome
+    if decide(&plan.g, v) != outcome:
+        return False
+    return branch < 0 or branch == ((v[<int>V_OPERAND] == 0) == (v[<int>V_OP] == WHILE))
 
 
 cdef inline void draw_data(Rng* rng, const Plan* plan, uint8_t* s) noexcept nogil:
@@ -128,13 +225,10 @@ cdef bint draw_data_for(Rng* rng, const Plan* plan, uint8_t* s, int outcome, int
     """
     cdef const Geometry* g = &plan.g
     cdef int _attempt, op = s[PROGRAM + s[<int>INSTRUCTION_PTR]]
-    cdef bint zero
     draw_data(rng, plan, s)
     for _attempt in range(plan.attempts):
-        if outcome_is(plan, s, outcome):
-            zero = s[g.cells + s[<int>ARRAY_PTR]] == 0
-            if branch < 0 or branch == (zero == (op == WHILE)):
-                return True
+        if is_as_asked(plan, s, outcome, branch):
+            return True
         if op == PUT:
             s[<int>OUTPUT_LENGTH] = <uint8_t>draw_length(rng, g.n_output)
         elif op == GET:
@@ -147,6 +241,26 @@ cdef bint draw_data_for(Rng* rng, const Plan* plan, uint8_t* s, int outcome, int
     return False
 
 
+cdef bint draw_row(Rng* rng, Plan* plan, uint8_t* s, const signed char* stratum) noexcept nogil:
+    """One state of a stratum, NULL for any; False if it was given up."""
+    cdef int _attempt
+    if not draw_code(rng, plan, s, stratum):
+        return False
+    if stratum == NULL or plan.by != BY_OUTCOME:
+        draw_data(rng, plan, s)
+        return True
+    if not plan.g.sizes:
+        return draw_data_for(rng, plan, s, stratum[1], stratum[2])
+    for _attempt in range(plan.attempts):  # sizes decide too how likely the outcome is, so all is redrawn
+        draw_data(rng, plan, s)
+        if is_as_asked(plan, s, stratum[1], stratum[2]):
+            return True
+        memset(s + plan.g.cells, 0, plan.g.sizes - plan.g.cells)
+        if not draw_code(rng, plan, s, stratum):
+            return False
+    return False
+
+
 def sample_rows(
     object spec,
     uint64_t seed,
@@ -156,32 +270,48 @@ def sample_rows(
     const uint64_t[:, :, ::1] thresholds,
     const double[:, ::1] per_op,
     const uint8_t[::1] choices,
+    int by,
     const uint64_t[::1] strata_thresholds,
     const signed char[:, ::1] strata,
+    tuple depths,
+    const int[:, ::1] sizes,
     uint8_t[:, ::1] rows,
 ):
     """Fill rows start, start + 1, … of the stream of `seed`.
 
     Returns the first row given up and its stratum, or (-1, -1).
 
-    strata [k, 3] are op, outcome, branch (-1: any); the first whose threshold passes 63 random bits is taken.
+    strata [k, 3] are rows as `by` says; the first whose threshold passes 63 random bits is taken. depths: thresholds,
+    per_op and places of `_depths_table`, () where not asked for. sizes [2, 4]: smallest and largest of a padded row.
     """
     cdef Plan plan
     cdef Rng rng
     cdef uint64_t key = mix64(seed + 0x9E3779B97F4A7C15U), u
     cdef Py_ssize_t i, n = rows.shape[0], failed = -1
-    cdef int j = 0, n_strata = strata.shape[0], op = -1, outcome = -1, branch = -1
-    cdef bint drawn
+    cdef int j = 0, n_strata = strata.shape[0]
+    cdef const signed char* stratum = NULL
+    cdef const uint64_t[:, :, :, ::1] depth_thresholds
+    cdef const double[:, :, ::1] depth_per_op
+    cdef const uint64_t[:, ::1] places
     cdef uint8_t* s
     plan.g = geometry(spec)
-    plan.thresholds = &thresholds[0, 0, 0]
-    plan.per_op = &per_op[0, 0]
+    plan.n_slots = plan.g.n_instructions
+    plan.closing.thresholds = &thresholds[0, 0, 0]
+    plan.closing.per_op = &per_op[0, 0]
     plan.n_depths = thresholds.shape[1]
+    if depths:
+        depth_thresholds, depth_per_op, places = depths
+        plan.depth_thresholds = &depth_thresholds[0, 0, 0, 0]
+        plan.depth_per_op = &depth_per_op[0, 0, 0]
+        plan.places = &places[0, 0]
     plan.choices = &choices[0]
     plan.n_plain = <int>choices.shape[0] - 2
     plan.stops = spec.stops
     plan.split = split
     plan.attempts = attempts
+    plan.smallest = &sizes[0, 0]
+    plan.largest = &sizes[1, 0]
+    plan.by = <Strata>by
     with nogil:
         for i in range(n):
             seed_row(&rng, key, start + <uint64_t>i)
@@ -192,15 +322,8 @@ def sample_rows(
                 j = 0
                 while j < n_strata - 1 and u >= strata_thresholds[j]:
                     j += 1
-                op = strata[j, 0]
-                outcome = strata[j, 1]
-                branch = strata[j, 2]
-            drawn = draw_code(&rng, &plan, s, op)
-            if drawn and n_strata:
-                drawn = draw_data_for(&rng, &plan, s, outcome, branch)
-            elif drawn:
-                draw_data(&rng, &plan, s)
-            if not drawn:
+                stratum = &strata[j, 0]
+            if not draw_row(&rng, &plan, s, stratum):
                 failed = i
                 break
     if failed >= 0:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._codec import decode_rows, encode_rows
-from cython_vm._isa import Op
-from cython_vm.spec import MachineSpec
-from cython_vm.states import States
+from cython_vm._isa import Op, Outcome
+from cython_vm.layouts import NO_OUTCOME, TokenFault, plain, position_of, restore, rewrite
+from cython_vm.programs import valid_programs
+from cython_vm.spec import SIZES, MachineSpec
+from cython_vm.states import SIZE_OFFSETS, States, beyond_sizes, block_columns
 
 _FAULTS = {
     1: "another token belongs here",
@@ -28,20 +30,49 @@ _FAULTS = {
 }
 
 
-def encode(states: States) -> NDArray[Any]:
-    """Token ids [n, state_length], uint8 (uint16 where the vocabulary passes 256)."""
+_SIZED_BY = {
+    "instruction_ptr": "program",
+    "instructions": "program",
+    "array_ptr": "cells",
+    "cells": "cells",
+    "input": "input",
+    "output": "output",
+}
+_EMPTY = {
+    "instruction_ptr": "0",
+    "instructions": "STOP",
+    "array_ptr": "0",
+    "cells": "NUM_0",
+    "input": "EOI",
+    "output": "EOO",
+}
+
+
+def encode(states: States, outcome: ArrayLike | None = None) -> NDArray[Any]:
+    """Token ids [n, state_length], uint8 (uint16 where the vocabulary passes 256).
+
+    outcome [n]: for a layout with an outcome token, what the step into each state did (`Transition.outcome`); UNKNOWN
+    where it is None. Raises ValueError for a layout without one.
+    """
     spec = states.spec
+    if outcome is not None and not spec.outcome_token:
+        raise ValueError("outcome needs a layout that shows it: MachineSpec(…, outcome_token=True)")
+    default = plain(spec)
     dtype = np.uint8 if spec.d_vocab <= 256 else np.uint16
+    tokens = np.empty((len(states), default.state_length), dtype=dtype)
     op_ids = np.zeros(len(Op), dtype=dtype)
     for op in spec.ops:
         op_ids[op] = spec.op_id(op)
-    tokens = np.empty((len(states), spec.state_length), dtype=dtype)
     encode_rows(spec, states.rows, op_ids, tokens)
-    return tokens
+    if spec.padded:
+        beyond = beyond_sizes(states)
+        for block, size_of in _SIZED_BY.items():
+            tokens[:, default.layout.slice(block)][beyond[size_of]] = spec.token_id("PAD")
+    return tokens if spec.layout == default.layout else rewrite(spec, states, tokens, outcome)
 
 
 def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
-    """States from token ids [n, state_length] of any integer dtype.
+    """States from token ids [n, state_length] of any integer dtype. An outcome token is checked, and left out.
 
     Raises ValueError naming the row, the position and the fault of the first token that makes no state of this machine.
     """
@@ -53,12 +84,70 @@ def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
     wide = given.dtype.itemsize >= 4  # ids out of range must not wrap into range
     ids = np.clip(given, 0 if given.dtype.kind == "u" else -1, spec.d_vocab) if wide else given
     ids = np.ascontiguousarray(ids, dtype=np.int32)
-    op_of = np.array(spec.ops, dtype=np.uint8)
-    rows = np.empty((len(given), spec.row_bytes), dtype=np.uint8)
-    row, position, fault = decode_rows(spec, ids, op_of, rows)
-    if row >= 0:
-        token = int(given[row, position])
+    try:
+        return _decode(spec, ids)
+    except TokenFault as fault:
+        token = int(given[fault.row, fault.position])
         name = spec.vocab[token] if 0 <= token < spec.d_vocab else f"id {token}"
-        where = spec.layout.name(position)
-        raise ValueError(f"row {row}, position {position} ({where}): {_FAULTS[fault]}, got {name!r}")
+        where = f"row {fault.row}, position {fault.position} ({spec.layout.name(fault.position)})"
+        raise ValueError(f"{where}: {fault.what}, got {name!r}") from None
+
+
+def decode_outcome(spec: MachineSpec, tokens: ArrayLike) -> NDArray[np.uint8]:
+    """The outcome that each encoded state shows, uint8 [n], 255 for UNKNOWN. Raises as `decode`."""
+    if not spec.outcome_token:
+        raise ValueError("this machine's layout has no outcome token: MachineSpec(…, outcome_token=True)")
+    decode(spec, tokens)
+    shown = np.asarray(tokens)[:, spec.layout.position("outcome", 0)].astype(np.int64) - spec.token_id(Outcome(0).name)
+    return np.where(shown < len(Outcome), shown, NO_OUTCOME).astype(np.uint8)
+
+
+def _decode(spec: MachineSpec, ids: NDArray[np.int32]) -> States:
+    """Back to the default layout, then to rows. Raises TokenFault."""
+    default = plain(spec)
+    moved = spec.layout != default.layout
+    ids = restore(spec, ids) if moved else ids
+    try:
+        return _decode_default(default, ids, spec)
+    except TokenFault as fault:
+        raise TokenFault(
+            fault.row, position_of(spec, fault.position) if moved else fault.position, fault.what
+        ) from None
+
+
+def _decode_default(default: MachineSpec, ids: NDArray[np.int32], spec: MachineSpec) -> States:
+    """States of `spec` from ids in the layout of `default`."""
+    sizes = None
+    if spec.padded:
+        ids, sizes = _without_padding(default, ids)
+    rows = np.empty((len(ids), spec.row_bytes), dtype=np.uint8)
+    row, position, fault = decode_rows(default, ids, np.array(spec.ops, dtype=np.uint8), rows)
+    if row >= 0:
+        raise TokenFault(row, position, _FAULTS[fault])
+    if sizes is None:
+        return States(spec, rows)
+    columns = block_columns(spec)
+    program, last = rows[:, columns["program"]], sizes[:, 0] - 1
+    for row in np.flatnonzero(~valid_programs(spec, program, sizes[:, 0]))[:1]:
+        early = np.flatnonzero(program[row, : last[row]] == Op.STOP)
+        fault, slot = (7, early[0]) if program[row, last[row]] == Op.STOP else (6, last[row])
+        raise TokenFault(int(row), default.layout.position("instructions", int(slot)), _FAULTS[fault])
+    first = columns["output"].stop
+    rows[:, first : first + len(SIZES)] = sizes - SIZE_OFFSETS
     return States(spec, rows)
+
+
+def _without_padding(spec: MachineSpec, ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Ids with each PAD replaced by what an empty slot holds, and each row's own sizes [n, 4]. Raises TokenFault."""
+    ids, pad = ids.copy(), spec.token_id("PAD")
+    sizes: dict[str, NDArray[np.int64]] = {}
+    for block in ("instructions", "cells", "input", "output", "instruction_ptr", "array_ptr"):
+        where = spec.layout.slice(block)
+        padded = ids[:, where] == pad
+        held = sizes.setdefault(_SIZED_BY[block], (~padded).sum(axis=1))
+        beyond = np.arange(padded.shape[1]) >= np.maximum(held, block in ("instructions", "cells"))[:, None]
+        for row, slot in np.argwhere(padded != beyond)[:1].tolist():
+            what = "PAD belongs here" if beyond[row, slot] else "PAD only past the end of the row's own slots"
+            raise TokenFault(row, where.start + slot, what)
+        ids[:, where][padded] = spec.token_id(_EMPTY[block])
+    return ids, np.column_stack([sizes[name] for name in ("program", "cells", "input", "output")])

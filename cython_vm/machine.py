@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
+from cython_vm.codec import encode
 from cython_vm.programs import valid_programs
 from cython_vm.states import States, block_columns, root_column
 from cython_vm.variables import variable
@@ -24,6 +26,10 @@ class Transition:
     outcome: NDArray[np.uint8]  # [n], numbers of `Outcome`
     valid: NDArray[np.bool_]  # [n], False where `do` asks for a value that does not exist
     latents: dict[str, NDArray[np.int16]]  # name → [n], the variables of the step; −1 = undefined
+
+    def tokens(self) -> NDArray[Any]:
+        """S_{t+1} encoded, [n, state_length], with its outcome where the layout shows one."""
+        return encode(self.next, self.outcome if self.next.spec.outcome_token else None)
 
 
 def step(states: States, do: Mapping[str, ArrayLike] | None = None) -> Transition:
@@ -67,8 +73,10 @@ def _step_do(
     inner = {name: given for name, given in values.items() if name not in roots and name not in slots}
 
     defined = np.ones(len(states), dtype=bool)
-    for given in values.values():
+    for name, given in values.items():
         defined &= given >= 0
+        if spec.padded:
+            defined &= _fits(states, name, given)
     rows = _edit_roots(states, roots, defined) if roots else states.rows
     table = np.array(list(inner.values()), dtype=np.int16).reshape(len(inner), len(states))
     valid = defined.view(np.uint8)
@@ -101,6 +109,18 @@ def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]
     return np.ascontiguousarray(np.broadcast_to(values, len(states)), dtype=np.int16)
 
 
+def _fits(states: States, name: str, values: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Whether a value, or the slot that it is for, lies within the row's own sizes: bool [n]."""
+    sizes = states.sizes
+    family, _, index = name.removesuffix("]").partition("[")
+    if family in ("instruction_ptr", "next_instruction_ptr"):
+        return values < sizes["n_instructions"]
+    if family in ("array_ptr", "next_array_ptr"):
+        return values < sizes["n_cells"]
+    slots = {"instruction": "n_instructions", "cell": "n_cells", "next_cell": "n_cells"}.get(family)
+    return int(index) < sizes[slots] if slots else np.ones(len(states), dtype=bool)
+
+
 def _edit_roots(
     states: States, roots: Mapping[str, NDArray[np.int16]], defined: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
@@ -117,7 +137,8 @@ def _edit_roots(
             defined &= length > column - columns[block].start
         rows[:, column] = values if defined.all() else np.where(defined, values, rows[:, column])
     if any(name.startswith("instruction[") for name in roots):
-        defined &= valid_programs(spec, rows[:, columns["program"]])
+        lengths = states.sizes["n_instructions"] if spec.padded else None
+        defined &= valid_programs(spec, rows[:, columns["program"]], lengths)
     if "input_length" in roots:
         where = columns["input"]
         rows[:, where][np.arange(spec.n_input) >= rows[:, [2]]] = 0

@@ -45,8 +45,9 @@ def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ..
         raise ValueError(
             f"the program has {len(ops)} instructions; this machine has {spec.n_instructions} slots, the last for STOP"
         )
+    own = np.array([len(ops) + (not ops or ops[-1] != Op.STOP)]) if spec.padded else None
     ops += [Op.STOP] * (spec.n_instructions - len(ops))
-    check_programs(spec, np.array([ops], dtype=np.uint8), name_rows=False)
+    check_programs(spec, np.array([ops], dtype=np.uint8), own, name_rows=False)
     return tuple(ops)
 
 
@@ -73,36 +74,58 @@ def program_fault(program: Iterable[int]) -> str | None:
     return f"instruction {opened[-1]} is WHILE without an ENDW after it" if opened else None
 
 
-def valid_programs(spec: MachineSpec, program: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which rows of opcodes [n, n_instructions] are programs of this machine: bool [n]."""
+def valid_programs(
+    spec: MachineSpec, program: NDArray[np.uint8], lengths: NDArray[np.integer] | None = None
+) -> NDArray[np.bool_]:
+    """Which rows of opcodes [n, n_instructions] are programs of this machine: bool [n].
+
+    lengths [n]: how many slots each row has; STOP stands in the last of them and in what lies beyond.
+    """
     table = np.zeros(256, dtype=bool)
     table[[int(op) for op in spec.ops]] = True
-    ok = table[program].all(axis=1) & (program[:, -1] == Op.STOP)
+    last = _last_slots(spec, program, lengths)
+    slots = np.arange(spec.n_instructions)
+    ok = table[program].all(axis=1) & ((program == Op.STOP) | (slots < last)).all(axis=1)
     if not spec.stops:
-        ok &= (program[:, :-1] != Op.STOP).all(axis=1)
+        ok &= ((program != Op.STOP) | (slots >= last)).all(axis=1)
     depth = np.cumsum((program == Op.WHILE).astype(np.int16) - (program == Op.ENDW), axis=1)
     return ok & (depth >= 0).all(axis=1) & (depth[:, -1] == 0)
 
 
-def check_programs(spec: MachineSpec, program: NDArray[np.uint8], *, name_rows: bool = True) -> None:
+def check_programs(
+    spec: MachineSpec,
+    program: NDArray[np.uint8],
+    lengths: NDArray[np.integer] | None = None,
+    *,
+    name_rows: bool = True,
+) -> None:
     """Raise ValueError naming the first row, the slot and the fault of a program that this machine does not hold."""
-    ok = valid_programs(spec, program)
+    ok = valid_programs(spec, program, lengths)
     if ok.all():
         return
     row = int(np.flatnonzero(~ok)[0])
     where = f"program of row {row}: " if name_rows else ""
-    ops = program[row]
+    ops, last = program[row], int(_last_slots(spec, program, lengths)[row, 0])
     for slot, op in enumerate(ops):
         if op not in spec.ops:
             name = Op(op).name if op < len(Op) else str(op)
             raise ValueError(
                 f"{where}instruction {slot} is {name}; this machine has {' '.join(o.name for o in spec.ops)}"
             )
-        if op == Op.STOP and not spec.stops and slot < len(ops) - 1:
+        if op == Op.STOP and not spec.stops and slot < last:
             raise ValueError(f"{where}instruction {slot} is STOP; with stops=False only the last slot holds it")
-    if ops[-1] != Op.STOP:
-        raise ValueError(f"{where}the last instruction must be STOP, got {Op(ops[-1]).name}")
+        if op != Op.STOP and slot >= last:
+            raise ValueError(f"{where}the last instruction must be STOP, got {Op(op).name} at instruction {slot}")
     raise ValueError(f"{where}{program_fault(ops)}")
+
+
+def _last_slots(
+    spec: MachineSpec, program: NDArray[np.uint8], lengths: NDArray[np.integer] | None
+) -> NDArray[np.int64]:
+    """The last slot of every row, int64 [n, 1]."""
+    if lengths is None:
+        return np.full((len(program), 1), spec.n_instructions - 1)
+    return lengths.astype(np.int64)[:, None] - 1
 
 
 def program_hash(states: States) -> NDArray[np.uint64]:

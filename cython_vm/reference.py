@@ -7,7 +7,7 @@ where an intervention asks for a value that does not exist (`valid` False in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cython_vm._isa import Op, Outcome
 from cython_vm.spec import MachineSpec
@@ -16,7 +16,10 @@ from cython_vm.states import States
 
 @dataclass(frozen=True)
 class State:
-    """One state. The buffers hold only what is in them, so their lengths are `len(input)` and `len(output)`."""
+    """One state. The buffers hold only what is in them, so their lengths are `len(input)` and `len(output)`.
+
+    On a padded machine `program` and `cells` are as long as this state's own, and the buffers have sizes of their own.
+    """
 
     instruction_ptr: int
     program: tuple[Op, ...]
@@ -24,6 +27,8 @@ class State:
     cells: tuple[int, ...]
     input: tuple[int, ...]
     output: tuple[int, ...]
+    n_input: int
+    n_output: int
 
 
 class NoValue(Exception):
@@ -57,7 +62,7 @@ def step(spec: MachineSpec, state: State, do: Mapping[str, int] | None = None) -
     assert output_length is not None
 
     # Decide.
-    ran = equation("outcome", outcome(spec, op, operand, array_ptr, input_head, output_length)) == Outcome.RAN
+    ran = equation("outcome", outcome(spec, state, op, operand, input_head, output_length)) == Outcome.RAN
     branch_taken = equation("branch_taken", branch(op, operand))
 
     # Result. A step that did not run leaves everything as it is.
@@ -78,41 +83,49 @@ def step(spec: MachineSpec, state: State, do: Mapping[str, int] | None = None) -
     # The next state, if there is one.
     if result is None or not 0 <= result <= spec.max_value:
         raise NoValue(f"a cell cannot hold {result}")
-    if next_array_ptr is None or not 0 <= next_array_ptr < spec.n_cells:
+    if next_array_ptr is None or not 0 <= next_array_ptr < len(state.cells):
         raise NoValue(f"there is no cell {next_array_ptr}")
-    if next_instruction_ptr is None or not 0 <= next_instruction_ptr < spec.n_instructions:
+    if next_instruction_ptr is None or not 0 <= next_instruction_ptr < len(state.program):
         raise NoValue(f"there is no instruction {next_instruction_ptr}")
     output = list(state.output)
     if emitted is not None:
-        if output_length >= spec.n_output or output_length > len(output):
+        if output_length >= state.n_output or output_length > len(output):
             raise NoValue(f"the output has no slot {output_length} to write to")
         output[output_length : output_length + 1] = [emitted]
     cells = list(state.cells)
     cells[array_ptr] = result
     for cell in range(spec.n_cells):
-        cells[cell] = do.get(f"next_cell[{cell}]", cells[cell])
+        if f"next_cell[{cell}]" in do:
+            if cell >= len(cells):
+                raise NoValue(f"there is no cell {cell}")
+            cells[cell] = do[f"next_cell[{cell}]"]
     consumed = 1 if ran and op == Op.GET else 0
-    after = State(
-        next_instruction_ptr, state.program, next_array_ptr, tuple(cells), state.input[consumed:], tuple(output)
+    after = replace(
+        state,
+        instruction_ptr=next_instruction_ptr,
+        array_ptr=next_array_ptr,
+        cells=tuple(cells),
+        input=state.input[consumed:],
+        output=tuple(output),
     )
     return after, v
 
 
 def outcome(
-    spec: MachineSpec, op: int, operand: int, array_ptr: int, input_head: int | None, output_length: int
+    spec: MachineSpec, state: State, op: int, operand: int, input_head: int | None, output_length: int
 ) -> Outcome:
     """RAN, or why the state stays as it is."""
     if op == Op.STOP:
         return Outcome.HALTED
-    if op == Op.NEXT and array_ptr == spec.n_cells - 1:
+    if op == Op.NEXT and state.array_ptr == len(state.cells) - 1:
         return Outcome.ARRAY_OVERFLOW
-    if op == Op.PREV and array_ptr == 0:
+    if op == Op.PREV and state.array_ptr == 0:
         return Outcome.ARRAY_UNDERFLOW
     if op == Op.INC and operand == spec.max_value:
         return Outcome.VALUE_OVERFLOW
     if op == Op.DEC and operand == 0:
         return Outcome.VALUE_UNDERFLOW
-    if op == Op.PUT and output_length == spec.n_output:
+    if op == Op.PUT and output_length == state.n_output:
         return Outcome.OUTPUT_FULL
     if op == Op.GET and input_head is None:
         return Outcome.INPUT_EMPTY
@@ -157,13 +170,18 @@ def edit_roots(spec: MachineSpec, state: State, do: Mapping[str, int]) -> State:
     length = do.get("input_length", len(inputs))
     if length > len(inputs):
         raise NoValue(f"the input holds {len(inputs)} values")
-    return State(
-        do.get("instruction_ptr", state.instruction_ptr),
-        tuple(program),
-        do.get("array_ptr", state.array_ptr),
-        tuple(cells),
-        tuple(inputs[:length]),
-        tuple(outputs),
+    instruction_ptr = do.get("instruction_ptr", state.instruction_ptr)
+    array_ptr = do.get("array_ptr", state.array_ptr)
+    if instruction_ptr >= len(program) or array_ptr >= len(cells):
+        raise NoValue("a pointer lies beyond the state's own size")
+    return replace(
+        state,
+        instruction_ptr=instruction_ptr,
+        program=tuple(program),
+        array_ptr=array_ptr,
+        cells=tuple(cells),
+        input=tuple(inputs[:length]),
+        output=tuple(outputs),
     )
 
 
@@ -203,25 +221,25 @@ def run(spec: MachineSpec, state: State, n_steps: int) -> list[State]:
 
 
 def tokens(spec: MachineSpec, state: State) -> list[str]:
-    """The token names of an encoded state."""
+    """The token names of a state encoded in the default layout."""
 
-    def block(names: list[str]) -> list[str]:
-        return ["[", *names, "]"]
+    def block(names: list[str], size: int) -> list[str]:
+        return ["[", *names, *["PAD"] * (size - len(names)), "]"]
 
     def one_hot(index: int, size: int) -> list[str]:
-        return block(["1" if slot == index else "0" for slot in range(size)])
+        return ["1" if slot == index else "0" for slot in range(size)]
 
-    def numbers(values: Sequence[int], size: int, padding: str) -> list[str]:
-        return block([f"NUM_{value}" for value in values] + [padding] * (size - len(values)))
+    def numbers(values: Sequence[int], size: int, empty: str) -> list[str]:
+        return [f"NUM_{value}" for value in values] + [empty] * (size - len(values))
 
     return [
         "{",
-        *one_hot(state.instruction_ptr, spec.n_instructions),
-        *block([Op(op).name for op in state.program]),
-        *one_hot(state.array_ptr, spec.n_cells),
-        *numbers(state.cells, spec.n_cells, ""),
-        *numbers(state.input, spec.n_input, "EOI"),
-        *numbers(state.output, spec.n_output, "EOO"),
+        *block(one_hot(state.instruction_ptr, len(state.program)), spec.n_instructions),
+        *block([Op(op).name for op in state.program], spec.n_instructions),
+        *block(one_hot(state.array_ptr, len(state.cells)), spec.n_cells),
+        *block(numbers(state.cells, len(state.cells), ""), spec.n_cells),
+        *block(numbers(state.input, state.n_input, "EOI"), spec.n_input),
+        *block(numbers(state.output, state.n_output, "EOO"), spec.n_output),
         "}",
     ]
 
@@ -239,18 +257,27 @@ def program_hash(program: Sequence[int]) -> int:
 def to_state(states: States, row: int) -> State:
     """One row of a batch as a plain state."""
     one = states[row]
+    sizes = {name: int(size[0]) for name, size in one.sizes.items()}
     return State(
         int(one.instruction_ptr[0]),
-        tuple(Op(op) for op in one.program[0]),
+        tuple(Op(op) for op in one.program[0, : sizes["n_instructions"]]),
         int(one.array_ptr[0]),
-        tuple(one.cells[0].tolist()),
+        tuple(one.cells[0, : sizes["n_cells"]].tolist()),
         tuple(one.input[0, : one.input_length[0]].tolist()),
         tuple(one.output[0, : one.output_length[0]].tolist()),
+        sizes["n_input"],
+        sizes["n_output"],
     )
 
 
 def to_states(spec: MachineSpec, states: Sequence[State]) -> States:
     """A batch from plain states."""
+    sizes = {
+        "n_instructions": [len(state.program) for state in states],
+        "n_cells": [len(state.cells) for state in states],
+        "n_input": [state.n_input for state in states],
+        "n_output": [state.n_output for state in states],
+    }
     return States.build(
         spec,
         program=[state.program for state in states],
@@ -259,4 +286,5 @@ def to_states(spec: MachineSpec, states: Sequence[State]) -> States:
         cells=[state.cells for state in states],
         input=[state.input for state in states],
         output=[state.output for state in states],
+        sizes=sizes if spec.padded else None,
     )

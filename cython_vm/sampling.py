@@ -6,12 +6,15 @@ probability 1/4: uniform, low-heavy (the smaller of two uniform draws), high-hea
 mean of two). Each buffer's length takes one of four with probability 1/4: uniform over 0 … n, geometric
 (P(k) = 2^-(k+1), cut at n), empty, full.
 
-Row i of `sample(spec, n, seed=…, start=…)` depends only on (spec, seed, start + i, split, weights).
+A padded machine's rows first draw sizes of their own, each uniform over its range.
+
+Row i of `sample(spec, n, seed=…, start=…)` depends only on (spec, seed, start + i, and the options).
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -19,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op, Outcome
 from cython_vm._sampler import sample_rows
-from cython_vm.spec import MachineSpec
+from cython_vm.spec import SIZES, MachineSpec
 from cython_vm.states import States
 
 SPLITS = ("all", "train", "evaluation")
+STRATA = ("outcome", "loop_depth", "jump_distance")  # what `weights` may be shares of
 _ATTEMPTS = 1_000_000  # no stratum that exists needs more but with a chance below 1e-20
 _ONE = 2**63  # thresholds are fractions of this
 
@@ -35,33 +39,52 @@ def sample(
     start: int = 0,
     split: str = "all",
     weights: ArrayLike | None = None,
+    by: str = "outcome",
+    sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> States:
     """Rows start … start + n − 1 of the stream of `seed`: the same rows whatever the batch size or thread count.
 
     split: "all", "evaluation" (programs with `program_hash % 20 == 0`) or "train" (the others).
-    weights: None for the natural distribution, or the shares of (op, outcome) strata, [9, 8], or of (op, outcome,
-    branch_taken), [9, 8, 2] with 0 on the last axis for ops that are no loops. Inside a stratum rows keep the natural
-    distribution. Raises ValueError on bad arguments, strata that cannot occur, and a split or stratum without programs.
+    weights: None for the natural distribution, or the shares of strata, inside which rows keep the natural one.
+    by: what the strata are. "outcome": (op, outcome), [9, 8], or (op, outcome, branch_taken), [9, 8, 2] with 0 on the
+    last axis for ops that are no loops. "loop_depth": how many loops are open at instruction_ptr, [depths].
+    "jump_distance": slots from the bracket at instruction_ptr to its partner, 0 for no bracket, [n_instructions − 1].
+    `strata_weights` gives arrays of the right shape.
+    sizes: for a padded machine, the (smallest, largest) of a row's own "n_instructions", "n_cells", "n_input",
+    "n_output"; what is left out goes from 1 (buffers: 0) to the machine's size.
+    Raises ValueError on bad arguments, strata that cannot occur, and a split or stratum without programs.
     """
     n, seed, start = _integer("n", n), _integer("seed", seed), _integer("start", start)
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    strata, strata_thresholds = _strata(spec, weights)
+    if by not in STRATA:
+        raise ValueError(f"by must be one of {', '.join(STRATA)}, got {by!r}")
+    ranges = _size_ranges(spec, sizes)
+    strata, strata_thresholds = _strata(spec, weights, by)
+    depths = _depths_table(spec, tuple(strata[:, 0].tolist())) if by == "loop_depth" and len(strata) else ()
     rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
     failed, stratum = sample_rows(
-        spec, seed, start, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec), strata_thresholds, strata, rows
-    )
+        spec, seed, start, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec),
+        STRATA.index(by), strata_thresholds, strata, depths, ranges, rows,
+    )  # fmt: skip
     if failed >= 0:
-        what = f" with {_stratum_name(*strata[stratum])}" if len(strata) else ""
+        what = f" with {_stratum_name(by, *strata[stratum])}" if len(strata) else ""
         raise ValueError(f"found no program{what} in the {split!r} split of this small machine; use a larger one")
     return States(spec, rows)
 
 
-def strata_weights(spec: MachineSpec, *, branches: bool = False) -> NDArray[np.float64]:
-    """Equal weights on every stratum that can occur: [9, 8] over (op, outcome), or [9, 8, 2] over branch_taken too."""
-    feasible = _feasible(spec)
-    weights = feasible if branches else feasible.any(axis=2)
-    return weights / weights.sum()
+def strata_weights(spec: MachineSpec, *, by: str = "outcome", branches: bool = False) -> NDArray[np.float64]:
+    """Equal weights on every stratum that can occur.
+
+    by: as in `sample`: "outcome" [9, 8] ([9, 8, 2] with `branches`), "loop_depth" [depths], "jump_distance"
+    [n_instructions − 1] (or [1]).
+    """
+    if by not in STRATA:
+        raise ValueError(f"by must be one of {', '.join(STRATA)}, got {by!r}")
+    feasible = _feasible(spec, by)
+    if by == "outcome" and not branches:
+        feasible = feasible.any(axis=2)
+    return feasible / feasible.sum()
 
 
 def count_programs(spec: MachineSpec) -> int:
@@ -69,12 +92,17 @@ def count_programs(spec: MachineSpec) -> int:
     return _completions(spec)[spec.n_instructions - 1][0]
 
 
-def _completions(spec: MachineSpec) -> list[list[int]]:
-    """completions[slots left][loops open]: how many ways to fill the slots so that all loops close."""
-    plain = sum(op not in (Op.WHILE, Op.ENDW) for op in spec.ops) - (not spec.stops)
+def _n_plain(spec: MachineSpec) -> int:
+    """How many ops a slot before the last may hold, brackets aside."""
+    return sum(op not in (Op.WHILE, Op.ENDW) for op in spec.ops) - (not spec.stops)
+
+
+def _completions(spec: MachineSpec, depth_at_end: int = 0) -> list[list[int]]:
+    """completions[slots left][loops open]: how many ways to fill the slots so that `depth_at_end` loops are open."""
+    plain = _n_plain(spec)
     free = spec.n_instructions - 1
     deepest = free // 2 + 1
-    table = [[1] + [0] * deepest]
+    table = [[int(depth == depth_at_end) for depth in range(deepest + 1)]]
     for _ in range(free):
         last = [*table[-1], 0]
         table.append(
@@ -94,80 +122,146 @@ def _programs_table(spec: MachineSpec) -> tuple[NDArray[np.uint64], NDArray[np.f
     ENDW; per_op [n_instructions, depths]: the other ops for each unit above the second; choices: their opcodes.
     The probability of every program is exact to within 2^-40 of itself.
     """
-    completions = _completions(spec)
     plain = [op for op in spec.ops if op not in (Op.WHILE, Op.ENDW) and (spec.stops or op != Op.STOP)]
-    deepest = len(completions[0]) - 1
+    choices = np.array([Op.WHILE, Op.ENDW, *plain], dtype=np.uint8)
+    choices.flags.writeable = False
+    return *_choice_table(spec, _completions(spec)), choices
+
+
+def _choice_table(spec: MachineSpec, completions: list[list[int]]) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """thresholds and per_op of `_programs_table`, from the number of completions."""
+    plain, deepest = _n_plain(spec), len(completions[0]) - 1
     thresholds = np.zeros((spec.n_instructions, deepest + 1, 2), dtype=np.uint64)
     per_op = np.zeros((spec.n_instructions, deepest + 1), dtype=np.float64)
     for left in range(1, spec.n_instructions):
         after = [*completions[left - 1], 0]
-        for depth in range(min(deepest, left) + 1):
+        for depth in range(deepest + 1):
             total = completions[left][depth]
             opens = after[depth + 1] if spec.loops else 0
             brackets = opens + (after[depth - 1] if spec.loops and depth else 0)
             if total:
                 thresholds[left, depth] = opens * _ONE // total, brackets * _ONE // total
             if brackets < total:
-                per_op[left, depth] = len(plain) / (_ONE - brackets * _ONE // total)
-    choices = np.array([Op.WHILE, Op.ENDW, *plain], dtype=np.uint8)
-    for table in (thresholds, per_op, choices):
-        table.flags.writeable = False
-    return thresholds, per_op, choices
+                per_op[left, depth] = plain / (_ONE - brackets * _ONE // total)
+    thresholds.flags.writeable = per_op.flags.writeable = False
+    return thresholds, per_op
 
 
 @lru_cache(maxsize=32)
-def _feasible(spec: MachineSpec) -> NDArray[np.bool_]:
-    """Which (op, outcome, branch_taken) strata can occur at all, bool [9, 8, 2]."""
-    feasible = np.zeros((len(Op), len(Outcome), 2), dtype=bool)
+def _depths_table(
+    spec: MachineSpec, depths: tuple[int, ...]
+) -> tuple[NDArray[np.uint64], NDArray[np.float64], NDArray[np.uint64]]:
+    """How to draw a program, and a slot of it where so many loops are open: one table for each of `depths`.
+
+    thresholds, per_op: those of `_programs_table`, for completions that leave so many loops open. places
+    [depths, n_instructions]: 2^63 × the cumulative shares of the slot.
+    """
+    closing = _completions(spec)
+    tables = []
+    for depth in depths:
+        opening = _completions(spec, depth)
+        pairs = [opening[slot][0] * closing[-1 - slot][depth] for slot in range(spec.n_instructions)]
+        cumulative = np.cumsum(np.array(pairs, dtype=object))
+        places = np.array([int(share) * _ONE // int(cumulative[-1]) for share in cumulative], dtype=np.uint64)
+        tables.append((*_choice_table(spec, opening), places))
+    thresholds, per_op, places = (np.stack(part) for part in zip(*tables, strict=True))
+    return thresholds, per_op, places
+
+
+@lru_cache(maxsize=32)
+def _feasible(spec: MachineSpec, by: str = "outcome") -> NDArray[np.bool_]:
+    """Which strata can occur at all: bool [9, 8, 2], [depths] or [distances]."""
     free = spec.n_instructions - 1
-    moves, loops = spec.n_cells > 1, spec.loops and free >= 2
-    for op, ran, freeze in (
-        (Op.NEXT, moves, Outcome.ARRAY_OVERFLOW),
-        (Op.PREV, moves, Outcome.ARRAY_UNDERFLOW),
-        (Op.INC, True, Outcome.VALUE_OVERFLOW),
-        (Op.DEC, True, Outcome.VALUE_UNDERFLOW),
-        (Op.PUT, spec.n_output > 0, Outcome.OUTPUT_FULL),
-        (Op.GET, spec.n_input > 0, Outcome.INPUT_EMPTY),
-    ):
-        if op in spec.ops and free >= 1:
-            feasible[op, Outcome.RAN, 0], feasible[op, freeze, 0] = ran, True
-    feasible[[Op.WHILE, Op.ENDW], Outcome.RAN, :] = loops
-    feasible[Op.STOP, Outcome.HALTED, 0] = True
+    if by == "loop_depth":
+        feasible = np.arange(free // 2 + 1) <= (free // 2 if spec.loops else 0)
+    elif by == "jump_distance":
+        feasible = np.arange(max(free, 1)) <= (free - 1 if spec.loops else 0)
+    else:
+        feasible = np.zeros((len(Op), len(Outcome), 2), dtype=bool)
+        moves, loops = spec.n_cells > 1, spec.loops and free >= 2
+        for op, ran, freeze in (
+            (Op.NEXT, moves, Outcome.ARRAY_OVERFLOW),
+            (Op.PREV, moves, Outcome.ARRAY_UNDERFLOW),
+            (Op.INC, True, Outcome.VALUE_OVERFLOW),
+            (Op.DEC, True, Outcome.VALUE_UNDERFLOW),
+            (Op.PUT, spec.n_output > 0, Outcome.OUTPUT_FULL),
+            (Op.GET, spec.n_input > 0, Outcome.INPUT_EMPTY),
+        ):
+            if op in spec.ops and free >= 1:
+                feasible[op, Outcome.RAN, 0], feasible[op, freeze, 0] = ran, True
+        feasible[[Op.WHILE, Op.ENDW], Outcome.RAN, :] = loops
+        feasible[Op.STOP, Outcome.HALTED, 0] = True
     feasible.flags.writeable = False
     return feasible
 
 
-def _strata(spec: MachineSpec, weights: ArrayLike | None) -> tuple[NDArray[np.int8], NDArray[np.uint64]]:
-    """The strata with weight as (op, outcome, branch or −1) [k, 3], and their cumulative thresholds [k]."""
+def _strata(spec: MachineSpec, weights: ArrayLike | None, by: str) -> tuple[NDArray[np.int8], NDArray[np.uint64]]:
+    """The strata with weight as rows of three, as the kernel's `Strata` says, and their cumulative thresholds [k]."""
     if weights is None:
+        if by != "outcome":
+            raise ValueError(f"by={by!r} needs weights; strata_weights(spec, by={by!r}) gives equal ones")
         return np.zeros((0, 3), dtype=np.int8), np.zeros(0, dtype=np.uint64)
-    table = np.asarray(weights, dtype=np.float64)
-    feasible = _feasible(spec)
-    if table.shape == feasible.shape[:2]:
+    if by != "outcome" and spec.padded:
+        raise ValueError(f"by={by!r} needs rows of one size, and this machine is padded")
+    try:
+        table = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"weights must be numbers, got {weights!r}") from None
+    feasible = _feasible(spec, by)
+    if by == "outcome" and table.shape == feasible.shape[:2]:
         feasible = feasible.any(axis=2)
     elif table.shape != feasible.shape:
-        raise ValueError(f"weights must be [9, 8] or [9, 8, 2], got {list(table.shape)}")
+        wanted = "[9, 8] or [9, 8, 2]" if by == "outcome" else f"[{len(feasible)}] for by={by!r} on this machine"
+        raise ValueError(f"weights must be {wanted}, got {list(table.shape)}")
     if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
         raise ValueError("weights must be finite, not negative, and not all 0")
     strata = np.argwhere(table > 0)
     impossible = np.argwhere((table > 0) & ~np.asarray(feasible))
     if len(impossible):
-        op, outcome, *branch = impossible[0].tolist()
-        raise ValueError(f"weights ask for {_stratum_name(op, outcome, *branch)}, which cannot occur on this machine")
+        raise ValueError(
+            f"weights ask for {_stratum_name(by, *impossible[0].tolist())}, which cannot occur on this machine"
+        )
     shares = table[table > 0]
-    if table.ndim == 2:
+    if by == "loop_depth":
+        strata = np.column_stack([strata[:, 0], np.arange(len(strata)), np.zeros_like(strata[:, 0])])
+    elif by == "jump_distance":
+        strata = np.column_stack([strata[:, 0], np.zeros((len(strata), 2), dtype=np.int64)])
+    elif table.ndim == 2:
         strata = np.column_stack([strata, np.full(len(strata), -1)])
     else:
         strata[~np.isin(strata[:, 0], (Op.WHILE, Op.ENDW)), 2] = -1
     cumulative = np.cumsum(shares) / shares.sum()
     thresholds = np.minimum(cumulative * _ONE, _ONE).astype(np.uint64)
-    return np.ascontiguousarray(strata, dtype=np.int8), thresholds
+    return np.ascontiguousarray(strata.astype(np.uint8).view(np.int8)), thresholds
 
 
-def _stratum_name(op: int, outcome: int, branch: int = -1) -> str:
-    loop = op in (Op.WHILE, Op.ENDW)
+def _stratum_name(by: str, first: int, outcome: int = 0, branch: int = -1) -> str:
+    if by != "outcome":
+        return f"{by} {int(first) % 256}"
+    loop = first in (Op.WHILE, Op.ENDW)
     taken = {0: ", branch not taken" if loop else "", 1: ", branch taken"}.get(int(branch), "")
-    return f"{Op(op).name} × {Outcome(outcome).name}{taken}"
+    return f"{Op(first).name} × {Outcome(outcome).name}{taken}"
+
+
+def _size_ranges(spec: MachineSpec, sizes: Mapping[str, tuple[int, int]] | None) -> NDArray[np.intc]:
+    """Smallest and largest sizes of a row, int [2, 4]."""
+    whole = {name: getattr(spec, name) for name in SIZES}
+    ranges = {name: (0 if name in ("n_input", "n_output") else 1, size) for name, size in whole.items()}
+    if sizes is not None and not spec.padded:
+        raise ValueError("sizes need a padded machine: MachineSpec(…, padded=True)")
+    for name, given in (sizes or {}).items():
+        if name not in ranges:
+            raise ValueError(f"sizes has no {name!r}; there are {', '.join(SIZES)}")
+        try:
+            low, high = (operator.index(size) for size in given)
+        except (TypeError, ValueError):
+            raise TypeError(f"sizes[{name!r}] must be (smallest, largest), got {given!r}") from None
+        if not ranges[name][0] <= low <= high <= whole[name]:
+            raise ValueError(
+                f"sizes[{name!r}] must be (smallest, largest) between {ranges[name][0]} and {whole[name]}, got {given}"
+            )
+        ranges[name] = (low, high)
+    return np.array(list(ranges.values()), dtype=np.intc).T.copy()
 
 
 def _integer(name: str, value: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
 from cython_vm.programs import check_programs, parse_program
-from cython_vm.spec import MachineSpec
+from cython_vm.spec import SIZES, MachineSpec
 
 PROGRAM = 4  # first column of the program; the four counters stand before it
 _COUNTERS = {"instruction_ptr": 0, "array_ptr": 1, "input_length": 2, "output_length": 3}
+SIZE_OFFSETS = np.array([1, 1, 0, 0])  # what a padded row's stored sizes leave out
 
 
 class States:
     """n states of one machine, immutable: the arrays are read-only views of `rows`, uint8 [n, bytes a row].
 
     Make them with `sample`, `States.build`, `decode` or `step`. Index with an integer (a batch of one), a slice, an
-    integer array or a boolean array. Buffer slots past the length are 0.
+    integer array or a boolean array. Buffer slots past the length are 0; past a padded row's own sizes, program slots
+    are STOP and cells are 0.
     """
 
     __slots__ = ("rows", "spec")
@@ -76,6 +78,15 @@ class States:
     def output(self) -> NDArray[np.uint8]:
         """uint8 [n, n_output], 0 from `output_length` on."""
         return self._block("output")
+
+    @property
+    def sizes(self) -> dict[str, NDArray[np.int64]]:
+        """Each row's own n_instructions, n_cells, n_input and n_output, int64 [n]; the machine's unless padded."""
+        if not self.spec.padded:
+            return {name: np.full(len(self), getattr(self.spec, name), dtype=np.int64) for name in SIZES}
+        first = block_columns(self.spec)["output"].stop
+        stored = self.rows[:, first : first + len(SIZES)].astype(np.int64) + SIZE_OFFSETS
+        return dict(zip(SIZES, stored.T, strict=True))
 
     def _block(self, name: str) -> NDArray[np.uint8]:
         return self.rows[:, block_columns(self.spec)[name]]
@@ -146,11 +157,13 @@ class States:
         cells: ArrayLike | None = None,
         input: Sequence[Any] | NDArray[Any] = (),
         output: Sequence[Any] | NDArray[Any] = (),
+        sizes: Mapping[str, ArrayLike] | None = None,
     ) -> States:
         """States from plain values, one row or many; single values serve every row.
 
         `program` is text (words or `><+-.,[]`), a sequence of opcodes, or a list of either, padded with STOP. `cells`
-        are padded with 0. `input` and `output` are as long as the buffers' contents. Raises ValueError naming the row.
+        are padded with 0. `input` and `output` are as long as the buffers' contents. `sizes` are the rows' own, by
+        name, for a padded machine; what is not named has the machine's size. Raises ValueError naming the row.
         """
         parts = {
             "program": _program_rows(spec, program),
@@ -162,7 +175,8 @@ class States:
             "instruction_ptr": np.atleast_1d(_integers("instruction_ptr", instruction_ptr)),
             "array_ptr": np.atleast_1d(_integers("array_ptr", array_ptr)),
         }
-        lengths = {name: len(value) for name, value in (parts | counters).items()}
+        own = _own_sizes(spec, sizes)
+        lengths = {name: len(value) for name, value in (parts | counters | own).items()}
         many = {name: length for name, length in lengths.items() if length != 1}
         if len(set(many.values())) > 1:
             raise ValueError(f"every part must have one row or the same number of rows, got {many}")
@@ -184,8 +198,9 @@ class States:
             rows[:, columns[name]] = table
             if name in ("input", "output"):
                 rows[:, _COUNTERS[f"{name}_length"]] = [len(values) for values in given]
-        check_programs(spec, rows[:, columns["program"]])
-        return States(spec, rows)
+        for offset, (size, values) in enumerate(own.items()):
+            rows[:, columns["output"].stop + offset] = values - SIZE_OFFSETS[SIZES.index(size)]
+        return _checked(States(spec, rows))
 
     def replace(self, name: str, values: ArrayLike) -> States:
         """A copy with one stored variable changed: a counter, a slot such as `cell[3]`, or a whole block.
@@ -218,8 +233,7 @@ class States:
                     f"{name} of row {row} is empty: {block} holds {rows[row, _COUNTERS[f'{block}_length']]}"
                 )
             rows[:, where][beyond] = 0
-        check_programs(self.spec, rows[:, columns["program"]])
-        return States(self.spec, rows)
+        return _checked(States(self.spec, rows))
 
 
 def block_columns(spec: MachineSpec) -> dict[str, slice]:
@@ -230,6 +244,13 @@ def block_columns(spec: MachineSpec) -> dict[str, slice]:
         columns[name] = slice(start, start + size)
         start += size
     return columns
+
+
+def beyond_sizes(states: States) -> dict[str, NDArray[np.bool_]]:
+    """For each block, which slots lie past the row's own sizes: bool [n, slots]."""
+    sizes = states.sizes
+    size_of = {"program": "n_instructions", "cells": "n_cells", "input": "n_input", "output": "n_output"}
+    return {block: np.arange(getattr(states.spec, size)) >= sizes[size][:, None] for block, size in size_of.items()}
 
 
 def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
@@ -254,6 +275,45 @@ def check_range(name: str, values: NDArray[Any], limit: int, *, low: int = 0) ->
         value = values[tuple(where)]
         row = f" at row {where[0]}" if values.ndim else ""
         raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{row}")
+
+
+def _checked(states: States) -> States:
+    """The states, if programs and sizes agree. Raises ValueError naming the row."""
+    if not states.spec.padded:
+        check_programs(states.spec, states.program)
+        return states
+    sizes = states.sizes
+    check_programs(states.spec, states.program, sizes["n_instructions"])
+    for name, limit in (
+        ("instruction_ptr", sizes["n_instructions"] - 1),
+        ("array_ptr", sizes["n_cells"] - 1),
+        ("input_length", sizes["n_input"]),
+        ("output_length", sizes["n_output"]),
+    ):
+        values = getattr(states, name)
+        for row in np.flatnonzero(values > limit)[:1]:
+            raise ValueError(
+                f"{name} must be from 0 to {limit[row]} in a row of this size, got {values[row]} at row {row}"
+            )
+    for row, cell in np.argwhere(beyond_sizes(states)["cells"] & (states.cells > 0))[:1]:
+        raise ValueError(f"cell[{cell}] of row {row} lies beyond its {sizes['n_cells'][row]} cells")
+    return states
+
+
+def _own_sizes(spec: MachineSpec, sizes: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[np.int64]]:
+    """The four sizes of each row, {} for a machine that is not padded."""
+    if not spec.padded:
+        if sizes is not None:
+            raise ValueError("sizes need a padded machine: MachineSpec(…, padded=True)")
+        return {}
+    own = {name: np.atleast_1d(getattr(spec, name)) for name in SIZES}
+    for name, given in (sizes or {}).items():
+        if name not in own:
+            raise ValueError(f"sizes has no {name!r}; there are {', '.join(SIZES)}")
+        own[name] = np.atleast_1d(_integers(f"sizes[{name!r}]", given))
+        low = int(SIZE_OFFSETS[SIZES.index(name)])
+        check_range(f"sizes[{name!r}]", own[name], getattr(spec, name) + 1, low=low)
+    return own
 
 
 def _n_slots(spec: MachineSpec, counter: str) -> int:

@@ -67,8 +67,16 @@ def _stored(name: str) -> Callable[[States, int], NDArray[np.integer]]:
     return lambda states, index: getattr(states, name)
 
 
-def _slot(block: str) -> Callable[[States, int], NDArray[np.integer]]:
-    return lambda states, index: getattr(states, block)[:, index]
+def _slot(block: str, size: str) -> Callable[[States, int], NDArray[np.integer]]:
+    def read(states: States, index: int) -> NDArray[np.integer]:
+        values = getattr(states, block)[:, index]
+        return _where_there(states, size, index, values) if states.spec.padded else values
+
+    return read
+
+
+def _where_there(states: States, size: str, index: int, values: NDArray[np.integer]) -> NDArray[np.integer]:
+    return np.where(states.sizes[size] > index, values.astype(np.int64), -1)
 
 
 def _buffer(block: str) -> Callable[[States, int], NDArray[np.integer]]:
@@ -91,7 +99,7 @@ def _stepped(name: str) -> Callable[[States, int], NDArray[np.integer]]:
 def _next_cell(states: States, index: int) -> NDArray[np.integer]:
     from cython_vm.machine import step
 
-    return step(states).next.cells[:, index]
+    return _slot("cells", "n_cells")(step(states).next, index)
 
 
 def _loop_depth(states: States, index: int) -> NDArray[np.integer]:
@@ -130,8 +138,10 @@ def _of_step(
 _ALL = (
     _root("instruction_ptr", _stored("instruction_ptr"), _slots, "instruction_ptr", "given"),
     _root("array_ptr", _stored("array_ptr"), lambda spec: spec.n_cells, "array_ptr", "given"),
-    _root("instruction[i]", _slot("program"), lambda spec: len(Op), "instructions[i]", "given; an Op"),
-    _root("cell[i]", _slot("cells"), _numbers, "cells[i]", "given"),
+    _root(
+        "instruction[i]", _slot("program", "n_instructions"), lambda spec: len(Op), "instructions[i]", "given; an Op"
+    ),
+    _root("cell[i]", _slot("cells", "n_cells"), _numbers, "cells[i]", "given"),
     _root("input_length", _stored("input_length"), lambda spec: spec.n_input + 1, None, "given; set: only shorter"),
     _root("input[i]", _buffer("input"), _numbers, "input[i]", "given; undefined in an empty slot"),
     _root("output[i]", _buffer("output"), _numbers, "output[i]", "given; undefined in an empty slot"),

@@ -64,7 +64,7 @@ class RunConfig:
         """JSON-ready nested dict of every field."""
         return {
             "task": self.task,
-            "spec": dataclasses.asdict(self.spec),
+            "spec": self.spec.to_dict(),
             "model": dataclasses.asdict(self.model),
             "training": dataclasses.asdict(self.training),
         }

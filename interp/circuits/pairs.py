@@ -118,7 +118,7 @@ def draw_pairs(task: Task, op: Op, n: int, *, seed: int, half: int | None = None
         task=task,
         op=op,
         clean=task.batch(clean),
-        corrupted=task.batch(corrupted, step(clean).next),
+        corrupted=task.batch(corrupted, step(clean).tokens()),
         clean_answer=_answers(clean),
         corrupted_answer=_answers(corrupted),
         weights=torch.from_numpy(slots / slots.sum(axis=1, keepdims=True)).float(),
@@ -148,12 +148,12 @@ def _executing(task: Task, op: Op, *, seed: int) -> Iterator[States]:
 
 def compared_slots(clean: States, corrupted: States) -> np.ndarray:
     """Where the two next states differ and the two states agree, bool [n, state_length]."""
-    differ = encode(step(clean).next) != encode(step(corrupted).next)
+    differ = step(clean).tokens() != step(corrupted).tokens()
     return differ & (encode(clean) == encode(corrupted))
 
 
 def _answers(states: States) -> Tensor:
-    return torch.from_numpy(encode(step(states).next).astype(np.int64))
+    return torch.from_numpy(step(states).tokens().astype(np.int64))
 
 
 def _other_instruction(states: States, rng: np.random.Generator) -> np.ndarray:

@@ -80,22 +80,23 @@ class SharedPairs:
                 drawn = task.counterfactual(_WIDER * n_pairs, name, seed=seed, design=design)
                 more = n_pairs + np.flatnonzero(drawn.changes[n_pairs:])
                 rows = np.concatenate([rows, more[: n_changing - few]])
-            expected = drawn.expected[rows]
-            base = task.batch(drawn.base.states[rows], expected)
-            source = task.batch(drawn.source.states[rows], expected)
+            told = drawn.answers[rows]
+            base = task.batch(drawn.base.states[rows], told)
+            source = task.batch(drawn.source.states[rows], told)
             tokens.append(torch.cat([base.tokens, source.tokens], dim=1).numpy())
             bases.append(base.states)
             sources.append(source.states)
-            answers.append(expected)
+            answers.append(told)
             targets[name] = drawn.targets[rows]
             changes[name] = drawn.changes[rows]
             redraw_rate[name] = drawn.redraw_rate
             sizes.append(len(rows))
         _, first, member = np.unique(np.concatenate(tokens), axis=0, return_index=True, return_inverse=True)
-        base, source, expected = (States.concatenate(parts)[first] for parts in (bases, sources, answers))
+        base, source = (States.concatenate(parts)[first] for parts in (bases, sources))
+        told = np.concatenate(answers)[first]
         return cls(
-            base=task.batch(base, expected),
-            source=task.batch(source, expected),
+            base=task.batch(base, told),
+            source=task.batch(source, told),
             members=dict(zip(variables, np.split(member.ravel(), np.cumsum(sizes)[:-1]), strict=True)),
             targets=targets,
             changes=changes,

@@ -42,13 +42,14 @@ class Counterfactual:
     base: Batch
     source: Batch
     expected: States  # machine(base, do variable <- its value in source)
+    answers: np.ndarray  # the same as tokens, [n, state_length]
     changes: np.ndarray  # bool [n]: expected differs from the machine's answer on base alone
     redraw_rate: float  # share of drawn pairs rejected because no counterfactual value exists
 
     @property
     def targets(self) -> Tensor:
         """The expected next states as tokens, long [n, state_length]."""
-        return torch.from_numpy(encode(self.expected).astype(np.int64))
+        return torch.from_numpy(self.answers.astype(np.int64))
 
 
 class Task(ABC):
@@ -96,8 +97,8 @@ class Task(ABC):
         return len(self.position_names)
 
     @abstractmethod
-    def batch(self, states: States, next_states: States | None = None) -> Batch:
-        """The examples for these states; `next_states` replaces the machine's answer (for counterfactuals)."""
+    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
+        """The examples for these states; `answers`, tokens [n, state_length], replace the machine's S_{t+1}."""
 
     @abstractmethod
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
@@ -138,8 +139,11 @@ class Task(ABC):
         return self.labels(batch, first) * 256 + self.labels(batch, second)
 
     def exact(self, predicted: Tensor, states: States) -> np.ndarray:
-        """Whether each predicted state [n, state_length] is exactly `states`, bool [n]."""
-        return (predicted.cpu().numpy() == encode(states)).all(axis=1)
+        """Whether each predicted state [n, state_length] is exactly `states`, bool [n]; an outcome token aside."""
+        shown = np.ones(self.spec.state_length, dtype=bool)
+        if self.spec.outcome_token:
+            shown[self.spec.layout.slice("outcome")] = False
+        return (predicted.cpu().numpy() == encode(states))[:, shown].all(axis=1)
 
     def counterfactual(
         self,
@@ -166,7 +170,7 @@ class Task(ABC):
             raise ValueError(f"design must be 'independent' or 'minimal', got {design!r}")
         if design == "minimal" and not self.has_minimal_pairs(name):
             raise ValueError(f"variable {name!r} has no minimal pairs: no single stored value decides it")
-        bases, sources, answers, changes = [], [], [], []
+        bases, sources, expected, answers, changes = [], [], [], [], []
         found, drawn = 0, 0
         while found < n:
             size = max(64, 2 * (n - found))
@@ -184,15 +188,17 @@ class Task(ABC):
             found += len(rows)
             bases.append(base[rows])
             sources.append(source[rows])
-            answers.append(transition.next[rows])
+            expected.append(transition.next[rows])
+            answers.append(transition.tokens()[rows])
             changes.append(~transition.next.equal(step(base).next)[rows])
             if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
                 raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
-        base, source, expected = (States.concatenate(parts)[:n] for parts in (bases, sources, answers))
+        told = np.concatenate(answers)[:n]
         return Counterfactual(
-            base=self.batch(base, expected),
-            source=self.batch(source),
-            expected=expected,
+            base=self.batch(States.concatenate(bases)[:n], told),
+            source=self.batch(States.concatenate(sources)[:n]),
+            expected=States.concatenate(expected)[:n],
+            answers=told,
             changes=np.concatenate(changes)[:n],
             redraw_rate=1 - found / drawn,
         )
@@ -217,15 +223,14 @@ class Task(ABC):
         latest[np.concatenate(order)] = np.arange(sum(len(rows) for rows in order))
         return States.concatenate(parts)[latest]
 
-    def score(self, predicted: Tensor, batch: Batch, *, next_states: States | None = None) -> pd.DataFrame:
+    def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """Exact match by op x outcome, and by block, as rows of (op, stratum, position, metric, estimate, …, n).
 
         `stratum` is the outcome's name, `position` the block (absent for the whole state). Intervals are Wilson
         intervals over states, each from a program of its own.
         """
         transition = step(batch.states)
-        truth = encode(transition.next if next_states is None else next_states)
-        right = predicted.cpu().numpy() == truth
+        right = predicted.cpu().numpy() == transition.tokens()
         ops, outcomes = transition.latents["op"], transition.outcome
         parts: list[tuple[str | None, np.ndarray]] = [(None, right.all(axis=1))]
         parts += [(block, right[:, self.spec.layout.slice(block)].all(axis=1)) for block in self.spec.layout.blocks]

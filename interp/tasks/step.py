@@ -33,8 +33,8 @@ class Step(Task):
     def position_indices(self) -> tuple[int, ...]:
         return tuple(int(index) for index in self.spec.layout.indices) * 2
 
-    def batch(self, states: States, next_states: States | None = None) -> Batch:
-        answers = encode(machine_step(states).next if next_states is None else next_states)
+    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
+        answers = machine_step(states).tokens() if answers is None else answers
         tokens = torch.from_numpy(np.concatenate([encode(states), answers], axis=1).astype(np.int64))
         length = self.spec.state_length
         loss_mask = torch.zeros_like(tokens, dtype=torch.bool)

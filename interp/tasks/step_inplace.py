@@ -30,8 +30,8 @@ class StepInplace(Task):
     def position_indices(self) -> tuple[int, ...]:
         return tuple(int(index) for index in self.spec.layout.indices)
 
-    def batch(self, states: States, next_states: States | None = None) -> Batch:
-        targets = encode(step(states).next if next_states is None else next_states)
+    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
+        targets = step(states).tokens() if answers is None else answers
         tokens = torch.from_numpy(encode(states).astype(np.int64))
         return Batch(
             tokens, torch.from_numpy(targets.astype(np.int64)), torch.ones_like(tokens, dtype=torch.bool), states

@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, Op, Outcome, decode, encode, program_hash, step, strata_weights, variable
+from cython_vm import (
+    MachineSpec,
+    Op,
+    Outcome,
+    decode,
+    decode_outcome,
+    encode,
+    program_hash,
+    step,
+    strata_weights,
+    variable,
+)
 from interp.models import build_model
 from interp.tasks import TASKS, Task, macro_average
 from interp.training.presets import transformer_for
@@ -137,3 +148,25 @@ def test_control_types_are_addresses_or_decision_inputs() -> None:
     stored, decided = task.control_types(batch, "op"), task.control_types(batch, "result")
     assert (stored == batch.states.instruction_ptr.astype(int) * 256 + batch.states.array_ptr).all()
     assert (decided == task.labels(batch, "op") * 256 + task.labels(batch, "operand")).all()
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "style", [{"outcome_token": True}, {"pointers": "index"}, {"punctuation": "none"}, {"padded": True}]
+)
+def test_other_layouts_are_asked_and_judged_alike(name, style):
+    spec = MachineSpec(n_instructions=5, n_cells=3, n_input=2, n_output=2, **style)
+    task = TASKS[name](spec)
+    batch = task.sample(200, seed=0)
+    truth = step(batch.states)
+    told = batch.targets[batch.loss_mask].view(len(batch), spec.state_length)
+    assert decode(spec, told.numpy()) == truth.next
+    if spec.outcome_token:
+        assert np.array_equal(decode_outcome(spec, told.numpy()), truth.outcome)
+    assert (task.score(told, batch)["estimate"] == 1).all()
+    wrong = told.clone()
+    wrong[:, spec.layout.position("cells", 0)] = spec.token_id("EOO")
+    assert macro_average(task.score(wrong, batch)) == 0
+    pairs = task.counterfactual(40, "operand", seed=1)
+    assert decode(spec, pairs.targets.numpy()) == pairs.expected
+    assert np.array_equal(task.exact(pairs.targets, step(pairs.base.states).next), ~pairs.changes)
