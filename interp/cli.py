@@ -298,13 +298,10 @@ def bench(
 
 def serve(run: Path, *, port: int) -> None:
     """Replace this process by the Streamlit server."""
-    import app as app_package
-
-    main_file = Path(app_package.__file__).parent / "main.py"
     os.environ["TAPELENS_RUN"] = str(Path(run).resolve())
     arguments = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
     console.print(f"serving {run} on http://127.0.0.1:{port}")
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(main_file), *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "app", *arguments])
 
 
 COMMANDS = {
