@@ -3,10 +3,12 @@
 from cython_vm._isa import Op, Outcome
 from cython_vm.codec import decode, encode
 from cython_vm.machine import Transition, step
-from cython_vm.original import read_original, write_original
+from cython_vm.original import read_original, sample_original, write_original
 from cython_vm.programs import format_program, parse_program, program_hash
+from cython_vm.records import Records
 from cython_vm.running import Trace, run
 from cython_vm.sampling import count_programs, sample, strata_weights
+from cython_vm.shards import write_shards
 from cython_vm.spec import Layout, MachineSpec
 from cython_vm.states import States
 from cython_vm.variables import VARIABLES, Variable, ancestors, variable
@@ -17,6 +19,7 @@ __all__ = [
     "MachineSpec",
     "Op",
     "Outcome",
+    "Records",
     "States",
     "Trace",
     "Transition",
@@ -31,8 +34,10 @@ __all__ = [
     "read_original",
     "run",
     "sample",
+    "sample_original",
     "step",
     "strata_weights",
     "variable",
     "write_original",
+    "write_shards",
 ]
