@@ -54,26 +54,69 @@ def sample(
     *,
     n: int = 10_000,
     seed: int = 0,
+    start: int = 0,
     split: Literal["all", "train", "evaluation"] = "all",
+    balance: Literal["natural", "op_outcome", "branches"] = "natural",
+    weights: dict[str, float] = {},  # noqa: B006 (never changed)
+    format: Literal["shards", "original"] = "shards",
+    shard_rows: int = 1_000_000,
+    threads: int = 1,
+    verify: bool = False,
     spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
 ) -> None:
-    """Write records (S_t, S_{t+1}) as OUT.npy with OUT.meta.json, in the original project's format.
+    """Write labelled records (S_t, S_{t+1}, every variable of the step) into the folder OUT; docs/data.md says how.
+
+    The same command continues an interrupted writing and keeps the shards that are whole.
 
     Args:
-        out: the file to write, with or without .npy.
+        out: the folder to write; with --format original the file, with or without .npy.
         n: how many records.
         seed: of the stream of records.
+        start: the first row of the stream to write.
         split: which programs to draw from; a program belongs to evaluation when its hash modulo 20 is 0.
+        balance: which strata are drawn equally often: none, op x outcome, or these with loops split by branch.
+        weights: with balance, factors of strata, such as WHILE 3 PUT:OUTPUT_FULL 0.5.
+        format: folders of shards, or the original project's NAME.npy with NAME.meta.json.
+        shard_rows: records a shard.
+        threads: draw with so many; the bytes are the same.
+        verify: write nothing; check what OUT holds, checksums included.
         spec: the machine.
     """
-    from cython_vm import sample as draw
-    from cython_vm import write_original
+    from cython_vm import sample_original, write_shards
+    from interp.strata import named_weights
 
-    if n < 1:
-        raise ValueError(f"--n must be at least 1, got {n}")
-    written = out.with_name(out.name.removesuffix(".npy") + ".npy")
-    write_original(written, draw(spec, n, seed=seed, split=split))
-    console.print(f"{n:,} records of {2 * spec.state_length} tokens in {written}")
+    if verify:
+        _verify(out)
+        return
+    _positive("--n", n)
+    if format == "shards" and out.suffix == ".npy":
+        raise ValueError(f"shards go into a folder, got {out}; for one .npy file use --format original")
+    drawn = named_weights(spec, balance, weights)
+    with stage_display("writing records") as progress:
+
+        def report(done: int, total: int) -> None:
+            progress(done, total, f"{done:,} of {total:,}")
+
+        if format == "original":
+            written = out.with_name(out.name.removesuffix(".npy") + ".npy")
+            sample_original(written, spec, n, seed=seed, start=start, split=split, weights=drawn, progress=report)
+            size = 2 * spec.state_length * 4
+        else:
+            written = out
+            records = write_shards(
+                out,
+                spec,
+                n,
+                seed=seed,
+                start=start,
+                split=split,
+                weights=drawn,
+                shard_rows=shard_rows,
+                threads=threads,
+                progress=report,
+            )
+            size = records.dtype.itemsize
+    console.print(f"{n:,} records of {size} bytes in {written}")
 
 
 def train(
@@ -294,6 +337,22 @@ def bench(
             f"{row['name']}: {row['ratio']:.2f}x  (ours {row['ours']:.4g}, {row['peer_name']} {row['peer']:.4g} "
             f"{row['unit']})"
         )
+
+
+def _verify(out: Path) -> None:
+    """Check records on the disk: checksums of shards; of the original's files, every step against the machine."""
+    from cython_vm import Records, read_original, step
+
+    if out.suffix == ".npy":
+        before, after = read_original(out)
+        wrong = int((~step(before).next.equal(after)).sum())
+        if wrong:
+            raise ValueError(f"{out}: {wrong:,} of {len(before):,} records are not what the machine does")
+        console.print(f"{len(before):,} records in {out}, all as the machine steps")
+        return
+    with stage_display("verifying") as progress:
+        records = Records(out, progress=lambda done, total: progress(done, total, ""))
+    console.print(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
 
 
 def serve(run: Path, *, port: int) -> None:
