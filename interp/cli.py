@@ -14,13 +14,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
 from cython_vm import MachineSpec
 from interp.console import console, show_scores, stage_display, training_display
 from interp.runs import RunError, load
+
+if TYPE_CHECKING:
+    from interp.training.records import TrainingRecords
 
 RunPath = Annotated[Path, tyro.conf.Positional]
 
@@ -123,6 +126,7 @@ def train(
     *,
     preset: str = "quickstart",
     out: Path | None = None,
+    data: Path | None = None,
     resume: bool = False,
     fresh: bool = False,
     steps: int | None = None,
@@ -135,6 +139,8 @@ def train(
     Args:
         preset: a named run: quickstart, step_inplace or step.
         out: the run folder (default: runs/PRESET).
+        data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
+            machine is theirs; records of held-out programs are left out.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
         steps: optimizer steps, instead of the preset's.
@@ -145,21 +151,37 @@ def train(
     from interp.runs import read_config
     from interp.training import PRESETS
     from interp.training import train as run_training
+    from interp.training.presets import transformer_for
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     folder = out if out is not None else Path("runs") / preset
     if resume:
         config = read_config(folder)
+        if config.data is not None:
+            data = data or Path(config.data.path)
     else:
         config = PRESETS[preset]
         changes = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
         training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
         config = replace(config, training=training, model=replace(config.model, seed=training.seed))
+    records = _training_records(data) if data is not None else None
+    if records is not None and not resume:
+        model = transformer_for(config.task, records.spec, seed=config.training.seed)
+        config = replace(config, spec=records.spec, model=model, data=records.source)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() as report:
-        run = run_training(config, folder, fresh=fresh, command=command, on_progress=report)
+        run = run_training(config, folder, fresh=fresh, command=command, records=records, on_progress=report)
     console.print(f"trained to step {run.step:,} in {folder}")
+
+
+def _training_records(path: Path) -> TrainingRecords:
+    """Open records to train on, and say how many of them are left out."""
+    from interp.training.records import TrainingRecords
+
+    records = TrainingRecords(path)
+    console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
+    return records
 
 
 def evaluate(run: RunPath, *, n: int = 20_000, seed: int | None = None, save: bool = False, threads: int = 2) -> None:
