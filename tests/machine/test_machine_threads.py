@@ -107,12 +107,12 @@ def test_batch_size_changes_nothing(spec, work):
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_batch_size_changes_no_sample(spec):
-    weights = strata_weights(spec, branches=True)
-    for options in ({}, {"weights": weights}):
-        whole = sample(spec, 100, seed=9, **options)
-        parts = [sample(spec, n, seed=9, start=start, **options) for start, n in ((0, 1), (1, 2), (3, 60), (63, 37))]
+    for weights in (None, strata_weights(spec, branches=True)):
+        whole = sample(spec, 100, seed=9, weights=weights)
+        cuts = ((0, 1), (1, 2), (3, 60), (63, 37))
+        parts = [sample(spec, n, seed=9, start=start, weights=weights) for start, n in cuts]
         assert States.concatenate(parts) == whole
-        assert sample(spec, 1, seed=9, start=99, **options) == whole[99]
+        assert sample(spec, 1, seed=9, start=99, weights=weights) == whole[99]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
