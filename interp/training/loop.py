@@ -79,7 +79,10 @@ def train(
     else:
         write_config(folder, config, command=command)
     state = peek_checkpoint(folder, config)
-    if state is None or not state.done:
+    unfinished = state is None or not state.done
+    if unfinished or records is not None:
+        records = _open_records(config, records)
+    if unfinished:
         _Trainer(config, folder, records=records).run(on_progress)
     return Run(folder, config)
 
@@ -122,7 +125,7 @@ class _Trainer:
         self.model: Any = build_model(config.model).train()
         self.optimizers = Optimizers(self.model, self.settings)
         self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
-        self.records = _open_records(config, records)
+        self.records = records
         self.state = load_checkpoint(folder, self.model, self.optimizers, config) or TrainingState(0, 0.0)
         self.rows = self._rows_so_far()
         self.exact_match: float | None = None
