@@ -105,7 +105,7 @@ cdef int64_t find_fate(
     cdef uint8_t kept[MAX_ROW]
     cdef uint8_t behind_state[MAX_ROW]
     cdef Path behind
-    cdef int64_t steps = 0, kept_at = 0, keep_next = 1, jumps = 0, k
+    cdef int64_t steps = 0, kept_at = 0, keep_next = 1, jumps = 0, _k
     cycle_start[0] = period[0] = -1
     memcpy(kept, first, g.stride)
     while period[0] < 0:
@@ -137,7 +137,7 @@ cdef int64_t find_fate(
         memcpy(behind_state, first, g.stride)
         memcpy(path.state, first, g.stride)
         path.jumps = 0
-        for k in range(period[0]):
+        for _k in range(period[0]):
             advance(path)
         cycle_start[0] = 0
         while not same(g, path.state, behind_state):
@@ -191,12 +191,12 @@ def advance_rows(object spec, uint8_t[:, ::1] rows, const int64_t[::1] n_steps):
     cdef int16_t match[256]
     cdef Path path
     cdef Py_ssize_t i
-    cdef int64_t k
+    cdef int64_t _k
     path.g, path.match, path.visited, path.jumps = &g, match, NULL, 0
     with nogil:
         for i in range(rows.shape[0]):
             match_brackets(&rows[i, 0] + <int>PROGRAM, g.n_instructions, match)
             path.state = &rows[i, 0]
-            for k in range(n_steps[i]):
+            for _k in range(n_steps[i]):
                 if advance(&path) != RAN:
                     break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
 import numpy as np
@@ -66,44 +66,59 @@ def sample_reachable(
     Row i depends only on (spec, seed, start + i, split, max_steps, exclude). Raises ValueError on bad arguments, and
     where such states are not found in 2,000 programs for one row.
     """
+    sample(spec, 0, seed=seed, start=start, split=split)  # complains about these arguments
+
+    def begin(stream: int, first: int, count: int) -> States:
+        return start_states(sample(spec, count, seed=stream, start=first, split=split))
+
+    return draw_reachable(begin, n, seed=seed, start=start, max_steps=max_steps, exclude=exclude)
+
+
+def draw_reachable(
+    begin: Callable[[int, int, int], States],
+    n: int,
+    *,
+    seed: int,
+    start: int = 0,
+    max_steps: int = 1000,
+    exclude: Collection[Exclusion] = (),
+) -> States:
+    """As `sample_reachable`, for runs that begin in other states: begin(stream, first, count) gives the states in which
+    rows first … first + count − 1 begin, each from (stream, its row number) alone. Every attempt is another stream."""
     unknown = set(exclude) - set(get_args(Exclusion)) if not isinstance(exclude, str) else {exclude}
     if unknown:
         raise ValueError(f"exclude is a collection of {', '.join(get_args(Exclusion))}; got {sorted(unknown)}")
-    limit = check_steps("max_steps", max_steps)
-    sample(spec, 0, seed=seed, start=start, split=split)  # complains about these arguments
-    n = check_steps("n", n)
+    limit, n = check_steps("max_steps", max_steps), check_steps("n", n)
     chunks = [
-        _reachable_chunk(spec, start + first, min(_CHUNK, n - first), seed, split, limit, frozenset(exclude))
+        _draw_chunk(begin, start + first, min(_CHUNK, n - first), seed, limit, frozenset(exclude))
         for first in range(0, n, _CHUNK)
     ]
-    return States.concatenate(chunks) if chunks else sample(spec, 0, seed=0)
+    return States.concatenate(chunks) if chunks else begin(seed, start, 0)
 
 
-def _reachable_chunk(
-    spec: MachineSpec, start: int, n: int, seed: int, split: str, limit: int, exclude: frozenset[Exclusion]
+def _draw_chunk(
+    begin: Callable[[int, int, int], States], start: int, n: int, seed: int, limit: int, exclude: frozenset[Exclusion]
 ) -> States:
-    rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
+    found: list[States] = []
+    places: list[NDArray[np.int64]] = []
     pending = np.arange(n)
     for attempt in range(_ATTEMPTS):
-        stream = int(
-            _mix(np.uint64(seed) ^ _mix(np.uint64(attempt + 1)))
-        )  # each attempt draws from a stream of its own
+        stream = int(_mix(np.uint64(seed) ^ _mix(np.uint64(attempt + 1))))
         groups, pending = np.split(pending, np.flatnonzero(np.diff(pending) > _GAP) + 1), pending[:0]
         for group in groups:
             first = int(group[0])
-            drawn = sample(spec, int(group[-1]) - first + 1, seed=stream, start=start + first, split=split)
-            begun = start_states(drawn[group - first])
-            fates = run_fate(begun, limit)
-            allowed = _allowed(fates, exclude)
-            steps = draw_steps(allowed, stream, start + group)
+            begun = begin(stream, start + first, int(group[-1]) - first + 1)[group - first]
+            allowed = _allowed(run_fate(begun, limit), exclude)
             kept = allowed > 0
-            rows[group[kept]] = advance(begun[kept], steps[kept]).rows
+            steps = draw_steps(allowed, stream, start + group)
+            found.append(advance(begun[kept], steps[kept]))
+            places.append(group[kept])
             pending = np.concatenate([pending, group[~kept]])
         if len(pending) == 0:
-            return States(spec, rows)
+            return States.concatenate(found)[np.argsort(np.concatenate(places))]
     raise ValueError(
-        f"found no reachable state but {', '.join(sorted(exclude)) or 'none'} in {_ATTEMPTS:,} programs "
-        f"of the {split!r} split; exclude less, or use a larger machine"
+        f"found no reachable state but those excluded ({', '.join(sorted(exclude))}) in {_ATTEMPTS:,} programs "
+        "for one row; exclude less, or use a larger machine"
     )
 
 

@@ -122,6 +122,52 @@ def sample(
     console.print(f"{n:,} records of {size} bytes in {written}")
 
 
+def evolve(
+    *,
+    out: Path = Path("runs/evolved.npz"),
+    generations: int = 300,
+    seed: int = 0,
+    batch_size: int = 4096,
+    n_inputs: int = 16,
+    max_steps: int = 500,
+    compare: int = 2000,
+    fresh: bool = False,
+    spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
+) -> None:
+    """Evolve programs that halt, read, print and loop, into the archive OUT; show how they differ from uniform ones.
+
+    The same command continues a search that was interrupted; with more generations it goes on.
+
+    Args:
+        out: the archive, an .npz file.
+        generations: how many in all; the result depends on the settings and this number alone.
+        seed: of the search.
+        batch_size: programs a generation.
+        n_inputs: inputs that every program is run on.
+        max_steps: of one run.
+        compare: how many programs of each kind the table is about (0: no table).
+        fresh: start over.
+        spec: the machine.
+    """
+    from cython_vm.comparison import compare_with_uniform
+    from cython_vm.evolution import EvolutionConfig
+    from interp.evolving import comparison_table, evolve_into
+
+    _positive("--generations", generations)
+    if out.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz, got {out}")
+    config = EvolutionConfig(seed=seed, batch_size=batch_size, n_inputs=n_inputs, max_steps=max_steps)
+    with stage_display("evolving") as progress:
+        archive, rate = evolve_into(out, spec, generations, config=config, fresh=fresh, progress=progress)
+    speed = f", {rate / 1e6:.1f} million a minute now" if rate else ""
+    console.print(
+        f"{len(archive):,} programs in {out}: {archive.generation:,} generations, {archive.evaluations:,} runs "
+        f"(one program on one input){speed}"
+    )
+    if compare and len(archive):
+        console.print(comparison_table(compare_with_uniform(archive, n_programs=compare, seed=seed)))
+
+
 def train(
     *,
     preset: str = "quickstart",
@@ -388,6 +434,7 @@ def serve(run: Path, *, port: int) -> None:
 COMMANDS = {
     "demo": demo,
     "sample": sample,
+    "evolve": evolve,
     "train": train,
     "eval": evaluate,
     "probe": probe,
