@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from interp.runs import FRAMES
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
 _MAIN = Path(__file__).with_name("main.py")
-_HEAD_START = 0.4  # seconds for the page to be drawn before a job begins: importing torch holds up all of Python
 _JOBS_KEPT = 6
 _pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
 _jobs: dict[str, Future[Any]] = {}  # by key, for all visits; one thread, so that imports never cross
@@ -169,24 +167,23 @@ def _result(key: str) -> Any:
 
 
 def _result_or_wait(key: str, work: Callable[[], Any], what: str) -> Any:
-    """What the job came to; None, with a notice drawn that runs the page again, while it runs."""
-    if key not in _jobs:
-
-        def begin() -> Any:
-            time.sleep(_HEAD_START)
-            return work()
-
-        while len(_jobs) >= _JOBS_KEPT:
-            _jobs.pop(next(iter(_jobs)), None)
-        _jobs[key] = _pool.submit(begin)
-    if _jobs[key].done():
-        return _jobs[key].result()
-    _watch(key, what)
+    """What the job came to; None, with a notice drawn that begins it and runs the page again when it is done."""
+    job = _jobs.get(key)
+    if job is not None and job.done():
+        return job.result()
+    _watch(key, work, what)
     return None
 
 
 @st.fragment(run_every=0.4)
-def _watch(key: str, what: str) -> None:
-    if key not in _jobs or _jobs[key].done():
+def _watch(key: str, work: Callable[[], Any], what: str) -> None:
+    """Begins the job at the second call, when the page is drawn: importing torch holds up all of Python."""
+    if "page_drawn" not in st.session_state:
+        st.session_state["page_drawn"] = True
+    elif key not in _jobs:
+        while len(_jobs) >= _JOBS_KEPT:
+            _jobs.pop(next(iter(_jobs)), None)
+        _jobs[key] = _pool.submit(work)
+    elif _jobs[key].done():
         st.rerun()
     st.caption(f":material/hourglass_top: {what} is loading; the first time takes some seconds.")

@@ -2,25 +2,34 @@
 
 from cython_vm._isa import Op, Outcome
 from cython_vm.codec import decode, decode_outcome, encode
+from cython_vm.codec import decode, encode
+from cython_vm.fate import Fate, Fates, run_fate
 from cython_vm.machine import Transition, step
-from cython_vm.original import read_original, write_original
+from cython_vm.original import read_original, sample_original, write_original
 from cython_vm.programs import format_program, parse_program, program_hash
+from cython_vm.reachable import advance, sample_reachable, start_states
+from cython_vm.records import Records
 from cython_vm.running import Trace, run
 from cython_vm.sampling import count_programs, sample, strata_weights
+from cython_vm.shards import write_shards
 from cython_vm.spec import Layout, MachineSpec
 from cython_vm.states import States
 from cython_vm.variables import VARIABLES, Variable, ancestors, variable
 
 __all__ = [
     "VARIABLES",
+    "Fate",
+    "Fates",
     "Layout",
     "MachineSpec",
     "Op",
     "Outcome",
+    "Records",
     "States",
     "Trace",
     "Transition",
     "Variable",
+    "advance",
     "ancestors",
     "count_programs",
     "decode",
@@ -31,9 +40,14 @@ __all__ = [
     "program_hash",
     "read_original",
     "run",
+    "run_fate",
     "sample",
+    "sample_original",
+    "sample_reachable",
+    "start_states",
     "step",
     "strata_weights",
     "variable",
     "write_original",
+    "write_shards",
 ]

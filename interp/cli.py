@@ -14,13 +14,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
 from cython_vm import MachineSpec
 from interp.console import console, show_scores, stage_display, training_display
 from interp.runs import RunError, load
+
+if TYPE_CHECKING:
+    from interp.training.records import TrainingRecords
 
 RunPath = Annotated[Path, tyro.conf.Positional]
 
@@ -54,32 +57,122 @@ def sample(
     *,
     n: int = 10_000,
     seed: int = 0,
+    start: int = 0,
     split: Literal["all", "train", "evaluation"] = "all",
+    balance: Literal["natural", "op_outcome", "branches"] = "natural",
+    weights: dict[str, float] = {},  # noqa: B006 (never changed)
+    format: Literal["shards", "original"] = "shards",
+    shard_rows: int = 1_000_000,
+    threads: int = 1,
+    verify: bool = False,
     spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
 ) -> None:
-    """Write records (S_t, S_{t+1}) as OUT.npy with OUT.meta.json, in the original project's format.
+    """Write labelled records (S_t, S_{t+1}, every variable of the step) into the folder OUT; docs/data.md says how.
+
+    The same command continues an interrupted writing and keeps the shards that are whole.
 
     Args:
-        out: the file to write, with or without .npy.
+        out: the folder to write; with --format original the file, with or without .npy.
         n: how many records.
         seed: of the stream of records.
+        start: the first row of the stream to write.
         split: which programs to draw from; a program belongs to evaluation when its hash modulo 20 is 0.
+        balance: which strata are drawn equally often: none, op x outcome, or these with loops split by branch.
+        weights: with balance, factors of strata, such as WHILE 3 PUT:OUTPUT_FULL 0.5.
+        format: folders of shards, or the original project's NAME.npy with NAME.meta.json.
+        shard_rows: records a shard.
+        threads: draw with so many; the bytes are the same.
+        verify: write nothing; check what OUT holds, checksums included.
         spec: the machine.
     """
-    from cython_vm import sample as draw
-    from cython_vm import write_original
+    from cython_vm import sample_original, write_shards
+    from interp.strata import named_weights
 
-    if n < 1:
-        raise ValueError(f"--n must be at least 1, got {n}")
-    written = out.with_name(out.name.removesuffix(".npy") + ".npy")
-    write_original(written, draw(spec, n, seed=seed, split=split))
-    console.print(f"{n:,} records of {2 * spec.state_length} tokens in {written}")
+    if verify:
+        _verify(out)
+        return
+    _positive("--n", n)
+    if format == "shards" and out.suffix == ".npy":
+        raise ValueError(f"shards go into a folder, got {out}; for one .npy file use --format original")
+    drawn = named_weights(spec, balance, weights)
+    with stage_display("writing records") as progress:
+
+        def report(done: int, total: int) -> None:
+            progress(done, total, f"{done:,} of {total:,}")
+
+        if format == "original":
+            written = out.with_name(out.name.removesuffix(".npy") + ".npy")
+            sample_original(written, spec, n, seed=seed, start=start, split=split, weights=drawn, progress=report)
+            size = 2 * spec.state_length * 4
+        else:
+            written = out
+            records = write_shards(
+                out,
+                spec,
+                n,
+                seed=seed,
+                start=start,
+                split=split,
+                weights=drawn,
+                shard_rows=shard_rows,
+                threads=threads,
+                progress=report,
+            )
+            size = records.dtype.itemsize
+    console.print(f"{n:,} records of {size} bytes in {written}")
+
+
+def evolve(
+    *,
+    out: Path = Path("runs/evolved.npz"),
+    generations: int = 300,
+    seed: int = 0,
+    batch_size: int = 4096,
+    n_inputs: int = 16,
+    max_steps: int = 500,
+    compare: int = 2000,
+    fresh: bool = False,
+    spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
+) -> None:
+    """Evolve programs that halt, read, print and loop, into the archive OUT; show how they differ from uniform ones.
+
+    The same command continues a search that was interrupted; with more generations it goes on.
+
+    Args:
+        out: the archive, an .npz file.
+        generations: how many in all; the result depends on the settings and this number alone.
+        seed: of the search.
+        batch_size: programs a generation.
+        n_inputs: inputs that every program is run on.
+        max_steps: of one run.
+        compare: how many programs of each kind the table is about (0: no table).
+        fresh: start over.
+        spec: the machine.
+    """
+    from cython_vm.comparison import compare_with_uniform
+    from cython_vm.evolution import EvolutionConfig
+    from interp.evolving import comparison_table, evolve_into
+
+    _positive("--generations", generations)
+    if out.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz, got {out}")
+    config = EvolutionConfig(seed=seed, batch_size=batch_size, n_inputs=n_inputs, max_steps=max_steps)
+    with stage_display("evolving") as progress:
+        archive, rate = evolve_into(out, spec, generations, config=config, fresh=fresh, progress=progress)
+    speed = f", {rate / 1e6:.1f} million a minute now" if rate else ""
+    console.print(
+        f"{len(archive):,} programs in {out}: {archive.generation:,} generations, {archive.evaluations:,} runs "
+        f"(one program on one input){speed}"
+    )
+    if compare and len(archive):
+        console.print(comparison_table(compare_with_uniform(archive, n_programs=compare, seed=seed)))
 
 
 def train(
     *,
     preset: str = "quickstart",
     out: Path | None = None,
+    data: Path | None = None,
     resume: bool = False,
     fresh: bool = False,
     steps: int | None = None,
@@ -92,6 +185,8 @@ def train(
     Args:
         preset: a named run: quickstart, step_inplace or step.
         out: the run folder (default: runs/PRESET).
+        data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
+            machine is theirs; records of held-out programs are left out.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
         steps: optimizer steps, instead of the preset's.
@@ -102,21 +197,37 @@ def train(
     from interp.runs import read_config
     from interp.training import PRESETS
     from interp.training import train as run_training
+    from interp.training.presets import transformer_for
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     folder = out if out is not None else Path("runs") / preset
     if resume:
         config = read_config(folder)
+        if config.data is not None:
+            data = data or Path(config.data.path)
     else:
         config = PRESETS[preset]
         changes = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
         training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
         config = replace(config, training=training, model=replace(config.model, seed=training.seed))
+    records = _training_records(data) if data is not None else None
+    if records is not None and not resume:
+        model = transformer_for(config.task, records.spec, seed=config.training.seed)
+        config = replace(config, spec=records.spec, model=model, data=records.source)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() as report:
-        run = run_training(config, folder, fresh=fresh, command=command, on_progress=report)
+        run = run_training(config, folder, fresh=fresh, command=command, records=records, on_progress=report)
     console.print(f"trained to step {run.step:,} in {folder}")
+
+
+def _training_records(path: Path) -> TrainingRecords:
+    """Open records to train on, and say how many of them are left out."""
+    from interp.training.records import TrainingRecords
+
+    records = TrainingRecords(path)
+    console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
+    return records
 
 
 def evaluate(run: RunPath, *, n: int = 20_000, seed: int | None = None, save: bool = False, threads: int = 2) -> None:
@@ -296,20 +407,34 @@ def bench(
         )
 
 
+def _verify(out: Path) -> None:
+    """Check records on the disk: checksums of shards; of the original's files, every step against the machine."""
+    from cython_vm import Records, read_original, step
+
+    if out.suffix == ".npy":
+        before, after = read_original(out)
+        wrong = int((~step(before).next.equal(after)).sum())
+        if wrong:
+            raise ValueError(f"{out}: {wrong:,} of {len(before):,} records are not what the machine does")
+        console.print(f"{len(before):,} records in {out}, all as the machine steps")
+        return
+    with stage_display("verifying") as progress:
+        records = Records(out, progress=lambda done, total: progress(done, total, ""))
+    console.print(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
+
+
 def serve(run: Path, *, port: int) -> None:
     """Replace this process by the Streamlit server."""
-    import app as app_package
-
-    main_file = Path(app_package.__file__).parent / "main.py"
     os.environ["TAPELENS_RUN"] = str(Path(run).resolve())
     arguments = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
     console.print(f"serving {run} on http://127.0.0.1:{port}")
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(main_file), *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "app", *arguments])
 
 
 COMMANDS = {
     "demo": demo,
     "sample": sample,
+    "evolve": evolve,
     "train": train,
     "eval": evaluate,
     "probe": probe,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 
     from interp.models import TransformerConfig
     from interp.tasks import Task
-    from interp.training import TrainingConfig
+    from interp.training.config import DataSource, TrainingConfig
 
 FORMAT = 1
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
@@ -55,6 +55,7 @@ class RunConfig:
     spec: MachineSpec
     model: TransformerConfig
     training: TrainingConfig
+    data: DataSource | None = None  # None: records are drawn from the machine as training goes
 
     @property
     def seed(self) -> int:
@@ -62,17 +63,21 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready nested dict of every field."""
-        return {
+        values = {
             "task": self.task,
             "spec": self.spec.to_dict(),
             "model": dataclasses.asdict(self.model),
             "training": dataclasses.asdict(self.training),
         }
+        return values if self.data is None else {**values, "data": dataclasses.asdict(self.data)}
 
     @property
     def digest(self) -> str:
-        """16 hex digits that identify the config (SHA-256 of its canonical JSON)."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, default=list)
+        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the place of its data left out)."""
+        values = self.to_dict()
+        if self.data is not None:
+            values["data"] = self.data.digest
+        canonical = json.dumps(values, sort_keys=True, default=list)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @classmethod
@@ -83,13 +88,14 @@ class RunConfig:
             KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
         """
         from interp.models.config import TransformerConfig
-        from interp.training.config import TrainingConfig
+        from interp.training.config import DataSource, TrainingConfig
 
         return cls(
             task=values["task"],
             spec=MachineSpec(**values["spec"]),
             model=TransformerConfig(**values["model"]),
             training=TrainingConfig.from_dict(values["training"]),
+            data=DataSource(**values["data"]) if "data" in values else None,
         )
 
 

@@ -83,7 +83,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_sample_writes_the_original_format(tmp_path: Path) -> None:
-    main(["sample", str(tmp_path / "records"), "--n", "25", "--seed", "3"])
+    main(["sample", str(tmp_path / "records"), "--n", "25", "--seed", "3", "--format", "original"])
     tokens = np.load(tmp_path / "records.npy")
     meta = json.loads((tmp_path / "records.meta.json").read_text())
     assert tokens.dtype == np.int32 and tokens.shape == (25, meta["record_token_length"]) == (25, 148)

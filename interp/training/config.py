@@ -7,6 +7,16 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class DataSource:
+    """Records on the disk that a run is trained on, instead of fresh ones from the machine."""
+
+    path: str
+    """A folder of shards, or NAME.npy of the original project; it may move, the digest says what is meant."""
+    digest: str
+    """16 hex digits that identify the contents."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Training settings. A run is a function of these, the task and the model: the same config, the same weights."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ from interp.tasks import TASKS, Batch, Task, macro_average
 from interp.training.checkpoint import RESUME_FILE, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
 from interp.training.evaluation import evaluate, training_weights
 from interp.training.optimizer import Optimizers
+from interp.training.records import TrainingRecords
+
+logger = logging.getLogger(__name__)
 
 # Held-out states for the curve; the final figures use another seed.
 CURVE_SEED = 1
@@ -43,6 +47,7 @@ def train(
     *,
     fresh: bool = False,
     command: str | None = None,
+    records: TrainingRecords | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> Run:
     """Train the configured model into a run folder, continuing where an earlier call stopped.
@@ -55,10 +60,12 @@ def train(
         folder: the run folder.
         fresh: forget what the folder holds.
         command: recorded in `config.json`, so that the run can be made again.
+        records: what `config.data` means, if it is open already or has moved.
         on_progress: called after every step.
 
     Raises:
-        RunError: the folder holds another run, or a broken one.
+        RunError: the folder holds another run, or a broken one; the records are others than the config's.
+        ValueError, FileNotFoundError: the records of `config.data` are damaged or gone.
     """
     folder = Path(folder)
     torch.set_num_threads(config.training.threads)
@@ -72,8 +79,11 @@ def train(
     else:
         write_config(folder, config, command=command)
     state = peek_checkpoint(folder, config)
-    if state is None or not state.done:
-        _Trainer(config, folder).run(on_progress)
+    unfinished = state is None or not state.done
+    if unfinished or records is not None:
+        records = _open_records(config, records)
+    if unfinished:
+        _Trainer(config, folder, records=records).run(on_progress)
     return Run(folder, config)
 
 
@@ -92,16 +102,30 @@ def _require_same(folder: Path, config: RunConfig) -> None:
         )
 
 
+def _open_records(config: RunConfig, records: TrainingRecords | None) -> TrainingRecords | None:
+    """The records that the config names, checked to be the ones that it was made with."""
+    if config.data is None:
+        if records is not None:
+            raise RunError(f"this run draws from the machine; its config names no data such as {records.path}")
+        return None
+    records = TrainingRecords(config.data.path) if records is None else records
+    if records.digest != config.data.digest or records.spec != config.spec:
+        raise RunError(f"{records.path} holds other records ({records.digest}) than this run's ({config.data.digest})")
+    logger.info("%s: %d records, %d of evaluation programs left out", records.path, records.n, records.n_held_out)
+    return records
+
+
 class _Trainer:
     """One sitting of a training."""
 
-    def __init__(self, config: RunConfig, folder: Path):
+    def __init__(self, config: RunConfig, folder: Path, *, records: TrainingRecords | None = None):
         self.config, self.folder = config, folder
         self.settings = config.training
         self.task: Task = TASKS[config.task](config.spec)
         self.model: Any = build_model(config.model).train()
         self.optimizers = Optimizers(self.model, self.settings)
         self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
+        self.records = records
         self.state = load_checkpoint(folder, self.model, self.optimizers, config) or TrainingState(0, 0.0)
         self.rows = self._rows_so_far()
         self.exact_match: float | None = None
@@ -117,6 +141,9 @@ class _Trainer:
 
     def draw(self, step: int) -> Batch:
         size = self.settings.batch_size
+        if self.records is not None:
+            drawn = self.records.draw(step, size, seed=self.settings.seed, weights=self.weights)
+            return self.task.batch(*drawn)
         return self.task.sample(size, seed=self.settings.seed, start=step * size, split="train", weights=self.weights)
 
     def update(self, batch: Batch, step: int) -> tuple[float, float]:

@@ -3,10 +3,12 @@
 import hashlib
 import itertools
 import threading
+from fractions import Fraction
+from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency, chisquare
+from scipy.stats import chi2_contingency, chisquare, kstest
 
 from cython_vm import (
     MachineSpec,
@@ -31,41 +33,146 @@ def p_independent(table):
     return float(np.asarray(chi2_contingency(table)[1]))
 
 
-def counts_of(programs):
-    """How often each distinct row occurs."""
-    return np.unique(programs, axis=0, return_counts=True)
+SWITCHES = [
+    {"io": io, "loops": loops, "stops": stops} for io, loops, stops in itertools.product([True, False], repeat=3)
+]
 
 
-@pytest.mark.parametrize(
-    ("n_instructions", "io", "loops", "stops"),
-    [(size, *switches) for size in (1, 2, 4, 5) for switches in itertools.product([True, False], repeat=3)],
-)
-def test_programs_are_uniform_over_all_valid_ones(n_instructions, io, loops, stops):
-    spec = MachineSpec(n_instructions, n_cells=1, n_input=0, n_output=0, bits=1, io=io, loops=loops, stops=stops)
-    every = sorted(reference.all_programs(spec))
-    assert len(every) == count_programs(spec)
-    found, counts = counts_of(sample(spec, 60 * len(every), seed=n_instructions).program)
-    assert [tuple(program) for program in found.tolist()] == every
-    if len(every) > 1:
-        assert chisquare(counts).pvalue > RARE
+def small_spec(n_instructions, switches):
+    return MachineSpec(n_instructions, n_cells=1, n_input=0, n_output=0, bits=1, **switches)
 
 
-def test_long_programs_hold_each_op_as_often_as_the_exact_count_says():
-    """P(slot 0 of a program of 256 is WHILE) from exact counts; brackets always match (States would not decode)."""
-    spec = MachineSpec(n_instructions=256, n_cells=1, n_input=0, n_output=0)
-    states = sample(spec, 20000, seed=0)
-    plain, total = 7, count_programs(spec)
-    ways = [[1] + [0] * 256]  # ways[slots left][loops open]
-    for _ in range(255):
-        last = [*ways[-1], 0]
-        ways.append([plain * last[d] + last[d + 1] + (last[d - 1] if d else 0) for d in range(257)])
-    assert ways[255][0] == total
-    share = ways[254][1] / total
-    n = (states.program[:, 0] == Op.WHILE).sum()
-    assert abs(n - 20000 * share) < 4 * np.sqrt(20000 * share)
-    assert States.build(spec, program=states.program[:200].astype(int)) == States.build(
-        spec, program=states[:200].program
-    )
+def every_program(spec):
+    """Every valid program, [count, n_instructions], slot by slot; dead ends go as soon as the loops cannot close."""
+    choices = np.array([op for op in spec.ops if spec.stops or op != Op.STOP], dtype=np.uint8)
+    change = (choices == Op.WHILE).astype(int) - (choices == Op.ENDW)
+    programs, depth = np.zeros((1, 0), dtype=np.uint8), np.zeros(1, dtype=int)
+    for left in range(spec.n_instructions - 2, -1, -1):
+        longer = np.repeat(programs, len(choices), axis=0)
+        programs = np.column_stack([longer, np.tile(choices, len(programs))])
+        depth = np.add.outer(depth, change).ravel()
+        alive = (depth >= 0) & (depth <= left)
+        programs, depth = programs[alive], depth[alive]
+    return np.column_stack([programs, np.full(len(programs), Op.STOP, dtype=np.uint8)])
+
+
+def p_uniform(spec, every, programs):
+    """The chi-square p-value of each of `every` being as likely; no other program may occur."""
+    place = 9 ** np.arange(spec.n_instructions)
+    cell = np.full(9**spec.n_instructions, len(every))
+    cell[every @ place] = np.arange(len(every))
+    counts = np.bincount(cell[programs @ place], minlength=len(every) + 1)
+    assert counts[-1] == 0, "a program that is not among the valid ones"
+    return float(chisquare(counts[:-1]).pvalue)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.parametrize("n_instructions", range(1, 8))
+def test_every_program_is_enumerated_and_counted(n_instructions, switches):
+    spec = small_spec(n_instructions, switches)
+    every = every_program(spec)
+    assert len(every) == count_programs(spec) == len(np.unique(every, axis=0))
+    if n_instructions <= 4:
+        assert sorted(map(tuple, every.tolist())) == sorted(reference.all_programs(spec))
+
+
+def test_programs_are_uniform_over_all_valid_ones():
+    """Every size to 7 with every switch: the smallest of the p-values, times their number (Bonferroni), is no rarity.
+
+    At least 10 rows for each program, so that the statistic is close to its limit. Nor are the p-values too good.
+    """
+    p_values = []
+    for seed, (n_instructions, switches) in enumerate(itertools.product(range(1, 8), SWITCHES)):
+        spec = small_spec(n_instructions, switches)
+        every = every_program(spec)
+        rows = sample(spec, 2000 + 10 * len(every), seed=seed)
+        p_value = p_uniform(spec, every, rows.program.astype(np.int64))
+        if len(every) > 1:
+            p_values.append(p_value)
+    assert len(p_values) == 6 * 8  # a machine of one instruction has one program
+    assert min(p_values) * len(p_values) > RARE
+    assert kstest(p_values, "uniform").pvalue > RARE
+
+
+def test_the_uniformity_test_can_fail():
+    """Each slot uniform among the ops that still let the loops close: valid programs, but not uniform ones."""
+    spec = small_spec(4, {"stops": False})
+    every = every_program(spec)
+    shares = np.ones(len(every))
+    for row, slot in itertools.product(range(len(every)), range(3)):
+        same_start = (every[:, :slot] == every[row, :slot]).all(axis=1)
+        shares[row] /= len(np.unique(every[same_start, slot]))
+    assert np.isclose(shares.sum(), 1)
+    naive = every[np.random.default_rng(0).choice(len(every), 5000, p=shares)]
+    assert p_uniform(spec, every, naive.astype(np.int64)) < 1e-12
+    assert p_uniform(spec, every, sample(spec, 5000, seed=0).program.astype(np.int64)) > RARE
+
+
+def plain_ops(spec):
+    return len(spec.ops) - 2 * spec.loops - (not spec.stops)
+
+
+def ways(spec):
+    """forward[k][d]: how many beginnings of k slots leave d loops open, in exact integers."""
+    plain, table = plain_ops(spec), [[1]]
+    for _ in range(spec.n_instructions - 1):
+        last = [0, *table[-1], 0, 0]
+        steps = range(1, len(last) - 1)
+        table.append([plain * last[d] + spec.loops * (last[d - 1] + last[d + 1]) for d in steps])
+    return table
+
+
+def entry(counts, d):
+    return counts[d] if 0 <= d < len(counts) else 0
+
+
+def p_fits(values, exact, total):
+    """The chi-square p-value of integers against exact numbers of cases; cells that expect under 10 are pooled."""
+    n = len(values)
+    assert sum(exact) == total
+    expected = np.array([float(Fraction(n * cases, total)) for cases in exact])
+    counts = np.bincount(values, minlength=len(exact)).astype(float)
+    assert len(counts) == len(exact)
+    assert not counts[[cases == 0 for cases in exact]].any()
+    small = expected < 10
+    counts, expected = (np.append(x[~small], x[small].sum()) for x in (counts, expected))
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    return float(chisquare(counts, expected).pvalue) if len(counts) > 1 else None
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_long_programs_follow_the_exact_counts(switches):
+    """To 256 slots, where nothing can be enumerated: marginals against exact fractions of big integers.
+
+    The number of loops j has count C(m, 2j) Catalan(j) plain^(m − 2j) of m free slots, known without any recursion;
+    depths and ops of the first, a middle and the last free slot come from counts of beginnings and ends.
+    """
+    p_values = []
+    for n_instructions in (2, 3, 15, 64, 129, 255, 256):
+        spec = small_spec(n_instructions, switches)
+        m, plain, total = n_instructions - 1, plain_ops(spec), count_programs(spec)
+        program = sample(spec, 20000, seed=1000 * SWITCHES.index(switches) + n_instructions).program
+        depth = np.cumsum((program == Op.WHILE).astype(int) - (program == Op.ENDW), axis=1)
+        assert depth.min() == 0
+        assert not depth[:, -1].any()
+        most = m // 2 if spec.loops else 0
+        catalan = [comb(2 * j, j) // (j + 1) for j in range(most + 1)]
+        loops = [comb(m, 2 * j) * catalan[j] * plain ** (m - 2 * j) for j in range(most + 1)]
+        p_values.append(p_fits((program == Op.WHILE).sum(axis=1), loops, total))
+        table = ways(spec)
+        for slot in {0, m // 2, m - 1}:
+            before, after = table[slot], table[m - 1 - slot]  # an end is a beginning read backwards
+            closes, each, opens = (sum(n * entry(after, d + k) for d, n in enumerate(before)) for k in (-1, 0, 1))
+            exact = [each * (op in spec.ops and (spec.stops or op != Op.STOP)) for op in Op]
+            exact[Op.WHILE], exact[Op.ENDW] = opens * spec.loops, closes * spec.loops
+            p_values.append(p_fits(program[:, slot], exact, total))
+            if slot:
+                exact = [n * entry(table[m - slot], d) for d, n in enumerate(before)]
+                p_values.append(p_fits(depth[:, slot - 1], exact, total))
+    p_values = np.array([p for p in p_values if p is not None])
+    assert len(p_values) >= 18
+    assert p_values.min() * len(p_values) > RARE
+    assert kstest(p_values, "uniform").pvalue > RARE
 
 
 def test_pointers_are_uniform():

@@ -1,0 +1,19 @@
+"""Serve the app: `python -m app [Streamlit options]`, with the run in TAPELENS_RUN; `tapelens app RUN` does this.
+
+The page's modules are imported before the server answers, so that the first visit waits for none of them.
+"""
+
+import sys
+from pathlib import Path
+
+from streamlit.web import cli
+
+from app import attention_data, circuit_data, results_view, session, step_panels  # noqa: F401
+
+
+def main() -> None:
+    cli.main(["run", str(Path(__file__).with_name("main.py")), *sys.argv[1:]], prog_name="streamlit")
+
+
+if __name__ == "__main__":
+    main()
