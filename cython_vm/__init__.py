@@ -2,7 +2,6 @@
 
 from cython_vm._isa import Op, Outcome
 from cython_vm.codec import decode, decode_outcome, encode
-from cython_vm.codec import decode, encode
 from cython_vm.fate import Fate, Fates, run_fate
 from cython_vm.machine import Transition, step
 from cython_vm.original import read_original, sample_original, write_original
