@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -384,7 +385,7 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
 
 
 def bench(
-    what: Annotated[Literal["training", "probes"], tyro.conf.Positional],
+    what: Annotated[Literal["machine", "training", "probes"], tyro.conf.Positional],
     *,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -396,6 +397,8 @@ def bench(
     """
     from importlib import import_module
 
+    logging.basicConfig(format="%(message)s")  # to standard error
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     rows = import_module(f"benchmarks.{what}").rows()
     if json_output:
         print(json.dumps(rows, indent=1))
