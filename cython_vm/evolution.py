@@ -39,7 +39,8 @@ from cython_vm.variation import vary
 
 _FORMAT = 1
 _FRESH = 16  # one child in so many is drawn uniformly
-_RANGES = {"batch_size": (16, 2**20), "n_inputs": (1, 1024), "max_steps": (1, 2**40), "variants": (1, 256)}
+_BUFFER_STEPS = 7  # longer buffers are told apart in so many steps
+_RANGES = {"batch_size": (16, 2**20), "n_inputs": (1, 256), "max_steps": (1, 10**6), "variants": (1, 256)}
 
 
 @dataclass(frozen=True)
@@ -257,19 +258,19 @@ def _dims(spec: MachineSpec, config: EvolutionConfig) -> tuple[int, ...]:
     """Cells along each axis: iterations, different iterations, different outputs, reads, prints, variant."""
     counts = int(np.log2(config.n_inputs)) + 1
     iterations = 1 + int(2 * np.log2(1 + config.max_steps // 2)) if spec.loops else 1
-    reads, prints = (min(size, 15) + 1 if spec.io else 1 for size in (spec.n_input, spec.n_output))
+    reads, prints = (min(size, _BUFFER_STEPS) + 1 if spec.io else 1 for size in (spec.n_input, spec.n_output))
     return iterations, counts, counts, reads, prints, config.variants
 
 
 def _measures(spec: MachineSpec, config: EvolutionConfig, behaviour: NDArray[np.void]) -> NDArray[np.float64]:
     """The grid coordinates of programs, [n, 6], in the middle of cells: loop iterations in half octaves, different
-    iterations and outputs in octaves, reads and prints rounded (in 15 steps where a buffer is longer)."""
+    iterations and outputs in octaves, reads and prints rounded (in 7 steps where a buffer is longer)."""
     axes = [
         2 * np.log2(1 + behaviour["loop_iterations"]),
         np.log2(np.maximum(behaviour["distinct_iterations"], 1)),
         np.log2(np.maximum(behaviour["distinct_outputs"], 1)),
-        np.rint(behaviour["reads"] * min(spec.n_input, 15) / max(spec.n_input, 1)),
-        np.rint(behaviour["prints"] * min(spec.n_output, 15) / max(spec.n_output, 1)),
+        np.rint(behaviour["reads"] * min(spec.n_input, _BUFFER_STEPS) / max(spec.n_input, 1)),
+        np.rint(behaviour["prints"] * min(spec.n_output, _BUFFER_STEPS) / max(spec.n_output, 1)),
         behaviour["function"] % np.uint64(config.variants),
     ]
     return np.stack(
