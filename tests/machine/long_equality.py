@@ -10,6 +10,7 @@ that is needed to repeat it. Round k depends on (seed, k) alone.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -35,8 +36,15 @@ FAMILIES: dict[str, Callable[[MachineSpec], int]] = {
 }
 
 
-def main(transitions: int = 10_000_000, seed: int = 0, first_round: int = 0) -> None:
-    """Compare at least this many single steps, half of them under `do`, and as many runs as come with them."""
+def main(transitions: int = 10_000_000, seed: int = 0, first_round: int = 0, padded: bool = False) -> None:
+    """Compare at least this many single steps, half of them under `do`, and as many runs as come with them.
+
+    Args:
+        transitions: how many steps.
+        seed: of every round.
+        first_round: where to go on.
+        padded: rows of different sizes in every batch.
+    """
     counts: Counter[str] = Counter()
     strata: Counter[tuple[str, str]] = Counter()
     machines: set[MachineSpec] = set()
@@ -45,7 +53,7 @@ def main(transitions: int = 10_000_000, seed: int = 0, first_round: int = 0) -> 
         task = progress.add_task("transitions", total=transitions)
         k = first_round
         while counts["step"] + counts["step, do"] < transitions:
-            machines.add(one_round(seed, k, counts, strata))
+            machines.add(one_round(seed, k, padded, counts, strata))
             progress.update(task, completed=counts["step"] + counts["step, do"])
             k += 1
     seconds = time.perf_counter() - started
@@ -58,10 +66,10 @@ def main(transitions: int = 10_000_000, seed: int = 0, first_round: int = 0) -> 
     console.print(f"{len(machines):,} machines, rounds {first_round} to {k - 1} of seed {seed}, {seconds:,.0f} s")
 
 
-def one_round(seed: int, k: int, counts: Counter[str], strata: Counter[tuple[str, str]]) -> MachineSpec:
+def one_round(seed: int, k: int, padded: bool, counts: Counter[str], strata: Counter[tuple[str, str]]) -> MachineSpec:
     """One machine: a batch of plain steps, the same batch under `do`, and a few runs."""
     rng = np.random.default_rng([seed, k])
-    spec = draw_spec(rng)
+    spec = dataclasses.replace(draw_spec(rng), padded=padded)
     states = draw_states(spec, rng)
     for (op, outcome), n in compare_steps(states, {}).items():
         strata[Op(op).name, Outcome(outcome).name] += n
@@ -88,7 +96,8 @@ def draw_spec(rng: np.random.Generator) -> MachineSpec:
 def draw_states(spec: MachineSpec, rng: np.random.Generator) -> States:
     """Half natural, half with every op × outcome × branch that can occur as likely as any other."""
     seeds = rng.integers(0, 2**63, 2).tolist()
-    weights = strata_weights(spec, branches=True)
+    few = not spec.padded or spec.n_instructions <= 20  # padded rows are redrawn whole until they fit a stratum
+    weights = strata_weights(spec, branches=True) if few else None
     stratified = sample(spec, BATCH // 2, seed=seeds[1], weights=weights)
     return States.concatenate([sample(spec, BATCH // 2, seed=seeds[0]), stratified])
 
@@ -152,10 +161,19 @@ def compare_runs(states: States, n_steps: int) -> int:
 
 def plain_states(states: States) -> list[reference.State]:
     """A batch as the reference's states, through the public arrays."""
-    ops = tuple(Op)
+    ops, sizes = tuple(Op), {name: size.tolist() for name, size in states.sizes.items()}
     return [
-        reference.State(ip, tuple(ops[op] for op in program), ap, tuple(cells), tuple(given[:n]), tuple(written[:m]))
-        for ip, program, ap, cells, given, n, written, m in zip(
+        reference.State(
+            ip,
+            tuple(ops[op] for op in program[:n_instructions]),
+            ap,
+            tuple(cells[:n_cells]),
+            tuple(given[:n]),
+            tuple(written[:m]),
+            n_input,
+            n_output,
+        )
+        for ip, program, ap, cells, given, n, written, m, n_instructions, n_cells, n_input, n_output in zip(
             states.instruction_ptr.tolist(),
             states.program.tolist(),
             states.array_ptr.tolist(),
@@ -164,6 +182,10 @@ def plain_states(states: States) -> list[reference.State]:
             states.input_length.tolist(),
             states.output.tolist(),
             states.output_length.tolist(),
+            sizes["n_instructions"],
+            sizes["n_cells"],
+            sizes["n_input"],
+            sizes["n_output"],
             strict=True,
         )
     ]
