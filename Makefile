@@ -39,7 +39,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(CYTHON)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable .
-	@$(BIN)/python -c "import interp.cli, interp.probing, interp.training.loop, interp.report, streamlit.web.bootstrap"  # compiles what is used
+	@$(BIN)/python -c "import interp.cli, interp.probing, interp.training.loop, interp.report, app.__main__"  # compiles what is used
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

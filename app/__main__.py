@@ -6,9 +6,11 @@ The page's modules are imported before the server answers, so that the first vis
 import sys
 from pathlib import Path
 
+from streamlit import logger
 from streamlit.web import cli
 
-from app import attention_data, circuit_data, results_view, session, step_panels  # noqa: F401
+logger.get_logger("streamlit.runtime.caching.cache_data_api").setLevel("ERROR")  # there is no runtime yet: as it should
+from app import attention_data, circuit_data, results_view, session, step_panels  # noqa: E402, F401
 
 
 def main() -> None:
