@@ -2,6 +2,7 @@
 
 from cython_vm._isa import Op, Outcome
 from cython_vm.codec import decode, decode_outcome, encode
+from cython_vm.evolution import EvolutionConfig, ProgramArchive, evolve, sample_evolved
 from cython_vm.fate import Fate, Fates, run_fate
 from cython_vm.machine import Transition, step
 from cython_vm.original import read_original, sample_original, write_original
@@ -17,12 +18,14 @@ from cython_vm.variables import VARIABLES, Variable, ancestors, variable
 
 __all__ = [
     "VARIABLES",
+    "EvolutionConfig",
     "Fate",
     "Fates",
     "Layout",
     "MachineSpec",
     "Op",
     "Outcome",
+    "ProgramArchive",
     "Records",
     "States",
     "Trace",
@@ -34,6 +37,7 @@ __all__ = [
     "decode",
     "decode_outcome",
     "encode",
+    "evolve",
     "format_program",
     "parse_program",
     "program_hash",
@@ -41,6 +45,7 @@ __all__ = [
     "run",
     "run_fate",
     "sample",
+    "sample_evolved",
     "sample_original",
     "sample_reachable",
     "start_states",

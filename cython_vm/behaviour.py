@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cython_vm._isa import Op
 from cython_vm.fate import Fate, check_steps, run_fate
 from cython_vm.programs import check_programs
-from cython_vm.reachable import start_states
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States, block_columns, check_range
@@ -40,17 +39,23 @@ def draw_inputs(spec: MachineSpec, n: int, *, seed: int, start: int = 0) -> NDAr
     """Full input buffers, uint8 [n, n_input]: their values are drawn as `sample` draws cells, row by row."""
     if spec.n_input == 0:
         return np.zeros((n, 0), dtype=np.uint8)
-    tape = replace(spec, n_instructions=1, n_cells=spec.n_input, n_input=0, n_output=0)
+    tape = replace(spec, n_instructions=1, n_cells=spec.n_input, n_input=0, n_output=0, padded=False)
     return sample(tape, n, seed=seed, start=start).cells
 
 
+def draw_programs(spec: MachineSpec, n: int, *, seed: int, start: int = 0, split: str = "all") -> NDArray[np.uint8]:
+    """Uniform programs of the machine's full size, also where it is padded; uint8 [n, n_instructions]."""
+    return sample(replace(spec, padded=False), n, seed=seed, start=start, split=split).program
+
+
 def begin(spec: MachineSpec, programs: NDArray[np.uint8], inputs: NDArray[np.uint8]) -> States:
-    """Row i: programs[i] at the start of a run with inputs[i] as its full input buffer.
+    """Row i: programs[i] at the start of a run with inputs[i] as its full input buffer, at the machine's full size.
 
     programs: uint8 [n, n_instructions]; inputs: uint8 [n, n_input]. Both must be valid (see `check_panel`).
     """
     columns = block_columns(spec)
-    rows = np.repeat(start_states(sample(spec, 1, seed=0)).rows, len(programs), axis=0)
+    any_program = [int(Op.NEXT)] * (spec.n_instructions - 1) + [int(Op.STOP)]
+    rows = np.repeat(States.build(spec, program=any_program).rows, len(programs), axis=0)
     rows[:, columns["program"]] = programs
     rows[:, columns["input"]] = inputs
     rows[:, 2] = spec.n_input  # input_length

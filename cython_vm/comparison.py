@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm.behaviour import behaviour_of, draw_inputs
+from cython_vm.behaviour import behaviour_of, draw_inputs, draw_programs
 from cython_vm.evolution import ProgramArchive
 from cython_vm.fate import check_steps
-from cython_vm.sampling import sample
 
 Records = NDArray[np.void]
 
@@ -82,7 +81,7 @@ def compare_with_uniform(
     inputs = draw_inputs(archive.spec, n_inputs, seed=archive.config.seed, start=2**40 + seed * n_inputs)
     populations = {
         "evolved": archive.programs[chosen],
-        "uniform": sample(archive.spec, len(chosen), seed=seed, split=split).program,
+        "uniform": draw_programs(archive.spec, len(chosen), seed=seed, split=split),
     }
     rows = []
     for population, programs in populations.items():

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm.behaviour import BEHAVIOUR, begin, behaviour_of, draw_inputs, quality
+from cython_vm.behaviour import BEHAVIOUR, begin, behaviour_of, draw_inputs, draw_programs, quality
 from cython_vm.fate import check_steps
 from cython_vm.programs import program_hash, valid_programs
 from cython_vm.reachable import Exclusion, draw_reachable, draw_steps
@@ -249,7 +249,7 @@ def _children(archive: ProgramArchive, rng: np.random.Generator) -> NDArray[np.u
     spec, size = archive.spec, archive.config.batch_size
     n_fresh = size if len(archive) == 0 else size // _FRESH
     seed = int(rng.integers(2**63))
-    fresh = sample(spec, n_fresh, seed=seed).program
+    fresh = draw_programs(spec, n_fresh, seed=seed)
     parents, mates = rng.integers(max(1, len(archive)), size=(2, size - n_fresh))
     return np.concatenate([fresh, vary(spec, archive.programs[parents], archive.programs[mates], rng)])
 

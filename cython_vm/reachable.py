@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -51,6 +51,7 @@ def sample_reachable(
     split: str = "all",
     max_steps: int = 1000,
     exclude: Collection[Exclusion] = (),
+    sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> States:
     """Rows start … start + n − 1 of a stream of states met while running a random program from its start.
 
@@ -63,13 +64,15 @@ def sample_reachable(
         "frozen": the last state of a run that freezes;  "halted": the last state of a run that halts;
         "undecided": states of runs of which max_steps does not show how they end.
 
-    Row i depends only on (spec, seed, start + i, split, max_steps, exclude). Raises ValueError on bad arguments, and
+    sizes: for a padded machine, as in `sample`.
+
+    Row i depends only on (spec, seed, start + i, and the options). Raises ValueError on bad arguments, and
     where such states are not found in 2,000 programs for one row.
     """
-    sample(spec, 0, seed=seed, start=start, split=split)  # complains about these arguments
+    sample(spec, 0, seed=seed, start=start, split=split, sizes=sizes)  # complains about these arguments
 
     def begin(stream: int, first: int, count: int) -> States:
-        return start_states(sample(spec, count, seed=stream, start=first, split=split))
+        return start_states(sample(spec, count, seed=stream, start=first, split=split, sizes=sizes))
 
     return draw_reachable(begin, n, seed=seed, start=start, max_steps=max_steps, exclude=exclude)
 

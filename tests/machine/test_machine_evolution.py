@@ -211,9 +211,10 @@ def test_same_settings_same_archive_interrupted_or_not(archive, tmp_path):
         MachineSpec(n_instructions=6, n_cells=2, n_input=0, n_output=0, bits=1),
         MachineSpec(n_instructions=6, n_cells=2, n_input=3, n_output=20, bits=2, loops=False, stops=False),
         MachineSpec(n_instructions=6, n_cells=1, n_input=1, n_output=1, bits=2, io=False),
+        MachineSpec(n_instructions=6, n_cells=2, n_input=2, n_output=2, bits=1, stops=False, padded=True),
         MachineSpec(n_instructions=1),
     ],
-    ids=["no buffers", "no loops", "no io", "no room"],
+    ids=["no buffers", "no loops", "no io", "padded", "no room"],
 )
 def test_small_machines(spec):
     found = evolve(spec, 3, config=EvolutionConfig(batch_size=128, n_inputs=3, max_steps=50))

@@ -205,3 +205,16 @@ def test_bad_arguments():
         sample_reachable(only_stop, 1, seed=0, exclude=("halted",))
     assert len(run_fate(states[:0], 5)) == 0
     assert len(sample_reachable(SPEC, 0, seed=0)) == 0
+
+
+def test_padded_machines_run_within_their_own_sizes():
+    spec = MachineSpec(n_instructions=14, n_cells=4, n_input=2, n_output=2, bits=2, padded=True)
+    states = sample(spec, 400, seed=0)
+    assert fates_of(states, 60) == [slow_fate(state, 60) for state in states]
+    assert advance(states, np.full(400, 9)) == run(states, 9, keep="last").final
+    cells = States.build(spec, program=">>>", sizes={"n_cells": [1, 2, 3, 4]})
+    assert run_fate(cells, 9).n_steps.tolist() == [0, 1, 2, 3]
+    rows = sample_reachable(spec, 300, seed=1, exclude=("frozen",), sizes={"n_cells": (2, 3)})
+    assert set(rows.sizes["n_cells"]) == {2, 3} and len(set(rows.sizes["n_instructions"])) > 5
+    assert (step(rows).outcome <= Outcome.HALTED).all()
+    assert sample_reachable(spec, 50, seed=1, start=70, exclude=("frozen",), sizes={"n_cells": (2, 3)}) == rows[70:120]
