@@ -92,11 +92,16 @@ def split_rows(records: Records, split: str) -> NDArray[np.integer] | None:
         raise ValueError(f"split must be one of all, train, evaluation, got {split!r}")
     if split == "all":
         return None
-    held_out = records.column("program_hash") % 20 == 0
-    rows = np.flatnonzero(held_out if split == "evaluation" else ~held_out)
+    number = np.uint32 if len(records) < 2**32 else np.int64
+    parts = []
+    for start, shard in records.shards():
+        held_out = shard["program_hash"] % 20 == 0
+        own = np.flatnonzero(held_out if split == "evaluation" else ~held_out)
+        parts.append((own + start).astype(number))
+    rows = np.concatenate(parts)
     if not len(rows):
         raise ValueError(f"{records.path} has no records of the split {split!r}")
-    return None if len(rows) == len(records) else rows.astype(np.uint32 if len(records) < 2**32 else np.int64)
+    return None if len(rows) == len(records) else rows
 
 
 class ShuffledBatches(Sampler[NDArray[np.int64]]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -112,19 +113,21 @@ class TrainingRecords:
     def _strata(self) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
         """Kept records sorted by (op, outcome, branch), and where each of the 9 × 8 × 2 strata begins."""
         if self._by_stratum is None:
-            names = ("op", "outcome", "branch_taken")
             if self._records is None:
-                latents = machine_step(self._states).latents
-                columns = [latents[name] for name in names]
+                stratum = _stratum_of(machine_step(self._states).latents)
             else:
-                rows = slice(None) if self._rows is None else self._rows
-                columns = [self._records.column(name)[rows] for name in names]
-            op, outcome, branch = columns
-            stratum = np.ravel_multi_index((op, outcome, np.maximum(branch, 0)), _SHAPE).astype(np.uint8)
+                stratum = np.concatenate([_stratum_of(shard) for _, shard in self._records.shards()])
+                stratum = stratum if self._rows is None else stratum[self._rows]
             order = np.argsort(stratum, kind="stable").astype(np.uint32 if self.n < 2**32 else np.int64)
             bounds = np.concatenate([[0], np.cumsum(np.bincount(stratum, minlength=int(np.prod(_SHAPE))))])
             self._by_stratum = order, bounds
         return self._by_stratum
+
+
+def _stratum_of(latents: Mapping[str, NDArray[np.int16]] | NDArray[np.void]) -> NDArray[np.uint8]:
+    """The number of each record's (op, outcome, branch), [n]; records without a branch count as not taken."""
+    parts = latents["op"], latents["outcome"], np.maximum(latents["branch_taken"], 0)
+    return np.ravel_multi_index(parts, _SHAPE).astype(np.uint8)
 
 
 def _branch_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
