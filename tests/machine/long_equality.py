@@ -83,14 +83,18 @@ def one_round(seed: int, k: int, padded: bool, counts: Counter[str], strata: Cou
 
 
 def draw_spec(rng: np.random.Generator) -> MachineSpec:
-    """Small machines mostly, up to the largest; each size is drawn by itself, so that extremes meet."""
+    """Small machines mostly, up to the largest; each size is drawn by itself, so that extremes meet.
+
+    Three in ten are padded: every row has sizes of its own.
+    """
     sizes = {}
     for name, largest in EDGES.items():
         lowest = 1 if name in ("n_instructions", "n_cells") else 0
         high = rng.choice([6, 20, largest], p=[0.7, 0.25, 0.05])
         sizes[name] = int(high) if rng.random() < 0.1 else int(rng.integers(lowest, high + 1))
     io, loops, stops = (bool(rng.random() < 0.75) for _ in range(3))
-    return MachineSpec(**sizes, bits=int(rng.integers(1, 9)), io=io, loops=loops, stops=stops)
+    padded = bool(rng.random() < 0.3)
+    return MachineSpec(**sizes, bits=int(rng.integers(1, 9)), io=io, loops=loops, stops=stops, padded=padded)
 
 
 def draw_states(spec: MachineSpec, rng: np.random.Generator) -> States:
