@@ -33,8 +33,11 @@ class Method(StrEnum):
     MLP = "mlp"  # probe with one hidden layer
     FULL_VECTOR = "full_vector"  # interchange of the whole activation vector at a site
     PROBE_SUBSPACE = "probe_subspace"  # interchange inside the row space of the variable's probe
+    DAS = "das"  # interchange inside a subspace that is fitted for it (distributed alignment search)
     EAP = "eap"  # edge attribution patching, gradient at the clean run
     EAP_IG = "eap_ig"  # edge attribution patching, gradients integrated over the inputs
+    ATTRIBUTION_PATCHING = "attribution_patching"  # a node's patch estimated by the gradient at what it writes
+    ACDC = "acdc"  # greedy search from the output backwards, an edge dropped where the metric barely changes
     EXACT_PATCHING = "exact_patching"  # the edge really patched, the effect measured
     ACTIVATION_PATCHING = "activation_patching"  # an activation replaced by that of another run
     ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
@@ -73,6 +76,11 @@ class Metric(StrEnum):
     FAITHFULNESS = "faithfulness"  # 1 = the full model, 0 = the empty circuit; unbounded
     CPR = "cpr"  # area under faithfulness over edge fraction, higher is better, unbounded
     CMD = "cmd"  # area of |1 - faithfulness| over edge fraction, 0 is best
+    COMPLETENESS = "completeness"  # largest |F(C less K) - F(M less K)| over the model's gap, 0 is best
+    MINIMALITY = "minimality"  # a node's largest |F(C less K and v) - F(C less K)| over the gap; near 0: not needed
+    AUROC = "auroc"  # chance that a true part outscores one that is not, 0 to 1, 0.5 is chance
+    PRECISION_AT_SIZE = "precision_at_size"  # share of true parts among the top as many as there are, 0 to 1
+    PRINCIPAL_ANGLE = "principal_angle"  # largest angle between two subspaces, degrees, 0 to 90, 0 is best
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
