@@ -88,6 +88,27 @@ def test_a_cycle_is_reported_exactly_when_it_closes_within_the_limit():
         assert fates_of(states, limit)[0] == expected, limit
 
 
+def test_short_cycles_behind_a_long_way_in():
+    """k times INC, then [] for ever: start k + 1, period 1, whatever power of two or limit lies between."""
+    for k in range(1, 8):
+        states = States.build(SPEC, program="+" * k + "[]")
+        for limit in range(24):
+            looped = (Fate.LOOPS, k + 2, k + 1, 1, 1)
+            expected = looped if limit >= k + 2 else (Fate.UNDECIDED, limit, -1, -1, 0)
+            assert fates_of(states, limit)[0] == expected, (k, limit)
+
+
+def test_what_lies_behind_the_limit_does_not_show():
+    """An undecided run is left in its state at the limit, with what ran to there, though the search looks further."""
+    states = States.build(SPEC, program=["+++++[->+<]", ">>++[<]<+", "+[>+[-]<]"])
+    for limit in range(9):
+        fates, trace = run_fate(states, limit), run(states, limit)
+        assert (fates.fate[:2] == Fate.UNDECIDED).all()
+        assert fates.final == trace.final
+        for row, executed in enumerate(fates.executed):
+            assert set(np.flatnonzero(executed)) == set(trace.row(row).instruction_ptr[:-1]), (row, limit)
+
+
 def test_long_cycles_against_the_slow_detector():
     """A value is carried to the next cell and back, for ever: cycles of tens of steps behind a long way in."""
     spec = MachineSpec(n_instructions=40, n_cells=4, n_input=0, n_output=0, bits=4)
