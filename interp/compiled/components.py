@@ -50,6 +50,7 @@ class Head:
     keys: str  # the positions that it attends to where its output is used, in the words of interp.interventions.sites
     variable: str | None  # the machine's variable that it carries, if any
     role: str  # in words, for people
+    holds_at: str | None = None  # where its output is that variable, if not wherever it is read
 
     @cached_property
     def query_reads(self) -> frozenset[Feature]:

@@ -105,6 +105,12 @@ class Form:
         shift = self.spec.state_length - 1 if self.causal else 0
         return [position + shift for position in self.positions(block)]
 
+    @property
+    def answering(self) -> range:
+        """Token positions at which S_{t+1} is predicted, all of it."""
+        length = self.spec.state_length
+        return range(length - 1, 2 * length - 1) if self.causal else range(length)
+
     def name_of(self, positions: list[int]) -> str:
         """A set of token positions in the words of interp.interventions.sites: whole blocks by their names."""
         names, left = self.task.position_names, set(positions)

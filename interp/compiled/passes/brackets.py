@@ -42,6 +42,7 @@ def depth(form: Form, *, sharpness: float) -> Pass:
         keys="instructions+{",
         variable="loop_depth",
         role="attends evenly to the instructions before its own: open loops are the sum of WHILE and ENDW",
+        holds_at="instructions[@instruction_ptr]",
     )
     return Pass(spaces={"depth": 1}, heads=(head,))
 
