@@ -1,0 +1,658 @@
+"""Every argument of every public entry against values it was not made for: a clear refusal or a right result, no third.
+
+For each argument the table says which word its refusals carry and which of the JUNK values it takes. What it takes must
+give a result, everything else must raise one of ERRORS with that word. OPEN lists what is known not to hold yet.
+"""
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import cython_vm
+from cython_vm import (
+    VARIABLES,
+    EvolutionConfig,
+    Layout,
+    MachineSpec,
+    ProgramArchive,
+    Records,
+    States,
+    advance,
+    ancestors,
+    count_programs,
+    decode,
+    decode_outcome,
+    encode,
+    evolve,
+    format_program,
+    parse_program,
+    program_hash,
+    read_original,
+    run,
+    run_fate,
+    sample,
+    sample_evolved,
+    sample_original,
+    sample_reachable,
+    start_states,
+    step,
+    strata_weights,
+    variable,
+    write_original,
+    write_shards,
+)
+
+ERRORS = (ValueError, TypeError, IndexError, FileNotFoundError, FileExistsError)
+SPEC = MachineSpec(6, 3, 2, 2, bits=2)
+PADDED, SHOWN = replace(SPEC, padded=True), replace(SPEC, outcome_token=True)
+STATES = sample(SPEC, 4, seed=0)
+TRACE = run(STATES, 5)
+OP, ARRAY_PTR = VARIABLES["op"], VARIABLES["array_ptr"]
+
+JUNK: dict[str, Any] = {
+    "None": None,
+    "True": True,
+    "-1": -1,
+    "2**70": 2**70,
+    "1.5": 1.5,
+    "nan": float("nan"),
+    "text": "x",
+    "bytes": b"x",
+    "[]": [],
+    "{}": {},
+    "{1}": {1},
+    "object": object(),
+    "0-d": np.array(1),
+    "floats": np.ones(4),
+    "no floats": np.zeros(0),
+    "3-d": np.zeros((2, 2, 2), dtype=int),
+    "objects": np.array([None, 1], dtype=object),
+    "strings": np.array(["a", "b"]),
+    "ragged": [[1], [2, 3]],
+    "1j": 1j,
+    "date": np.datetime64("2020-01-01"),
+    "record": np.zeros(2, dtype="i4,f8"),
+    "States": STATES,
+    "spec": SPEC,
+    "function": len,
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    call: Callable[[Any], Any]
+    word: str  # a regular expression that a refusal must match
+    takes: set[str] = field(default_factory=set)
+    without: set[str] = field(default_factory=set)  # not tried here
+
+
+def build(name: str) -> Callable[[Any], States]:
+    return lambda x: States.build(**({"spec": SPEC, "program": "+"} | {name: x}))
+
+
+@cache
+def archive() -> ProgramArchive:
+    return evolve(SPEC, 1, config=EvolutionConfig(batch_size=64, n_inputs=2, max_steps=20, min_quality=0.0))
+
+
+def fresh() -> str:
+    """A folder that does not exist yet."""
+    return f"folder {next(NUMBERS)}"
+
+
+NUMBERS = itertools.count()
+WHOLE = {"True", "0-d"}  # whole numbers in range, as `operator.index` sees it
+OPS = "Op|opcode|NEXT PREV"
+STATES_WORD, SPEC_WORD = "[Ss]tates", "spec|MachineSpec"
+
+ARGUMENTS: dict[str, Argument] = {
+    "EvolutionConfig(seed)": Argument(lambda x: EvolutionConfig(seed=x), "seed"),
+    "EvolutionConfig(batch_size)": Argument(lambda x: EvolutionConfig(batch_size=x), "batch_size"),
+    "EvolutionConfig(min_quality)": Argument(lambda x: EvolutionConfig(min_quality=x), "min_quality"),
+    "MachineSpec(n_cells)": Argument(lambda x: MachineSpec(n_cells=x), "n_cells", {"0-d"}),
+    "MachineSpec(bits)": Argument(lambda x: MachineSpec(bits=x), "bits", {"0-d"}),
+    "MachineSpec(padded)": Argument(lambda x: MachineSpec(padded=x), "padded", {"True"}),
+    "MachineSpec(pointers)": Argument(lambda x: MachineSpec(pointers=x), "pointers"),
+    "MachineSpec(punctuation)": Argument(lambda x: MachineSpec(punctuation=x), "punctuation"),
+    "MachineSpec(io)": Argument(lambda x: MachineSpec(io=x), r"\bio\b", {"True"}),
+    "MachineSpec.token_id(name)": Argument(lambda x: SPEC.token_id(x), "token"),
+    "MachineSpec.op_id(op)": Argument(lambda x: SPEC.op_id(x), OPS, WHOLE),
+    "MachineSpec.number_id(value)": Argument(lambda x: SPEC.number_id(x), "value|NUM_", WHOLE),
+    "Layout(sizes)": Argument(lambda x: Layout(x).names, "sizes"),
+    "Layout.slice(block)": Argument(lambda x: SPEC.layout.slice(x), "block"),
+    "Layout.position(block)": Argument(lambda x: SPEC.layout.position(x, 0), "block"),
+    "Layout.position(index)": Argument(lambda x: SPEC.layout.position("cells", x), "index", WHOLE),
+    "Layout.name(position)": Argument(lambda x: SPEC.layout.name(x), "position", WHOLE),
+    "Layout.index(name)": Argument(lambda x: SPEC.layout.index(x), "name"),
+    "ProgramArchive.load(path)": Argument(ProgramArchive.load, "path|archive|No such file"),
+    "ProgramArchive.members(split)": Argument(lambda x: archive().members(x), "split"),
+    "Records(path)": Argument(Records, "path|records"),
+    "States(spec)": Argument(lambda x: States(x, STATES.rows), SPEC_WORD, {"spec"}),
+    "States(rows)": Argument(lambda x: States(SPEC, x), "rows"),
+    "States[index]": Argument(lambda x: STATES[x], "index|row", {"-1", "[]", "no floats"}),
+    "States.equal(other)": Argument(lambda x: STATES.equal(x), "equal", {"States"}),
+    "States.concatenate(batches)": Argument(lambda x: States.concatenate(x), "concatenate", {"States"}),
+    "States.concatenate([one])": Argument(lambda x: States.concatenate([STATES, x]), "concatenate", {"States"}),
+    "States.build(spec)": Argument(build("spec"), SPEC_WORD, {"spec"}),
+    "States.build(program)": Argument(build("program"), "program|instruction", {"[]", "no floats", "ragged"}),
+    "States.build(instruction_ptr)": Argument(build("instruction_ptr"), "instruction_ptr", {*WHOLE, "[]", "no floats"}),
+    "States.build(array_ptr)": Argument(build("array_ptr"), "array_ptr", {*WHOLE, "[]", "no floats"}),
+    "States.build(cells)": Argument(build("cells"), "cells", {"None", "[]", "no floats", "ragged"}),
+    "States.build(input)": Argument(build("input"), "input", {"[]", "no floats", "ragged"}),
+    "States.build(output)": Argument(build("output"), "output", {"[]", "no floats", "ragged"}),
+    "States.build(sizes)": Argument(lambda x: States.build(PADDED, program="+", sizes=x), "sizes", {"None", "{}"}),
+    "States.build(sizes={name: 1})": Argument(lambda x: States.build(PADDED, program="+", sizes={x: 2}), "sizes"),
+    "States.build(sizes={'n_cells': x})": Argument(
+        lambda x: States.build(PADDED, program="+", sizes={"n_cells": x}), "n_cells", {*WHOLE, "[]", "no floats"}
+    ),
+    "States.replace(name)": Argument(lambda x: STATES.replace(x, 0), "variable|name"),
+    "States.replace(array_ptr)": Argument(lambda x: STATES.replace("array_ptr", x), "array_ptr", WHOLE),
+    "States.replace(cells)": Argument(lambda x: STATES.replace("cells", x), "cells", WHOLE),
+    "States.replace(cell[1])": Argument(lambda x: STATES.replace("cell[1]", x), r"cell\[1\]", WHOLE),
+    "States.replace(program)": Argument(lambda x: STATES.replace("program", x), "program"),
+    "States.replace(input)": Argument(lambda x: STATES.replace("input", x), "input", WHOLE),
+    "States.replace(output_length)": Argument(lambda x: STATES.replace("output_length", x), "output_length", WHOLE),
+    "Trace.row(index)": Argument(lambda x: TRACE.row(x), "row", {"0-d"}, {"True"}),
+    "Trace.at(t)": Argument(lambda x: TRACE.at(x), r"\bt\b", WHOLE, {"2**70"}),
+    "Variable.read(states)": Argument(OP.read, STATES_WORD, {"States"}),
+    "Variable.n_values(spec)": Argument(ARRAY_PTR.n_values, SPEC_WORD, {"spec"}),
+    "advance(states)": Argument(lambda x: advance(x, np.ones(4, int)), STATES_WORD, {"States"}),
+    "advance(n_steps)": Argument(lambda x: advance(STATES, x), "n_steps"),
+    "ancestors(spec)": Argument(lambda x: ancestors(x, "op"), SPEC_WORD, {"spec"}),
+    "ancestors(name)": Argument(lambda x: ancestors(SPEC, x), "variable|name"),
+    "count_programs(spec)": Argument(count_programs, SPEC_WORD, {"spec"}),
+    "decode(spec)": Argument(lambda x: decode(x, encode(STATES)), SPEC_WORD, {"spec"}),
+    "decode(tokens)": Argument(lambda x: decode(SPEC, x), "tokens"),
+    "decode_outcome(spec)": Argument(lambda x: decode_outcome(x, encode(STATES)), SPEC_WORD, set(), {"spec"}),
+    "decode_outcome(tokens)": Argument(lambda x: decode_outcome(SHOWN, x), "tokens"),
+    "encode(outcome)": Argument(lambda x: encode(sample(SHOWN, 4, seed=0), x), "outcome", {"None"}),
+    "encode(states)": Argument(encode, STATES_WORD, {"States"}),
+    "evolve(spec)": Argument(lambda x: evolve(x, 0), SPEC_WORD, {"spec"}),
+    "evolve(n_generations)": Argument(lambda x: evolve(SPEC, x, archive=archive()), "n_generations", WHOLE),
+    "evolve(config)": Argument(lambda x: evolve(SPEC, 0, config=x), "config", {"None"}),
+    "evolve(archive)": Argument(lambda x: evolve(SPEC, 0, archive=x), "archive", {"None"}),
+    "format_program(program)": Argument(format_program, "program", {"[]", "{}", "{1}", "no floats"}),
+    "parse_program(text)": Argument(parse_program, "text|instruction"),
+    "parse_program(spec)": Argument(lambda x: parse_program("+", spec=x), SPEC_WORD, {"None", "spec"}),
+    "program_hash(states)": Argument(program_hash, STATES_WORD, {"States"}),
+    "read_original(path)": Argument(read_original, r"path|name|\.npy"),
+    "run(states)": Argument(lambda x: run(x, 2), STATES_WORD, {"States"}),
+    "run(n_steps)": Argument(lambda x: run(STATES, x), "n_steps", WHOLE),
+    "run(keep)": Argument(lambda x: run(STATES, 2, keep=x), "keep"),
+    "run_fate(states)": Argument(lambda x: run_fate(x, 2), STATES_WORD, {"States"}),
+    "run_fate(max_steps)": Argument(lambda x: run_fate(STATES, x), "max_steps", WHOLE),
+    "sample(spec)": Argument(lambda x: sample(x, 2, seed=0), SPEC_WORD, {"spec"}),
+    "sample(n)": Argument(lambda x: sample(SPEC, x, seed=0), r"\bn\b", WHOLE),
+    "sample(seed)": Argument(lambda x: sample(SPEC, 2, seed=x), "seed", WHOLE),
+    "sample(start)": Argument(lambda x: sample(SPEC, 2, seed=0, start=x), "start", WHOLE),
+    "sample(split)": Argument(lambda x: sample(SPEC, 2, seed=0, split=x), "split"),
+    "sample(weights)": Argument(lambda x: sample(SPEC, 2, seed=0, weights=x), "weights", {"None"}),
+    "sample(by)": Argument(lambda x: sample(SPEC, 2, seed=0, by=x), r"\bby\b"),
+    "sample(sizes)": Argument(lambda x: sample(PADDED, 2, seed=0, sizes=x), "sizes", {"None", "{}"}),
+    "sample(sizes={'n_cells': x})": Argument(lambda x: sample(PADDED, 2, seed=0, sizes={"n_cells": x}), "n_cells"),
+    "sample_evolved(archive)": Argument(lambda x: sample_evolved(x, 2, seed=0), "archive"),
+    "sample_evolved(n)": Argument(lambda x: sample_evolved(archive(), x, seed=0), r"\bn\b", WHOLE),
+    "sample_evolved(seed)": Argument(lambda x: sample_evolved(archive(), 2, seed=x), "seed", WHOLE),
+    "sample_evolved(at)": Argument(lambda x: sample_evolved(archive(), 2, seed=0, at=x), r"\bat\b"),
+    "sample_evolved(split)": Argument(lambda x: sample_evolved(archive(), 2, seed=0, split=x), "split"),
+    "sample_original(path)": Argument(lambda x: sample_original(x, SPEC, 2, seed=0), r"path|name|\.npy"),
+    "sample_original(spec)": Argument(lambda x: sample_original("x.npy", x, 2, seed=0), SPEC_WORD, {"spec"}),
+    "sample_original(n)": Argument(lambda x: sample_original("x.npy", SPEC, x, seed=0), r"\bn\b", WHOLE, {"2**70"}),
+    "sample_reachable(spec)": Argument(lambda x: sample_reachable(x, 2, seed=0), SPEC_WORD, {"spec"}),
+    "sample_reachable(n)": Argument(lambda x: sample_reachable(SPEC, x, seed=0), r"\bn\b", WHOLE),
+    "sample_reachable(seed)": Argument(lambda x: sample_reachable(SPEC, 2, seed=x), "seed", WHOLE),
+    "sample_reachable(start)": Argument(lambda x: sample_reachable(SPEC, 2, seed=0, start=x), "start", WHOLE),
+    "sample_reachable(split)": Argument(lambda x: sample_reachable(SPEC, 2, seed=0, split=x), "split"),
+    "sample_reachable(max_steps)": Argument(
+        lambda x: sample_reachable(SPEC, 2, seed=0, max_steps=x), "max_steps", WHOLE
+    ),
+    "sample_reachable(exclude)": Argument(
+        lambda x: sample_reachable(SPEC, 2, seed=0, exclude=x), "exclude", {"[]", "{}", "no floats"}
+    ),
+    "start_states(states)": Argument(start_states, STATES_WORD, {"States"}),
+    "step(states)": Argument(step, STATES_WORD, {"States"}),
+    "step(do)": Argument(lambda x: step(STATES, x), r"\bdo\b", {"None", "{}"}),
+    "step(do={name: 0})": Argument(lambda x: step(STATES, {x: 0}), "variable|name"),
+    "step(do={'op': x})": Argument(lambda x: step(STATES, {"op": x}), r"do\(op\)", {*WHOLE, "-1"}),
+    "step(do={'cell[1]': x})": Argument(lambda x: step(STATES, {"cell[1]": x}), r"do\(cell\[1\]\)", {*WHOLE, "-1"}),
+    "strata_weights(spec)": Argument(strata_weights, SPEC_WORD, {"spec"}),
+    "strata_weights(by)": Argument(lambda x: strata_weights(SPEC, by=x), r"\bby\b"),
+    "variable(spec)": Argument(lambda x: variable(x, "op"), SPEC_WORD, {"spec"}),
+    "variable(name)": Argument(lambda x: variable(SPEC, x), "variable|name"),
+    "write_original(path)": Argument(lambda x: write_original(x, STATES), r"path|name|\.npy"),
+    "write_original(states)": Argument(lambda x: write_original("x.npy", x), STATES_WORD, {"States"}),
+    "write_shards(folder)": Argument(lambda x: write_shards(x, SPEC, 2, seed=0), "path|folder", {"text"}),
+    "write_shards(spec)": Argument(lambda x: write_shards(fresh(), x, 2, seed=0), SPEC_WORD, {"spec"}),
+    "write_shards(n)": Argument(lambda x: write_shards(fresh(), SPEC, x, seed=0), r"\bn\b", WHOLE),
+    "write_shards(seed)": Argument(lambda x: write_shards(fresh(), SPEC, 2, seed=x), "seed", WHOLE),
+    "write_shards(weights)": Argument(lambda x: write_shards(fresh(), SPEC, 2, seed=0, weights=x), "weights", {"None"}),
+    "write_shards(shard_rows)": Argument(
+        lambda x: write_shards(fresh(), SPEC, 2, seed=0, shard_rows=x), "shard_rows", {*WHOLE, "2**70"}
+    ),
+    "write_shards(threads)": Argument(
+        lambda x: write_shards(fresh(), SPEC, 2, seed=0, threads=x), "threads", {*WHOLE, "2**70"}
+    ),
+}
+
+NOT_ENTRIES = {
+    "VARIABLES",
+    "Op",
+    "Outcome",
+    "Fate",
+    "Fates",
+    "Transition",
+}  # a dict, enums, results that people only read
+
+
+WITHOUT_NAME = "refused, but by Python or NumPy, whose message does not name the argument"
+UNNAMED = dict.fromkeys(
+    [
+        "MachineSpec(pointers)",
+        "MachineSpec(punctuation)",
+        "MachineSpec.token_id(name)",
+        "MachineSpec.op_id(op)",
+        "MachineSpec.number_id(value)",
+        "Layout(sizes)",
+        "Layout.slice(block)",
+        "Layout.position(block)",
+        "Layout.position(index)",
+        "Layout.name(position)",
+        "Layout.index(name)",
+        "Records(path)",
+        "States(spec)",
+        "States(rows)",
+        "States[index]",
+        "States.equal(other)",
+        "States.concatenate(batches)",
+        "States.concatenate([one])",
+        "States.build(spec)",
+        "States.build(program)",
+        "States.build(instruction_ptr)",
+        "States.build(array_ptr)",
+        "States.build(cells)",
+        "States.build(input)",
+        "States.build(output)",
+        "States.build(sizes)",
+        "States.build(sizes={name: 1})",
+        "States.build(sizes={'n_cells': x})",
+        "States.replace(name)",
+        "States.replace(array_ptr)",
+        "States.replace(cells)",
+        "States.replace(cell[1])",
+        "States.replace(program)",
+        "States.replace(input)",
+        "States.replace(output_length)",
+        "Trace.row(index)",
+        "Trace.at(t)",
+        "Variable.read(states)",
+        "Variable.n_values(spec)",
+        "advance(states)",
+        "advance(n_steps)",
+        "ancestors(spec)",
+        "ancestors(name)",
+        "count_programs(spec)",
+        "decode(spec)",
+        "decode(tokens)",
+        "decode_outcome(spec)",
+        "decode_outcome(tokens)",
+        "encode(outcome)",
+        "encode(states)",
+        "format_program(program)",
+        "parse_program(text)",
+        "parse_program(spec)",
+        "program_hash(states)",
+        "read_original(path)",
+        "run(states)",
+        "run(keep)",
+        "run_fate(states)",
+        "sample(spec)",
+        "sample(split)",
+        "sample(by)",
+        "sample(sizes)",
+        "sample_original(path)",
+        "sample_original(spec)",
+        "sample_reachable(spec)",
+        "sample_reachable(split)",
+        "sample_reachable(exclude)",
+        "start_states(states)",
+        "step(states)",
+        "step(do)",
+        "step(do={name: 0})",
+        "step(do={'op': x})",
+        "step(do={'cell[1]': x})",
+        "strata_weights(spec)",
+        "strata_weights(by)",
+        "variable(spec)",
+        "variable(name)",
+        "write_original(path)",
+        "write_original(states)",
+        "write_shards(folder)",
+        "write_shards(spec)",
+        "write_shards(n)",
+        "write_shards(weights)",
+        "EvolutionConfig(min_quality)",
+        "ProgramArchive.members(split)",
+        "evolve(spec)",
+        "evolve(config)",
+        "evolve(archive)",
+        "sample_evolved(archive)",
+        "sample_evolved(at)",
+        "sample_evolved(split)",
+    ],
+    WITHOUT_NAME,
+)
+SILENT = {
+    "MachineSpec.number_id(value)": "1.5 gives NUM_1",
+    "Layout(sizes)": "no sizes, wrong sizes and sizes that are no numbers make a layout",
+    "States.build(sizes)": "whatever is empty passes for no sizes",
+    "sample(sizes)": "whatever is empty passes for no sizes",
+    "States[index]": "True is row 1",
+    "evolve(config)": "whatever is given passes where no generation is made",
+    "format_program(program)": "floats are cut to opcodes",
+    "step(do)": "an empty list passes for no intervention",
+}
+HUGE = "arrays are asked for before n is checked, so NumPy's message names no argument"
+
+
+def marked(open_cases: dict[str, str]) -> list[Any]:
+    return [
+        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=open_cases[name]))
+        if name in open_cases
+        else name
+        for name in ARGUMENTS
+    ]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refusals(argument: Argument) -> dict[str, Exception]:
+    """What each junk value that the argument does not take raises; what passes in silence is an AssertionError."""
+    raised = {}
+    for junk in JUNK.keys() - argument.takes - argument.without:
+        try:
+            result = argument.call(JUNK[junk])
+        except Exception as error:
+            raised[junk] = error
+        else:
+            raised[junk] = AssertionError(f"takes {junk}: {result!r}")
+    return raised
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_what_an_argument_takes_gives_a_result(name):
+    for junk in ARGUMENTS[name].takes:
+        ARGUMENTS[name].call(JUNK[junk])
+
+
+@pytest.mark.parametrize("name", marked(SILENT))
+def test_nothing_else_passes_in_silence(name):
+    raised = refusals(ARGUMENTS[name])
+    assert not [error for error in raised.values() if isinstance(error, AssertionError)]
+
+
+@pytest.mark.parametrize("name", marked(UNNAMED))
+def test_refusals_name_the_argument(name):
+    argument = ARGUMENTS[name]
+    wrong = {
+        junk: f"{type(error).__name__}: {error}"
+        for junk, error in refusals(argument).items()
+        if not isinstance(error, ERRORS) or not re.search(argument.word, str(error))
+    }
+    assert not wrong
+
+
+def test_every_public_entry_is_in_the_table():
+    tried = {name.partition("(")[0].partition("[")[0].partition(".")[0] for name in ARGUMENTS}
+    public = set(cython_vm.__all__) - NOT_ENTRIES
+    assert public - tried == set(), "a public name without a row in ARGUMENTS"
+    methods = {"concatenate", "build", "replace", "equal"}
+    assert {name for name, _ in inspect.getmembers(States, inspect.isroutine) if name[0] != "_"} == methods
+
+
+# Huge sizes.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sample(SPEC, 2**62, seed=0),
+        lambda: sample(SPEC, 2**50, seed=0),
+        lambda: sample(SPEC, 2**64 - 1, seed=0),
+        lambda: sample(SPEC, 2, seed=0, start=2**64 - 1),  # the last row is 2^64 − 1; the next would be row 0 again
+    ],
+    ids=["2^62 rows", "2^50 rows", "2^64 - 1 rows", "rows past the last"],
+)
+@pytest.mark.xfail(strict=True, reason=HUGE)
+def test_too_many_rows(call):
+    with pytest.raises((ValueError, MemoryError), match=r"\bn\b|start"):
+        call()
+
+
+@pytest.mark.xfail(run=False, reason="writes until the disk is full: n is bounded by nothing")
+def test_too_many_rows_for_a_file():
+    with pytest.raises(ValueError, match=r"\bn\b"):
+        sample_original("x.npy", SPEC, 2**63, seed=0)
+
+
+def test_the_last_rows_of_a_stream():
+    assert sample(SPEC, 2, seed=2**64 - 1, start=2**64 - 2)[1] == sample(SPEC, 1, seed=2**64 - 1, start=2**64 - 1)
+
+
+def test_long_runs_of_what_stops():
+    states = States.build(SPEC, program="+")
+    assert run(states, 2**63 - 1).n_steps.tolist() == [1]
+    with pytest.raises(ValueError, match="n_steps"):
+        run(states, 2**63)
+
+
+# Rows that are no states.
+
+
+@pytest.mark.parametrize("column", range(4 + 6 + 3 + 2 + 2))
+@pytest.mark.xfail(
+    strict=True, reason="States(spec, rows) checks no value, and the kernels trust it: they read outside"
+)
+def test_rows_that_are_no_states_are_refused(column):
+    rows = STATES.rows.copy()
+    rows[2, column] = 255
+    with pytest.raises(ValueError, match="row 2"):
+        States(SPEC, rows)
+
+
+@pytest.mark.xfail(strict=True, reason="rows that are already contiguous are not copied")
+def test_states_do_not_change_with_the_array_they_came_from():
+    rows = STATES.rows.copy()
+    states = States(SPEC, rows)
+    rows[:, 0] = 0
+    assert states == STATES
+
+
+# Arrays of every make: strided, reversed, Fortran, read-only, of the other byte order, of every integer type.
+
+
+def makes(values: np.ndarray) -> list[np.ndarray]:
+    """The same values laid out in many ways."""
+    spread = np.zeros([2 * size + 1 for size in values.shape], dtype=values.dtype)
+    spread[tuple(slice(1, None, 2) for _ in values.shape)] = values
+    fixed = values.copy()
+    fixed.flags.writeable = False
+    others = [np.dtype(code) for code in ("i1", "<i2", ">i2", "<i4", ">u4", "<i8", ">i8", "<u8", ">u8", "u1")]
+    fitting = [
+        t for t in others if values.size == 0 or np.iinfo(t).min <= values.min() <= values.max() <= np.iinfo(t).max
+    ]
+    return [
+        spread[tuple(slice(1, None, 2) for _ in values.shape)],
+        np.flip(np.flip(values).copy()),
+        np.asfortranarray(values),
+        fixed,
+        *(values.astype(dtype) for dtype in fitting),
+        values.astype(np.int64).view(type("Own", (np.ndarray,), {})),
+    ]
+
+
+def test_tokens_of_every_make():
+    tokens = encode(STATES).astype(np.int64)
+    for make in makes(tokens):
+        assert decode(SPEC, make) == STATES
+    for make in makes(tokens[:0]):
+        assert len(decode(SPEC, make)) == 0
+    assert decode(SPEC, tokens.tolist()) == STATES
+
+
+@pytest.mark.parametrize("name", ["op", "operand", "cell[1]", "next_cell[2]", "input[0]", "jump_target", "outcome"])
+def test_interventions_of_every_make(name):
+    values = np.array([-1, 0, 1, 1])
+    for held in (values, abs(values)):
+        expected = step(STATES, {name: held})
+        for make in makes(held):
+            transition = step(STATES, {name: make})
+            assert transition.next == expected.next
+            assert np.array_equal(transition.valid, expected.valid)
+    for make in makes(values[:0]):
+        assert len(step(STATES[:0], {name: make}).next) == 0
+
+
+def test_indices_and_values_of_every_make():
+    rows = np.array([3, 0, 2])
+    for make in makes(rows):
+        assert np.array_equal(encode(STATES[make]), encode(STATES)[rows])
+    for make in makes(STATES.cells.astype(np.int64)):
+        assert STATES.replace("cells", make) == STATES
+        assert np.array_equal(States.build(SPEC, program="+", cells=make).cells, STATES.cells)
+    for make in makes(STATES.program.astype(np.int64)):
+        assert np.array_equal(States.build(SPEC, program=make).program, STATES.program)
+    for make in makes(STATES.rows):
+        if make.dtype == np.uint8:
+            assert States(SPEC, make) == STATES
+    steps = np.array([1, 2, 0, 5])
+    expected = States.concatenate([run(STATES[row], int(steps[row])).final for row in range(4)])
+    for make in makes(steps):
+        assert advance(STATES, make) == expected
+
+
+@pytest.mark.parametrize("weights", [strata_weights(SPEC), strata_weights(SPEC, branches=True)], ids=["op", "branch"])
+def test_weights_of_every_make(weights):
+    expected = sample(SPEC, 50, seed=0, weights=weights)
+    whole = (weights > 0).astype(np.int64)  # equal weights, as integers
+    for make in [*makes(whole), whole.astype(bool), whole.tolist(), whole / 7, weights.astype(">f8")]:
+        assert sample(SPEC, 50, seed=0, weights=make) == expected
+
+
+def test_empty_batches():
+    none = STATES[:0]
+    assert len(none) == len(sample(SPEC, 0, seed=0)) == 0
+    assert encode(none).shape == (0, SPEC.state_length)
+    assert decode(SPEC, encode(none)) == none
+    assert len(step(none).next) == 0
+    assert all(len(values) == 0 for values in step(none).latents.values())
+    for name in SPEC.variables():
+        assert variable(SPEC, name).read(none).shape == (0,)
+        if variable(SPEC, name).settable:
+            assert len(step(none, {name: 0}).next) == 0
+    trace = run(none, 5)
+    assert (len(trace), len(trace.at(3)), len(trace.time), len(trace.loop_iteration())) == (0, 0, 0, 0)
+    assert program_hash(none).shape == none.equal(none).shape == (0,)
+    assert States.concatenate([none, none]) == none[::-1] == none[[]] == none.replace("array_ptr", 0)
+    assert len(start_states(none)) == len(advance(none, np.zeros(0, int))) == len(run_fate(none, 9)) == 0
+
+
+# Random tokens, programs and indices.
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_tokens_are_refused_or_invert(data):
+    """Tokens with a few positions overwritten: decode gives a state with these very tokens, or names the row."""
+    spec = data.draw(
+        st.sampled_from([SPEC, MachineSpec(1, 1, 0, 0, bits=1), MachineSpec(4, 9, 0, 7, bits=8, io=False)])
+    )
+    tokens = encode(sample(spec, 3, seed=data.draw(st.integers(0, 9)))).astype(np.int64)
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, spec.state_length - 1))
+        token = data.draw(st.one_of(st.integers(-1, spec.d_vocab), st.integers(-(2**63), 2**63 - 1)))
+        tokens[1, position] = token
+    try:
+        states = decode(spec, tokens)
+    except ValueError as error:
+        found = re.match(r"row 1, position \d+ \(.+\): ", str(error)) is not None
+    else:
+        found = np.array_equal(encode(states), tokens)
+    assert found
+
+
+@settings(max_examples=100, deadline=None)
+@given(tokens=hnp.arrays(np.uint8, (2, SPEC.state_length), elements=st.integers(0, SPEC.d_vocab)))
+def test_tokens_without_any_order_are_refused(tokens):
+    with pytest.raises(ValueError, match="row 0, position"):
+        decode(SPEC, tokens)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(st.text(), st.text("><+-.,[] STOPINCxX\n", max_size=12)))
+def test_text_is_refused_or_survives(text):
+    try:
+        program = parse_program(text)
+    except ValueError as error:
+        refused = str(error)
+        assert "instruction" in refused
+        return
+    kept = parse_program(format_program(program))
+    assert kept == program[: len(kept)]
+    assert all(op == cython_vm.Op.STOP for op in program[len(kept) :])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    index=hnp.basic_indices((4,), allow_ellipsis=False) | hnp.integer_array_indices((4,), result_shape=st.just((3,)))
+)
+def test_indices_pick_what_numpy_picks(index):
+    """A tuple of one index is that index; what gives a single row gives a batch of one."""
+    one = index[0] if isinstance(index, tuple) and index else index
+    one = slice(None) if isinstance(one, tuple) else one
+    expected = encode(STATES)[one]
+    assert np.array_equal(encode(STATES[one]), expected.reshape(-1, SPEC.state_length))
+
+
+@pytest.mark.parametrize("index", [4, -5, [4], [-5], [True], [True] * 5, slice("a"), np.uint64(2**63)])
+def test_indices_outside_are_refused(index):
+    with pytest.raises((IndexError, TypeError), match="index|indices|row"):
+        STATES[index]
+
+
+@pytest.mark.xfail(strict=True, reason="a tuple passes for a list of rows")
+def test_two_indices_are_refused():
+    with pytest.raises((IndexError, TypeError), match="index|indices"):
+        STATES[0, 1]
+
+
+OTHER_DIGITS = pytest.mark.xfail(strict=True, reason="other digits and leading zeros pass for the index")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("cell[\u0662]", marks=OTHER_DIGITS),  # ARABIC-INDIC DIGIT TWO
+        pytest.param("cell[01]", marks=OTHER_DIGITS),
+        "cell[-1]",
+        "cell[1.0]",
+        "cell[ 1]",
+        "cell[1]\n",
+        "Cell[1]",
+    ],
+)
+def test_a_variable_has_one_spelling(name):
+    with pytest.raises(ValueError, match="no variable"):
+        variable(SPEC, name)
