@@ -109,6 +109,8 @@ def sample_original(
 
 def _write(path: str | os.PathLike[str], spec: MachineSpec, n: int, batches: Iterator[States]) -> None:
     array_path, meta_path = _paths(path)
+    if spec != MachineSpec(**{name: getattr(spec, name) for name in _PARAMS.values()}):
+        raise ValueError(f"the original's format holds the default layout of machines of one size alone, got {spec}")
     meta = {
         "id_to_token": [re.sub(r"^NUM_(\d+)$", r"N_\1", token) for token in spec.vocab],
         "output_npy_file": f"./{array_path.name}",

@@ -51,7 +51,7 @@ def labelled_records(states: States) -> NDArray[np.void]:
     for name, values in after.latents.items():
         records[name] = values
     records["state"] = encode(states)
-    records["next_state"] = encode(after.next)
+    records["next_state"] = after.tokens()
     return records
 
 
@@ -132,7 +132,7 @@ class Records:
         return self._map(number, False)
 
     def _map(self, number: int, scattered: bool) -> NDArray[np.void]:
-        """A map of one shard. For scattered rows the system is told not to read ahead: 20 times as fast from a disk."""
+        """A map of one shard; for scattered rows the system is told not to read what lies beside them."""
         if (number, scattered) not in self._maps:
             entry = self.index["shards"][number]
             file = self.path / entry["file"]

@@ -226,7 +226,8 @@ def _training_records(path: Path) -> TrainingRecords:
     """Open records to train on, and say how many of them are left out."""
     from interp.training.records import TrainingRecords
 
-    records = TrainingRecords(path)
+    with stage_display("checking the records") as progress:
+        records = TrainingRecords(path, progress=lambda done, total: progress(done, total, ""))
     console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
     return records
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm import MachineSpec, Op, Outcome, Records, States, program_hash, read_original
+from cython_vm import MachineSpec, Op, Outcome, Records, States, decode, program_hash, read_original
 from cython_vm import step as machine_step
 from interp.training.config import DataSource
 from interp.training.data import shuffled, split_rows
@@ -27,7 +27,7 @@ class TrainingRecords:
     """The records of a folder of shards or of `NAME.npy` that may be trained on.
 
     A file of the original's has no checksums, so each of its records is held against the machine. Its states are kept
-    in memory, packed; shards are memory-mapped, each checksum compared once.
+    in memory, packed. Shards are memory-mapped, each checksum compared once; `progress` is told bytes read, and in all.
 
     Raises ValueError or FileNotFoundError as `Records` and `read_original` do, and where a record is not what the
     machine does, or where no record is left.
@@ -38,13 +38,13 @@ class TrainingRecords:
     n: int  # records on the disk
     n_held_out: int  # of them left out: their programs belong to evaluation
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None):
         self.path = Path(path)
         self._records: Records | None = None
         if self.path.suffix == ".npy":
             self._open_original()
         else:
-            self._open_shards()
+            self._open_shards(progress)
         self._by_stratum: tuple[NDArray[np.integer], NDArray[np.int64]] | None = None
 
     def _open_original(self) -> None:
@@ -63,8 +63,8 @@ class TrainingRecords:
         if not self.n_kept:
             raise ValueError(f"{self.path} has no records of training programs")
 
-    def _open_shards(self) -> None:
-        self._records = records = Records(self.path)
+    def _open_shards(self, progress: Callable[[int, int], None] | None) -> None:
+        self._records = records = Records(self.path, progress=progress)
         self._rows = split_rows(records, "train")
         self.spec, self.n = records.spec, len(records)
         self.n_kept = self.n if self._rows is None else len(self._rows)
@@ -78,8 +78,8 @@ class TrainingRecords:
 
     def draw(
         self, step: int, batch_size: int, *, seed: int, weights: NDArray[np.float64] | None
-    ) -> tuple[States, States]:
-        """(S_t, S_{t+1}) of the batch of one optimizer step, a function of the arguments alone.
+    ) -> tuple[States, NDArray[np.integer]]:
+        """S_t and the tokens of S_{t+1} of the batch of one optimizer step, a function of the arguments alone.
 
         Without weights every epoch goes through all records once, in an order of its own. With weights ([9, 8] or
         [9, 8, 2], see `sample`) a stratum is drawn for each row, then one of its records; strata that the data lacks
@@ -95,8 +95,9 @@ class TrainingRecords:
             kept = self._draw_weighted(np.random.default_rng([seed, step]), batch_size, weights)
         if self._records is None:
             states = self._states[kept]
-            return states, machine_step(states).next
-        return self._records.states(kept if self._rows is None else self._rows[kept])
+            return states, machine_step(states).tokens()
+        records = self._records[kept if self._rows is None else self._rows[kept]]
+        return decode(self.spec, records["state"]), records["next_state"]
 
     def _draw_weighted(self, rng: np.random.Generator, size: int, weights: NDArray[np.float64]) -> NDArray[np.integer]:
         order, bounds = self._strata()
