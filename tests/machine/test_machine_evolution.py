@@ -1,8 +1,10 @@
 """Variation, what programs do, the search, its files, and states of evolved programs."""
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from cython_vm.behaviour import begin, behaviour_of, draw_inputs, program_length
 from cython_vm.comparison import METRICS, compare_with_uniform
 from cython_vm.evolution import generations
 from cython_vm.fate import Fate, run_fate
-from cython_vm.programs import program_hash, valid_programs
+from cython_vm.programs import parse_program, program_hash, valid_programs
 from cython_vm.reachable import start_states
 from cython_vm.variation import repair, vary
 
@@ -376,3 +378,14 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*command, "--seed", "5"])
     assert "--fresh" in capsys.readouterr().err
+
+
+def test_the_example(tmp_path, capsys):
+    example = Path(__file__).resolve().parents[2] / "examples" / "evolve_programs.py"
+    found = runpy.run_path(str(example))["main"](tmp_path / "a.npz", generations=2)
+    out = capsys.readouterr().out
+    assert f"{len(found):,} programs from 131,072 runs" in out
+    listed = out.split("different inputs:\n")[1].splitlines()[:5]
+    programs = np.array([parse_program(line.strip(), spec=found.spec) for line in listed], dtype=np.uint8)
+    again = behaviour_of(found.spec, programs, found.inputs, max_steps=found.config.max_steps)
+    assert again["distinct_iterations"].min() >= np.sort(found.behaviour["distinct_iterations"])[-5] > 1
