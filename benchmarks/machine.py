@@ -1,6 +1,6 @@
 """The machine's speed at its default sizes: records, runs, interventions and threads, each against a named peer.
 
-Both sides take turns, round by round and changing order; a row shows medians over the rounds. Rows on one core count
+Both sides take turns, round by round and in random order; a row shows medians over the rounds. Rows on one core count
 the thread's CPU time, so that being put off by other processes does not count; `two_threads` counts wall time. What
 explains the rows (best rounds, spread, what bounds the records, every variable that was set) is logged.
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 2_048  # rows at a time: of larger arrays the allocator returns the pages, and each call faults them in anew
 NUMPY_BATCH = 8_192  # NumPy: the fastest of 2^10 … 2^15, since every one of its operations has a price of its own
+DO_BATCH = 8_192  # rows at a time under `do`, where checking the values has a fixed price a call
 LONG, LIMIT = 32, 1_000  # long runs: at least so many steps within so many
 LIMIT_RECORDED = 256  # of the runs whose every state is kept
 INNER = (
@@ -52,7 +54,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
         labelled_records(spec, batches=batches, rounds=rounds, seed=seed),
         run_steps(spec, "last", n=max(20, round(10_000 * size)), rounds=rounds, seed=seed),
         run_steps(spec, "all", n=max(20, round(2_000 * size)), rounds=rounds, seed=seed),
-        step_do(spec, batches=max(1, round(8 * size)), rounds=rounds, seed=seed),
+        step_do(spec, batches=max(1, round(16 * size)), rounds=rounds, seed=seed),
         two_threads(spec, batches=batches, rounds=rounds, seed=seed),
     ]
 
@@ -61,10 +63,10 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
     """Records a second, and what a record's time is spent on."""
     peer, rng = NumpyMachine(spec), np.random.Generator(np.random.SFC64(seed))
     n, peer_n = batches * BATCH, max(1, batches * BATCH // NUMPY_BATCH // 2) * NUMPY_BATCH
-    states = sample(spec, BATCH, seed=seed)
-    after = step(states)
+    states = [sample(spec, BATCH, seed=seed, start=batch * BATCH) for batch in range(batches)]
+    after = [step(batch) for batch in states]
     bits = np.random.SFC64(seed)
-    size = 2 * spec.state_length + sum(values.itemsize for values in after.latents.values()) + after.outcome.itemsize
+    size = 2 * spec.state_length + sum(values.itemsize for values in (*after[0].latents.values(), after[0].outcome))
     source, target = np.ones((2, BATCH * size), np.uint8)
 
     def of_numpy() -> None:
@@ -75,11 +77,11 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
         {
             "ours": lambda: make_records(spec, range(batches), seed=seed),
             "numpy": of_numpy,
-            "drawing states": repeat(batches, lambda: sample(spec, BATCH, seed=seed)),
-            "stepping": repeat(batches, lambda: step(states)),
-            "encoding": repeat(batches, lambda: (encode(states), encode(after.next))),
+            "drawing states": lambda: each(lambda b: sample(spec, BATCH, seed=seed, start=b * BATCH), range(batches)),
+            "stepping": lambda: each(step, states),
+            "encoding": lambda: each(lambda b: (encode(states[b]), encode(after[b].next)), range(batches)),
             "random words": lambda: bits.random_raw(n * words_a_state(spec), output=False),
-            "copy": repeat(batches, lambda: np.copyto(target, source)),
+            "copy": lambda: each(lambda _: np.copyto(target, source), range(batches)),
         },
         rounds,
     )
@@ -136,7 +138,8 @@ def run_steps(spec: MachineSpec, keep: str, *, n: int, rounds: int, seed: int) -
         "natural": int(run(natural, limit, keep="last").n_steps.sum()),
     }
     if keep == "last":
-        stopped = natural[run(natural, 0, keep="last").stopped]
+        stopped = sample(spec, 8 * NUMPY_BATCH, seed=seed)
+        stopped = stopped[run(stopped, 0, keep="last").stopped]
         contenders |= {
             "stopped, limit 1": lambda: run(stopped, 1, keep="last"),
             "stopped, limit 10^12": lambda: run(stopped, 10**12, keep="last"),
@@ -178,12 +181,16 @@ def long_runs(spec: MachineSpec, n: int, *, seed: int) -> States:
 
 def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
     """Steps a second under `do`, one variable at a time set to its value in other states; the slowest is the row."""
-    base, source = sample(spec, BATCH, seed=seed), sample(spec, BATCH, seed=seed + 1)
+    n = batches * DO_BATCH
+    base, source = sample(spec, n, seed=seed), sample(spec, n, seed=seed + 1)
     known = spec.variables()
     values = {name: variable(spec, name).read(source) for name in (*INNER, *ROOTS) if name in known}
-    contenders = {"plain": repeat(batches, lambda: step(base))}
+    parts = [slice(start, start + DO_BATCH) for start in range(0, n, DO_BATCH)]
+    bases = [base[part] for part in parts]
+    contenders = {"plain": lambda: each(step, bases)}
     for name, given in values.items():
-        contenders[name] = repeat(batches, partial(step, base, {name: given}))
+        settings = [{name: given[part]} for part in parts]
+        contenders[name] = partial(each, lambda pair: step(*pair), list(zip(bases, settings, strict=True)))
     seconds = measure(contenders, rounds)
     slowness = {name: np.median(seconds[name]) / np.median(seconds["plain"]) for name in values}
     for kind, names in (("inner variables", INNER), ("roots", ROOTS)):
@@ -191,9 +198,7 @@ def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
         log.info("step_do: times of a plain step, %s: %s", kind, ", ".join(f"{name} {x:.2f}" for x, name in among))
     worst = max(slowness, key=lambda name: slowness[name])
     peer_name = f"plain step; ours sets {worst}, the slowest of {len(values)} variables"
-    return rate_row(
-        "step_do", (batches * BATCH, seconds[worst]), (batches * BATCH, seconds["plain"]), peer_name, "steps/s"
-    )
+    return rate_row("step_do", (n, seconds[worst]), (n, seconds["plain"]), peer_name, "steps/s")
 
 
 def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
@@ -201,9 +206,9 @@ def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> d
     halves = (range(batches // 2), range(batches // 2, batches))
     cpu = {"two": 0.0, "one": 0.0}
 
-    def make(name: str, each: Callable) -> None:
+    def make(name: str, spread: Callable) -> None:
         start = time.process_time()
-        list(each(partial(make_records, spec, seed=seed), halves))
+        list(spread(partial(make_records, spec, seed=seed), halves))
         cpu[name] += time.process_time() - start
 
     with ThreadPoolExecutor(2) as pool:
@@ -221,27 +226,23 @@ def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> d
 def measure(
     contenders: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.thread_time
 ) -> Seconds:
-    """Seconds of every contender [rounds], after one call each to warm up; the order turns from round to round."""
+    """Seconds of every contender [rounds], after one call each to warm up; each round has an order of its own."""
     for contender in contenders.values():
         contender()
-    names = list(contenders)
-    seconds = {name: np.empty(rounds) for name in names}
+    seconds = {name: np.empty(rounds) for name in contenders}
+    order = np.random.default_rng(0)
     for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in order.permutation(list(contenders)).tolist():
             start = clock()
             contenders[name]()
             seconds[name][turn] = clock() - start
     return seconds
 
 
-def repeat(times: int, call: Callable[[], object]) -> Callable[[], None]:
-    """A contender that makes the same call several times."""
-
-    def calls() -> None:
-        for _ in range(times):
-            call()
-
-    return calls
+def each(call: Callable[[Any], object], things: Iterable) -> None:
+    """Call with one thing after the other. They differ, or the processor learns their branches by heart."""
+    for thing in things:
+        call(thing)
 
 
 def rate_row(
