@@ -88,7 +88,14 @@ cdef inline int advance(Path* path) noexcept nogil:
 cdef inline bint same(const Geometry* g, const uint8_t* a, const uint8_t* b) noexcept nogil:
     """Whether two states of one run are equal. The run never changes its program, and its buffers only by their ends:
     buffers of equal length are equal."""
-    return memcmp(a, b, <int>PROGRAM) == 0 and memcmp(a + g.cells, b + g.cells, g.n_cells) == 0
+    # Byte by byte: reading the counters as one word would wait for the byte just written.
+    return (
+        a[<int>INSTRUCTION_PTR] == b[<int>INSTRUCTION_PTR]
+        and a[<int>ARRAY_PTR] == b[<int>ARRAY_PTR]
+        and a[<int>INPUT_LENGTH] == b[<int>INPUT_LENGTH]
+        and a[<int>OUTPUT_LENGTH] == b[<int>OUTPUT_LENGTH]
+        and memcmp(a + g.cells, b + g.cells, g.n_cells) == 0
+    )
 
 
 cdef int64_t find_fate(
