@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import tyro
 
 from cython_vm import MachineSpec
+from interp.compiled.config import NoiseConfig
 from interp.console import console, show_scores, stage_display, training_display
 from interp.runs import RunError, load
 
@@ -385,6 +386,57 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
     serve(run, port=port)
 
 
+def compile_interpreter(
+    *,
+    out: Path = Path("runs/compiled"),
+    task: Literal["step_inplace", "step"] = "step_inplace",
+    spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
+    noise: NoiseConfig = NoiseConfig(),  # noqa: B008 (frozen)
+    sharpness: float = 12.0,
+    gain: float = 10.0,
+    d_model: int | None = None,
+    n_circuit_pairs: int = 12,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Write the weights of a model that runs the machine exactly, and the answer key that tools are tested against.
+
+    Args:
+        out: the run folder.
+        task: step_inplace (bidirectional) or step (causal).
+        spec: the machine.
+        noise: what is added that leaves the function alone.
+        sharpness: by how many nats the key attended to outscores every other.
+        gain: by how much the right token's logit exceeds the others.
+        d_model: width of the residual stream (default: the least that holds the program).
+        n_circuit_pairs: pairs that the key's circuits are derived on, for each op, outcome and branch; 0: no circuits.
+        fresh: replace a compiled run that --out holds, with what was measured on it.
+        threads: PyTorch threads.
+    """
+    from interp.compiled import compile_model, compile_run
+
+    if n_circuit_pairs < 0:
+        raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
+    _threads(threads)
+    with stage_display("deriving circuits") as progress:
+        compiled = compile_model(
+            spec,
+            task=task,
+            noise=noise,
+            sharpness=sharpness,
+            gain=gain,
+            d_model=d_model,
+            n_circuit_pairs=n_circuit_pairs,
+            progress=lambda share: progress(share, 1.0, ""),
+        )
+    compile_run(compiled, out, fresh=fresh, command="tapelens " + " ".join(sys.argv[1:]))
+    cfg = compiled.model.cfg
+    console.print(
+        f"{cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, "
+        f"{sum(p.numel() for p in compiled.model.parameters()):,} parameters, and their answer key in {out}"
+    )
+
+
 def bench(
     what: Annotated[Literal["machine", "training", "probes"], tyro.conf.Positional],
     *,
@@ -444,6 +496,7 @@ COMMANDS = {
     "probe": probe,
     "patch": patch,
     "circuit": circuit,
+    "compile": compile_interpreter,
     "report": report,
     "app": app,
     "bench": bench,

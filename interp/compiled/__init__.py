@@ -1,4 +1,50 @@
 """A compiled interpreter: a transformer whose weights are written, not trained, so that its mechanism is known.
 
-`compile_model(spec)` gives the model with its answer key; every tool of the project runs on it as on a trained one.
+`compile_model(spec)` gives the model with its answer key; `compile_run` writes both as a run folder, on which every
+tool of the project works as on a trained one.
+
+    components.py  subspaces, heads, gates: the language that programs are declared in
+    passes/        the interpreter, one concept a file
+    program.py     all passes in order
+    assembler.py   from a program to the weights of a Transformer
+    noise.py       rotation, distractors, superposition, redundancy
+    key.py         the answer key: where each variable is, which edges each instruction uses
+    liveness.py, locate.py   the key's first half, from declarations
+    evaluate.py, truth.py    its second half, by running the program as declared
+    build.py       all of it, and the run folder
 """
+
+from typing import TYPE_CHECKING, Any
+
+from interp.compiled.config import NoiseConfig
+
+if TYPE_CHECKING:
+    from interp.compiled.build import Compiled, compile_model, compile_run
+    from interp.compiled.key import AnswerKey, Carrier, CircuitKey, Place, Swap, VariableKey
+    from interp.compiled.truth import Effects, true_effects
+
+__all__ = [
+    "AnswerKey",
+    "Carrier",
+    "CircuitKey",
+    "Compiled",
+    "Effects",
+    "NoiseConfig",
+    "Place",
+    "Swap",
+    "VariableKey",
+    "compile_model",
+    "compile_run",
+    "true_effects",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from interp.compiled import build, key, truth
+
+    for module in (build, key, truth):
+        if name in vars(module):
+            return vars(module)[name]
+    raise AttributeError(name)

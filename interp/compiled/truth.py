@@ -12,7 +12,7 @@ one executes another instruction of the same program (interp.circuits.pairs).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +21,17 @@ from torch import Tensor
 
 from cython_vm import Op, Outcome, program_hash, sample, step, strata_weights
 from interp.circuits.pairs import Pairs, compared_slots
-from interp.compiled.evaluate import Evaluator, Written
+from interp.compiled.config import NoiseConfig
+from interp.compiled.evaluate import Evaluator, Trace
 from interp.compiled.form import Form
 from interp.compiled.key import CircuitKey
-from interp.compiled.noise import NoiseConfig, apply_noise
+from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 
 ABLATIONS = ("resample", "mean", "zero")
 _SHARP = 60.0  # nats: what leaks is below the precision of float32
 _CHANGED = 1e-3  # of the metric, in logits; the smallest true change is of the order of the gain
+_CARRIED = 1e-5  # differences below this are rounding
 _REFERENCE = 256  # states that means are taken over
 
 
@@ -49,24 +51,29 @@ def circuit_keys(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> list[CircuitKey]:
-    """The circuits of every op, and of every op x outcome, under each ablation."""
-    evaluator = _evaluator(form, noise)
-    strata = list(_strata(form))
-    keys = []
-    for done, (op, outcome) in enumerate(strata):
+    """The circuits of every op x outcome, and of every op over its outcomes, under each ablation.
+
+    Args:
+        form: the machine and the task.
+        noise: as the model is compiled with.
+        n_pairs: pairs for each (op, outcome, branch taken or not).
+        seed: of the pairs.
+        progress: called with the share done, 0 to 1.
+    """
+    evaluator, means = _evaluator(form, noise)
+    possible = np.argwhere(strata_weights(form.spec, branches=True) > 0)
+    found: dict[tuple[str, str], list[Effects]] = {}  # by op and ablation
+    keys: list[CircuitKey] = []
+    for done, (op, outcome) in enumerate(strata := list(dict.fromkeys((Op(a), Outcome(b)) for a, b, _ in possible))):
         pairs = draw(form, op, outcome, n_pairs, seed=seed)
-        if pairs is not None:
-            for ablation in ABLATIONS:
-                effects = _effects(evaluator, form, pairs, ablation)
-                edges, nodes = (
-                    {k: _size(v) for k, v in part.items() if _true(v)} for part in (effects.edges, effects.nodes)
-                )
-                keys.append(
-                    CircuitKey(op.name, None if outcome is None else outcome.name, ablation, len(pairs), edges, nodes)
-                )
+        for ablation in ABLATIONS if pairs is not None else ():
+            assert pairs is not None
+            effects = _effects(evaluator, means, pairs, ablation)
+            found.setdefault((op.name, ablation), []).append(effects)
+            keys.append(_circuit(op.name, outcome.name, ablation, [effects]))
         if progress is not None:
             progress((done + 1) / len(strata))
-    return keys
+    return [_circuit(op, None, ablation, parts) for (op, ablation), parts in found.items()] + keys
 
 
 def true_effects(form: Form, noise: NoiseConfig, pairs: Pairs, *, ablation: str = "resample") -> Effects:
@@ -80,54 +87,36 @@ def true_effects(form: Form, noise: NoiseConfig, pairs: Pairs, *, ablation: str 
     """
     if ablation not in ABLATIONS:
         raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {ablation!r}")
-    return _effects(_evaluator(form, noise), form, pairs, ablation)
+    return _effects(*_evaluator(form, noise), pairs, ablation)
 
 
-def _evaluator(form: Form, noise: NoiseConfig) -> Evaluator:
-    return Evaluator(apply_noise(interpreter(form, sharpness=_SHARP), noise), causal=form.causal)
+def _evaluator(form: Form, noise: NoiseConfig) -> tuple[Evaluator, dict[str, Tensor]]:
+    """The program, and what each of its nodes writes on average over states of the machine."""
+    evaluator = Evaluator(apply_noise(interpreter(form, sharpness=_SHARP), noise), causal=form.causal)
+    return evaluator, evaluator.means(form.task.batch(sample(form.spec, _REFERENCE, seed=1)).tokens)
 
 
 @torch.no_grad()
-def _effects(evaluator: Evaluator, form: Form, pairs: Pairs, ablation: str) -> Effects:
+def _effects(evaluator: Evaluator, means: dict[str, Tensor], pairs: Pairs, ablation: str) -> Effects:
     clean = evaluator.run(pairs.clean.tokens)
-    ablated = _ablated(evaluator, form, pairs, ablation, clean)
-    change = {node: ablated[node] - clean[node] for node in evaluator.nodes}
-    before = pairs.logit_difference(evaluator.logits(clean))
+    ablated = _ablated(evaluator, means, pairs, ablation, clean)
+    before = pairs.logit_difference(evaluator.logits(clean.streams[-1]))
     edges, nodes = {}, {}
-    for target in [*evaluator.nodes[1:], "logits"]:
-        for reader in evaluator.inputs.get(target, [target]):
-            mask = evaluator.reads(reader)
-            for source in evaluator.sources(target):
-                carried = change[source] * mask
-                rows = (carried.abs() > 1e-5).flatten(1).any(1).nonzero()[:, 0]
+    for target, readers in evaluator.inputs.items():
+        for source in evaluator.sources(target):
+            change = ablated[source] - clean.written[source]
+            for reader in readers:
+                carried = change * evaluator.reads[reader]
+                rows = (carried.abs() > _CARRIED).flatten(1).any(1).nonzero()[:, 0]
                 if len(rows):
-                    some = {node: part[rows] for node, part in clean.items()}
-                    logits = _cut(evaluator, some, target, reader, carried[rows])
+                    stream = evaluator.cut(clean.rows(rows), reader, carried[rows])
                     effect = torch.zeros(len(pairs))
-                    effect[rows] = _metric(pairs, logits, rows) - before[rows]
+                    effect[rows] = _metric(pairs, evaluator.logits(stream), rows) - before[rows]
                     edges[f"{source}->{reader}"] = effect.numpy()
     for node in evaluator.nodes:
-        known = {other: clean[other] for other in evaluator.sources(node)} if node != "input" else {}
-        same_layer = {other: clean[other] for other in evaluator.nodes if _beside(node, other)}
-        logits = evaluator.logits(evaluator.finish({**known, **same_layer, node: ablated[node]}))
+        logits = evaluator.logits(evaluator.replace(clean, node, ablated[node]))
         nodes[node] = (pairs.logit_difference(logits) - before).numpy()
     return Effects(edges, nodes)
-
-
-def _cut(evaluator: Evaluator, clean: Written, target: str, reader: str, carried: Tensor) -> Tensor:
-    """Logits with one input of one node changed."""
-    if target == "logits":
-        logits = evaluator.logits(clean)
-        return logits + evaluator.program.gain * carried[..., evaluator.program.slice(evaluator.program.answer)]
-    before = {node: clean[node] for node in evaluator.sources(target)}
-    before |= {node: clean[node] for node in evaluator.nodes if _beside(target, node)}
-    before[target] = evaluator.node(target, clean, reader=reader, change=carried)
-    return evaluator.logits(evaluator.finish(before))
-
-
-def _beside(node: str, other: str) -> bool:
-    """Whether two nodes are different heads of one layer."""
-    return node != other and node[0] == other[0] == "a" and node.split(".")[0] == other.split(".")[0]
 
 
 def _metric(pairs: Pairs, logits: Tensor, rows: Tensor) -> Tensor:
@@ -137,36 +126,24 @@ def _metric(pairs: Pairs, logits: Tensor, rows: Tensor) -> Tensor:
     return pairs.logit_difference(whole)[rows]
 
 
-def _ablated(evaluator: Evaluator, form: Form, pairs: Pairs, ablation: str, clean: Written) -> Written:
+def _ablated(
+    evaluator: Evaluator, means: dict[str, Tensor], pairs: Pairs, ablation: str, clean: Trace
+) -> dict[str, Tensor]:
     """What every node carries when it is ablated."""
     if ablation == "resample":
-        return evaluator.run(pairs.corrupted.tokens)
+        return evaluator.run(pairs.corrupted.tokens).written
     if ablation == "zero":
-        return {node: torch.zeros_like(part) for node, part in clean.items()}
-    reference = form.task.batch(sample(form.spec, _REFERENCE, seed=1)).tokens
-    parts = [evaluator.run(tokens) for tokens in reference.split(64)]
-    return {node: torch.cat([part[node] for part in parts]).mean(0).expand_as(clean[node]) for node in clean}
+        return {node: torch.zeros_like(part) for node, part in clean.written.items()}
+    return {node: means[node].expand_as(part) for node, part in clean.written.items()}
 
 
-def _strata(form: Form) -> Iterator[tuple[Op, Outcome | None]]:
-    possible = strata_weights(form.spec) > 0
-    for op in form.spec.ops:
-        if possible[op].any():
-            yield op, None
-            for outcome in Outcome:
-                if possible[op, outcome]:
-                    yield op, outcome
-
-
-def draw(form: Form, op: Op, outcome: Outcome | None, n: int, *, seed: int) -> Pairs | None:
-    """`n` pairs of an op, with one outcome or as they come, fewer where few can be compared; None where none can."""
-    possible = strata_weights(form.spec)
-    weights = np.zeros_like(possible)
-    if outcome is not None:
-        weights[op, outcome] = 1.0
-    clean = sample(form.spec, 16 * n if outcome else 256 * n, seed=seed, weights=None if outcome is None else weights)
-    executed = clean.program[np.arange(len(clean)), clean.instruction_ptr]
-    clean = clean[np.flatnonzero(executed == op)]
+def draw(form: Form, op: Op, outcome: Outcome, n: int, *, seed: int) -> Pairs | None:
+    """Pairs of an op that ends in `outcome`, `n` for each branch; fewer where few compare, None where none does."""
+    weights = strata_weights(form.spec, branches=True)
+    mine = np.zeros_like(weights)
+    mine[op, outcome] = weights[op, outcome]
+    n *= int((mine > 0).sum())
+    clean = sample(form.spec, 4 * n, seed=seed, weights=mine)
     others = clean.program != op
     clean, others = clean[others.any(1)], others[others.any(1)]
     if not len(clean):
@@ -192,9 +169,16 @@ def draw(form: Form, op: Op, outcome: Outcome | None, n: int, *, seed: int) -> P
     )
 
 
-def _true(effect: np.ndarray) -> bool:
-    return bool((np.abs(effect) > _CHANGED).any())
+def _circuit(op: str, outcome: str | None, ablation: str, parts: list[Effects]) -> CircuitKey:
+    """The true edges and nodes over several sets of pairs."""
+    n = sum(len(part.nodes["input"]) for part in parts)
 
+    def true(kind: str) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for part in parts:
+            for name, effect in getattr(part, kind).items():
+                if (np.abs(effect) > _CHANGED).any():
+                    total[name] = total.get(name, 0.0) + float(np.abs(effect).sum())
+        return {name: round(size / n, 4) for name, size in total.items()}
 
-def _size(effect: np.ndarray) -> float:
-    return round(float(np.abs(effect).mean()), 4)
+    return CircuitKey(op, outcome, ablation, n, edges=true("edges"), nodes=true("nodes"))
