@@ -70,7 +70,10 @@ class Records:
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True, progress: Progress | None = None):
         self.path = Path(path)
         self.index = read_index(self.path)
-        self.spec = MachineSpec(**self.index["spec"])
+        try:
+            self.spec = MachineSpec(**self.index["spec"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / INDEX} describes no machine of this version ({error})") from None
         self.dtype = record_dtype(self.spec)
         missing = n_shards(self.index) - len(self.index["shards"])
         if missing:

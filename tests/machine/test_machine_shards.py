@@ -33,7 +33,7 @@ from cython_vm import (
     variable,
     write_original,
     write_shards,
-)
+)from cython_vm.records import index_crc32
 
 SMALL = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=2)
 SPECS = {
@@ -228,6 +228,11 @@ def test_a_damaged_or_foreign_index_is_refused(folder: Path, tmp_path: Path) -> 
         Records(folder)
     file.write_text('{"format": "something", "version": 9}')
     with pytest.raises(ValueError, match="format 'something' version 9; this reads 'tapelens-records' version 1"):
+        Records(folder)
+    later = json.loads(text)
+    later["spec"]["n_stacks"] = 2
+    file.write_text(json.dumps(later | {"crc32": index_crc32(later)}))
+    with pytest.raises(ValueError, match="index.json describes no machine of this version .*n_stacks"):
         Records(folder)
     with pytest.raises(FileNotFoundError, match="no records at .*nowhere: it has no index.json"):
         Records(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import time
@@ -24,6 +25,8 @@ from torch.utils.data import DataLoader
 import interp
 from cython_vm import (
     MachineSpec,
+    Op,
+    Outcome,
     Records,
     encode,
     program_hash,
@@ -298,3 +301,46 @@ def test_broken_data_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
     write_shards(tmp_path / "held", SPEC, 20, seed=0, split="evaluation")
     with pytest.raises(ValueError, match="held has no records of the split 'train'"):
         TrainingRecords(tmp_path / "held")
+
+
+def test_the_code_of_the_schemas_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    main(["sample", "records", "--n", "3000", "--seed", "1"])
+    capsys.readouterr()
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(block, "docs/data.md", "exec"), {})
+    out = capsys.readouterr().out
+    n_train = int((Records("records").column("program_hash") % 20 != 0).sum())
+    assert f"{n_train - 3 * 256} records are left" in out and re.search(r"\d+ steps at WHILE, of which \d+ jump", out)
+    index = json.loads(Path("records/index.json").read_text())
+    for name in (*index, *index["fields"], *index["shards"][0]):
+        assert f"`{name}`" in page, f"docs/data.md does not explain {name}"
+
+
+def test_sample_continues_verifies_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "records"
+    command = ["sample", str(out), "--n", "500", "--shard-rows", "200", "--spec.n-cells", "4"]
+    command += ["--balance", "op_outcome", "--weights", "WHILE", "3", "PUT:OUTPUT_FULL", "0", "--split", "train"]
+    main(command)
+    (out / "00001.npy").unlink()
+    main(command)
+    main(["sample", str(out), "--verify"])
+    assert "500 records in 3 shards of" in capsys.readouterr().out
+    records = Records(out)
+    assert records.spec.n_cells == 4 and records.index["split"] == "train"
+    weights = np.array(records.index["weights"])
+    assert weights[Op.PUT, Outcome.OUTPUT_FULL] == 0 and weights[Op.WHILE, 0] == pytest.approx(3 * weights[Op.INC, 0])
+    (out / "00002.npy").write_bytes((out / "00001.npy").read_bytes()[: (out / "00002.npy").stat().st_size])
+    for arguments, says in (
+        (["sample", str(out), "--verify"], "00002.npy has checksum"),
+        ([*command, "--seed", "9"], "holds other records: seed, first_records_crc32 differ"),
+        (["sample", str(tmp_path / "x.npy")], "shards go into a folder, got .*x.npy"),
+        (["sample", str(tmp_path / "x"), "--weights", "WHILE", "3"], "with them balance must be"),
+        (["sample", str(tmp_path / "x"), "--balance", "branches", "--weights", "ADD", "3"], "got 'ADD'"),
+        (["train", "--data", str(tmp_path / "nowhere")], "no records at .*nowhere"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tapelens: ")]
+        assert len(err) == 1 and re.search(says, err[0]), err
