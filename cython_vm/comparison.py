@@ -35,7 +35,7 @@ METRICS: dict[str, tuple[str, Callable[[Records], NDArray], Callable[[Records], 
     "varying_output": ("share whose output depends on the input", lambda b: b["distinct_outputs"] > 1, None),
     "distinct_outputs": ("different outputs on the panel, mean over programs", lambda b: b["distinct_outputs"], None),
     "functions": (
-        "different input-output functions, for each program",
+        "different input-output functions a program",
         lambda b: 1 / _multiplicity(b["function"]),
         None,
     ),
@@ -99,7 +99,10 @@ def _multiplicity(values: NDArray) -> NDArray[np.int64]:
 def _estimates(
     behaviour: Records, rng: np.random.Generator, n_resamples: int = 1000
 ) -> list[tuple[str, float, float, float]]:
-    """(metric, estimate, ends of the 95 % percentile interval from resampled programs)."""
+    """(metric, estimate, ends of the 95 % percentile interval from resampled programs).
+
+    How many of the programs share a function is counted once, before resampling: a resample repeats programs.
+    """
     n = len(behaviour)
     above = np.stack([np.broadcast_to(top(behaviour), n) for _, top, _ in METRICS.values()], axis=1).astype(float)
     below = np.stack([np.ones(n) if base is None else base(behaviour) for _, _, base in METRICS.values()], axis=1)

@@ -59,6 +59,7 @@ class EvolutionConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+            object.__setattr__(self, name, int(value))
         if not 0 <= self.min_quality < 1:
             raise ValueError(f"min_quality must be at least 0 and below 1, got {self.min_quality!r}")
 
@@ -103,7 +104,7 @@ class ProgramArchive:
     def save(self, path: str | Path) -> None:
         """Write one .npz file, without pickled objects, under a temporary name that is then renamed."""
         path = Path(path)
-        about = {"format": _FORMAT, "spec": asdict(self.spec), "config": asdict(self.config)}
+        about = {"format": _FORMAT, "spec": self.spec.to_dict(), "config": asdict(self.config)}
         text = json.dumps(about | {"generation": self.generation, "numpy": np.__version__}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

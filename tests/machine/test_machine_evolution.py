@@ -194,7 +194,7 @@ def test_each_cell_keeps_the_best(archive):
 
 
 def test_same_settings_same_archive_interrupted_or_not(archive, tmp_path):
-    half = evolve(SPEC, 5, config=CONFIG)
+    half = evolve(SPEC, 5, config=EvolutionConfig(np.int64(1), np.int32(512), 8, max_steps=100))  # type: ignore[arg-type]
     half.save(tmp_path / "half.npz")
     whole = evolve(SPEC, 12, archive=ProgramArchive.load(tmp_path / "half.npz"))
     for one, other in ((whole, archive), (evolve(SPEC, 12, config=CONFIG), archive)):
