@@ -111,6 +111,7 @@ def fresh() -> str:
 
 
 NUMBERS = itertools.count()
+UNHASHABLE = {name for name, value in JUNK.items() if type(value).__hash__ is None}  # no keys of a dict
 WHOLE = {"True", "0-d"}  # whole numbers in range, as `operator.index` sees it
 OPS = "Op|opcode|NEXT PREV"
 STATES_WORD, SPEC_WORD = "[Ss]tates", "spec|MachineSpec"
@@ -151,9 +152,8 @@ ARGUMENTS: dict[str, Argument] = {
     "States.build(input)": Argument(build("input"), "input", {"[]", "no floats", "ragged"}),
     "States.build(output)": Argument(build("output"), "output", {"[]", "no floats", "ragged"}),
     "States.build(sizes)": Argument(lambda x: States.build(PADDED, program="+", sizes=x), "sizes", {"None", "{}"}),
-    "States.build(sizes={name: 1})": Argument(lambda x: States.build(PADDED, program="+", sizes={x: 2}), "sizes"),
-    "States.build(sizes={'n_cells': x})": Argument(
-        lambda x: States.build(PADDED, program="+", sizes={"n_cells": x}), "n_cells", {*WHOLE, "[]", "no floats"}
+    "States.build(sizes={name: 1})": Argument(
+        lambda x: States.build(PADDED, program="+", sizes={x: 2}), "sizes", set(), UNHASHABLE
     ),
     "States.replace(name)": Argument(lambda x: STATES.replace(x, 0), "variable|name"),
     "States.replace(array_ptr)": Argument(lambda x: STATES.replace("array_ptr", x), "array_ptr", WHOLE),
@@ -222,7 +222,7 @@ ARGUMENTS: dict[str, Argument] = {
     "start_states(states)": Argument(start_states, STATES_WORD, {"States"}),
     "step(states)": Argument(step, STATES_WORD, {"States"}),
     "step(do)": Argument(lambda x: step(STATES, x), r"\bdo\b", {"None", "{}"}),
-    "step(do={name: 0})": Argument(lambda x: step(STATES, {x: 0}), "variable|name"),
+    "step(do={name: 0})": Argument(lambda x: step(STATES, {x: 0}), "variable|name", set(), UNHASHABLE),
     "step(do={'op': x})": Argument(lambda x: step(STATES, {"op": x}), r"do\(op\)", {*WHOLE, "-1"}),
     "step(do={'cell[1]': x})": Argument(lambda x: step(STATES, {"cell[1]": x}), r"do\(cell\[1\]\)", {*WHOLE, "-1"}),
     "strata_weights(spec)": Argument(strata_weights, SPEC_WORD, {"spec"}),
@@ -283,7 +283,6 @@ UNNAMED = dict.fromkeys(
         "States.build(input)",
         "States.build(output)",
         "States.build(sizes)",
-        "States.build(sizes={name: 1})",
         "States.build(sizes={'n_cells': x})",
         "States.replace(name)",
         "States.replace(array_ptr)",
