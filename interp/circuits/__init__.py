@@ -13,7 +13,9 @@ from interp.circuits.discovery import CircuitConfig, find_circuit, node_effects
 from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.exact import exact_effects
 from interp.circuits.graph import Edge, Graph, Reader, Writer
+from interp.circuits.nodes import attribution_patching
 from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.search import Search, acdc, acdc_scores
 from interp.circuits.store import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 from interp.tasks import Task
 
@@ -26,9 +28,13 @@ __all__ = [
     "Graph",
     "Pairs",
     "Reader",
+    "Search",
     "Writer",
+    "acdc",
+    "acdc_scores",
     "areas",
     "attention_patterns",
+    "attribution_patching",
     "circuit_rows",
     "draw_pairs",
     "eap",

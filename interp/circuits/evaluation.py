@@ -73,7 +73,7 @@ def run_circuits(
     excluded, member = torch.unique(excluded, dim=0, return_inverse=True)
     m = np.zeros((len(excluded), len(pairs)))
     exact = np.zeros((len(excluded), len(pairs)), dtype=bool)
-    fixed = None if ablation == "resample" else _fixed_values(model, graph, ablation, reference, batch_size)
+    fixed = None if ablation == "resample" else fixed_values(model, graph, ablation, reference, batch_size)
     size = min(len(pairs), batch_size)
     for start in range(0, len(pairs), size):
         rows = slice(start, min(start + size, len(pairs)))
@@ -90,7 +90,7 @@ def run_circuits(
     return CircuitRuns(m[member.numpy()], exact[member.numpy()])
 
 
-def _fixed_values(model: Any, graph: Graph, ablation: Ablation, reference: Tensor | None, batch_size: int) -> Tensor:
+def fixed_values(model: Any, graph: Graph, ablation: Ablation, reference: Tensor | None, batch_size: int) -> Tensor:
     """Ablated values that are the same for every pair, [writer, 1, pos or 1, d_model]."""
     if ablation == "zero":
         return torch.zeros(len(graph.writers), 1, 1, model.cfg.d_model, dtype=model.W_U.dtype)
@@ -101,32 +101,69 @@ def _fixed_values(model: Any, graph: Graph, ablation: Ablation, reference: Tenso
 
 def _run(model: Any, graph: Graph, tokens: Tensor, excluded: Tensor, ablated: Tensor) -> Tensor:
     """Logits [circuit, n, pos, d_vocab] with the excluded edges [circuit, reader, writer] carrying ablated values."""
-    n_circuits, (n, pos), size = len(excluded), tokens.shape, model.cfg.d_model
-    # Ablated minus current value of each writer that has been computed so far, [circuit, writer, n, pos, d_model]
-    delta = torch.zeros(n_circuits, len(graph.writers), n, pos, size, dtype=ablated.dtype)
+    return run_from(model, graph, model(tokens, stop_at_layer=0), excluded, ablated)
+
+
+def run_from(
+    model: Any,
+    graph: Graph,
+    resid: Tensor,
+    excluded: Tensor,
+    ablated: Tensor,
+    *,
+    layer: int = 0,
+    before: Tensor | None = None,
+) -> Tensor:
+    """The same from the residual stream before a layer, where no edge into an earlier reader is excluded.
+
+    Args:
+        model: the hooked transformer.
+        graph: its graph.
+        resid: [n, pos, d_model], the clean run's before block `layer`; n_layers stands for the unembedding.
+        excluded: 1 where an edge carries its ablated value, else 0, [circuit, reader, writer].
+        ablated: what each writer writes when ablated, [writer, n or 1, pos or 1, d_model].
+        layer: the block to start at.
+        before: ablated minus clean of each writer, [writer, n, pos, d_model]; only those before `layer` are read.
+    """
+    n_circuits, (n, pos, size) = len(excluded), resid.shape
+    n_before = 1 + layer * (graph.n_heads + 1) if layer else 0
+    # Ablated minus current value of each writer that has been computed since, [circuit, writer, n, pos, d_model]
+    delta = resid.new_zeros(n_circuits, len(graph.writers) - n_before, n, pos, size)
     columns = dict(writer_hooks(graph))
     rows = dict(reader_rows(graph))
 
     def write(activation: Tensor, hook: Any) -> None:
         current = activation.unflatten(0, (n_circuits, n))
         heads = current.permute(0, 3, 1, 2, 4) if current.ndim == 5 else current[:, None]
-        delta[:, columns[hook.name]] = ablated[columns[hook.name]] - heads
+        where = columns[hook.name]
+        delta[:, where.start - n_before : where.stop - n_before] = ablated[where] - heads
+
+    def change(where: slice) -> Tensor | None:
+        """What exclusions add to the inputs of readers `where`, [circuit, reader, n, pos, d_model]."""
+        weights = excluded[:, where, : graph.n_sources(graph.readers[where.start])]
+        total, old, new = None, weights[..., :n_before], weights[..., n_before:]
+        if before is not None and old.any():
+            total = (old.flatten(0, 1) @ before[:n_before].flatten(1)).unflatten(0, weights.shape[:2])
+        if new.any():
+            recent = torch.bmm(new, delta[:, : new.shape[-1]].flatten(2))
+            total = recent if total is None else total + recent
+        return None if total is None else total.unflatten(2, (n, pos, size))
 
     def read(activation: Tensor, hook: Any) -> Tensor | None:
-        where = rows[hook.name]
-        sources = slice(0, graph.n_sources(graph.readers[where.start]))
-        weights = excluded[:, where, sources]
-        if not weights.any():
+        added = change(rows[hook.name])
+        if added is None:
             return None
-        change = torch.bmm(weights, delta[:, sources].flatten(2)).unflatten(2, (n, pos, size))
-        if activation.ndim == 4:
-            return activation + change.permute(0, 2, 3, 1, 4).flatten(0, 1)
-        return activation + change[:, 0].flatten(0, 1)
+        return activation + (added.permute(0, 2, 3, 1, 4) if activation.ndim == 4 else added[:, 0]).flatten(0, 1)
 
-    resid = model(tokens, stop_at_layer=0).repeat(n_circuits, 1, 1)
-    hooks = [*((name, write) for name in columns), *((name, read) for name in rows)]
+    stack = resid.repeat(n_circuits, 1, 1)
+    if layer == graph.n_layers:  # the logits read the residual stream itself
+        added = change(slice(len(graph.readers) - 1, len(graph.readers)))
+        stack = stack if added is None else stack + added[:, 0].flatten(0, 1)
+        return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
+    hooks = [(name, write) for name, where in columns.items() if where.start >= n_before]
+    hooks += [(name, read) for name, where in rows.items() if excluded[:, where].any()]
     with edge_hooks(model), model.hooks(fwd_hooks=hooks):
-        return model(resid, start_at_layer=0).unflatten(0, (n_circuits, n))
+        return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
 
 
 def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4) -> list[int]:
