@@ -33,7 +33,8 @@ from cython_vm import (
     variable,
     write_original,
     write_shards,
-)from cython_vm.records import index_crc32
+)
+from cython_vm.records import index_crc32
 
 SMALL = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=2)
 SPECS = {
