@@ -142,6 +142,20 @@ cdef inline bint transition(
     return True
 
 
+cdef inline void match_brackets(const uint8_t* program, int n, int16_t* match) noexcept nogil:
+    """The partner of every bracket of a program, in one pass."""
+    cdef int16_t opened[256]
+    cdef int depth = 0, slot
+    for slot in range(n):
+        if program[slot] == WHILE:
+            opened[depth] = <int16_t>slot
+            depth += 1
+        elif program[slot] == ENDW and depth > 0:
+            depth -= 1
+            match[slot] = opened[depth]
+            match[opened[depth]] = <int16_t>slot
+
+
 cdef inline uint64_t hash_program(const uint8_t* program, int n) noexcept nogil:
     """FNV-1a over the opcodes, then the finaliser of SplitMix64."""
     cdef uint64_t h = 0xCBF29CE484222325U, prime = 0x100000001B3U

@@ -5,20 +5,7 @@ from libc.stdint cimport int16_t, int64_t, uint8_t
 from libc.string cimport memcpy, memmove
 
 from cython_vm._isa cimport *
-
-
-cdef inline void match_brackets(const uint8_t* program, int n, int16_t* match) noexcept nogil:
-    """The partner of every bracket of a program, in one pass."""
-    cdef int16_t opened[256]
-    cdef int depth = 0, slot
-    for slot in range(n):
-        if program[slot] == WHILE:
-            opened[depth] = <int16_t>slot
-            depth += 1
-        elif program[slot] == ENDW and depth > 0:
-            depth -= 1
-            match[slot] = opened[depth]
-            match[opened[depth]] = <int16_t>slot
+from cython_vm._machine cimport match_brackets
 
 
 cdef inline int64_t run_row(
