@@ -215,7 +215,7 @@ def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> d
         contenders = {"two": lambda: make("two", pool.map), "one": lambda: make("one", map)}
         seconds = measure(contenders, rounds, clock=time.perf_counter)
     log.info(
-        "two_threads: %.2f times the CPU time of one thread for the same work: on two idle cores %.2f times as fast",
+        "two_threads: %.2f times one thread's CPU time for the same work: at best %.2f times as fast, on idle cores",
         cpu["two"] / cpu["one"],
         2 * cpu["one"] / cpu["two"],
     )

@@ -41,6 +41,8 @@ class Method(StrEnum):
     EXACT_PATCHING = "exact_patching"  # the edge really patched, the effect measured
     ACTIVATION_PATCHING = "activation_patching"  # an activation replaced by that of another run
     ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
+    CIRCUIT_RUN = "circuit_run"  # a circuit run alone, all other edges ablated
+    HEAD_ROLE = "head_role"  # a sentence generated from measurements of a head
 
 
 class Control(StrEnum):
@@ -80,6 +82,8 @@ class Metric(StrEnum):
     MINIMALITY = "minimality"  # a node's largest |F(C less K and v) - F(C less K)| over the gap; near 0: not needed
     AUROC = "auroc"  # chance that a true part outscores one that is not, 0 to 1, 0.5 is chance
     PRECISION_AT_SIZE = "precision_at_size"  # share of true parts among the top as many as there are, 0 to 1
+    RECALL = "recall"  # share of true parts that are found, 0 to 1
+    FALSE_POSITIVE_RATE = "false_positive_rate"  # share of parts that are not true and are found all the same, 0 to 1
     PRINCIPAL_ANGLE = "principal_angle"  # largest angle between two subspaces, degrees, 0 to 90, 0 is best
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
