@@ -20,7 +20,10 @@ def step_rows_do(
     outcome: NDArray[np.uint8],
     latents: NDArray[np.int16],
     valid: NDArray[np.uint8],
-    values: NDArray[np.int16],
+    columns: NDArray[np.intp],
+    roots: NDArray[np.int16],
+    forbidden: NDArray[np.uint8],
     names: tuple[int, ...],
+    values: NDArray[np.int16],
 ) -> None: ...
 def hash_rows(spec: MachineSpec, rows: NDArray[np.uint8], hashes: NDArray[np.uint64]) -> None: ...

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cython_vm._isa import Op
 from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
 from cython_vm.codec import encode
-from cython_vm.programs import valid_programs
 from cython_vm.states import States, block_columns, root_column
 from cython_vm.variables import variable
 
@@ -77,16 +77,18 @@ def _step_do(
         defined &= given >= 0
         if spec.padded:
             defined &= _fits(states, name, given)
-    rows = _edit_roots(states, roots, defined) if roots else states.rows
-    table = np.array(list(inner.values()), dtype=np.int16).reshape(len(inner), len(states))
     valid = defined.view(np.uint8)
-    step_rows_do(spec, rows, next_rows, outcome, latents, valid, table, tuple(_STEP_INDEX[name] for name in inner))
+    columns = np.array([root_column(spec, name)[0] for name in roots], dtype=np.intp)
+    forbidden = np.array([op not in spec.ops or (op == Op.STOP and not spec.stops) for op in Op], dtype=np.uint8)
+    numbers = tuple(_STEP_INDEX[name] for name in inner)
+    step_rows_do(
+        spec, states.rows, next_rows, outcome, latents, valid,
+        columns, _table(roots, len(states)), forbidden, numbers, _table(inner, len(states)),
+    )  # fmt: skip
     first_cell = block_columns(spec)["cells"].start
     for name, given in slots.items():
         column = first_cell + int(name[len("next_cell[") : -1])
         next_rows[:, column] = np.where(defined, given, next_rows[:, column])
-    if roots and not defined.all():
-        next_rows[~defined] = states.rows[~defined]
     return defined
 
 
@@ -101,9 +103,8 @@ def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(states)):
         raise ValueError(f"do({name}) takes one value or one for each of {len(states)} rows, got {list(values.shape)}")
     limit = target.n_values(states.spec)
-    bad = (values < -1) | (values >= limit) if values.dtype.kind == "i" else values >= limit
-    if np.any(bad):
-        row = int(np.argmax(bad))
+    if values.size and (values.min() < -1 or values.max() >= limit):
+        row = int(np.argmax((values < -1) | (values >= limit)))
         value = int(values.flat[row])
         raise ValueError(f"do({name}) takes values from 0 to {limit - 1} (−1 = undefined), got {value} at row {row}")
     return np.ascontiguousarray(np.broadcast_to(values, len(states)), dtype=np.int16)
@@ -121,25 +122,6 @@ def _fits(states: States, name: str, values: NDArray[np.int16]) -> NDArray[np.bo
     return int(index) < sizes[slots] if slots else np.ones(len(states), dtype=bool)
 
 
-def _edit_roots(
-    states: States, roots: Mapping[str, NDArray[np.int16]], defined: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Rows with the roots set; `defined` turns False where a buffer slot is empty or the program is none."""
-    spec, rows = states.spec, states.rows.copy()
-    columns = block_columns(spec)
-    for name, values in roots.items():
-        column, _ = root_column(spec, name)
-        if name == "input_length":
-            defined &= values <= states.input_length
-        elif name.startswith(("input[", "output[")):
-            block = name.partition("[")[0]
-            length = states.input_length if block == "input" else states.output_length
-            defined &= length > column - columns[block].start
-        rows[:, column] = values if defined.all() else np.where(defined, values, rows[:, column])
-    if any(name.startswith("instruction[") for name in roots):
-        lengths = states.sizes["n_instructions"] if spec.padded else None
-        defined &= valid_programs(spec, rows[:, columns["program"]], lengths)
-    if "input_length" in roots:
-        where = columns["input"]
-        rows[:, where][np.arange(spec.n_input) >= rows[:, [2]]] = 0
-    return rows
+def _table(values: Mapping[str, NDArray[np.int16]], n: int) -> NDArray[np.int16]:
+    """One row a variable, int16 [variables, n]."""
+    return np.array(list(values.values()), dtype=np.int16).reshape(len(values), n)
