@@ -78,6 +78,7 @@ def probe_sweep(
     methods: Sequence[str] = (Method.LOGISTIC,),
     n: int = 4000,
     seed: int = 3,
+    subspaces_everywhere: bool = False,
     progress: Progress | None = None,
 ) -> ProbeSweep:
     """Fit and score probes of `variables` at every layer's residual stream and each named position.
@@ -91,6 +92,7 @@ def probe_sweep(
         methods: keys of `PROBES`; the subspaces are those of the first linear one.
         n: states in all, half to fit and half to score.
         seed: of the states, the control task and the bootstrap.
+        subspaces_everywhere: keep the probes' directions at every position, not at the pointed slots alone.
         progress: called with (probes' sites done, of how many, what is going on).
 
     Raises:
@@ -144,7 +146,7 @@ def probe_sweep(
                 rows += sweep.rows(hook, values, method=method, metric=Metric.ACCURACY, control=kind)
             rows += sweep.rows(hook, right - control_right, method=method, metric=Metric.SELECTIVITY)
             if isinstance(probe, LinearProbe):
-                subspaces = sweep.subspaces(hook, probe) | subspaces
+                subspaces = sweep.subspaces(hook, probe, everywhere=subspaces_everywhere) | subspaces
             done += 1
     report(done, done, "")
     return ProbeSweep(rows, subspaces)
@@ -202,11 +204,11 @@ class _Sweep:
                 return fit, held
         raise ValueError("no control task: the types of some variable are too few to be given two labels")
 
-    def subspaces(self, hook: str, probe: LinearProbe) -> dict[tuple[str, Site], Tensor]:
-        """Each variable's probe directions at the pointed positions, orthonormal over the classes it saw."""
+    def subspaces(self, hook: str, probe: LinearProbe, *, everywhere: bool) -> dict[tuple[str, Site], Tensor]:
+        """Each variable's probe directions at the pointed positions, or at all; orthonormal over the classes it saw."""
         found = {}
         for p, position in enumerate(self.positions):
-            if "@" not in position:
+            if "@" not in position and not everywhere:
                 continue
             for v, name in enumerate(self.variables):
                 seen = np.isfinite(probe.intercept_[p, v])

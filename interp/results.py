@@ -33,6 +33,7 @@ class Method(StrEnum):
     MLP = "mlp"  # probe with one hidden layer
     FULL_VECTOR = "full_vector"  # interchange of the whole activation vector at a site
     PROBE_SUBSPACE = "probe_subspace"  # interchange inside the row space of the variable's probe
+    TRUE_SUBSPACE = "true_subspace"  # interchange inside the subspaces that a compiled model's answer key names
     DAS = "das"  # interchange inside a subspace that is fitted for it (distributed alignment search)
     EAP = "eap"  # edge attribution patching, gradient at the clean run
     EAP_IG = "eap_ig"  # edge attribution patching, gradients integrated over the inputs

@@ -9,6 +9,7 @@ from typing import Any
 from cython_vm import Op
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
 from interp.circuits.attribution import eap, eap_ig
+from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
 from interp.circuits.discovery import CircuitConfig, find_circuit, node_effects
 from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.exact import exact_effects
@@ -24,8 +25,10 @@ __all__ = [
     "Circuit",
     "CircuitConfig",
     "CircuitFileError",
+    "Completeness",
     "Edge",
     "Graph",
+    "NodeNeed",
     "Pairs",
     "Reader",
     "Search",
@@ -36,6 +39,7 @@ __all__ = [
     "attention_patterns",
     "attribution_patching",
     "circuit_rows",
+    "completeness",
     "draw_pairs",
     "eap",
     "eap_ig",
@@ -43,6 +47,7 @@ __all__ = [
     "faithfulness",
     "find_circuit",
     "find_circuits",
+    "minimality",
     "node_effects",
     "ranked",
     "read_attention",

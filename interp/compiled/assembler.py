@@ -26,9 +26,9 @@ def required_sizes(program: Program) -> dict[str, int]:
     """The smallest n_heads, d_head and d_mlp that hold the program."""
     layers = range(program.n_layers)
     return {
-        "n_heads": max(1, *(len(program.heads_of(layer)) for layer in layers)),
-        "d_head": max(1, *(max(_qk_size(program, head), _v_size(program, head)) for head in program.heads)),
-        "d_mlp": max(1, *(len(program.gates_of(layer)) for layer in layers)),
+        "n_heads": max([1, *(len(program.heads_of(layer)) for layer in layers)]),
+        "d_head": max([1, *(max(_qk_size(program, head), _v_size(program, head)) for head in program.heads)]),
+        "d_mlp": max([1, *(len(program.gates_of(layer)) for layer in layers)]),
     }
 
 

@@ -4,7 +4,8 @@
     distractor heads    attend by content and copy content, into a subspace that nothing reads
     distractor neurons  fire on random features, into the same subspace
     antipodal           two values of a variable, never present together, share a dimension, one each way
-    squeeze             the dimensions left to those variables projected onto fewer, so that they interfere
+    squeeze             the dimensions left to those variables projected onto fewer, so that they interfere; gates that
+                        read them become steps of two neurons, which interference does not get through
     redundant           a variable written by two heads, and either will do
 
 Superposition (the last but one; Elhage et al. 2022) is of subspaces that gates alone read: a gate's threshold takes
@@ -35,6 +36,8 @@ def apply_noise(program: Program, noise: NoiseConfig) -> Program:
     """
     for space in noise.redundant:
         program = _write_twice(program, space)
+    if noise.squeeze:
+        program = _restore(program)
     if noise.distractor_heads or noise.distractor_neurons:
         program = _distract(program, noise)
     return program
@@ -98,10 +101,16 @@ def _superposable(program: Program) -> list[str]:
 
 
 def _pair(program: Program, spaces: list[str], table: Tensor) -> Tensor:
-    """Features 2 i and 2 i + 1 of each subspace in one dimension, in opposite directions."""
+    """Neighbouring features of each subspace in one dimension, in opposite directions.
+
+    Reading one then gives -1 where the other stands, which keeps a gate shut; so a feature that any gate takes with a
+    negative weight stays alone.
+    """
+    inverted = {read for gate in program.gates for read, weight in gate.reads.items() if weight < 0}
     for space in spaces:
-        for i in range(1, program.spaces[space], 2):
-            table[program.index((space, i))] = -table[program.index((space, i - 1))]
+        features = [(space, i) for i in range(program.spaces[space]) if (space, i) not in inverted]
+        for one, other in zip(features[::2], features[1::2], strict=False):
+            table[program.index(other)] = -table[program.index(one)]
     return table
 
 
@@ -112,6 +121,20 @@ def _frame(n: int, d: int, *, generator: torch.Generator) -> Tensor:
         u, _, v = torch.linalg.svd(rows, full_matrices=False)
         rows = torch.nn.functional.normalize(u @ v, dim=1)
     return rows
+
+
+def _restore(program: Program) -> Program:
+    """Two neurons for each gate that reads what is squeezed, 0 up to 0.4 and 1 from 0.6 on: noise does not add up."""
+    squeezed, gates = set(_superposable(program)), []
+    for gate in program.gates:
+        if squeezed.isdisjoint(space for space, _ in gate.reads):
+            gates.append(gate)
+            continue
+        reads = {feature: 5 * weight for feature, weight in gate.reads.items()}
+        negated = {feature: -weight for feature, weight in gate.writes.items()}
+        gates.append(replace(gate, reads=reads, bias=5 * gate.bias - 2))
+        gates.append(replace(gate, name=f"{gate.name} (limit)", reads=reads, bias=5 * gate.bias - 3, writes=negated))
+    return _extended(program, {}, heads=list(program.heads), gates=gates)
 
 
 def _write_twice(program: Program, space: str) -> Program:

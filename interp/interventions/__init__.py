@@ -1,6 +1,15 @@
 """Interventions: read activations, put others in their place, and hold what comes out against the machine."""
 
 from interp.interventions.activations import ablate, check_sites, collect, patch_from
+from interp.interventions.das import (
+    DasConfig,
+    DasFit,
+    das_rows,
+    fit_das,
+    principal_angles,
+    row_and_null_parts,
+    subspace_swaps,
+)
 from interp.interventions.experiment import default_variables, run_interventions
 from interp.interventions.interchange import (
     SharedPairs,
@@ -16,6 +25,8 @@ from interp.interventions.sites import Site, block_slots, resolve
 from interp.interventions.sweep import Interchange, interchange_answers
 
 __all__ = [
+    "DasConfig",
+    "DasFit",
     "Interchange",
     "Patch",
     "SharedPairs",
@@ -25,18 +36,23 @@ __all__ = [
     "block_slots",
     "check_sites",
     "collect",
+    "das_rows",
     "default_position_sets",
     "default_variables",
+    "fit_das",
     "iia_sweep",
     "interchange",
     "interchange_answers",
     "patch_activation",
     "patch_from",
     "patched",
+    "principal_angles",
     "random_basis",
     "read_positions",
     "residual_sites",
     "resolve",
+    "row_and_null_parts",
     "run_interventions",
     "site_column",
+    "subspace_swaps",
 ]

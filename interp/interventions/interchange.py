@@ -30,7 +30,7 @@ from interp.interventions.sites import Site, resolve
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
-from interp.tasks.base import PairDesign
+from interp.tasks.base import PairDesign, Split
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,12 @@ class SharedPairs:
         n_changing: int = 0,
         seed: int,
         design: PairDesign = "independent",
+        split: Split = "evaluation",
     ) -> SharedPairs:
         """Draw `n_pairs` a variable from held-out programs; equal pairs of different variables are kept once.
 
         Where fewer than `n_changing` of them change the answer, pairs that do are added from a draw eight times as
-        large: they count in the stratum "changes" alone.
+        large: they count in the stratum "changes" alone. Fits draw theirs with `split` "train".
 
         A task that shows the answer (`step`) is given the counterfactual one, in base and source alike: that the
         whole of it is predicted token by token is then the same as that greedy decoding finds it.
@@ -74,10 +75,10 @@ class SharedPairs:
         bases, sources, answers, tokens = [], [], [], []
         changes, targets, redraw_rate, sizes = {}, {}, {}, []
         for name in variables:
-            drawn = task.counterfactual(n_pairs, name, seed=seed, design=design)
+            drawn = task.counterfactual(n_pairs, name, seed=seed, design=design, split=split)
             rows = np.arange(n_pairs)
             if (few := int(drawn.changes.sum())) < n_changing:
-                drawn = task.counterfactual(_WIDER * n_pairs, name, seed=seed, design=design)
+                drawn = task.counterfactual(_WIDER * n_pairs, name, seed=seed, design=design, split=split)
                 more = n_pairs + np.flatnonzero(drawn.changes[n_pairs:])
                 rows = np.concatenate([rows, more[: n_changing - few]])
             told = drawn.answers[rows]
@@ -138,6 +139,7 @@ def iia_sweep(
     seed: int = 0,
     design: PairDesign = "independent",
     subspaces: Subspaces | None = None,
+    subspace_method: Method = Method.PROBE_SUBSPACE,
     n_random_subspaces: int = 2,
     untrained: Any | None = None,
     wrong_site: bool = True,
@@ -161,6 +163,7 @@ def iia_sweep(
         design: "independent" draws base and source apart; "minimal" makes source from base by one edit.
         subspaces: for (variable, site), a basis [rank, d] of orthonormal rows to swap alone; the site need not be
             among `sites`. Pass the probe's, for example.
+        subspace_method: how these were found.
         n_random_subspaces: random subspaces of the same rank, averaged, that control each of these.
         untrained: a model of the same shape with initial weights, for the control; None leaves it out.
         wrong_site: whether to run the wrong-site control.
@@ -237,7 +240,7 @@ def iia_sweep(
         done += len(some)
         for place, (site, basis) in enumerate(own):
             first = place * (1 + n_random_subspaces)
-            key = {"method": Method.PROBE_SUBSPACE, "rank": len(basis)}
+            key = {"method": subspace_method, "rank": len(basis)}
             scores.add(name, site, key, answers[first])
             scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
             if n_random_subspaces:

@@ -64,7 +64,7 @@ def interchange_answers(
         if interchange.hook not in model.hook_dict:
             raise ValueError(f"the model has no hook {interchange.hook!r}")
         check_basis(interchange.basis)
-    stages = [_entry(model, interchange.hook) for interchange in interchanges]
+    stages = [entry_point(model, interchange.hook) for interchange in interchanges]
     batches: list[Tensor] = []
     n = len(base)
     for start in range(0, n, batch_size):
@@ -80,7 +80,7 @@ def interchange_answers(
     return torch.cat(batches, dim=1)
 
 
-def _entry(model: Any, hook: str) -> tuple[int, bool]:
+def entry_point(model: Any, hook: str) -> tuple[int, bool]:
     """The layer before which a pass may start, and whether the hook is the residual stream there.
 
     -1 stands for the tokens: embedding hooks, and models that cannot start at a layer.
