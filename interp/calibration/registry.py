@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from interp.calibration import edges, interchange, probes
+from interp.calibration import criteria, edges, interchange, probes, roles
 from interp.calibration.settings import CalibrationSettings
 from interp.compiled.key import AnswerKey
 from interp.models import Transformer
@@ -50,6 +50,8 @@ CALIBRATIONS: dict[str, Entry] = {
     "exact_nodes": Entry(partial(edges.node_calibration, Method.EXACT_PATCHING, edges.by_exact_nodes)),
     "exact_patching": Entry(partial(edges.edge_calibration, Method.EXACT_PATCHING, edges.by_exact_edges)),
     "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated", "redundant")),
+    "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
+    "head_role": Entry(roles.role_calibration, ("rotated", "distracted")),
 }
 
 # Methods measured by another entry.
