@@ -212,6 +212,8 @@ class _Sweep:
                 continue
             for v, name in enumerate(self.variables):
                 seen = np.isfinite(probe.intercept_[p, v])
+                if not seen.any():  # nothing to read at a position that never changes
+                    continue
                 weights = probe.coef_[p, v][seen]
                 weights = weights - weights.mean(axis=0)
                 _, sizes, directions = np.linalg.svd(weights, full_matrices=False)

@@ -1,0 +1,70 @@
+"""One entry a method: how it is held against a model whose mechanism is known.
+
+An entry takes (model, answer key, task, settings, report) and gives rows of the tidy frame; `report` is called with the
+share done. It calls the functions that trained models are measured with. A method that joins the project joins this
+table with one entry here, or says in `EXEMPT` why it makes no claim that a mechanism could refute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from interp.calibration import criteria, edges, interchange, probes, roles
+from interp.calibration.settings import CalibrationSettings
+from interp.compiled.key import AnswerKey
+from interp.models import Transformer
+from interp.results import Method
+from interp.tasks import Task
+
+Rows = list[dict[str, Any]]
+Report = Callable[[float], None]
+Calibrate = Callable[[Transformer, AnswerKey, Task, CalibrationSettings, Report], Rows]
+
+_DISGUISED = ("rotated", "distracted", "superposed", "redundant")  # sharpness makes no difference to these
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's place in the table."""
+
+    calibrate: Calibrate
+    subjects: tuple[str, ...] | None = None  # the models that it is run on; None: all
+
+
+CALIBRATIONS: dict[str, Entry] = {
+    "logistic": Entry(partial(probes.probe_calibration, Method.LOGISTIC, edits=True), _DISGUISED),
+    "ridge": Entry(partial(probes.probe_calibration, Method.RIDGE, edits=True), ("distracted",)),
+    "mean_difference": Entry(partial(probes.probe_calibration, Method.MEAN_DIFFERENCE, edits=True), ("distracted",)),
+    "mlp": Entry(partial(probes.probe_calibration, Method.MLP, edits=False), ("distracted",)),
+    "true_subspace": Entry(interchange.true_set_calibration),
+    "full_vector": Entry(interchange.sweep_calibration, _DISGUISED),
+    "das": Entry(interchange.das_calibration, _DISGUISED),
+    "eap": Entry(partial(edges.edge_calibration, Method.EAP, edges.by_eap)),
+    "eap_ig": Entry(partial(edges.edge_calibration, Method.EAP_IG, edges.by_eap_ig)),
+    "attribution_patching": Entry(
+        partial(edges.node_calibration, Method.ATTRIBUTION_PATCHING, edges.by_node_attribution)
+    ),
+    "exact_nodes": Entry(partial(edges.node_calibration, Method.EXACT_PATCHING, edges.by_exact_nodes)),
+    "exact_patching": Entry(partial(edges.edge_calibration, Method.EXACT_PATCHING, edges.by_exact_edges)),
+    "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated", "redundant")),
+    "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
+    "head_role": Entry(roles.role_calibration, ("rotated", "distracted")),
+}
+
+# Methods measured by another entry.
+WITHIN: dict[Method, str] = {Method.PROBE_SUBSPACE: "logistic"}
+
+EXEMPT: dict[Method, str] = {
+    Method.TRAINING: "a curve of the training loop; it says nothing about a mechanism",
+    Method.GREEDY: "the answers themselves; every calibration model must give them without an error",
+    Method.ACTIVATION_PATCHING: "an operation; node effects (exact_nodes) and interchange are the claims made with it",
+    Method.ABLATION: "an operation; exact_nodes measures it under resample, mean and zero",
+}
+
+
+def entries_for(subject: str) -> list[str]:
+    """The entries that are run on a calibration model, cheap ones first."""
+    return [name for name, entry in CALIBRATIONS.items() if entry.subjects is None or subject in entry.subjects]

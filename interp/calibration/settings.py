@@ -1,0 +1,40 @@
+"""How much is measured in a calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cython_vm import MachineSpec
+from interp.training.presets import SMALL_MACHINE
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """The defaults take about ten minutes on two cores."""
+
+    spec: MachineSpec = SMALL_MACHINE
+    subjects: tuple[str, ...] = ()  # all of SETTINGS where empty
+    n_states: int = 1200  # that probes are fitted and scored on, half each
+    n_swaps: int = 96  # pairs of an interchange, a variable
+    n_edits: int = 48  # pairs that a probe's directions are edited on, a cell
+    n_pairs: int = 12  # clean and corrupted states, an opcode
+    n_mutants: int = 40  # false circuits that the true one is held against, an opcode
+    das_steps: int = 300
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name in ("n_states", "n_swaps", "n_edits", "n_pairs", "n_mutants", "das_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+QUICK = CalibrationSettings(
+    spec=MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1),
+    subjects=("clean", "redundant"),
+    n_states=400,
+    n_swaps=32,
+    n_edits=16,
+    n_pairs=6,
+    n_mutants=10,
+    das_steps=20,
+)
