@@ -59,7 +59,7 @@ def begin(spec: MachineSpec, programs: NDArray[np.uint8], inputs: NDArray[np.uin
     rows[:, columns["program"]] = programs
     rows[:, columns["input"]] = inputs
     rows[:, 2] = spec.n_input  # input_length
-    return States(spec, rows)
+    return States.wrap(spec, rows)
 
 
 def behaviour_of(

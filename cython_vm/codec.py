@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._codec import decode_rows, encode_rows
 from cython_vm._isa import Op, Outcome
+from cython_vm.arguments import check_kind, integers
 from cython_vm.layouts import NO_OUTCOME, TokenFault, plain, position_of, restore, rewrite
 from cython_vm.programs import valid_programs
 from cython_vm.spec import SIZES, MachineSpec
@@ -54,6 +55,7 @@ def encode(states: States, outcome: ArrayLike | None = None) -> NDArray[Any]:
     outcome [n]: for a layout with an outcome token, what the step into each state did (`Transition.outcome`); UNKNOWN
     where it is None. Raises ValueError for a layout without one.
     """
+    check_kind("states", states, States)
     spec = states.spec
     if outcome is not None and not spec.outcome_token:
         raise ValueError("outcome needs a layout that shows it: MachineSpec(…, outcome_token=True)")
@@ -76,7 +78,8 @@ def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
 
     Raises ValueError naming the row, the position and the fault of the first token that makes no state of this machine.
     """
-    given = np.asarray(tokens)
+    check_kind("spec", spec, MachineSpec)
+    given = integers("tokens", tokens)
     if given.ndim != 2 or given.shape[1] != spec.state_length:
         raise ValueError(f"tokens must be [n, {spec.state_length}] for this machine, got {list(given.shape)}")
     if given.dtype.kind not in "iu":
@@ -95,6 +98,7 @@ def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
 
 def decode_outcome(spec: MachineSpec, tokens: ArrayLike) -> NDArray[np.uint8]:
     """The outcome that each encoded state shows, uint8 [n], 255 for UNKNOWN. Raises as `decode`."""
+    check_kind("spec", spec, MachineSpec)
     if not spec.outcome_token:
         raise ValueError("this machine's layout has no outcome token: MachineSpec(…, outcome_token=True)")
     decode(spec, tokens)
@@ -125,7 +129,7 @@ def _decode_default(default: MachineSpec, ids: NDArray[np.int32], spec: MachineS
     if row >= 0:
         raise TokenFault(row, position, _FAULTS[fault])
     if sizes is None:
-        return States(spec, rows)
+        return States.wrap(spec, rows)
     columns = block_columns(spec)
     program, last = rows[:, columns["program"]], sizes[:, 0] - 1
     for row in np.flatnonzero(~valid_programs(spec, program, sizes[:, 0]))[:1]:
@@ -134,7 +138,7 @@ def _decode_default(default: MachineSpec, ids: NDArray[np.int32], spec: MachineS
         raise TokenFault(int(row), default.layout.position("instructions", int(slot)), _FAULTS[fault])
     first = columns["output"].stop
     rows[:, first : first + len(SIZES)] = sizes - SIZE_OFFSETS
-    return States(spec, rows)
+    return States.wrap(spec, rows)
 
 
 def _without_padding(spec: MachineSpec, ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cython_vm.arguments import check_choice, check_kind
 from cython_vm.behaviour import BEHAVIOUR, begin, behaviour_of, draw_inputs, draw_programs, quality
 from cython_vm.fate import check_steps
 from cython_vm.programs import program_hash, valid_programs
@@ -60,7 +61,7 @@ class EvolutionConfig:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
                 raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
             object.__setattr__(self, name, int(value))
-        if not 0 <= self.min_quality < 1:
+        if not isinstance(self.min_quality, (int, float)) or not 0 <= self.min_quality < 1:
             raise ValueError(f"min_quality must be at least 0 and below 1, got {self.min_quality!r}")
 
 
@@ -95,8 +96,7 @@ class ProgramArchive:
 
     def members(self, split: str = "all") -> NDArray[np.int64]:
         """Which programs belong to "train", "evaluation" (`program_hash % 20 == 0`) or "all"."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        check_choice("split", split, SPLITS)
         silent = np.zeros((len(self), self.spec.n_input), dtype=np.uint8)
         evaluation = program_hash(begin(self.spec, self.programs, silent)) % 20 == 0
         return np.flatnonzero({"all": np.ones(len(self), bool), "train": ~evaluation, "evaluation": evaluation}[split])
@@ -152,7 +152,12 @@ def evolve(
     The result depends only on (spec, config, n_generations): a search that was interrupted, saved and continued gives
     the archive of one that was not. `on_generation` gets the archive after each generation.
     """
+    check_kind("spec", spec, MachineSpec)
     check_steps("n_generations", n_generations)
+    if config is not None:
+        check_kind("config", config, EvolutionConfig)
+    if archive is not None:
+        check_kind("archive", archive, ProgramArchive)
     if archive is None:
         archive = _empty(spec, config or EvolutionConfig())
     elif archive.spec != spec or config not in (None, archive.config):
@@ -221,7 +226,8 @@ def sample_evolved(
     "start" for the start of the run, "reachable" for one of its states as in `sample_reachable` (`exclude` and
     `max_steps` are its). Row i depends only on (archive, seed, start + i, split, at, exclude, max_steps).
     """
-    if at not in ("start", "reachable"):
+    check_kind("archive", archive, ProgramArchive)
+    if not isinstance(at, str) or at not in ("start", "reachable"):
         raise ValueError(f'at must be "start" or "reachable", got {at!r}')
     members = archive.members(split)
     if len(members) == 0:

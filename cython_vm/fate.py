@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cython_vm._fate import fate_rows
 from cython_vm._isa import Outcome
+from cython_vm.arguments import check_kind
 from cython_vm.states import States
 
 
@@ -53,6 +54,7 @@ def run_fate(states: States, max_steps: int) -> Fates:
     one that loops, about four times those to the second meeting; one that stays undecided, twice max_steps, or four
     times if its cycle closes only later. Raises TypeError or ValueError on a max_steps that is no integer from 0.
     """
+    check_kind("states", states, States)
     limit = check_steps("max_steps", max_steps)
     n, spec = len(states), states.spec
     rows = states.rows.copy()
@@ -64,7 +66,7 @@ def run_fate(states: States, max_steps: int) -> Fates:
     fate[outcome == Outcome.HALTED] = Fate.HALTED
     fate[outcome == Outcome.RAN] = Fate.UNDECIDED
     fate[period > 0] = Fate.LOOPS
-    return Fates(fate, outcome, n_steps, cycle_start, period, jumps, States(spec, rows), executed.view(bool))
+    return Fates(fate, outcome, n_steps, cycle_start, period, jumps, States.wrap(spec, rows), executed.view(bool))
 
 
 def check_steps(name: str, value: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Outcome
+from cython_vm.arguments import integers
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States
 
@@ -97,7 +98,7 @@ def position_of(spec: MachineSpec, position: int) -> int:
 
 def _outcome_ids(spec: MachineSpec, n: int, outcome: ArrayLike | None) -> NDArray[np.int64]:
     """Token ids of outcomes [n]; UNKNOWN for None and 255."""
-    given = np.full(n, NO_OUTCOME) if outcome is None else np.asarray(outcome)
+    given = np.full(n, NO_OUTCOME) if outcome is None else integers("outcome", outcome)
     if given.shape != (n,) or given.dtype.kind not in "iu":
         raise ValueError(f"outcome must be integers [{n}], got {given.dtype} {list(given.shape)}")
     bad = (given != NO_OUTCOME) & ((given < 0) | (given >= len(Outcome)))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
 from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
+from cython_vm.arguments import check_kind, integers
 from cython_vm.codec import encode
 from cython_vm.states import States, block_columns, root_column
 from cython_vm.variables import variable
@@ -42,6 +43,9 @@ def step(states: States, do: Mapping[str, ArrayLike] | None = None) -> Transitio
 
     Raises ValueError on an unknown variable, one that cannot be set, and values out of range (naming variable and row).
     """
+    check_kind("states", states, States)
+    if do is not None:
+        check_kind("do", do, Mapping)
     n = len(states)
     next_rows = np.empty_like(states.rows)
     outcome = np.empty(n, dtype=np.uint8)
@@ -54,7 +58,7 @@ def step(states: States, do: Mapping[str, ArrayLike] | None = None) -> Transitio
     else:
         valid = _step_do(states, do, next_rows, outcome, latents)
     return Transition(
-        States(states.spec, next_rows), outcome, valid, {name: latents[k, :n] for name, k in _STEP_INDEX.items()}
+        States.wrap(states.spec, next_rows), outcome, valid, {name: latents[k, :n] for name, k in _STEP_INDEX.items()}
     )
 
 
@@ -97,7 +101,7 @@ def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]
     target = variable(states.spec, name)
     if not target.settable:
         raise ValueError(f"{name} can be read but not set: it spans more than one step")
-    values = np.asarray(given)
+    values = integers(f"do({name})", given)
     if values.size and values.dtype.kind not in "iub":
         raise TypeError(f"do({name}) takes integers, got {values.dtype}")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(states)):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cython_vm.arguments import check_kind, check_room
 from cython_vm.codec import decode, encode
 from cython_vm.machine import step
 from cython_vm.records import Progress, whole_number
@@ -76,6 +77,7 @@ def _decode(path: Path, spec: MachineSpec, tokens: NDArray[Any], start: int) -> 
 
 def write_original(path: str | os.PathLike[str], states: States) -> None:
     """Write S_t and S_{t+1} of every state as `NAME.npy` and `NAME.meta.json`, whole or not at all."""
+    check_kind("states", states, States)
     batches = (states[start : start + _CHUNK] for start in range(0, len(states), _CHUNK))
     _write(path, states.spec, len(states), batches)
 
@@ -103,7 +105,9 @@ def sample_original(
             if progress is not None:
                 progress(first + size, n)
 
+    check_kind("spec", spec, MachineSpec)
     n = whole_number("n", n, low=1)
+    check_room("n", _paths(path)[0].absolute().parent, n, 8 * spec.state_length)
     _write(path, spec, n, batches())
 
 
@@ -128,7 +132,10 @@ def _write(path: str | os.PathLike[str], spec: MachineSpec, n: int, batches: Ite
 
 
 def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    array_path = Path(path)
+    try:
+        array_path = Path(path)
+    except TypeError:
+        raise TypeError(f"path must be that of a .npy file, got {path!r}") from None
     if array_path.suffix != ".npy":
         raise ValueError(f"the file's name must end in .npy, got {array_path}")
     return array_path, array_path.with_suffix(".meta.json")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cython_vm._isa import Op
+from cython_vm.arguments import check_kind, integers
 
 if TYPE_CHECKING:
     from cython_vm.spec import MachineSpec
@@ -24,6 +25,7 @@ def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ..
     With a `spec` the program is padded with STOP to its length. Raises ValueError on an unknown word, unmatched loops,
     and on what the machine of `spec` cannot hold.
     """
+    check_kind("text", text, str)
     ops: list[Op] = []
     for word in text.split():
         if word.upper() in Op.__members__:
@@ -40,6 +42,9 @@ def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ..
         raise ValueError(fault)
     if spec is None:
         return tuple(ops)
+    from cython_vm.spec import MachineSpec
+
+    check_kind("spec", spec, MachineSpec)
     fits = len(ops) < spec.n_instructions or (len(ops) == spec.n_instructions and ops[-1] == Op.STOP)
     if not fits:
         raise ValueError(
@@ -53,7 +58,12 @@ def parse_program(text: str, *, spec: MachineSpec | None = None) -> tuple[Op, ..
 
 def format_program(program: Iterable[int] | NDArray[Any], *, classic: bool = False) -> str:
     """A program as words, or in the classic spelling; STOP at the end is left out (`parse_program` pads with it)."""
-    ops = [Op(int(code)) for code in program]
+    codes = integers(
+        "program", list(program) if isinstance(program, Iterable) and not isinstance(program, np.ndarray) else program
+    )
+    if codes.ndim != 1 or (codes.size and not 0 <= codes.min() <= codes.max() < len(Op)):
+        raise ValueError(f"program must be opcodes from 0 to {len(Op) - 1} in one row, got {program!r}")
+    ops = [Op(code) for code in codes.tolist()]
     while ops and ops[-1] == Op.STOP:
         ops.pop()
     if not classic:
@@ -134,7 +144,9 @@ def program_hash(states: States) -> NDArray[np.uint64]:
     FNV-1a over the opcodes of all slots (G. Fowler, L. C. Noll, K.-P. Vo), then the finaliser of SplitMix64.
     """
     from cython_vm._machine import hash_rows
+    from cython_vm.states import States
 
+    check_kind("states", states, States)
     hashes = np.empty(len(states), dtype=np.uint64)
     hash_rows(states.spec, states.rows, hashes)
     return hashes

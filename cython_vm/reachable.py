@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cython_vm._fate import advance_rows
+from cython_vm.arguments import check_kind, integers
 from cython_vm.fate import Fate, Fates, check_steps, run_fate
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
@@ -22,16 +23,18 @@ _GAP = 200  # rows drawn in vain rather than begin another call
 
 def start_states(states: States) -> States:
     """The same programs and inputs at the start of a run: both pointers 0, cells 0, output empty."""
+    check_kind("states", states, States)
     rows, columns = states.rows.copy(), block_columns(states.spec)
     rows[:, [0, 1, 3]] = 0  # instruction_ptr, array_ptr, output_length
     rows[:, columns["cells"]] = 0
     rows[:, columns["output"]] = 0
-    return States(states.spec, rows)
+    return States.wrap(states.spec, rows)
 
 
 def advance(states: States, n_steps: NDArray[np.integer]) -> States:
     """Row i after n_steps[i] steps, or in its last state if it stops before. n_steps: integers [n], none negative."""
-    counts = np.asarray(n_steps)
+    check_kind("states", states, States)
+    counts = integers("n_steps", n_steps)
     if counts.shape != (len(states),) or counts.dtype.kind not in "iu":
         raise ValueError(f"n_steps must be {len(states)} integers, one a row, got {counts.dtype} {list(counts.shape)}")
     if counts.size and int(counts.min()) < 0:
@@ -39,7 +42,7 @@ def advance(states: States, n_steps: NDArray[np.integer]) -> States:
         raise ValueError(f"n_steps must not be negative, got {counts[row]} at row {row}")
     rows = states.rows.copy()
     advance_rows(states.spec, rows, np.ascontiguousarray(counts, dtype=np.int64))
-    return States(states.spec, rows)
+    return States.wrap(states.spec, rows)
 
 
 def sample_reachable(
@@ -88,9 +91,13 @@ def draw_reachable(
 ) -> States:
     """As `sample_reachable`, for runs that begin in other states: begin(stream, first, count) gives the states in which
     rows first … first + count − 1 begin, each from (stream, its row number) alone. Every attempt is another stream."""
-    unknown = set(exclude) - set(get_args(Exclusion)) if not isinstance(exclude, str) else {exclude}
+    known = get_args(Exclusion)
+    try:
+        unknown = isinstance(exclude, str) or any(not isinstance(kind, str) or kind not in known for kind in exclude)
+    except TypeError:
+        unknown = True
     if unknown:
-        raise ValueError(f"exclude is a collection of {', '.join(get_args(Exclusion))}; got {sorted(unknown)}")
+        raise ValueError(f"exclude is a collection of {', '.join(known)}; got {exclude!r}")
     limit, n = check_steps("max_steps", max_steps), check_steps("n", n)
     chunks = [
         _draw_chunk(begin, start + first, min(_CHUNK, n - first), seed, limit, frozenset(exclude))

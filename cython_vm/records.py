@@ -68,7 +68,10 @@ class Records:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True, progress: Progress | None = None):
-        self.path = Path(path)
+        try:
+            self.path = Path(path)
+        except TypeError:
+            raise TypeError(f"path must be that of a folder of records, got {path!r}") from None
         self.index = read_index(self.path)
         try:
             self.spec = MachineSpec(**self.index["spec"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cython_vm._isa import Outcome
 from cython_vm._run import count_iterations, record_rows, run_rows
+from cython_vm.arguments import check_kind, whole_number
 from cython_vm.states import States
 from cython_vm.variables import variable
 
@@ -40,6 +41,7 @@ class Trace:
     def row(self, index: int) -> States:
         """All states of one row, in order."""
         states, offsets = self._recorded()
+        index = whole_number("row", index, low=-(2**63))
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of a trace of {len(self)} rows")
         return states[offsets[index] : offsets[index + 1]]
@@ -47,8 +49,7 @@ class Trace:
     def at(self, t: int) -> States:
         """The state of every row after t steps; rows that ended before stay in their last state."""
         states, offsets = self._recorded()
-        if t < 0:
-            raise ValueError(f"t counts steps from 0, got {t}")
+        t = whole_number("t", t)
         return states[offsets[:-1] + np.minimum(t, self.n_steps)]
 
     @property
@@ -93,24 +94,25 @@ def run(states: States, n_steps: int, *, keep: Literal["all", "last"] = "all") -
 
     keep: "all" records every state on the way, "last" only the last one. Raises ValueError on a negative n_steps.
     """
+    check_kind("states", states, States)
     try:
         limit = operator.index(n_steps)
     except TypeError:
         raise TypeError(f"n_steps must be an integer, got {n_steps!r}") from None
     if not 0 <= limit < 2**63:
         raise ValueError(f"n_steps must not be negative, nor pass 2^63 − 1; got {limit}")
-    if keep not in ("all", "last"):
+    if not isinstance(keep, str) or keep not in ("all", "last"):
         raise ValueError(f'keep must be "all" or "last", got {keep!r}')
     n = len(states)
     last = states.rows.copy()
     counts = np.empty(n, dtype=np.int64)
     outcome = np.empty(n, dtype=np.uint8)
     run_rows(states.spec, last, limit, counts, outcome)
-    final = States(states.spec, last)
+    final = States.wrap(states.spec, last)
     if keep == "last":
         return Trace(final, counts, outcome, None, None)
     offsets = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(counts + 1, out=offsets[1:])
     recorded = np.empty((int(offsets[-1]), states.spec.row_bytes), dtype=np.uint8)
     record_rows(states.spec, states.rows.copy(), counts, offsets, recorded)
-    return Trace(final, counts, outcome, States(states.spec, recorded), offsets)
+    return Trace(final, counts, outcome, States.wrap(states.spec, recorded), offsets)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op, Outcome
 from cython_vm._sampler import sample_rows
+from cython_vm.arguments import check_choice, check_kind, check_mapping, numbers
 from cython_vm.spec import SIZES, MachineSpec
 from cython_vm.states import States
 
@@ -54,15 +55,19 @@ def sample(
     "n_output"; what is left out goes from 1 (buffers: 0) to the machine's size.
     Raises ValueError on bad arguments, strata that cannot occur, and a split or stratum without programs.
     """
+    check_kind("spec", spec, MachineSpec)
     n, seed, start = _integer("n", n), _integer("seed", seed), _integer("start", start)
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if by not in STRATA:
-        raise ValueError(f"by must be one of {', '.join(STRATA)}, got {by!r}")
+    if start + n > 2**64:
+        raise ValueError(f"start + n must not pass 2^64, the rows of a stream; got {start} + {n}")
+    check_choice("split", split, SPLITS)
+    check_choice("by", by, STRATA)
     ranges = _size_ranges(spec, sizes)
     strata, strata_thresholds = _strata(spec, weights, by)
     depths = _depths_table(spec, tuple(strata[:, 0].tolist())) if by == "loop_depth" and len(strata) else ()
-    rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
+    try:
+        rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
+    except (MemoryError, ValueError):
+        raise MemoryError(f"n = {n} states of {spec.row_bytes} bytes each do not fit into memory") from None
     failed, stratum = sample_rows(
         spec, seed, start, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec),
         STRATA.index(by), strata_thresholds, strata, depths, ranges, rows,
@@ -70,7 +75,7 @@ def sample(
     if failed >= 0:
         what = f" with {_stratum_name(by, *strata[stratum])}" if len(strata) else ""
         raise ValueError(f"found no program{what} in the {split!r} split of this small machine; use a larger one")
-    return States(spec, rows)
+    return States.wrap(spec, rows)
 
 
 def strata_weights(spec: MachineSpec, *, by: str = "outcome", branches: bool = False) -> NDArray[np.float64]:
@@ -79,8 +84,8 @@ def strata_weights(spec: MachineSpec, *, by: str = "outcome", branches: bool = F
     by: as in `sample`: "outcome" [9, 8] ([9, 8, 2] with `branches`), "loop_depth" [depths], "jump_distance"
     [n_instructions − 1] (or [1]).
     """
-    if by not in STRATA:
-        raise ValueError(f"by must be one of {', '.join(STRATA)}, got {by!r}")
+    check_kind("spec", spec, MachineSpec)
+    check_choice("by", by, STRATA)
     feasible = _feasible(spec, by)
     if by == "outcome" and not branches:
         feasible = feasible.any(axis=2)
@@ -89,6 +94,7 @@ def strata_weights(spec: MachineSpec, *, by: str = "outcome", branches: bool = F
 
 def count_programs(spec: MachineSpec) -> int:
     """How many valid programs the machine has."""
+    check_kind("spec", spec, MachineSpec)
     return _completions(spec)[spec.n_instructions - 1][0]
 
 
@@ -203,10 +209,7 @@ def _strata(spec: MachineSpec, weights: ArrayLike | None, by: str) -> tuple[NDAr
         return np.zeros((0, 3), dtype=np.int8), np.zeros(0, dtype=np.uint64)
     if by != "outcome" and spec.padded:
         raise ValueError(f"by={by!r} needs rows of one size, and this machine is padded")
-    try:
-        table = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"weights must be numbers, got {weights!r}") from None
+    table = numbers("weights", weights)
     feasible = _feasible(spec, by)
     if by == "outcome" and table.shape == feasible.shape[:2]:
         feasible = feasible.any(axis=2)
@@ -249,6 +252,8 @@ def _size_ranges(spec: MachineSpec, sizes: Mapping[str, tuple[int, int]] | None)
     ranges = {name: (0 if name in ("n_input", "n_output") else 1, size) for name, size in whole.items()}
     if sizes is not None and not spec.padded:
         raise ValueError("sizes need a padded machine: MachineSpec(…, padded=True)")
+    if sizes is not None:
+        check_mapping("sizes", sizes)
     for name, given in (sizes or {}).items():
         if name not in ranges:
             raise ValueError(f"sizes has no {name!r}; there are {', '.join(SIZES)}")

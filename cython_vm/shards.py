@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from cython_vm._isa import Op, Outcome
 from cython_vm._machine import STEP_NAMES
+from cython_vm.arguments import check_kind, numbers
 from cython_vm.records import (
     FORMAT,
     INDEX,
@@ -73,12 +74,20 @@ def write_shards(
 
     Raises ValueError on bad arguments, and where the folder holds other data or files that are none of ours.
     """
-    folder = Path(folder)
+    check_kind("spec", spec, MachineSpec)
+    try:
+        folder = Path(folder)
+    except TypeError:
+        raise TypeError(f"folder must be a path, got {folder!r}") from None
     n, shard_rows = whole_number("n", n, low=1), whole_number("shard_rows", shard_rows, low=1)
     seed, start = whole_number("seed", seed, low=0), whole_number("start", start, low=0)
     threads = whole_number("threads", threads, low=1)
     if -(-n // shard_rows) > _MAX_SHARDS:
-        raise ValueError(f"{n} records in shards of {shard_rows} make more than {_MAX_SHARDS} files; use larger shards")
+        raise ValueError(
+            f"n = {n} records in shards of {shard_rows} make more than {_MAX_SHARDS} files; use larger shards"
+        )
+    if weights is not None:
+        weights = numbers("weights", weights)
     draw = {"seed": seed, "split": split, "weights": None if weights is None else np.asarray(weights).tolist()}
     index = _header(spec, n, start=start, shard_rows=shard_rows, draw=draw)
     whole = _whole_shards(folder, index)

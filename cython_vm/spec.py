@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from cython_vm._isa import Op, Outcome, row_stride
+from cython_vm.arguments import check_choice, whole_number
 
 _RANGES = {
     "n_instructions": (1, 256),
@@ -71,8 +72,7 @@ class MachineSpec:
                 raise TypeError(f"{name} must be True or False, got {value!r}")
             object.__setattr__(self, name, bool(value))
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), choices)
 
     @property
     def max_value(self) -> int:
@@ -109,17 +109,17 @@ class MachineSpec:
 
     def token_id(self, name: str) -> int:
         """The id of a token name such as `"["`, `"WHILE"`, `"NUM_3"` or `"EOI"`."""
-        if name not in self._token_ids:
+        if not isinstance(name, str) or name not in self._token_ids:
             raise ValueError(f"no token {name!r} in this machine's vocabulary: {' '.join(self.vocab)}")
         return self._token_ids[name]
 
     def op_id(self, op: Op | int) -> int:
         """The token id of an opcode."""
-        return self.token_id(Op(op).name)
+        return self.token_id(Op(whole_number("op", op, high=len(Op) - 1)).name)
 
     def number_id(self, value: int) -> int:
         """The token id of a cell value."""
-        return self.token_id(f"NUM_{int(value)}")
+        return self.token_id(f"NUM_{whole_number('value', value, high=self.max_value)}")
 
     @cached_property
     def layout(self) -> Layout:
@@ -164,6 +164,15 @@ class Layout:
 
     sizes: tuple[int, ...]
     punctuation: str = "blocks"
+
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        whole = isinstance(sizes, tuple) and all(isinstance(size, int) and size >= 0 for size in sizes)
+        if not whole or len(sizes) not in (len(_BLOCKS) - 1, len(_BLOCKS)):
+            raise ValueError(
+                f"sizes must be six or seven integers, one for each of {', '.join(_BLOCKS)}; got {sizes!r}"
+            )
+        check_choice("punctuation", self.punctuation, _CHOICES["punctuation"])
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -229,7 +238,7 @@ class Layout:
 
     def slice(self, block: str) -> slice:
         """The positions of a block's slots, brackets left out."""
-        if block not in self._slices:
+        if not isinstance(block, str) or block not in self._slices:
             raise ValueError(f"no block {block!r}; the blocks are {', '.join(self.blocks)}")
         return self._slices[block]
 
@@ -237,12 +246,14 @@ class Layout:
         """The position of one slot of a block."""
         where = self.slice(block)
         slots = range(self.length)[where]
+        index = whole_number("index", index, low=-(2**63), high=2**128)
         if not 0 <= index < len(slots):
             raise ValueError(f"{block} has {len(slots)} slots, numbered from 0; got index {index}")
         return slots[index]
 
     def name(self, position: int) -> str:
         """The name of a position, such as `array_ptr[5]`."""
+        position = whole_number("position", position, low=-(2**63), high=2**128)
         if not 0 <= position < self.length:
             raise ValueError(f"a state has {self.length} positions, numbered from 0; got {position}")
         return self.names[position]
@@ -253,7 +264,7 @@ class Layout:
 
     def index(self, name: str) -> int:
         """The position of a name: the inverse of `name`."""
-        if name not in self._index_of:
+        if not isinstance(name, str) or name not in self._index_of:
             raise ValueError(f"no position is named {name!r}; names look like {self.names[2]}, {self.names[-3]}")
         return self._index_of[name]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
+from cython_vm.arguments import check_kind, check_mapping, integers
 from cython_vm.programs import check_programs, parse_program
 from cython_vm.spec import SIZES, MachineSpec
 
@@ -29,13 +30,25 @@ class States:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, spec: MachineSpec, rows: NDArray[np.uint8]):
-        """Wrap rows that are known to be valid (no check of their values)."""
+        """States from packed rows, copied and checked (kernels trust them). Raises ValueError naming the row."""
+        check_kind("spec", spec, MachineSpec)
+        check_kind("rows", rows, np.ndarray)
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
             raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
-        rows = np.ascontiguousarray(rows).view()
+        rows = np.array(rows, order="C", subok=False)
         rows.flags.writeable = False
         self.spec = spec
         self.rows = rows
+        _check_rows(self)
+
+    @classmethod
+    def wrap(cls, spec: MachineSpec, rows: NDArray[np.uint8]) -> States:
+        """States over rows that are known to be valid: no copy, no check."""
+        states = cls.__new__(cls)
+        states.spec = spec
+        states.rows = np.ascontiguousarray(rows).view()
+        states.rows.flags.writeable = False
+        return states
 
     # The columns of a row, in order.
 
@@ -97,12 +110,17 @@ class States:
         return self.rows.shape[0]
 
     def __getitem__(self, index: int | slice | ArrayLike) -> States:
+        if isinstance(index, (bool, tuple)):
+            raise TypeError(f"States are indexed by one integer, slice or array, got {index!r}")
         if isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"row {index} of a batch of {len(self)} states")
             index = slice(int(index) % len(self), int(index) % len(self) + 1)
         if not isinstance(index, slice):
-            index = np.asarray(index)
+            try:
+                index = np.asarray(index)
+            except ValueError:
+                raise TypeError(f"States are indexed by one array of integers, got {index!r}") from None
             if index.size == 0:
                 index = index.astype(np.intp)
             if index.ndim != 1 or index.dtype.kind not in "iub":
@@ -110,7 +128,7 @@ class States:
                     "States are indexed by an integer, a slice, or a one-dimensional array of integers or booleans, "
                     f"got {index.dtype} {list(index.shape)}"
                 )
-        return States(self.spec, self.rows[index])
+        return States.wrap(self.spec, self.rows[index])
 
     def __iter__(self) -> Iterator[States]:
         return (self[row] for row in range(len(self)))
@@ -122,6 +140,7 @@ class States:
 
     def equal(self, other: States) -> NDArray[np.bool_]:
         """Row by row equality of whole states, bool [n]."""
+        check_kind("equal's other", other, States)
         if self.spec != other.spec or len(self) != len(other):
             raise ValueError(f"equal compares batches of one machine and one length, got {self!r} and {other!r}")
         return (self.rows == other.rows).all(axis=1)
@@ -132,18 +151,24 @@ class States:
         return f"States(n={len(self)}, {sizes}, bits={s.bits})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return States, (self.spec, self.rows)
+        return States.wrap, (self.spec, self.rows)
 
     @staticmethod
     def concatenate(batches: Sequence[States]) -> States:
         """One batch of all rows, in order. All must be of one machine."""
+        try:
+            batches = list(batches)
+        except TypeError:
+            raise TypeError(f"concatenate takes several batches of States, got {batches!r}") from None
         if not batches:
             raise ValueError("concatenate needs at least one batch of States")
+        for states in batches:
+            check_kind("each batch for concatenate", states, States)
         spec = batches[0].spec
         for states in batches:
             if states.spec != spec:
                 raise ValueError(f"concatenate joins states of one machine, got {spec} and {states.spec}")
-        return States(spec, np.concatenate([states.rows for states in batches]))
+        return States.wrap(spec, np.concatenate([states.rows for states in batches]))
 
     # Making and editing.
 
@@ -165,6 +190,7 @@ class States:
         are padded with 0. `input` and `output` are as long as the buffers' contents. `sizes` are the rows' own, by
         name, for a padded machine; what is not named has the machine's size. Raises ValueError naming the row.
         """
+        check_kind("spec", spec, MachineSpec)
         parts = {
             "program": _program_rows(spec, program),
             "cells": _value_rows("cells", () if cells is None else cells),
@@ -176,6 +202,9 @@ class States:
             "array_ptr": np.atleast_1d(_integers("array_ptr", array_ptr)),
         }
         own = _own_sizes(spec, sizes)
+        for name, values in (counters | own).items():
+            if values.ndim > 1:
+                raise ValueError(f"{name} must be one value or one a row, got {list(values.shape)}")
         lengths = {name: len(value) for name, value in (parts | counters | own).items()}
         many = {name: length for name, length in lengths.items() if length != 1}
         if len(set(many.values())) > 1:
@@ -200,7 +229,7 @@ class States:
                 rows[:, _COUNTERS[f"{name}_length"]] = [len(values) for values in given]
         for offset, (size, values) in enumerate(own.items()):
             rows[:, columns["output"].stop + offset] = values - SIZE_OFFSETS[SIZES.index(size)]
-        return _checked(States(spec, rows))
+        return _checked(States.wrap(spec, rows))
 
     def replace(self, name: str, values: ArrayLike) -> States:
         """A copy with one stored variable changed: a counter, a slot such as `cell[3]`, or a whole block.
@@ -208,6 +237,7 @@ class States:
         `values` is one value for all rows or one a row ([n], or [n, slots] for `program`, `cells`, `input`, `output`).
         A longer buffer shows 0 in its new slots. Raises ValueError on a value or a program that does not fit.
         """
+        check_kind("name", name, str)
         columns = block_columns(self.spec)
         rows = self.rows.copy()
         given = _integers(name, values)
@@ -233,7 +263,7 @@ class States:
                     f"{name} of row {row} is empty: {block} holds {rows[row, _COUNTERS[f'{block}_length']]}"
                 )
             rows[:, where][beyond] = 0
-        return _checked(States(self.spec, rows))
+        return _checked(States.wrap(self.spec, rows))
 
 
 def block_columns(spec: MachineSpec) -> dict[str, slice]:
@@ -277,6 +307,28 @@ def check_range(name: str, values: NDArray[Any], limit: int, *, low: int = 0) ->
         raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{row}")
 
 
+def _check_rows(states: States) -> None:
+    """Raise ValueError naming the first row whose bytes are no state."""
+    spec, columns = states.spec, block_columns(states.spec)
+    limits = np.zeros(spec.row_bytes, dtype=np.int64)  # the largest value of each column; 0 for what is padding
+    for name, column in _COUNTERS.items():
+        limits[column] = _n_slots(spec, name) - 1
+    limits[columns["program"]] = len(Op) - 1
+    for block in ("cells", "input", "output"):
+        limits[columns[block]] = spec.max_value
+    if spec.padded:
+        first = columns["output"].stop
+        limits[first : first + len(SIZES)] = [getattr(spec, name) for name in SIZES] - SIZE_OFFSETS
+    bad = states.rows > limits
+    for block in ("input", "output"):
+        length = states.rows[:, [_COUNTERS[f"{block}_length"]]]
+        where = columns[block]
+        bad[:, where] |= (np.arange(where.stop - where.start) >= length) & (states.rows[:, where] > 0)
+    for row, column in np.argwhere(bad)[:1]:
+        raise ValueError(f"row {row} of rows is no state of this machine: byte {column} is {states.rows[row, column]}")
+    _checked(states)
+
+
 def _checked(states: States) -> States:
     """The states, if programs and sizes agree. Raises ValueError naming the row."""
     if not states.spec.padded:
@@ -307,6 +359,8 @@ def _own_sizes(spec: MachineSpec, sizes: Mapping[str, ArrayLike] | None) -> dict
             raise ValueError("sizes need a padded machine: MachineSpec(…, padded=True)")
         return {}
     own = {name: np.atleast_1d(getattr(spec, name)) for name in SIZES}
+    if sizes is not None:
+        check_mapping("sizes", sizes)
     for name, given in (sizes or {}).items():
         if name not in own:
             raise ValueError(f"sizes has no {name!r}; there are {', '.join(SIZES)}")
@@ -326,14 +380,12 @@ def _n_slots(spec: MachineSpec, counter: str) -> int:
 
 
 def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    if array.size and array.dtype.kind not in "iub":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
-    return array.astype(np.int64)
+    return integers(name, values).astype(np.int64)
 
 
 def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
     """One array of n_instructions opcodes for each program given."""
+    _check_rows_of("program", program)
     if isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer)):
         program = [program]
     rows = []
@@ -347,8 +399,25 @@ def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
     return rows
 
 
+def _check_rows_of(name: str, values: Any) -> None:
+    """Raise TypeError unless `values` is a sequence of values, or one of rows of values (programs: or text)."""
+    text = name == "program" and isinstance(values, str)
+    if not text and not 1 <= _depth(values) <= 2:
+        raise TypeError(f"{name} must be a sequence of values, or one of rows of values, got {values!r}")
+
+
+def _depth(values: Any) -> int:
+    """How deeply sequences are nested, by the first of each; text and numbers are leaves."""
+    if isinstance(values, np.ndarray):
+        return values.ndim
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        return 0
+    return 1 + (_depth(values[0]) if len(values) else 0)
+
+
 def _value_rows(name: str, values: Any) -> list[NDArray[np.int64]]:
     """One array of values for each row; a flat sequence is one row."""
+    _check_rows_of(name, values)
     if len(values) == 0 or np.ndim(values[0]) == 0:
         return [_integers(name, values)]
     return [_integers(f"{name} of row {row}", one) for row, one in enumerate(values)]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cython_vm._isa import Op, Outcome
+from cython_vm.arguments import check_kind
 
 if TYPE_CHECKING:
     from cython_vm.spec import MachineSpec
@@ -54,13 +55,23 @@ class Variable:
 
     def n_values(self, spec: MachineSpec) -> int:
         """Values are 0 … n_values − 1."""
+        _check_spec(spec)
         return self._n_values(spec)
 
     def read(self, states: States) -> NDArray[np.int64]:
         """The variable in every state, int64 [n], −1 where it is undefined."""
         if "[i]" in self.name:
             raise ValueError(f"{self.name} is a family; read one member, such as {self.name.replace('[i]', '[0]')}")
+        from cython_vm.states import States
+
+        check_kind("states", states, States)
         return self._read(states, self.index or 0).astype(np.int64)
+
+
+def _check_spec(spec: MachineSpec) -> None:
+    from cython_vm.spec import MachineSpec
+
+    check_kind("spec", spec, MachineSpec)
 
 
 def _stored(name: str) -> Callable[[States, int], NDArray[np.integer]]:
@@ -278,13 +289,20 @@ def concrete_names(spec: MachineSpec) -> list[str]:
     return names
 
 
-@lru_cache(maxsize=4096)
 def variable(spec: MachineSpec, name: str) -> Variable:
     """The variable of a concrete name (`op`, `cell[3]`), its parents named one by one.
 
     Raises ValueError with close matches where this machine has no such variable.
     """
-    match = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+    _check_spec(spec)
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a variable must be text, got {name!r}")
+    return _variable(spec, name)
+
+
+@lru_cache(maxsize=4096)
+def _variable(spec: MachineSpec, name: str) -> Variable:
+    match = re.fullmatch(r"(\w+)\[(0|[1-9][0-9]{0,3})\]", name)
     family, index = (match[1], int(match[2])) if match else (name, None)
     found = VARIABLES.get(f"{family}[i]" if match else name)
     if found is None or name.endswith("[i]") or (index is not None and index >= _FAMILIES[family](spec)):
