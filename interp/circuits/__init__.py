@@ -16,6 +16,7 @@ from interp.circuits.exact import exact_effects
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
 from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.roles import HeadRole, head_roles
 from interp.circuits.search import Search, acdc, acdc_scores
 from interp.circuits.store import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 from interp.tasks import Task
@@ -28,6 +29,7 @@ __all__ = [
     "Completeness",
     "Edge",
     "Graph",
+    "HeadRole",
     "NodeNeed",
     "Pairs",
     "Reader",
@@ -47,6 +49,7 @@ __all__ = [
     "faithfulness",
     "find_circuit",
     "find_circuits",
+    "head_roles",
     "minimality",
     "node_effects",
     "ranked",

@@ -72,7 +72,7 @@ def attention_patterns(
         raise ValueError("attention patterns need a model with attention; this one has no blocks.0.attn.hook_pattern")
     ops = task.spec.ops if ops is None else tuple(ops)
     hooks = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
-    role_names = _role_names(task)
+    role_names = position_sets(task)
     patterns, roles, counts = [], [], []
     for index, op in enumerate(ops):
         states = first_states(task, op, n, seed=seed)
@@ -81,7 +81,7 @@ def attention_patterns(
             part = states[done : done + batch_size]
             _, cache = model.run_with_cache(task.batch(part).tokens, names_filter=hooks, return_cache_object=False)
             seen = torch.stack([cache[name] for name in hooks], dim=1)  # [batch, layer, head, query, key]
-            member = _role_members(task, role_names, part)
+            member = set_members(task, role_names, part)
             pattern = pattern + seen.sum(0)
             share = torch.einsum("blhqk,biq,bjk->lhij", seen, member / member.sum(-1, keepdim=True), member)
             role, done = role + share, done + len(part)
@@ -100,14 +100,15 @@ def attention_patterns(
     )
 
 
-def _role_names(task: Task) -> tuple[str, ...]:
+def position_sets(task: Task) -> tuple[str, ...]:
+    """Names of the sets of `AttentionSummary.roles`: blocks, blocks of a shown answer, "brackets", pointed slots."""
     blocks = [block for block in task.spec.layout.blocks if len(block_slots(task.position_names, block))]
     answer = [f"next.{block}" for block in blocks if len(block_slots(task.position_names, f"next.{block}"))]
     return (*blocks, *answer, "brackets", *POINTED)
 
 
-def _role_members(task: Task, role_names: Sequence[str], states: States) -> torch.Tensor:
-    """Which positions belong to each role in each state, float32 [batch, role, pos]."""
+def set_members(task: Task, role_names: Sequence[str], states: States) -> torch.Tensor:
+    """Which positions belong to each of `position_sets` in each state, float32 [batch, role, pos]."""
     members = torch.zeros(len(states), len(role_names), task.n_ctx)
     brackets = role_names.index("brackets")
     for row, name in enumerate(role_names):

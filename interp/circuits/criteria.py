@@ -54,7 +54,7 @@ def circuit_nodes(graph: Graph, members: np.ndarray) -> list[str]:
     used = graph.prune(members).any(axis=0)
     return [
         writer.name
-        for writer, here in zip(graph.writers, used.tolist(), strict=True)
+        for writer, here in zip(graph.writers, np.asarray(used), strict=True)
         if here and writer.kind != "input"
     ]
 

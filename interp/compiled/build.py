@@ -85,7 +85,9 @@ def compile_model(
     )
     model = assemble(program, cfg, table)
     model.vocab = form.task.vocab
-    circuits = circuit_keys(form, noise, n_pairs=n_circuit_pairs, progress=progress) if n_circuit_pairs else ()
+    circuits = []
+    if n_circuit_pairs:
+        circuits = circuit_keys(form, noise, n_pairs=n_circuit_pairs, sharpness=sharpness, progress=progress)
     variables = locate(program, form)
     key = AnswerKey(
         task=task,

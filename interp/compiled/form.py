@@ -18,6 +18,7 @@ from interp.tasks import TASKS, Task
 
 BLOCKS = ("instruction_ptr", "instructions", "array_ptr", "cells", "input", "output")
 ROLES = (*BLOCKS, "start", "input_end", "output_end")  # "{", and the brackets that close the two buffers
+_LAYOUT = {"padded": False, "pointers": "one_hot", "punctuation": "blocks", "outcome_token": False}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Form:
     def __post_init__(self) -> None:
         if self.task_name not in ("step_inplace", "step"):
             raise ValueError(f"a program is known for the tasks step_inplace and step; got {self.task_name!r}")
+        for name, value in _LAYOUT.items():
+            if getattr(self.spec, name) != value:
+                raise ValueError(
+                    f"a program is known for machines with {name}={value!r}; got {getattr(self.spec, name)!r}"
+                )
 
     @cached_property
     def task(self) -> Task:

@@ -6,8 +6,9 @@
        has another.
     3. It matters where the metric then changes, everything after the target computed anew.
 
-The program is run as declared, with attention so sharp that nothing leaks, on pairs of states in which the corrupted
-one executes another instruction of the same program (interp.circuits.pairs).
+The program is run as declared, on pairs of states in which the corrupted one executes another instruction of the same
+program (interp.circuits.pairs). Under mean ablation the sharpness of attention matters: a lookup at an average of
+addresses is a soft one.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 
 ABLATIONS = ("resample", "mean", "zero")
-_SHARP = 60.0  # nats: what leaks is below the precision of float32
-_CHANGED = 1e-3  # of the metric, in logits; the smallest true change is of the order of the gain
+_SHARP = 12.0  # nats: softer attention is sharpened to this, so that leaks do not count as edges
+_CHANGED = 0.005  # of the metric, in units of the gain; leaks are ten times smaller
+_GAIN = 10.0  # effects are in logits at this gain
 _CARRIED = 1e-5  # differences below this are rounding
 _REFERENCE = 256  # states that means are taken over
 
@@ -48,6 +50,7 @@ def circuit_keys(
     noise: NoiseConfig,
     *,
     n_pairs: int,
+    sharpness: float = _SHARP,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> list[CircuitKey]:
@@ -57,10 +60,11 @@ def circuit_keys(
         form: the machine and the task.
         noise: as the model is compiled with.
         n_pairs: pairs for each (op, outcome, branch taken or not).
+        sharpness: as the model is compiled with.
         seed: of the pairs.
         progress: called with the share done, 0 to 1.
     """
-    evaluator, means = _evaluator(form, noise)
+    evaluator, means = _evaluator(form, noise, sharpness)
     possible = np.argwhere(strata_weights(form.spec, branches=True) > 0)
     found: dict[tuple[str, str], list[Effects]] = {}  # by op and ablation
     keys: list[CircuitKey] = []
@@ -76,7 +80,9 @@ def circuit_keys(
     return [_circuit(op, None, ablation, parts) for (op, ablation), parts in found.items()] + keys
 
 
-def true_effects(form: Form, noise: NoiseConfig, pairs: Pairs, *, ablation: str = "resample") -> Effects:
+def true_effects(
+    form: Form, noise: NoiseConfig, pairs: Pairs, *, ablation: str = "resample", sharpness: float = _SHARP
+) -> Effects:
     """What each edge and each node really does on given pairs, by the program's declarations.
 
     Args:
@@ -84,15 +90,18 @@ def true_effects(form: Form, noise: NoiseConfig, pairs: Pairs, *, ablation: str 
         noise: as the model was compiled with; it decides the names of heads.
         pairs: from `interp.circuits.draw_pairs`.
         ablation: resample, mean or zero.
+        sharpness: as the model was compiled with.
     """
     if ablation not in ABLATIONS:
         raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {ablation!r}")
-    return _effects(*_evaluator(form, noise), pairs, ablation)
+    return _effects(*_evaluator(form, noise, sharpness), pairs, ablation)
 
 
-def _evaluator(form: Form, noise: NoiseConfig) -> tuple[Evaluator, dict[str, Tensor]]:
+def _evaluator(form: Form, noise: NoiseConfig, sharpness: float) -> tuple[Evaluator, dict[str, Tensor]]:
     """The program, and what each of its nodes writes on average over states of the machine."""
-    evaluator = Evaluator(apply_noise(interpreter(form, sharpness=_SHARP), noise), causal=form.causal)
+    evaluator = Evaluator(
+        apply_noise(interpreter(form, sharpness=max(sharpness, _SHARP), gain=_GAIN), noise), causal=form.causal
+    )
     return evaluator, evaluator.means(form.task.batch(sample(form.spec, _REFERENCE, seed=1)).tokens)
 
 
@@ -177,7 +186,7 @@ def _circuit(op: str, outcome: str | None, ablation: str, parts: list[Effects]) 
         total: dict[str, float] = {}
         for part in parts:
             for name, effect in getattr(part, kind).items():
-                if (np.abs(effect) > _CHANGED).any():
+                if (np.abs(effect) > _CHANGED * _GAIN).any():
                     total[name] = total.get(name, 0.0) + float(np.abs(effect).sum())
         return {name: round(size / n, 4) for name, size in total.items()}
 
