@@ -73,7 +73,9 @@ cdef struct Edits:
     const uint8_t* forbidden    # [9], ops that this machine's programs do not hold before their last slot
 
 
-cdef inline bint edit(const Geometry* g, const Edits* edits, const uint8_t* s, uint8_t* t, Py_ssize_t row) noexcept nogil:
+cdef inline bint edit(
+    const Geometry* g, const Edits* edits, const uint8_t* s, uint8_t* t, Py_ssize_t row
+) noexcept nogil:
     """Copy `s` to `t` with its roots set. False, and a plain copy, where a buffer's slot is empty, the input is made
     longer, or the program is none."""
     cdef Py_ssize_t k, column

@@ -1,11 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Many steps of each row, until it halts, freezes or reaches a limit."""
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int16_t, int64_t, uint8_t
 from libc.string cimport memcpy, memmove
 
 from cython_vm._isa cimport *
 from cython_vm._machine cimport match_brackets
+
+
+cdef enum:
+    SPAN = 1 << 26  # steps of a row between two looks at the keyboard: about half a second
 
 
 cdef inline int64_t run_row(
@@ -95,13 +100,22 @@ cdef inline int64_t run_row(
 
 
 def run_rows(object spec, uint8_t[:, ::1] rows, int64_t limit, int64_t[::1] n_steps, uint8_t[::1] outcome):
-    """Run every row where it is. `outcome` is that of the step after the last."""
+    """Run every row where it is. `outcome` is that of the step after the last. Ctrl-C ends it between two spans."""
     cdef Geometry g = geometry(spec)
     cdef Py_ssize_t i
+    cdef int64_t ran, most
     with nogil:
         for i in range(rows.shape[0]):
             fit(&g, &rows[i, 0])
-            n_steps[i] = run_row(&g, &rows[i, 0], limit, NULL, &outcome[i])
+            n_steps[i] = 0
+            while True:
+                most = min(limit - n_steps[i], SPAN)
+                ran = run_row(&g, &rows[i, 0], most, NULL, &outcome[i])
+                n_steps[i] += ran
+                if ran < SPAN or n_steps[i] == limit:
+                    break
+                with gil:
+                    PyErr_CheckSignals()
 
 
 def record_rows(

@@ -1,5 +1,8 @@
 """Runs: against repeated steps, worked by hand, and the quantities that only a run has."""
 
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -102,3 +105,30 @@ def test_threads_may_share_states():
     for thread in threads:
         thread.join()
     assert results == [expected] * 4
+
+
+def test_ctrl_c_ends_a_run_that_never_stops():
+    code = (
+        "from cython_vm import MachineSpec, States, run\n"
+        "states = States.build(MachineSpec(), program='+[]')\n"
+        "print('running', flush=True)\n"
+        "run(states, 2**62, keep='last')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+        assert "KeyboardInterrupt" in process.stderr.read()
+    finally:
+        process.kill()
+
+
+def test_a_run_across_spans_is_one_run():
+    """The kernel looks at the keyboard every 2^26 steps; the result must not show it."""
+    spin = States.build(MachineSpec(), program="+[><]")  # slots 2, 3, 4 for ever
+    n_steps = 2**26 + 5
+    trace = run(spin, n_steps, keep="last")
+    assert (int(trace.n_steps[0]), int(trace.outcome[0])) == (n_steps, Outcome.RAN)
+    assert int(trace.final.instruction_ptr[0]) == 2 + (n_steps - 2) % 3
+    assert run(spin, 2**26, keep="last").n_steps.tolist() == [2**26]
