@@ -368,6 +368,47 @@ def circuit(
     console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
 
 
+def calibrate(
+    *,
+    out: Path = Path("runs/calibration"),
+    models: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    quick: bool = False,
+    publish: bool = False,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Hold every method against compiled models, whose mechanism is known; write the table into OUT.
+
+    What is in OUT already, measured with the same settings, is kept: the same command continues.
+
+    Args:
+        out: the folder.
+        models: names of calibration models (default: all).
+        methods: names of entries, such as eap_ig or logistic (default: all).
+        quick: a tiny machine, two models, a minute; to see that it runs.
+        publish: also write docs/calibration.md, its figure, and the summary that the package shows beside results.
+        fresh: measure again what is there.
+        threads: PyTorch threads.
+    """
+    from interp.calibration.page import write_page
+    from interp.calibration.run import calibrate as run_calibration
+    from interp.calibration.run import publish_summary
+    from interp.calibration.settings import QUICK, CalibrationSettings
+
+    _threads(threads)
+    settings = QUICK if quick else CalibrationSettings()
+    settings = replace(settings, subjects=models or settings.subjects)
+    with stage_display("calibrating") as progress:
+        rows = run_calibration(out, settings=settings, only=methods, fresh=fresh, progress=progress)
+    page = write_page(out, rows, settings)
+    publish_summary(out, rows, settings)
+    if publish:
+        write_page(Path("docs"), rows, settings)
+        publish_summary(Path("interp/calibration"), rows, settings)
+    console.print(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")
+
+
 def report(run: RunPath) -> None:
     """Write RUN/report.html from the run's files."""
     from interp.report import write_report
@@ -497,6 +538,7 @@ COMMANDS = {
     "patch": patch,
     "circuit": circuit,
     "compile": compile_interpreter,
+    "calibrate": calibrate,
     "report": report,
     "app": app,
     "bench": bench,

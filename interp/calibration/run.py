@@ -20,6 +20,7 @@ import pandas as pd
 from interp.calibration.registry import CALIBRATIONS, entries_for
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import SETTINGS, compile_subject
+from interp.calibration.summary import write_summary
 from interp.results import ResultsError, read_frame, rows_frame, write_frame
 from interp.runs import versions
 
@@ -81,6 +82,11 @@ def calibrate(
     found = rows_frame([]) if not frames else pd.concat(frames, ignore_index=True)
     write_frame(found, out / "calibration.parquet", provenance={**_header(settings, ""), "versions": versions()})
     return found
+
+
+def publish_summary(folder: Path, frame: pd.DataFrame, settings: CalibrationSettings) -> None:
+    """Write summary.json into a folder."""
+    write_summary(folder, frame, provenance={**_header(settings, ""), "versions": versions()})
 
 
 def _header(settings: CalibrationSettings, name: str) -> dict[str, Any]:
