@@ -9,9 +9,9 @@
 
    A swap that only destroys also lowers the logit of base's token, so the head's variable is that of the highest mean
    of score and IIA, the share of answers that are then the counterfactual ones; none where that mean is below 0.2 or
-   the score's interval holds 0. A descendant (the result of what a head fetched) comes out lower, since base and source
-   execute different instructions. Where the counterfactual is what the model answers when it lacks something (to
-   freeze, `outcome`), destroying and setting look alike: distrust a high score with a low IIA.
+   the score's interval holds 0. Nor is it a variable for which more than half of the right answers are lost when the
+   other state has the *same* value: that swap should change nothing, unless the head carries something else. A
+   descendant (the result of what a head fetched) comes out lower, since base and source execute different instructions.
 2. Where it writes: swapped at all positions, or at a pointed slot resolved apart in base and source; of all positions,
    the smallest block that keeps nine tenths of that mean.
 3. Where it looks: the mean share of attention that queries there pay to a pointed slot, a fixed slot or a block; the
@@ -40,10 +40,12 @@ from interp.tasks import Batch, Task
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 _MIN_STRENGTH = 0.2  # mean of score and IIA; a variable below is not named
+_MIN_SPARED = 0.5  # of right answers, when the other state has the same value
 _KEPT = 0.9  # the share of the strength that a smaller set of positions has to keep
 _HALF = 0.5  # of a head's attention, for a slot to be named
 _POOL = 32  # states drawn for each pair asked for, since few pairs of some variables change the answer
 _BATCH = 512  # rows a forward pass
+_SAME = "same "
 
 Interval = tuple[float, float, float]  # estimate, low, high; the ends nan with fewer than ten programs
 
@@ -62,6 +64,7 @@ class HeadRole:
     score_low: float
     score_high: float
     iia: float  # share of answers that are then the machine's counterfactual ones, a stored variable's own slots aside
+    spared: float  # share of right answers that stay right when the other state has the variable's same value
     n: int  # pairs of the variable
     effect: float  # of the whole head on the logit difference, negative where it helps
     effect_low: float
@@ -119,11 +122,22 @@ def head_roles(
     for (layer, head), move in zip(chosen, moves, strict=True):
         to_block, share = looks.at(layer, head, move.positions)
         effect = effects[names.index(f"a{layer}.h{head}")]
-        sentence = _sentence(layer, head, op, move, to_block, share, effect, n_tried=len(swaps.members))
+        sentence = _sentence(layer, head, op, move, to_block, share, effect, n_tried=len(swaps.variables))
         found = move.variable if move.certain else None
         roles.append(
             HeadRole(
-                layer, head, move.positions, to_block, share, found, *move.score, move.iia, move.n, *effect, sentence
+                layer,
+                head,
+                move.positions,
+                to_block,
+                share,
+                found,
+                *move.score,
+                move.iia,
+                move.spared,
+                move.n,
+                *effect,
+                sentence,
             )
         )
     report(1.0)
@@ -138,11 +152,13 @@ class _Move:
     positions: str
     score: Interval
     iia: float
+    spared: float
     n: int
 
     @property
     def certain(self) -> bool:
-        return (self.score[0] + self.iia) / 2 >= _MIN_STRENGTH and self.score[1] > 0
+        strong = (self.score[0] + self.iia) / 2 >= _MIN_STRENGTH and self.score[1] > 0
+        return strong and self.spared >= _MIN_SPARED
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +169,7 @@ class _Swaps:
     task: Task
     base: Batch
     source: Batch
-    members: dict[str, np.ndarray]  # variable -> rows
+    members: dict[str, np.ndarray]  # variable -> rows; `_same(variable)` -> rows whose source has base's value
     targets: dict[str, Tensor]  # variable -> the machine's counterfactual answer on these, [n, state_length]
     plain: dict[str, Tensor]  # variable -> the machine's answer on base, [n, state_length]
     judged: dict[str, Tensor]  # variable -> slots that are judged, bool [n, state_length]
@@ -184,13 +200,16 @@ class _Swaps:
             rows = np.flatnonzero(done.valid & ((done.tokens() != plain.tokens()) & agree).any(axis=1))[:n]
             if len(np.unique(program_hash(base[rows]))) < MIN_GROUPS:
                 continue  # too rarely, with this op, does the variable change the answer
-            members[name] = sum(map(len, bases)) + np.arange(len(rows))
-            bases.append(base[rows])
-            sources.append(source[rows])
-            shown.append(done.tokens()[rows])
-            targets[name] = torch.from_numpy(shown[-1].astype(np.int64))
-            before[name] = torch.from_numpy(plain.tokens()[rows].astype(np.int64))
-            judged[name] = torch.from_numpy(agree[rows])
+            same = np.flatnonzero(done.valid & (values == each.read(base)))[: n // 2]
+            for key, some in ((name, rows), (_same(name), same)):
+                if len(some):
+                    members[key] = sum(map(len, bases)) + np.arange(len(some))
+                    bases.append(base[some])
+                    sources.append(source[some])
+                    shown.append(done.tokens()[some])
+                    targets[key] = torch.from_numpy(shown[-1].astype(np.int64))
+                    before[key] = torch.from_numpy(plain.tokens()[some].astype(np.int64))
+                    judged[key] = torch.from_numpy(agree[some])
         if not members:
             raise ValueError(f"none of the variables {', '.join(names)} changes the answer of {op.name} often enough")
         states, answers = (States.concatenate(bases), States.concatenate(sources)), np.concatenate(shown)
@@ -216,11 +235,13 @@ class _Swaps:
         pointed = [name for name in POINTED if name.split("[")[0] in blocks]
         found = self._scores(heads, ["all", *pointed], progress)
         best = []
-        for of_head in found:  # {positions: {variable: (score, iia)}}
+        for of_head in found:  # {positions: {variable: [n, 2]}}
             tried = [
-                (self._strength(score), name, where) for where, row in of_head.items() for name, score in row.items()
+                (self._spared(row, name) >= _MIN_SPARED, self._strength(row[name]), name, where)
+                for where, row in of_head.items()
+                for name in self.variables
             ]
-            strength, name, where = max(tried)
+            _, strength, name, where = max(tried)
             best.append((name, where if strength >= _MIN_STRENGTH else "all"))
         broad = [index for index, (_, where) in enumerate(best) if where == "all"]
         parts = self._scores([heads[index] for index in broad], blocks, lambda share: None)
@@ -235,8 +256,19 @@ class _Swaps:
                     size = {block: sum(each.startswith(f"{block}[") for each in names) for block in enough}
                     where = min(enough, key=lambda block: size[block])
             score = _intervals(shift[None, :, 0], self.programs[self.members[name]], seed=self.seed)[0]
-            moves.append(_Move(name, where, score, float(shift[:, 1].mean()), len(shift)))
+            spared = self._spared(found[index][best[index][1]], name)
+            moves.append(_Move(name, where, score, float(shift[:, 1].mean()), spared, len(shift)))
         return moves
+
+    @property
+    def variables(self) -> list[str]:
+        """Those that change the answer often enough to be judged."""
+        return [name for name in self.members if not name.startswith(_SAME)]
+
+    @staticmethod
+    def _spared(row: dict[str, np.ndarray], name: str) -> float:
+        """The share of right answers that survive a swap from a state of the same value; 1 where no pair was found."""
+        return float(row[_same(name)][:, 1].mean()) if _same(name) in row else 1.0
 
     @staticmethod
     def _strength(shift: np.ndarray) -> float:
@@ -268,7 +300,10 @@ class _Swaps:
                     judged = answers[place * len(sets) + offset, members, index].numpy()
                     before = answers[-1, members, index, 0].numpy()
                     score = (judged[:, 0] - before) / max(-2 * float(before.mean()), 1e-6)
-                    rows[where][name] = np.stack([score, judged[:, 1]], axis=1)
+                    right = judged[:, 1]
+                    if name.startswith(_SAME):  # of what is right unpatched
+                        right = right / max(float(answers[-1, members, index, 1].mean()), 1e-6)
+                    rows[where][name] = np.stack([score, right], axis=1)
             found.append(rows)
         return found
 
@@ -282,7 +317,7 @@ class _Swaps:
             both = torch.stack([target, plain], dim=-1).expand(*own.shape[:-1], 2)
             pair = own.gather(-1, both)
             differ = ((target != plain) & judged).to(own)
-            gap = ((pair[..., 0] - pair[..., 1]) * differ).sum(-1) / differ.sum(-1)
+            gap = ((pair[..., 0] - pair[..., 1]) * differ).sum(-1) / differ.sum(-1).clamp(min=1)
             right = ((own.argmax(-1) == target) | ~judged).all(-1).to(own)
             out[:, members, index] = torch.stack([gap, right], dim=-1)
         return out
@@ -315,6 +350,11 @@ class _Looks:
         if narrow[best] < _HALF:
             narrow, best = wide, max(wide, key=lambda name: wide[name])
         return best, float(narrow[best])
+
+
+def _same(name: str) -> str:
+    """The key of a variable's pairs in which base and source agree on it."""
+    return _SAME + name
 
 
 def _intervals(values: np.ndarray, programs: np.ndarray, *, seed: int) -> list[Interval]:
