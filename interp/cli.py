@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -175,6 +176,7 @@ def train(
     preset: str = "quickstart",
     out: Path | None = None,
     data: Path | None = None,
+    machine: tuple[str, ...] = (),
     resume: bool = False,
     fresh: bool = False,
     steps: int | None = None,
@@ -189,6 +191,7 @@ def train(
         out: the run folder (default: runs/PRESET).
         data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
             machine is theirs; records of held-out programs are left out.
+        machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
         steps: optimizer steps, instead of the preset's.
@@ -203,6 +206,8 @@ def train(
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+    if machine and (resume or data is not None):
+        raise ValueError("--machine needs a new run that draws its own records: leave --resume and --data out")
     folder = out if out is not None else Path("runs") / preset
     if resume:
         config = read_config(folder)
@@ -212,7 +217,9 @@ def train(
         config = PRESETS[preset]
         changes = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
         training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
-        config = replace(config, training=training, model=replace(config.model, seed=training.seed))
+        spec = _machine(config.spec, machine)
+        model = transformer_for(config.task, spec, seed=training.seed) if machine else config.model
+        config = replace(config, spec=spec, training=training, model=replace(model, seed=training.seed))
     records = _training_records(data) if data is not None else None
     if records is not None and not resume:
         model = transformer_for(config.task, records.spec, seed=config.training.seed)
@@ -221,6 +228,17 @@ def train(
     with training_display() as report:
         run = run_training(config, folder, fresh=fresh, command=command, records=records, on_progress=report)
     console.print(f"trained to step {run.step:,} in {folder}")
+
+
+def _machine(spec: MachineSpec, fields: Sequence[str]) -> MachineSpec:
+    """The machine with some fields changed, each given as NAME=VALUE."""
+    changes: dict[str, Any] = {}
+    for field in fields:
+        name, equals, value = field.partition("=")
+        if not equals or name not in {known.name for known in dataclass_fields(spec)}:
+            raise ValueError(f"--machine takes NAME=VALUE with a field of MachineSpec, got {field!r}")
+        changes[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
+    return replace(spec, **changes)
 
 
 def _training_records(path: Path) -> TrainingRecords:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cython_vm import read_original
+from cython_vm import read_original, sample
 from interp.cli import COMMANDS, main
-from interp.runs import Run
+from interp.runs import Run, load
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, int]:
@@ -36,6 +36,8 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, int
         (["train", "--steps", "many"], "invalid literal for int.*'many'", 2),
         (["eval"], "see: tapelens eval --help", 2),
         (["train", "--preset", "huge"], "--preset must be one of quickstart, .*; got 'huge'", 1),
+        (["train", "--machine", "cells=3"], "--machine takes NAME=VALUE with a field of MachineSpec, got 'cells=3'", 1),
+        (["train", "--machine", "n_cells=0"], "n_cells must be from 1 to 256, got 0", 1),
         (["train", "--steps", "0"], "steps must be at least 1, got 0", 1),
         (["eval", "nowhere"], "no run at nowhere; train one with", 1),
         (["probe", "nowhere"], "no run at nowhere", 1),
@@ -114,3 +116,13 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr(os, "fsync", full)
     line, code = fails(capsys, "train", "--steps", "1", "--out", str(tmp_path / "run"))
     assert code == 1 and "No space left on device" in line
+
+
+def test_train_on_another_machine_and_layout(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fields = ["n_cells=3", "n_instructions=5", "outcome_token=true", "pointers=index"]
+    main(["train", "--out", str(out), "--steps", "3", "--batch-size", "8", "--machine", *fields])
+    run = load(out)
+    assert (run.task.spec.n_cells, run.task.spec.outcome_token, run.task.spec.pointers) == (3, True, "index")
+    assert run.model.cfg.n_ctx == run.task.spec.state_length
+    assert run.predict_states(sample(run.task.spec, 5, seed=0)).shape == (5, run.task.spec.state_length)
