@@ -24,15 +24,16 @@ from interp.calibration.edges import Truth, pairs_of, truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits import Graph, Pairs, run_circuits
 from interp.circuits.criteria import completeness, minimality
+from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
-from interp.compiled.noise import NoiseConfig, apply_noise
+from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Method, Metric
 from interp.tasks import Task
 
 TIE = 0.01
-_N_SLOW = 4  # mutants of a kind that completeness and minimality, dozens of runs each, are asked about
+_N_SLOW = 2  # mutants of a kind that completeness and minimality, dozens of runs each, are asked about
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 
@@ -44,7 +45,7 @@ def criteria_calibration(model: Any, key: AnswerKey, task: Task, settings: Calib
     ops = task.spec.ops
     for done, op in enumerate(ops):
         pairs = pairs_of(task.spec, key.task, op, settings.n_pairs, settings.seed)
-        found = truth(task.spec, key.task, noise, op, settings.n_pairs, settings.seed, "resample")
+        found = truth(key, task, op, settings, "resample")
         circuit = edge_members(graph, found)
         rng = np.random.default_rng([settings.seed, int(op)])
         mutants = mutated(graph, circuit, n=settings.n_mutants, rng=rng)

@@ -7,7 +7,7 @@ table with one entry here, or says in `EXEMPT` why it makes no claim that a mech
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,17 +41,20 @@ CALIBRATIONS: dict[str, Entry] = {
     "mlp": Entry(partial(probes.probe_calibration, Method.MLP, edits=False), ("distracted",)),
     "true_subspace": Entry(interchange.true_set_calibration),
     "full_vector": Entry(interchange.sweep_calibration, _DISGUISED),
-    "das": Entry(interchange.das_calibration, _DISGUISED),
+    "das": Entry(interchange.das_calibration, ("rotated", "superposed")),
     "eap": Entry(partial(edges.edge_calibration, Method.EAP, edges.by_eap)),
     "eap_ig": Entry(partial(edges.edge_calibration, Method.EAP_IG, edges.by_eap_ig)),
     "attribution_patching": Entry(
         partial(edges.node_calibration, Method.ATTRIBUTION_PATCHING, edges.by_node_attribution)
     ),
-    "exact_nodes": Entry(partial(edges.node_calibration, Method.EXACT_PATCHING, edges.by_exact_nodes)),
-    "exact_patching": Entry(partial(edges.edge_calibration, Method.EXACT_PATCHING, edges.by_exact_edges)),
-    "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated", "redundant")),
+    "exact_nodes": Entry(partial(edges.node_calibration, Method.EXACT_PATCHING, edges.by_exact_nodes), _DISGUISED),
+    "exact_patching": Entry(
+        partial(edges.edge_calibration, Method.EXACT_PATCHING, edges.by_exact_edges),
+        ("rotated", "superposed", "redundant"),
+    ),
+    "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated",)),
     "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
-    "head_role": Entry(roles.role_calibration, ("rotated", "distracted")),
+    "head_role": Entry(roles.role_calibration, ("distracted",)),
 }
 
 # Methods measured by another entry.
@@ -65,6 +68,11 @@ EXEMPT: dict[Method, str] = {
 }
 
 
-def entries_for(subject: str) -> list[str]:
-    """The entries that are run on a calibration model, cheap ones first."""
-    return [name for name, entry in CALIBRATIONS.items() if entry.subjects is None or subject in entry.subjects]
+def runs(subjects: Sequence[str], only: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """What a calibration consists of, (entry, model), in order: cheap entries of all models come first."""
+    return [
+        (name, subject)
+        for name, entry in CALIBRATIONS.items()
+        for subject in subjects
+        if (not only or name in only) and (entry.subjects is None or subject in entry.subjects)
+    ]

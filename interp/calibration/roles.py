@@ -16,9 +16,10 @@ from interp.calibration.edges import truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits.roles import head_roles
 from interp.compiled.components import Head
+from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
-from interp.compiled.noise import NoiseConfig, apply_noise
+from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Method, Metric
 from interp.tasks import Task
@@ -30,11 +31,10 @@ Report = Callable[[float], None]
 def role_calibration(model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report) -> Rows:
     """Share of true heads whose variable (`stratum` "variable") and positions ("attention") are named, by op."""
     heads = declared_heads(task, key)
-    noise = NoiseConfig(**key.noise)
     rows: Rows = []
     ops = task.spec.ops
     for done, op in enumerate(ops):
-        used = truth(task.spec, key.task, noise, op, settings.n_pairs, settings.seed, "mean").nodes
+        used = truth(key, task, op, settings, "mean").nodes
         roles = {role.node: role for role in head_roles(model, task, op, n=settings.n_pairs, seed=settings.seed)}
         mine = [node for node, head in heads.items() if node in used and nameable(task, head)]
         idle = [node for node in roles if node not in used]

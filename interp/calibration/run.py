@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from interp.calibration.registry import CALIBRATIONS, entries_for
+from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
-from interp.calibration.subjects import SETTINGS, compile_subject
+from interp.calibration.subjects import SETTINGS, Subject, compile_subject
 from interp.calibration.summary import write_summary
 from interp.results import ResultsError, read_frame, rows_frame, write_frame
 from interp.runs import versions
@@ -52,19 +52,19 @@ def calibrate(
     for kind, asked, known in (("calibration model", names, SETTINGS), ("calibration entry", only, CALIBRATIONS)):
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(f"no {kind} {unknown[0]!r}; there are {', '.join(known)}")
-    units = [(name, entry) for name in names for entry in entries_for(name) if not only or entry in only]
+    units = runs(names, only)
     frames: list[pd.DataFrame] = []
-    subject = None
-    for done, (name, entry) in enumerate(units):
+    subjects: dict[str, Subject] = {}
+    for done, (entry, name) in enumerate(units):
         header = _header(settings, name)
         file = out / "rows" / f"{name}.{entry}.parquet"
         frame = None if fresh else _kept(file, header)
         if frame is None:
-            label = f"{name}, {entry.replace('_', ' ')}"
+            label = f"{entry.replace('_', ' ')}, {name}"
             report(done, len(units), label)
-            if subject is None or subject.name != name:
-                subject = compile_subject(name, settings.spec)
-            compiled = subject.compiled
+            if name not in subjects:
+                subjects[name] = compile_subject(name, settings.spec)
+            compiled = subjects[name].compiled
             began = time.perf_counter()
             rows = CALIBRATIONS[entry].calibrate(
                 compiled.model,

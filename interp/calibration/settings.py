@@ -18,7 +18,7 @@ class CalibrationSettings:
     n_swaps: int = 96  # pairs of an interchange, a variable
     n_edits: int = 48  # pairs that a probe's directions are edited on, a cell
     n_pairs: int = 12  # clean and corrupted states, an opcode
-    n_mutants: int = 40  # false circuits that the true one is held against, an opcode
+    n_mutants: int = 16  # false circuits that the true one is held against, an opcode
     das_steps: int = 300
     seed: int = 7
 
@@ -30,7 +30,7 @@ class CalibrationSettings:
 
 QUICK = CalibrationSettings(
     spec=MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1),
-    subjects=("clean", "redundant"),
+    subjects=("rotated", "distracted", "redundant"),
     n_states=400,
     n_swaps=32,
     n_edits=16,

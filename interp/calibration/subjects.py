@@ -13,7 +13,7 @@ import torch
 
 from cython_vm import MachineSpec, step, strata_weights
 from interp.compiled.build import Compiled, compile_model
-from interp.compiled.noise import NoiseConfig
+from interp.compiled.config import NoiseConfig
 from interp.tasks import Batch
 from interp.training.presets import SMALL_MACHINE
 
@@ -35,6 +35,10 @@ SETTINGS: dict[str, Setting] = {
     "distracted": Setting(
         "rotated; two heads and 16 neurons a layer that write where nothing reads",
         NoiseConfig(rotate=True, distractor_heads=2, distractor_neurons=16),
+    ),
+    "superposed": Setting(
+        "rotated; two values of a variable share a dimension wherever gates alone read it",
+        NoiseConfig(rotate=True, antipodal=True),
     ),
     "redundant": Setting(
         "rotated; op and array_ptr written by two heads each, either of which will do",

@@ -98,6 +98,7 @@ def compile_model(
         variables=variables,
         circuits=tuple(circuits),
         noise=asdict(noise),
+        sharpness=sharpness,
     )
     return Compiled(form, program, model, key)
 

@@ -96,6 +96,7 @@ class AnswerKey:
     variables: dict[str, VariableKey]  # by variable, only those that the model represents
     circuits: tuple[CircuitKey, ...]
     noise: dict[str, Any]  # the knobs that it was compiled with
+    sharpness: float = 12.0  # nats by which the key attended to outscores every other
 
     @cached_property
     def hooks(self) -> tuple[str, ...]:
@@ -129,7 +130,9 @@ class AnswerKey:
 
         with atomic_path(folder / DIRECTIONS_FILE) as temporary:
             save_file({"directions": self.directions.contiguous()}, temporary)
-        values = {name: getattr(self, name) for name in ("task", "n_layers", "spaces", "components", "noise")}
+        values = {
+            name: getattr(self, name) for name in ("task", "n_layers", "spaces", "components", "noise", "sharpness")
+        }
         values["variables"] = [asdict(found) for found in self.variables.values()]
         values["circuits"] = [asdict(found) for found in self.circuits]
         write_json(folder / KEY_FILE, {"format": FORMAT, **values})
