@@ -40,9 +40,9 @@ class DasConfig:
 
     n_pairs: int = 512  # pairs of training programs; as many that change the answer are looked for as make up half
     n_held_out: int = 256  # pairs of held-out programs that the fit is scored on
-    steps: int = 150
+    steps: int = 200
     batch_size: int = 32  # pairs a step
-    lr: float = 0.03  # of AdamW; falls linearly to 0
+    lr: float = 0.1  # of AdamW; falls linearly to 0
 
     def __post_init__(self) -> None:
         for name in ("n_pairs", "n_held_out", "steps", "batch_size"):

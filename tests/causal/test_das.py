@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformer_lens.tools.analysis import interchange as theirs
 
 from cython_vm import MachineSpec, Op, Outcome, program_hash, strata_weights
+from interp.compiled.build import compile_model
 from interp.interventions import (
     DasConfig,
     SharedPairs,
@@ -94,6 +95,21 @@ def test_rank_one_finds_the_one_direction(copier, halted, rotation, hook):
     assert fit.losses[-1] < fit.losses[0]
     torch.testing.assert_close(fit.basis @ fit.basis.T, torch.eye(1))
     assert n_hooks(copier) == 0
+
+
+def test_it_finds_where_a_compiled_interpreter_keeps_the_operand():
+    """Once the margin is reached the loss is flat: the swap is exact while angles stay well above 0."""
+    compiled = compile_model(MachineSpec(n_instructions=6, n_cells=3, n_input=2, n_output=2, bits=1))
+    key, task = compiled.key, compiled.form.task
+    (swap,) = [swap for swap in key.variables["operand"].swaps if swap.hook == "blocks.1.hook_resid_mid"]
+    (place,) = swap.places
+    known = key.basis(place)  # a one-hot of two: one difference is all that swaps
+    config = DasConfig(n_pairs=128, n_held_out=64, steps=100, batch_size=32)
+    fit = fit_das(compiled.model, task, "operand", Site(swap.hook, place.positions), rank=2, config=config)
+    assert fit.iia == 1
+    assert principal_angles(fit.basis, known)[0] < 35
+    elsewhere = Site("blocks.0.hook_resid_mid", place.positions)  # a layer too early
+    assert fit_das(compiled.model, task, "operand", elsewhere, rank=2, config=config).iia < 0.3
 
 
 def test_fits_and_scores_share_no_program(copier, halted):
