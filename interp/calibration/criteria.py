@@ -1,6 +1,9 @@
 """Evaluation metrics: do they prefer the true circuit to false ones?
 
-For each instruction the true circuit (`interp.calibration.edges.truth`, resample) is held against mutants of it:
+The edges that change the metric alone need not be a circuit: what two edges carry, either of which will do, is in
+neither. The true circuit of an instruction is what is left of all edges that carry anything (by the program's
+declarations, resample), when those that change no pair's metric, given the edges left, are taken away one by one, the
+latest first; edges that matter alone, and both copies of what is written twice, stay. It is held against mutants:
 
     dropped   one of its edges is gone
     swapped   one of its edges gives way to an edge that is not true
@@ -15,12 +18,12 @@ see what is added, nor minimality what is missing: the table shows what each is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from interp.calibration.edges import Truth, pairs_of, truth
+from interp.calibration.edges import CHANGED, Truth, pairs_of, truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits import Graph, Pairs, run_circuits
 from interp.circuits.criteria import completeness, minimality
@@ -42,11 +45,11 @@ def criteria_calibration(model: Any, key: AnswerKey, task: Task, settings: Calib
     """Rows of the three criteria: their value for the true circuit, and the share of mutants it beats."""
     graph, noise = Graph.of(model), NoiseConfig(**key.noise)
     rows: Rows = []
-    ops = task.spec.ops
+    ops = settings.opcodes()
     for done, op in enumerate(ops):
         pairs = pairs_of(task.spec, key.task, op, settings.n_pairs, settings.seed)
         found = truth(key, task, op, settings, "resample")
-        circuit = edge_members(graph, found)
+        circuit = sufficient(model, pairs, graph, found)
         rng = np.random.default_rng([settings.seed, int(op)])
         mutants = mutated(graph, circuit, n=settings.n_mutants, rng=rng)
         if noise.redundant:
@@ -56,12 +59,23 @@ def criteria_calibration(model: Any, key: AnswerKey, task: Task, settings: Calib
     return rows
 
 
-def edge_members(graph: Graph, found: Truth) -> np.ndarray:
-    """The true edges as bool [reader, writer]."""
+def edge_members(graph: Graph, names: Collection[str]) -> np.ndarray:
+    """Edges by name as bool [reader, writer]."""
     members = np.zeros_like(graph.mask)
     for row, column in np.argwhere(graph.mask):
-        members[row, column] = graph.edge(row, column).name in found.edges
+        members[row, column] = graph.edge(row, column).name in names
     return members
+
+
+def sufficient(model: Any, pairs: Pairs, graph: Graph, found: Truth) -> np.ndarray:
+    """The true circuit, bool [reader, writer]: it does what the model does, and no edge of it can go but a copy's."""
+    circuit = edge_members(graph, found.carried)
+    m = run_circuits(model, pairs, graph.mask[None]).m[0]
+    for row, column in np.argwhere(circuit & ~edge_members(graph, found.edges))[::-1]:
+        circuit[row, column] = False
+        without = run_circuits(model, pairs, circuit[None]).m[0]
+        circuit[row, column] = bool((np.abs(without - m) > CHANGED).any())
+    return circuit
 
 
 def mutated(graph: Graph, circuit: np.ndarray, *, n: int, rng: np.random.Generator) -> dict[str, list[np.ndarray]]:

@@ -51,8 +51,9 @@ Report = Callable[[float], None]
 class Truth:
     """The names of what an instruction uses."""
 
-    edges: frozenset[str]
-    nodes: frozenset[str]
+    edges: frozenset[str]  # those that change the metric alone
+    nodes: frozenset[str]  # the same
+    carried: frozenset[str]  # edges that carry another value, where a component reads it, in any pair
 
 
 @lru_cache(maxsize=256)
@@ -79,11 +80,15 @@ def _truth(
         {name for name, effect in found.items() if (np.abs(effect) > CHANGED).any()}
         for found in (effects.edges, effects.nodes)
     )
+    carried = set(effects.edges)
     if noise.redundant:
         twins = _twins(form, plain, noise)
-        edges = {_renamed(name, source, node) for name in edges for source, node in _ends(name, twins)}
+        edges, carried = (
+            {_renamed(name, source, node) for name in some for source, node in _ends(name, twins)}
+            for some in (edges, carried)
+        )
         nodes = {twin for name in nodes for twin in twins.get(name, (name,))}
-    return Truth(frozenset(edges), frozenset(nodes))
+    return Truth(frozenset(edges), frozenset(nodes), frozenset(carried))
 
 
 def _twins(form: Form, plain: NoiseConfig, noise: NoiseConfig) -> dict[str, tuple[str, ...]]:
@@ -147,7 +152,7 @@ def _calibration(
 ) -> Rows:
     own = _OWN_ABLATIONS.get((method, granularity), ("resample",))
     kind_of, rows = np.array(kinds), []
-    ops = task.spec.ops
+    ops = settings.opcodes()
     for done, op in enumerate(ops):
         pairs = pairs_of(task.spec, key.task, op, settings.n_pairs, settings.seed)
         scores = {ablation: score(model, pairs, ablation) for ablation in own}

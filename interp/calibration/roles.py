@@ -26,16 +26,20 @@ from interp.tasks import Task
 
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
+_N_ROLES = 12  # an interval over programs needs ten
 
 
 def role_calibration(model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report) -> Rows:
     """Share of true heads whose variable (`stratum` "variable") and positions ("attention") are named, by op."""
     heads = declared_heads(task, key)
     rows: Rows = []
-    ops = task.spec.ops
+    ops = settings.opcodes()
     for done, op in enumerate(ops):
         used = truth(key, task, op, settings, "mean").nodes
-        roles = {role.node: role for role in head_roles(model, task, op, n=settings.n_pairs, seed=settings.seed)}
+        roles = {
+            role.node: role
+            for role in head_roles(model, task, op, n=max(_N_ROLES, settings.n_pairs), seed=settings.seed)
+        }
         mine = [node for node, head in heads.items() if node in used and nameable(task, head)]
         idle = [node for node in roles if node not in used]
         named = [roles[node].variable == heads[node].variable for node in mine]

@@ -92,6 +92,8 @@ def publish_summary(folder: Path, frame: pd.DataFrame, settings: CalibrationSett
 def _header(settings: CalibrationSettings, name: str) -> dict[str, Any]:
     """What rows depend on, as JSON: settings, and how the model is compiled."""
     values = asdict(settings) | {"spec": settings.spec.to_dict(), "subjects": None}
+    if not settings.ops:
+        del values["ops"]
     setting = asdict(SETTINGS[name]) if name else None
     return json.loads(json.dumps({"settings": values, "model": setting}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cython_vm import MachineSpec
+from cython_vm import MachineSpec, Op
 from interp.training.presets import SMALL_MACHINE
 
 
@@ -14,6 +14,7 @@ class CalibrationSettings:
 
     spec: MachineSpec = SMALL_MACHINE
     subjects: tuple[str, ...] = ()  # all of SETTINGS where empty
+    ops: tuple[str, ...] = ()  # opcodes that circuits are found for; all of the machine's where empty
     n_states: int = 1200  # that probes are fitted and scored on, half each
     n_swaps: int = 96  # pairs of an interchange, a variable
     n_edits: int = 48  # pairs that a probe's directions are edited on, a cell
@@ -26,6 +27,10 @@ class CalibrationSettings:
         for name in ("n_states", "n_swaps", "n_edits", "n_pairs", "n_mutants", "das_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def opcodes(self) -> tuple[Op, ...]:
+        """The opcodes asked for, in the machine's order."""
+        return tuple(op for op in self.spec.ops if not self.ops or op.name in self.ops)
 
 
 QUICK = CalibrationSettings(
