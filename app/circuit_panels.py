@@ -50,6 +50,8 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
             f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
             f"({measured_on(circuit)})."
         )
+    if known := run_access.key_of(view.run, node_id):
+        st.markdown(f":material/key: {known}")
     for title, found in (
         ("Reads from", [e for e in edges if e.target.split("<")[0] == node_id]),
         ("Writes to", [e for e in edges if e.source == node_id]),

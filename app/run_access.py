@@ -7,6 +7,7 @@ what is on disk (size and time of the file), so that a newly made file shows up 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ import streamlit as st
 
 import interp
 from interp import Run, RunError
+from interp.compiled.config import KEY_FILE
 from interp.runs import FRAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +102,20 @@ def require_current(run: Run, file: Path, provenance: Mapping[str, Any], command
         )
 
 
+def answer_key(run: Run) -> dict[str, str] | None:
+    """What each node of a compiled run does, in words, by its name; None for trained runs."""
+    file = run.path / KEY_FILE
+    return _components(str(file), fingerprint(file)) if file.exists() else None
+
+
+def key_of(run: Run, node: str) -> str:
+    """A sentence of the answer key on a node; "" for trained runs."""
+    known = answer_key(run)
+    if known is None:
+        return ""
+    return f"Answer key of these hand-set weights: it {known.get(node, 'does nothing that reaches the answer')}."
+
+
 def model_if_there(run: Run) -> LoadedModel | None:
     """The model if it is in memory already. Raises RunError when it could not be loaded."""
     return _result(weights_key(run))
@@ -153,6 +169,11 @@ def split_command(message: str) -> tuple[str, str]:
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _open(path: str, fingerprint: str) -> Run:
     return interp.load(path)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _components(file: str, fingerprint: str) -> dict[str, str]:
+    return json.loads(Path(file).read_text())["components"]
 
 
 @st.cache_data(show_spinner=False, max_entries=32)

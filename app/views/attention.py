@@ -101,6 +101,8 @@ def page() -> None:
             st.switch_page("views/circuit.py")
     with right:
         st.markdown(f"**Layer {layer}, head {head}**; {what}")
+        if known := run_access.key_of(view.run, f"a{layer}.h{head}"):
+            st.markdown(f":material/key: {known}")
         widgets.selectbox(
             "Query position", patterns.names, patterns.names[query], key="query",
             on_pick=lambda name: emit(layer, head, name), help="The same choice as a click on a row, by keyboard.",

@@ -181,9 +181,11 @@ def page() -> None:
     top = st.empty()
     top.markdown(f"#### {session.status(view, None)}")
     outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
+    trained = run_access.answer_key(view.run) is None
     st.caption(
-        "A small tape machine runs this program. A transformer that has only seen examples of single steps says what "
-        "the next state will be; here is what it says, slot by slot, and how sure it is."
+        "A small tape machine runs this program. A transformer "
+        + ("that has only seen examples of single steps" if trained else "whose weights were set by hand")
+        + " says what the next state will be; here is what it says, slot by slot, and how sure it is."
     )
     program_slot, controls_slot = st.container(), st.container()
     tape_slot, verdict_slot, ribbon_slot = st.container(), st.container(), st.container()

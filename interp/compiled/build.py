@@ -9,9 +9,9 @@ from pathlib import Path
 from cython_vm import MachineSpec
 from interp.compiled.assembler import assemble, required_sizes
 from interp.compiled.components import Program
-from interp.compiled.config import NoiseConfig
+from interp.compiled.config import KEY_FILE, NoiseConfig
 from interp.compiled.form import Form
-from interp.compiled.key import KEY_FILE, AnswerKey
+from interp.compiled.key import AnswerKey
 from interp.compiled.locate import locate
 from interp.compiled.noise import apply_noise, directions
 from interp.compiled.program import interpreter

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+KEY_FILE = "compiled.json"  # in the folder of a compiled run, and of no other
+
 
 @dataclass(frozen=True)
 class NoiseConfig:

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.compiled.config import KEY_FILE
 from interp.files import atomic_path, write_json
 from interp.interventions.sites import Site
 
-KEY_FILE, DIRECTIONS_FILE = "compiled.json", "compiled.safetensors"
+DIRECTIONS_FILE = "compiled.safetensors"
 FORMAT = 1
 
 

@@ -13,7 +13,8 @@ from streamlit.testing.v1 import AppTest
 import interp
 from app import program
 from app.predictions import predict
-from cython_vm import encode, sample
+from cython_vm import MachineSpec, encode, sample
+from interp.compiled import compile_model, compile_run
 from interp.runs import save_weights, write_config
 
 Open = Callable[..., AppTest]
@@ -35,6 +36,17 @@ def test_a_whole_run_opens_without_complaint(page: str, open_page: Open, run_fol
     at = open_page(page, run_folder)
     assert not at.exception
     assert not at.error
+
+
+def test_a_compiled_run_shows_its_answer_key(open_page: Open, words: Words, tmp_path: Path) -> None:
+    spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1)
+    compile_run(compile_model(spec), tmp_path / "compiled")
+    at = open_page("step", tmp_path / "compiled")
+    assert not at.exception
+    assert "whose weights were set by hand" in words(at)
+    at = open_page("attention", tmp_path / "compiled", kind="head", id="1.1:{")
+    assert not at.exception
+    assert "it attends to the slot of instructions that instruction_ptr points to" in words(at)
 
 
 @pytest.mark.parametrize("page", PAGES)
