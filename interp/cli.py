@@ -455,6 +455,7 @@ def compile_interpreter(
     gain: float = 10.0,
     d_model: int | None = None,
     n_circuit_pairs: int = 12,
+    margin: float | None = None,
     fresh: bool = False,
     threads: int = 2,
 ) -> None:
@@ -469,14 +470,18 @@ def compile_interpreter(
         gain: by how much the right token's logit exceeds the others.
         d_model: width of the residual stream (default: the least that holds the program).
         n_circuit_pairs: pairs that the key's circuits are derived on, for each op, outcome and branch; 0: no circuits.
+        margin: squeeze as many dimensions away as still leave the right token this many logits ahead on 600 states.
         fresh: replace a compiled run that --out holds, with what was measured on it.
         threads: PyTorch threads.
     """
-    from interp.compiled import compile_model, compile_run
+    from interp.compiled import compile_model, compile_run, tightest
 
     if n_circuit_pairs < 0:
         raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
     _threads(threads)
+    if margin is not None:
+        noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
+        console.print(f"squeezed by {noise.squeeze} dimensions")
     with stage_display("deriving circuits") as progress:
         compiled = compile_model(
             spec,

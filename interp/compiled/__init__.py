@@ -11,9 +11,11 @@ tool of the project works as on a trained one.
     key.py         the answer key: where each variable is, which edges each instruction uses
     liveness.py, locate.py   the key's first half, from declarations
     evaluate.py, truth.py    its second half, by running the program as declared
+    squeezing.py   how sure the answers are, and the tightest squeeze that keeps them so
     build.py       all of it, and the run folder
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from interp.compiled.config import NoiseConfig
@@ -21,6 +23,7 @@ from interp.compiled.config import NoiseConfig
 if TYPE_CHECKING:
     from interp.compiled.build import Compiled, compile_model, compile_run
     from interp.compiled.key import AnswerKey, Carrier, CircuitKey, Place, Swap, VariableKey
+    from interp.compiled.squeezing import margin, tightest
     from interp.compiled.truth import Effects, true_effects
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
     "VariableKey",
     "compile_model",
     "compile_run",
+    "margin",
+    "tightest",
     "true_effects",
 ]
 
@@ -44,6 +49,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from interp.compiled import build, key, truth
 
+    if name in ("margin", "tightest"):
+        return vars(import_module("interp.compiled.squeezing"))[name]
     for module in (build, key, truth):
         if name in vars(module):
             return vars(module)[name]
