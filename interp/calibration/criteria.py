@@ -2,13 +2,16 @@
 
 The edges that change the metric alone need not be a circuit: what two edges carry, either of which will do, is in
 neither. The true circuit of an instruction is what is left of all edges that carry anything (by the program's
-declarations, resample), when those that change no pair's metric, given the edges left, are taken away one by one, the
+declarations), when those that change no pair's metric, given the edges left, are taken away one by one, the
 latest first; edges that matter alone, and both copies of what is written twice, stay. It is held against mutants:
 
     dropped   one of its edges is gone
     swapped   one of its edges gives way to an edge that is not true
     added     as many edges that are not true as it has come in
     half      redundant models: what one of two copies does is gone, and the other still does it
+
+What is left out carries the corrupted state's values, and in redundant models zero: two copies that disagree are not
+one copy that is missing.
 
 `estimate` of the AUROC rows is the share of mutants (kind in `site`) that the true circuit beats by the criterion
 (`stratum`), ties counting half: .5 cannot tell them. Faithfulness is better the nearer to 1, completeness the nearer to
@@ -27,6 +30,7 @@ from interp.calibration.edges import CHANGED, Truth, pairs_of, truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits import Graph, Pairs, run_circuits
 from interp.circuits.criteria import completeness, minimality
+from interp.circuits.evaluation import Ablation
 from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
@@ -43,18 +47,19 @@ Report = Callable[[float], None]
 
 def criteria_calibration(model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report) -> Rows:
     """Rows of the three criteria: their value for the true circuit, and the share of mutants it beats."""
-    graph, noise = Graph.of(model), NoiseConfig(**key.noise)
+    graph = Graph.of(model)
     rows: Rows = []
+    ablation: Ablation = "zero" if NoiseConfig(**key.noise).redundant else "resample"
     ops = settings.opcodes()
     for done, op in enumerate(ops):
         pairs = pairs_of(task.spec, key.task, op, settings.n_pairs, settings.seed)
-        found = truth(key, task, op, settings, "resample")
-        circuit = sufficient(model, pairs, graph, found)
+        found = truth(key, task, op, settings, ablation)
+        circuit = sufficient(model, pairs, graph, found, ablation=ablation)
         rng = np.random.default_rng([settings.seed, int(op)])
         mutants = mutated(graph, circuit, n=settings.n_mutants, rng=rng)
-        if noise.redundant:
-            mutants["half"] = [circuit & ~touching(graph, copies(task, key))]
-        rows += _of_op(model, pairs, circuit, mutants, settings)
+        if copied := copies(task, key):
+            mutants["half"] = [circuit & ~touching(graph, copied)]
+        rows += _of_op(model, pairs, circuit, mutants, settings, ablation)
         report((done + 1) / len(ops))
     return rows
 
@@ -67,13 +72,13 @@ def edge_members(graph: Graph, names: Collection[str]) -> np.ndarray:
     return members
 
 
-def sufficient(model: Any, pairs: Pairs, graph: Graph, found: Truth) -> np.ndarray:
+def sufficient(model: Any, pairs: Pairs, graph: Graph, found: Truth, *, ablation: Ablation) -> np.ndarray:
     """The true circuit, bool [reader, writer]: it does what the model does, and no edge of it can go but a copy's."""
     circuit = edge_members(graph, found.carried)
     m = run_circuits(model, pairs, graph.mask[None]).m[0]
     for row, column in np.argwhere(circuit & ~edge_members(graph, found.edges))[::-1]:
         circuit[row, column] = False
-        without = run_circuits(model, pairs, circuit[None]).m[0]
+        without = run_circuits(model, pairs, circuit[None], ablation=ablation).m[0]
         circuit[row, column] = bool((np.abs(without - m) > CHANGED).any())
     return circuit
 
@@ -116,29 +121,37 @@ def touching(graph: Graph, nodes: list[str]) -> np.ndarray:
 
 
 def _of_op(
-    model: Any, pairs: Pairs, circuit: np.ndarray, mutants: dict[str, list[np.ndarray]], settings: CalibrationSettings
+    model: Any,
+    pairs: Pairs,
+    circuit: np.ndarray,
+    mutants: dict[str, list[np.ndarray]],
+    settings: CalibrationSettings,
+    ablation: Ablation,
 ) -> Rows:
     graph = Graph.of(model)
     here = {
         "op": pairs.op.name,
         "method": Method.CIRCUIT_RUN,
         "granularity": "edge",
-        "ablation": "resample",
+        "ablation": ablation,
         "circuit_size": int(circuit.sum()),
         "aggregation": Aggregation.MEAN,
     }
 
     def faithfulness(circuits: list[np.ndarray]) -> np.ndarray:
         ends = [np.zeros_like(graph.mask), graph.mask]
-        m = run_circuits(model, pairs, np.stack([*circuits, *ends])).m.mean(axis=1)
+        m = run_circuits(model, pairs, np.stack([*circuits, *ends]), ablation=ablation).m.mean(axis=1)
         return (m[:-2] - m[-2]) / (m[-1] - m[-2])
 
     def completenesses(circuits: list[np.ndarray]) -> np.ndarray:
-        found = [completeness(model, pairs, some, n_random=6, n_greedy=0, seed=settings.seed) for some in circuits]
+        found = [
+            completeness(model, pairs, some, n_random=6, n_greedy=0, ablation=ablation, seed=settings.seed)
+            for some in circuits
+        ]
         return np.array([each.score for each in found])
 
     def minimalities(circuits: list[np.ndarray]) -> np.ndarray:
-        needs = [minimality(model, pairs, some, n_random=0, seed=settings.seed) for some in circuits]
+        needs = [minimality(model, pairs, some, n_random=0, ablation=ablation, seed=settings.seed) for some in circuits]
         return np.array([need[0].score if need else 0.0 for need in needs])
 
     criteria: list[tuple[Metric, Callable[[list[np.ndarray]], np.ndarray], Callable[[np.ndarray], np.ndarray], int]] = [

@@ -6,7 +6,8 @@ For each instruction, on pairs of `interp.circuits.draw_pairs`:
               the program's declarations (interp.compiled.truth). What a redundant model computes twice is true twice,
               as the circuit that either copy would be alone.
     scored    by the method, with the functions and settings that trained models are searched with
-    AUROC, and precision at true size: over all edges of the graph, heads that the program leaves free included
+    AUROC, and precision at true size: over all edges of the graph, heads that the program leaves free included; scores
+              below `RESOLUTION` of the largest are float32's rounding, and ties at 0
 
 Attribution patches from a corrupted state, so that its scores are held against what is true under resample ablation
 and, in rows of their own, against what is true under mean and zero ablation. Recall by kind of input (q, k, v, mlp,
@@ -42,6 +43,7 @@ from interp.tasks import TASKS, Task
 
 ABLATIONS = ("resample", "mean", "zero")
 CHANGED = 0.05  # of the metric, in logits; true changes are of the order of the gain, leaks of attention far below
+RESOLUTION = 1e-5
 _REFERENCE, _REFERENCE_SEED = 256, 1  # the states that the answer key takes means over
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
@@ -171,7 +173,7 @@ def _calibration(
                 "aggregation": Aggregation.MEAN,
                 "n": len(pairs),
             }
-            values = scores.get(ablation, scores["resample"])
+            values = resolved(scores.get(ablation, scores["resample"]))
             rows.append({**here, "metric": Metric.AUROC, "estimate": auroc(values, true)})
             rows.append({**here, "metric": Metric.PRECISION_AT_SIZE, "estimate": precision_at_size(values, true)})
             chance = {**here, "metric": Metric.PRECISION_AT_SIZE, "control": Control.RANDOM_CIRCUIT}
@@ -184,6 +186,11 @@ def _calibration(
                     rows.append({**here, "site": kind, "metric": Metric.RECALL, **size})
         report((done + 1) / len(ops))
     return rows
+
+
+def resolved(scores: np.ndarray) -> np.ndarray:
+    """Scores with rounding errors set to 0: parts that do nothing must not be ranked by them."""
+    return np.where(np.abs(scores) < RESOLUTION * np.abs(scores).max(initial=0.0), 0.0, scores)
 
 
 _OWN_ABLATIONS: dict[tuple[str, str], tuple[str, ...]] = {

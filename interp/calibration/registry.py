@@ -53,8 +53,8 @@ CALIBRATIONS: dict[str, Entry] = {
         ("rotated", "superposed", "redundant"),
     ),
     "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated",)),
-    "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
     "head_role": Entry(roles.role_calibration, ("distracted",)),
+    "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
 }
 
 # Methods measured by another entry.

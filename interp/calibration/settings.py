@@ -36,7 +36,7 @@ class CalibrationSettings:
 QUICK = CalibrationSettings(
     spec=MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1),
     subjects=("rotated", "distracted", "redundant"),
-    n_states=400,
+    n_states=600,
     n_swaps=32,
     n_edits=16,
     n_pairs=6,
