@@ -394,7 +394,7 @@ def calibrate(
     quick: bool = False,
     publish: bool = False,
     fresh: bool = False,
-    threads: int = 2,
+    threads: int = 1,
 ) -> None:
     """Hold every method against compiled models, whose mechanism is known; write the table into OUT.
 
@@ -407,7 +407,7 @@ def calibrate(
         quick: a tiny machine, two models, a minute; to see that it runs.
         publish: also write docs/calibration.md, its figure, and the summary that the package shows beside results.
         fresh: measure again what is there.
-        threads: PyTorch threads.
+        threads: PyTorch threads; the parts are small, more than one rarely helps.
     """
     from interp.calibration.page import write_page
     from interp.calibration.run import calibrate as run_calibration

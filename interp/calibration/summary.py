@@ -93,7 +93,8 @@ def _scorer(frame: pd.DataFrame, method: Method) -> str | None:
         area, precision = (mean(at, metric=metric) for metric in (Metric.AUROC, Metric.PRECISION_AT_SIZE))
         if area is not None and precision is not None:
             parts.append(
-                f"{granularity} AUROC {short(area, 3)}, {_percent(precision)} of the top {granularity}s at true size"
+                f"{granularity} AUROC {short(area, 3)}, and {_percent(precision)} true among as many top "
+                f"{granularity}s as are true"
             )
     return "; ".join(parts) or None
 

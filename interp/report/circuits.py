@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from interp.figures import GLYPHS, OP_COLORS, circuit_graph, circuits_overview, faithfulness_curve, node_words, op_words
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
-from interp.report.rows import percent, signed
+from interp.report.rows import calibration, percent, signed
+from interp.results import Method
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -84,6 +85,7 @@ def _explained(circuit: Circuit) -> str:
         "1. Beside it stand random circuits with as many edges. <b>CMD</b> (0 is best) and <b>CPR</b> (higher is "
         "better) sum it up over all sizes. Scores come from one half of the held-out programs, everything else from "
         "the other half.",
+        *calibration({circuit.method: f"{method} gives", Method.EXACT_PATCHING: "really patching edges gives"}),
     )
 
 

@@ -9,7 +9,7 @@ from interp.figures import probe_heatmap
 from interp.figures.style import named_rows, present
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
-from interp.report.rows import INPUT_SITE, beside, by_layer, certain, place
+from interp.report.rows import INPUT_SITE, beside, by_layer, calibration, certain, place
 from interp.results import Control, Method, Metric, select
 
 _CONTROLS = {
@@ -37,6 +37,7 @@ def probes_section(material: Material, page: Page) -> str:
         "input type (control task), on an <b>untrained</b> copy of the model, on the <b>embedding</b> alone, and the "
         "commonest answer (majority). <b>Selectivity</b> is accuracy minus that of the control task. A probe shows "
         "what is there; whether the model uses it is the next section's question.",
+        *calibration({Method.LOGISTIC: "a logistic probe"}),
     )
     body += _best_probes(frame)
     panels = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from interp.calibration import score
 from interp.figures import site_words
 from interp.figures.style import named_rows, present, site_order
 from interp.report.page import code, escape, table
@@ -32,6 +34,13 @@ def certain(row: Any, digits: int = 2) -> str:
     """ "0.93 [0.91, 0.95]"; an absent interval is left out."""
     interval = "" if pd.isna(row.ci_low) else f" <small>[{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]</small>"
     return f"{row.estimate:.{digits}f}{interval}".replace("-", "−")
+
+
+def calibration(names: Mapping[str, str]) -> tuple[str, ...]:
+    """A paragraph (HTML) with what calibration says of methods, method -> its name in words; () where nothing is."""
+    found = [f"{escape(words)} {escape(phrase)}" for method, words in names.items() if (phrase := score(method))]
+    known = "on compiled models, whose mechanism is known and which are easier than any trained one"
+    return (f"<b>Calibration</b> {known}: {'; '.join(found)}.",) if found else ()
 
 
 def place(row: Any) -> str:

@@ -8,7 +8,7 @@ from interp.figures import iia_heatmap
 from interp.figures.style import present, site_order
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, how_to_read, missing, table
-from interp.report.rows import INPUT_SITE, beside, by_layer, certain, place
+from interp.report.rows import INPUT_SITE, beside, by_layer, calibration, certain, place
 from interp.results import Control, Method, Metric, select
 
 _CONTROLS = {
@@ -37,6 +37,7 @@ def interventions_section(material: Material, page: Page) -> str:
         "model, a <b>random subspace</b> of the same rank. Three ceilings are no evidence: before the first layer "
         "(“input”) a swap edits the input, after the last one it exchanges the output, and swapping <code>all</code> "
         "positions gives the model's answer on the source.",
+        *calibration({Method.FULL_VECTOR: "swapping whole vectors gives"}),
     )
     body += _best_swaps(frame)
     panels = [(name, _swap_panel(frame, name, page)) for name in present(swaps, "position")]

@@ -16,6 +16,7 @@ from interp.calibration.run import calibrate, publish_summary
 from interp.calibration.settings import QUICK, CalibrationSettings
 from interp.calibration.summary import short, summarise
 from interp.cli import main
+from interp.report.rows import calibration
 from interp.results import Method, Metric, read_frame, select
 
 ENTRIES = ("eap", "attribution_patching")
@@ -120,6 +121,12 @@ def test_the_bundled_summary_is_asked_by_method() -> None:
     assert score("training") is None
     with pytest.raises(ValueError, match="no method 'guess'"):
         score("guess")
+
+
+def test_reports_show_the_phrase_beside_results() -> None:
+    (paragraph,) = calibration({"eap_ig": "EAP-IG gives", "training": "the curve"})
+    assert f"EAP-IG gives {score('eap_ig')}" in paragraph and "the curve" not in paragraph
+    assert calibration({"training": "the curve"}) == ()
 
 
 def test_the_verb_writes_everything(tmp_path, capsys) -> None:
