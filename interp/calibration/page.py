@@ -179,14 +179,19 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         + "\n\n![Share of true edges found at true size](calibration.svg)\n\n"
         "Where it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
         + table(["method", "model", *kinds], missed)
-        + "\n\nA saturated softmax has no gradient: what reaches a head through its queries and keys is invisible to "
-        "EAP once attention is sharp, and EAP-IG sees it only where a midpoint happens to lie between two patterns. "
-        "That is why WHILE, ENDW and STOP, which hang on where a head looks, come last. Exact patching has no such "
-        "blind spot, and another: where two heads write the same variable, patching either changes nothing, and both "
-        "are missed. What is true depends on the ablation, too. Held against it, AUROC:\n\n"
+        + "\n\nA sharp softmax has almost no gradient: what reaches a head through its queries is what EAP misses "
+        "first, and the more, the sharper attention is (soft, 12 nats, saturated). EAP-IG averages gradients on the "
+        "way between two patterns and holds up, but WHILE and ENDW, which hang on where heads look, stay its worst. "
+        "STOP is another matter: its few true edges are those that matter *alone*, and it is decided twice, so that "
+        "most of its mechanism matters only jointly. No score of single edges can show that; see below. Ties are not "
+        "broken by rounding errors. Models without rotation give ties that rotated ones do not.\n\n"
+        "What is true depends on the ablation, too. Held against it, AUROC:\n\n"
         + table(["method", "", *(f"true under {kind}" for kind in _ABLATIONS)], ablations)
         + "\n\nAttribution and exact edge patching swap in a corrupted state alone (left column: their own ablation; "
-        "the others ask how far the same scores serve another claim). For scale: an audit of InterpBench found edge "
+        "the others, with a star, ask how far the same scores serve another claim: not far). Redundancy hides from "
+        f"exact patching where the ablation leaves the other copy in charge: nodes of `redundant` are found at AUROC "
+        f"{_nodes(frame, 'redundant', 'zero')} under zero and {_nodes(frame, 'redundant', 'resample')} under resample "
+        "ablation, where two copies that disagree give themselves away. For scale: an audit of InterpBench found edge "
         "AUROC .868 for EAP and .894 for EAP-IG."
     )
 
@@ -207,6 +212,11 @@ def _quality(rows: pd.DataFrame) -> list[str]:
     return cells
 
 
+def _nodes(frame: pd.DataFrame, model: str, ablation: str) -> str:
+    rows = select(frame, run=model, method=Method.EXACT_PATCHING, granularity="node", ablation=ablation)
+    return short(mean(select(rows, metric=Metric.AUROC, control=None)), 3)
+
+
 def _ablation(rows: pd.DataFrame, method: Method, granularity: str, ablation: str) -> str:
     some = select(rows, method=method, granularity=granularity, ablation=ablation, metric=Metric.AUROC)
     own = some.empty or bool((some.stratum == "own").all())
@@ -225,9 +235,10 @@ def _evaluation(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
             lines.append([f"`{model}`", metric, short(mean(some, metric=metric, stratum=None), 3), *beaten])
     return (
         "## Evaluation metrics: three questions, not one\n\n"
-        "The value of the true circuit, and the share of mutants that it beats (ties count half, so .50 is blind): an "
-        "edge dropped, an edge swapped for a false one, as many false edges added, and in `redundant` one of two "
-        "copies left out.\n\n"
+        "The true circuit here is one that suffices: all edges that carry anything, less those that can go (the "
+        "edges that matter alone need not suffice). Its value, and the share of mutants it beats (ties count half, "
+        "so .50 is blind): an edge dropped, an edge swapped for a false one, as many false edges added, and in "
+        "`redundant`, under zero ablation, one of two copies left out.\n\n"
         + table(["model", "criterion", "true circuit", *kinds], lines)
         + "\n\nFaithfulness sees what is missing and not what is too much, nor that half of a redundant mechanism is "
         "gone; completeness and minimality are there for these. Report all three, with size."
