@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp.calibration.drawing import precision_drawing
+from interp.calibration.edges import RESOLUTION
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import N_CHECKED, SETTINGS
 from interp.calibration.summary import mean, short
@@ -179,12 +180,13 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         + "\n\n![Share of true edges found at true size](calibration.svg)\n\n"
         "Where it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
         + table(["method", "model", *kinds], missed)
-        + "\n\nA sharp softmax has almost no gradient: what reaches a head through its queries is what EAP misses "
-        "first, and the more, the sharper attention is (soft, 12 nats, saturated). EAP-IG averages gradients on the "
-        "way between two patterns and holds up, but WHILE and ENDW, which hang on where heads look, stay its worst. "
-        "STOP is another matter: its few true edges are those that matter *alone*, and it is decided twice, so that "
-        "most of its mechanism matters only jointly. No score of single edges can show that; see below. Ties are not "
-        "broken by rounding errors. Models without rotation give ties that rotated ones do not.\n\n"
+        + "\n\nA sharp softmax has almost no gradient: what reaches a head through queries and keys is what EAP misses "
+        "first, and all of it where attention is saturated. EAP-IG averages gradients on the way between two patterns "
+        "and holds up, but WHILE and ENDW, which hang on where heads look through two hops, stay its worst. In "
+        "`redundant` the gradient at the clean run is zero at both copies, since either will do: EAP misses what "
+        "patching finds. STOP is another matter: its few true edges are those that matter *alone*, but halting is "
+        "decided twice, so that most of its mechanism matters only jointly, and no score of single edges shows it. "
+        f"Scores below {RESOLUTION:g} of the largest count as ties: rounding errors must not rank.\n\n"
         "What is true depends on the ablation, too. Held against it, AUROC:\n\n"
         + table(["method", "", *(f"true under {kind}" for kind in _ABLATIONS)], ablations)
         + "\n\nAttribution and exact edge patching swap in a corrupted state alone (left column: their own ablation; "
