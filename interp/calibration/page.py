@@ -190,10 +190,11 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         "What is true depends on the ablation, too. Held against it, AUROC:\n\n"
         + table(["method", "", *(f"true under {kind}" for kind in _ABLATIONS)], ablations)
         + "\n\nAttribution and exact edge patching swap in a corrupted state alone (left column: their own ablation; "
-        "the others, with a star, ask how far the same scores serve another claim: not far). Redundancy hides from "
-        f"exact patching where the ablation leaves the other copy in charge: nodes of `redundant` are found at AUROC "
-        f"{_nodes(frame, 'redundant', 'zero')} under zero and {_nodes(frame, 'redundant', 'resample')} under resample "
-        "ablation, where two copies that disagree give themselves away. For scale: an audit of InterpBench found edge "
+        "the others, with a star, ask how far the same scores serve another claim: not far). Nodes of `redundant` are "
+        f"found by exact patching at AUROC {_nodes(frame, 'redundant', 'zero')} under zero and "
+        f"{_nodes(frame, 'redundant', 'resample')} under resample ablation, but under zero a copy is told from an idle "
+        "head by what attention leaks alone, thousands of times below a real effect: read sizes, not only ranks. "
+        "For scale: an audit of InterpBench found edge "
         "AUROC .868 for EAP and .894 for EAP-IG."
     )
 
@@ -236,14 +237,15 @@ def _evaluation(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
             beaten = [short(mean(some, metric=Metric.AUROC, stratum=str(metric), site=kind)) for kind in kinds]
             lines.append([f"`{model}`", metric, short(mean(some, metric=metric, stratum=None), 3), *beaten])
     return (
-        "## Evaluation metrics: three questions, not one\n\n"
+        "## Evaluation metrics: good at what is missing, blind to what is too much\n\n"
         "The true circuit here is one that suffices: all edges that carry anything, less those that can go (the "
         "edges that matter alone need not suffice). Its value, and the share of mutants it beats (ties count half, "
         "so .50 is blind): an edge dropped, an edge swapped for a false one, as many false edges added, and in "
         "`redundant`, under zero ablation, one of two copies left out.\n\n"
         + table(["model", "criterion", "true circuit", *kinds], lines)
-        + "\n\nFaithfulness sees what is missing and not what is too much, nor that half of a redundant mechanism is "
-        "gone; completeness and minimality are there for these. Report all three, with size."
+        + "\n\nAll three see an edge that is missing or wrong. Edges that carry nothing are seen by none, or only "
+        "where they bring in a node that is not needed: report the size beside them. The true circuit's own minimality can be low: a "
+        "node whose work shows in few pairs is hidden by a mean over pairs."
     )
 
 

@@ -22,7 +22,7 @@ Measure = Callable[..., pd.DataFrame]
 
 @pytest.fixture(scope="session")
 def settings() -> CalibrationSettings:
-    return replace(QUICK, ops=("INC", "WHILE"), n_pairs=4, n_swaps=16, n_mutants=4)
+    return replace(QUICK, ops=("INC",), n_pairs=4, n_swaps=16, n_mutants=2)
 
 
 @pytest.fixture(scope="session")

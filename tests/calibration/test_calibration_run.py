@@ -130,7 +130,7 @@ def test_reports_show_the_phrase_beside_results() -> None:
 
 
 def test_the_verb_writes_everything(tmp_path, capsys) -> None:
-    main(["calibrate", "--out", str(tmp_path), "--quick", "--models", "rotated", "--methods", "attribution_patching"])
+    main(["calibrate", "--out", str(tmp_path), "--quick", "--models", "rotated", "--methods", "true_subspace"])
     assert "the table in words in" in " ".join(capsys.readouterr().out.split())
     for name in ("calibration.parquet", "calibration.md", "calibration.svg", "summary.json"):
         assert (tmp_path / name).exists()
