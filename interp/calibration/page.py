@@ -244,8 +244,8 @@ def _evaluation(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         "`redundant`, under zero ablation, one of two copies left out.\n\n"
         + table(["model", "criterion", "true circuit", *kinds], lines)
         + "\n\nAll three see an edge that is missing or wrong. Edges that carry nothing are seen by none, or only "
-        "where they bring in a node that is not needed: report the size beside them. The true circuit's own minimality can be low: a "
-        "node whose work shows in few pairs is hidden by a mean over pairs."
+        "where they bring in a node that is not needed: report the size beside them. The true circuit's own "
+        "minimality can be low: a node whose work shows in few pairs is hidden by a mean over pairs."
     )
 
 
