@@ -16,6 +16,7 @@ import json
 import operator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ class MachineSpec:
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def to_dict(self) -> dict[str, int | bool | str]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, ready for JSON; those that say how states are written only where they differ from the default."""
         defaults = {field.name: field.default for field in fields(self)}
         given = asdict(self)

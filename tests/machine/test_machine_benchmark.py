@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_numpy_steps_and_encodes_as_the_kernels_do(spec: MachineSpec) -> None:
 
 
 @pytest.mark.parametrize("switches", [{}, {"stops": False}, {"io": False}, {"loops": False}], ids=str)
-def test_numpy_draws_programs_uniformly(switches: dict[str, bool]) -> None:
+def test_numpy_draws_programs_uniformly(switches: dict[str, Any]) -> None:
     spec = MachineSpec(n_instructions=5, n_cells=2, n_input=1, n_output=1, bits=1, **switches)
     programs = list(reference.all_programs(spec))
     n = 100 * len(programs)

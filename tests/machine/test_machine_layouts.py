@@ -111,7 +111,7 @@ def test_bad_styles_are_refused():
     with pytest.raises(ValueError, match="punctuation must be one of"):
         MachineSpec(punctuation="commas")
     with pytest.raises(TypeError, match="outcome_token must be True or False"):
-        MachineSpec(outcome_token=1)
+        MachineSpec(outcome_token=1)  # type: ignore[arg-type]
 
 
 def test_the_default_style_changes_no_digest():

@@ -1,5 +1,7 @@
 """Padded machines: rows of different sizes in one batch, each of which acts as a machine of its own size."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ PADDED = MachineSpec(padded=True)
 
 def own_machine(states: States, row: int) -> States:
     """One row as a state of a machine that has just its size."""
-    sizes = {name: int(size[row]) for name, size in states.sizes.items()}
+    sizes: dict[str, Any] = {name: int(size[row]) for name, size in states.sizes.items()}
     spec = MachineSpec(**sizes, bits=states.spec.bits)
     return States.build(
         spec,

@@ -115,6 +115,8 @@ def test_ctrl_c_ends_a_run_that_never_stops():
         "run(states, 2**62, keep='last')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         assert process.stdout.readline() == "running\n"
         process.send_signal(signal.SIGINT)

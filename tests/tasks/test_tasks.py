@@ -163,7 +163,7 @@ def test_other_layouts_are_asked_and_judged_alike(name, style):
     assert decode(spec, told.numpy()) == truth.next
     if spec.outcome_token:
         assert np.array_equal(decode_outcome(spec, told.numpy()), truth.outcome)
-    assert (task.score(told, batch)["estimate"] == 1).all()
+    assert set(task.score(told, batch)["estimate"]) == {1}
     wrong = told.clone()
     wrong[:, spec.layout.position("cells", 0)] = spec.token_id("EOO")
     assert macro_average(task.score(wrong, batch)) == 0
