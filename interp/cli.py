@@ -394,7 +394,7 @@ def calibrate(
     quick: bool = False,
     publish: bool = False,
     fresh: bool = False,
-    threads: int = 1,
+    workers: int = 2,
 ) -> None:
     """Hold every method against compiled models, whose mechanism is known; write the table into OUT.
 
@@ -407,18 +407,19 @@ def calibrate(
         quick: a tiny machine, two models, a minute; to see that it runs.
         publish: also write docs/calibration.md, its figure, and the summary that the package shows beside results.
         fresh: measure again what is there.
-        threads: PyTorch threads; the parts are small, more than one rarely helps.
+        workers: processes, each with one thread.
     """
     from interp.calibration.page import write_page
     from interp.calibration.run import calibrate as run_calibration
     from interp.calibration.run import publish_summary
     from interp.calibration.settings import QUICK, CalibrationSettings
 
-    _threads(threads)
+    _positive("--workers", workers)
+    _threads(1)
     settings = QUICK if quick else CalibrationSettings()
     settings = replace(settings, subjects=models or settings.subjects)
     with stage_display("calibrating") as progress:
-        rows = run_calibration(out, settings=settings, only=methods, fresh=fresh, progress=progress)
+        rows = run_calibration(out, settings=settings, only=methods, fresh=fresh, workers=workers, progress=progress)
     page = write_page(out, rows, settings)
     publish_summary(out, rows, settings)
     if publish:

@@ -243,8 +243,9 @@ def _evaluation(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         "so .50 is blind): an edge dropped, an edge swapped for a false one, as many false edges added, and in "
         "`redundant`, under zero ablation, one of two copies left out.\n\n"
         + table(["model", "criterion", "true circuit", *kinds], lines)
-        + "\n\nAll three see an edge that is missing or wrong. Edges that carry nothing are seen by none, or only "
-        "where they bring in a node that is not needed: report the size beside them. The true circuit's own "
+        + "\n\nOn a mechanism without copies all three see most edges that are missing or wrong; where it is written "
+        "twice, less. Edges that carry nothing are seen only by minimality, and only where they bring in a node that "
+        "is not needed: report the size beside all three. The true circuit's own "
         "minimality can be low: a node whose work shows in few pairs is hidden by a mean over pairs."
     )
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cython_vm import MachineSpec
 from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import SETTINGS, Subject, compile_subject
@@ -33,6 +37,7 @@ def calibrate(
     settings: CalibrationSettings = CalibrationSettings(),  # noqa: B008 (frozen)
     only: tuple[str, ...] = (),
     fresh: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure what is not on disk yet; returns all rows and writes them to OUT/calibration.parquet.
@@ -42,6 +47,7 @@ def calibrate(
         settings: sizes, seed and models.
         only: names of entries; all where empty. The frame then holds these alone.
         fresh: measure everything again.
+        workers: processes, each with one thread.
         progress: called with (pairs of model and entry done, of how many, what is going on); the first is fractional.
 
     Raises:
@@ -53,35 +59,81 @@ def calibrate(
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(f"no {kind} {unknown[0]!r}; there are {', '.join(known)}")
     units = runs(names, only)
-    frames: list[pd.DataFrame] = []
-    subjects: dict[str, Subject] = {}
-    for done, (entry, name) in enumerate(units):
-        header = _header(settings, name)
-        file = out / "rows" / f"{name}.{entry}.parquet"
-        frame = None if fresh else _kept(file, header)
-        if frame is None:
+    left = [unit for unit in units if fresh or _kept(_file(out, *unit), _header(settings, unit[1])) is None]
+    report(len(units) - len(left), len(units), "")
+    if workers == 1:
+        for done, (entry, name) in enumerate(left, len(units) - len(left)):
             label = f"{entry.replace('_', ' ')}, {name}"
             report(done, len(units), label)
-            if name not in subjects:
-                subjects[name] = compile_subject(name, settings.spec)
-            compiled = subjects[name].compiled
-            began = time.perf_counter()
-            rows = CALIBRATIONS[entry].calibrate(
-                compiled.model,
-                compiled.key,
-                compiled.form.task,
+            _measure(
+                out,
                 settings,
+                entry,
+                name,
                 lambda share, done=done, label=label: report(done + share, len(units), label),
             )
-            common = {"run": name, "task": compiled.key.task, "seed": settings.seed, "architecture": "compiled"}
-            frame = rows_frame([{**common, **row} for row in rows])
-            seconds = round(time.perf_counter() - began, 1)
-            write_frame(frame, file, provenance={**header, "versions": versions(), "seconds": seconds})
-        frames.append(frame)
-    report(len(units), len(units), "")
+    else:
+        _measure_in_processes(out, settings, left, workers, lambda done, at: report(done, len(units), at), len(units))
+    frames = [read_frame(_file(out, *unit)) for unit in units]
     found = rows_frame([]) if not frames else pd.concat(frames, ignore_index=True)
     write_frame(found, out / "calibration.parquet", provenance={**_header(settings, ""), "versions": versions()})
     return found
+
+
+def _measure_in_processes(
+    out: Path,
+    settings: CalibrationSettings,
+    units: list[tuple[str, str]],
+    workers: int,
+    report: Callable[[float, str], None],
+    n_units: int,
+) -> None:
+    """Each unit in a process of one thread; the first that raises ends the run, what is measured stays."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        waiting = {pool.submit(_measure, out, settings, *unit): unit for unit in units}
+        try:
+            for done, future in enumerate(as_completed(waiting), n_units - len(units) + 1):
+                future.result()
+                entry, name = waiting[future]
+                report(done, f"{entry.replace('_', ' ')}, {name}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _measure(
+    out: Path,
+    settings: CalibrationSettings,
+    entry: str,
+    name: str,
+    report: Callable[[float], None] = lambda share: None,
+) -> None:
+    """One entry on one model, into its file."""
+    compiled = _subject(name, settings.spec).compiled
+    began = time.perf_counter()
+    rows = CALIBRATIONS[entry].calibrate(compiled.model, compiled.key, compiled.form.task, settings, report)
+    common = {"run": name, "task": compiled.key.task, "seed": settings.seed, "architecture": "compiled"}
+    provenance = {
+        **_header(settings, name),
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    write_frame(rows_frame([{**common, **row} for row in rows]), _file(out, entry, name), provenance=provenance)
+
+
+@lru_cache(maxsize=16)
+def _subject(name: str, spec: MachineSpec) -> Subject:
+    return compile_subject(name, spec)
+
+
+def _file(out: Path, entry: str, name: str) -> Path:
+    return out / "rows" / f"{name}.{entry}.parquet"
 
 
 def publish_summary(folder: Path, frame: pd.DataFrame, settings: CalibrationSettings) -> None:

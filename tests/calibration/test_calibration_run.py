@@ -136,3 +136,9 @@ def test_the_verb_writes_everything(tmp_path, capsys) -> None:
         assert (tmp_path / name).exists()
     with pytest.raises(SystemExit):
         main(["calibrate", "--out", str(tmp_path), "--quick", "--models", "dirty"])
+
+
+def test_processes_measure_what_one_does(folder, tiny, tmp_path) -> None:
+    calibrate(tmp_path, settings=tiny, only=("eap",), workers=2)
+    alone, shared = (select(read_frame(at / "calibration.parquet"), method="eap") for at in (folder, tmp_path))
+    assert shared.estimate.round(6).tolist() == alone.estimate.round(6).tolist()
