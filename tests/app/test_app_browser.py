@@ -140,6 +140,19 @@ class Visit:
     def address(self) -> dict[str, str]:
         return {name: values[0] for name, values in parse_qs(urlsplit(self.page.url).query).items()}
 
+    def wait_for_status(self, text: str) -> Visit:
+        """The page's first line says this, now or in a moment."""
+        self.page.wait_for_function("text => document.querySelector('h4')?.innerText.includes(text)", arg=text)
+        return self
+
+    def wait_for_address(self, **parameters: str) -> Visit:
+        """The address follows the page by a moment."""
+        self.page.wait_for_function(
+            "wanted => Object.entries(wanted).every(([k, v]) => new URL(location).searchParams.get(k) === v)",
+            arg=parameters,
+        )
+        return self
+
     def wait_for_text(self, text: str) -> None:
         self.page.get_by_text(text).first.wait_for()
 
@@ -187,7 +200,7 @@ def test_something_real_before_the_model(visit: Callable[..., Visit], server: st
     tab = visit()
     tab.page.goto(server)
     tab.page.get_by_role("button", name="instruction 0").wait_for()
-    assert "step 1 of" in tab.status
+    tab.wait_for_status("step 1 of")
     tab.wait_for_text("The model is loading")
     tab.settle()
     assert re.search(r"predicted (right ✓|wrong ✗), p [=<>] \d\.\d\d", tab.status)
@@ -196,15 +209,15 @@ def test_something_real_before_the_model(visit: Callable[..., Visit], server: st
 def test_step_through_a_program(visit: Callable[..., Visit]) -> None:
     tab = visit().open()
     tab.click("button", "Next")
-    assert "step 2 of 14" in tab.status
+    tab.wait_for_status("step 2 of 14")
     tab.page.keyboard.press("ArrowRight")
     tab.settle()
-    assert "step 3 of 14" in tab.status
+    tab.wait_for_status("step 3 of 14")
     tab.click("button", re.compile("^step 9, DEC"))
-    assert "step 9 of 14 · next DEC" in tab.status
-    assert tab.address["step"] == "9"
+    tab.wait_for_status("step 9 of 14 · next DEC")
+    tab.wait_for_address(step="9")
     tab.click("button", "Back")
-    assert "step 8 of 14 · next PUT" in tab.status
+    tab.wait_for_status("step 8 of 14 · next PUT")
 
 
 def test_run_plays_to_the_end(visit: Callable[..., Visit]) -> None:
@@ -222,25 +235,25 @@ def test_type_a_program(visit: Callable[..., Visit]) -> None:
     tab.page.get_by_role("textbox", name="Program").fill(",.>,.")
     tab.page.get_by_role("textbox", name="Input").fill("3 1")
     tab.click("button", "Run it")
-    assert "step 1 of 6 · next GET" in tab.status
+    tab.wait_for_status("step 1 of 6 · next GET")
     assert tab.page.get_by_text("WHILE without an ENDW").count() == 0
-    assert tab.address["input"] == "3.1"
+    tab.wait_for_address(input="3.1")
 
 
 def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: dict[str, str]) -> None:
     tab = visit().open(**mistaken)
-    assert "predicted wrong ✗" in tab.status
+    tab.wait_for_status("predicted wrong ✗")
     assert tab.page.get_by_text(re.compile("The model (puts|says|changes)")).count() == 1
     op = re.search(r"next (\w+)", tab.status)[1]  # type: ignore[index]
     tab.page.screenshot(path=str(shot("mistake", "light")))
     tab.click("button", f"Why? Circuit of {op}")
-    assert op in tab.status
-    assert tab.address["op"] == op
+    tab.wait_for_status(op)
+    tab.wait_for_address(op=op)
     tab.wait_for_text("Strongest edges:")
     tab.page.get_by_text(re.compile("the model predicts wrong")).first.wait_for()
     tab.page.screenshot(path=str(shot("why", "light")))
     tab.click("link", "Step")
-    assert "predicted wrong ✗" in tab.status  # the state is still there
+    tab.wait_for_status("predicted wrong ✗")  # the state is still there
 
 
 def test_search_for_a_mistake(visit: Callable[..., Visit]) -> None:
@@ -253,7 +266,7 @@ def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None
     tab = visit().open("attention")
     tab.click("button", re.compile("^layer 2 head 1"))
     tab.wait_for_text("Layer 2, head 1")
-    assert tab.address["id"].startswith("2.1:")
+    tab.page.wait_for_function("() => new URL(location).searchParams.get('id')?.startsWith('2.1:')")
     tab.page.get_by_role("button", name=re.compile("^layer 0 head 3")).focus()
     tab.page.keyboard.press("Enter")
     tab.settle()
@@ -263,10 +276,10 @@ def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None
     query.fill("array_ptr[2]")
     tab.page.keyboard.press("Enter")
     tab.settle()
-    assert tab.address["id"] == "0.3:array_ptr[2]"
+    tab.wait_for_address(id="0.3:array_ptr[2]")
     tab.wait_for_text("it looks most at")
     tab.click_chart(0, 0.6, 0.15)
-    assert tab.address["id"] != "0.3:array_ptr[2]"
+    tab.page.wait_for_function("() => new URL(location).searchParams.get('id') !== '0.3:array_ptr[2]'")
     tab.click("radio", "mean over an instruction")
     tab.page.get_by_text(re.compile(r"\d+ held-out states that run")).first.wait_for()
 
@@ -274,7 +287,7 @@ def test_attention_by_click_and_by_keyboard(visit: Callable[..., Visit]) -> None
 def test_probes_by_click(visit: Callable[..., Visit]) -> None:
     tab = visit().open("probes")
     tab.click_probe()
-    assert tab.address["kind"] == "probe"
+    tab.wait_for_address(kind="probe")
     tab.page.get_by_text(re.compile("probe reads it right in")).first.wait_for()
     variable = tab.address["id"].split("|")[0]
     assert tab.page.get_by_role("heading", name=re.compile("^" + re.escape(variable))).count() == 1
@@ -285,14 +298,14 @@ def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
     tab.wait_for_text("Strongest edges:")
     tab.page.locator("svg text", has_text="MLP 0").first.click()
     tab.settle()
-    assert (tab.address["kind"], tab.address["id"]) == ("node", "m0")
+    tab.wait_for_address(kind="node", id="m0")
     tab.wait_for_text("the answer loses")
     edge = tab.page.get_by_role("combobox", name="Edge, strongest first")
     edge.click()
     tab.page.keyboard.press("ArrowDown")
     tab.page.keyboard.press("Enter")
     tab.settle()
-    assert tab.address["kind"] == "edge"
+    tab.wait_for_address(kind="edge")
     other = tab.page.get_by_role("combobox", name="Compare with")
     other.click()
     other.fill("DEC")
@@ -306,11 +319,11 @@ def test_a_link_restores_the_view(visit: Callable[..., Visit]) -> None:
     first.page.get_by_role("heading", name="The circuit of DEC").wait_for()
     first.page.get_by_role("heading", name="MLP 1").wait_for()
     first.click("link", "Step")
-    assert "step 2 of 3 · next DEC" in first.status
+    first.wait_for_status("step 2 of 3 · next DEC")
     second = visit()
     second.page.goto(first.page.url)
     second.settle()
-    assert "step 2 of 3 · next DEC" in second.status
+    second.wait_for_status("step 2 of 3 · next DEC")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
