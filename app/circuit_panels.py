@@ -125,6 +125,7 @@ def draw_evidence(circuit: Circuit) -> None:
         f"CPR {circuit.cpr:.2f}{up}, higher is better.{agreement} Excluded edges carry the other run's values "
         f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these states wholly right."
     )
+    session.show_calibration([circuit.method])
 
 
 def draw_state(view: View) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import streamlit as st
@@ -11,6 +12,7 @@ from app.predictions import Prediction, predict
 from app.program import ProgramError, Start, Walk
 from cython_vm import MachineSpec, Op, States
 from interp import Run, RunError
+from interp.calibration import score
 from interp.results import Aggregation, Metric, records, select
 
 _START = "start"
@@ -130,6 +132,13 @@ def describe_run(run: Run) -> str:
         best = max(final, key=lambda row: row["n"])
         parts.append(f"exact match {best['estimate']:.2%} (mean over op × outcome, {best['n']:,} held-out states)")
     return " · ".join(parts)
+
+
+def show_calibration(methods: Iterable[str]) -> None:
+    """What each method scores on models whose mechanism is known; nothing for methods that were not calibrated."""
+    for method in methods:
+        if phrase := score(method):
+            st.caption(f"On models with hand-set weights, whose mechanism is known, {method}: {phrase}.")
 
 
 def op_names(spec: MachineSpec) -> list[str]:

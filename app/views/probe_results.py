@@ -108,6 +108,7 @@ def draw_use(interventions: pd.DataFrame, family: str) -> None:
         "the machine does when only this variable has the other state's value."
     )
     rows = of_family(measured(interventions, Metric.IIA), family)
+    session.show_calibration(sorted(set(rows.method.dropna())))
     for box, (label, column, words) in zip(
         st.columns(3),
         (
@@ -202,6 +203,7 @@ def page() -> None:
         st.rerun()
     rows, control, family = choose(probes)
     draw_reading(of_family(controlled_gap(rows, control), family), control)
+    session.show_calibration(sorted(set(rows.method.dropna())))
     best = [f"**{v}** at {p}, {site_words(s)} ({gap:+.2f})" for v, p, s, gap in clearest(of_family(rows, family))]
     if best:
         st.markdown(f"Furthest above the best of all controls: {'; '.join(best)}.")

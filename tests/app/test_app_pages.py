@@ -14,6 +14,7 @@ import interp
 from app import program
 from app.predictions import predict
 from cython_vm import MachineSpec, encode, sample
+from interp.calibration import score
 from interp.compiled import compile_model, compile_run
 from interp.runs import save_weights, write_config
 
@@ -47,6 +48,15 @@ def test_a_compiled_run_shows_its_answer_key(open_page: Open, words: Words, tmp_
     at = open_page("attention", tmp_path / "compiled", kind="head", id="1.1:{")
     assert not at.exception
     assert "it attends to the slot of instructions that instruction_ptr points to" in words(at)
+
+
+@pytest.mark.parametrize(("page", "method"), [("probe_results", "logistic"), ("circuit", "eap_ig")])
+def test_results_stand_beside_their_calibration(
+    page: str, method: str, open_page: Open, words: Words, run_folder: Path
+) -> None:
+    phrase = score(method)
+    assert phrase is not None
+    assert f"whose mechanism is known, {method}: {phrase}" in words(open_page(page, run_folder))
 
 
 @pytest.mark.parametrize("page", PAGES)
