@@ -120,8 +120,12 @@ class Visit:
     def click_chart(self, chart: int, x: float, y: float) -> Visit:
         """Click the chart at a share of its width and height."""
         canvas = self.page.locator('[data-testid="stEChartsChart"]').nth(chart)
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
+        deadline = time.monotonic() + 60
+        box = None
+        while box is None:  # a chart that is drawn anew is in no place for a moment
+            assert time.monotonic() < deadline, f"chart {chart} was not drawn within a minute"
+            canvas.scroll_into_view_if_needed()
+            box = canvas.bounding_box()
         self.page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         return self.settle()
 
