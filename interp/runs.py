@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from cython_vm import MachineSpec, States, encode
+from interp.configuration import config_dict
 from interp.files import atomic_path, write_json
 from interp.results import read_frame, write_frame
 
@@ -66,8 +67,8 @@ class RunConfig:
         values = {
             "task": self.task,
             "spec": self.spec.to_dict(),
-            "model": dataclasses.asdict(self.model),
-            "training": dataclasses.asdict(self.training),
+            "model": config_dict(self.model),
+            "training": config_dict(self.training),
         }
         return values if self.data is None else {**values, "data": dataclasses.asdict(self.data)}
 

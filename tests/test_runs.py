@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tiny import tiny_config
 
 import interp
 from cython_vm import encode
+from interp.configuration import config_dict, later
 from interp.files import atomic_path, write_text
 from interp.results import ResultsError, read_frame, records, rows_frame, select, wilson_interval, write_frame
 from interp.runs import Run, RunError, save_weights
@@ -194,3 +196,14 @@ def test_the_wilson_interval_against_published_values() -> None:
     """Newcombe (1998), table I: 81 of 263 and 0 of 20."""
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_a_setting_added_later_leaves_older_digests_alone() -> None:
+    @dataclass(frozen=True)
+    class Grown:
+        steps: int = 10
+        warmup: int = later(0)
+
+    assert config_dict(Grown()) == {"steps": 10}
+    assert config_dict(Grown(warmup=5)) == {"steps": 10, "warmup": 5}
+    assert Grown(**config_dict(Grown(warmup=5))) == Grown(warmup=5)
