@@ -67,6 +67,14 @@ class Metric(StrEnum):
     EXACT_MATCH = "exact_match"  # share of whole next states that are right, 0 to 1
     BLOCK_ACCURACY = "block_accuracy"  # share of states whose named block is right, 0 to 1
     TOKEN_ACCURACY = "token_accuracy"  # share of tokens that are right, 0 to 1
+    CHANGED_TOKEN_ACCURACY = (
+        "changed_token_accuracy"  # share of the tokens that the step changes that are right, 0 to 1
+    )
+    CALIBRATION_ERROR = "calibration_error"  # |confidence - share right| averaged over confidence bins, 0 is best
+    CONFIDENCE = "confidence"  # mean probability given to the whole greedy answer in a confidence bin, 0 to 1
+    RELIABILITY = "reliability"  # share of whole answers that are right in a confidence bin, 0 to 1
+    SURVIVAL = "survival"  # share of programs that the model has followed without an error for so many steps, 0 to 1
+    DEPARTURE = "departure"  # share of programs whose first error is made on this op and outcome, 0 to 1
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far
@@ -103,6 +111,7 @@ class IntervalKind(StrEnum):
 
     BOOTSTRAP_PROGRAMS = "bootstrap_programs"  # 95 %, resampling whole programs
     WILSON = "wilson"  # 95 %, binomial over n states of n different programs
+    MOVER = "mover"  # 95 %, Wilson intervals of the strata of a macro average combined (Zou & Donner 2008)
     NULL_RANGE = "null_range"  # 2.5 and 97.5 percentile of the random draws themselves
 
 

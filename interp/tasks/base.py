@@ -104,6 +104,13 @@ class Task(ABC):
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """Greedy next state, long [n, state_length], from S_t tokens [n, state_length]; hooks on the model count."""
 
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """The model's greedy answer to a batch, in the form that `score` takes; here the next state.
+
+        Only S_t goes in: the answer half of a causal record is the model's to write.
+        """
+        return self.predict(model, batch.tokens[:, : self.spec.state_length])
+
     @abstractmethod
     def next_state_logits(self, logits: Tensor) -> Tensor:
         """The slice [n, state_length, d_vocab] of a model's logits that predicts S_{t+1}, in its order."""

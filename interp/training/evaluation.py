@@ -1,17 +1,23 @@
-"""Exact match on held-out programs, by op x outcome x block."""
+"""Exact match on held-out programs, by op x outcome x block, in one pass that keeps counts and no states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import Op, States, strata_weights
-from interp.results import Aggregation, IntervalKind, Method, Metric, records, rows_frame
-from interp.tasks import Task, macro_average
+from cython_vm import Op, strata_weights
+from interp.evaluation.tally import Tally, macro_row
+from interp.results import Aggregation, IntervalKind, Method, Metric, rows_frame
+from interp.tasks import Batch, Task
+
+BATCH_SIZE = 512
+EvaluationBalance = Literal["op_outcome", "natural"]
+Observer = Callable[[Batch, Tensor, int], None]  # a batch, the model's answer, the number of its first row
 
 
 def evaluate(
@@ -20,39 +26,53 @@ def evaluate(
     *,
     n: int,
     seed: int,
-    batch_size: int = 512,
+    start: int = 0,
+    balance: EvaluationBalance = "op_outcome",
+    batch_size: int = BATCH_SIZE,
+    observers: Sequence[Observer] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Score a model on `n` states of held-out programs, drawn evenly over op x outcome.
+    """Score a model on `n` examples of held-out programs; memory does not grow with n.
 
-    Inside a stratum the distribution is the natural one. No program here is ever trained on: the split is by a
-    hash of the program.
+    No program here is ever trained on: the split is by a hash of the program. Row i of the examples depends only on
+    (seed, start + i), so a result does not depend on the batch size beyond rounding in the model.
+
+    Args:
+        model: what answers; any callable that the task's `answer` takes.
+        task: what is asked.
+        n, seed, start: which examples.
+        balance: draw evenly over op x outcome, natural inside a stratum; or as programs and states come.
+        batch_size: examples a forward pass.
+        observers: each is called with (batch, answer, first row) for whatever else is to be counted.
+        progress: called with (done, n).
 
     Returns:
-        Rows for the tidy frame: exact match and block accuracy by op x outcome with Wilson intervals, and one row
-        (op absent) with their macro average.
+        Rows for the tidy frame: the macro average over op x outcome first (op absent; interval by MOVER), then exact
+        match and block accuracy by op x outcome with Wilson intervals.
+
+    Raises:
+        ValueError: n is below 1, or an unknown balance.
     """
-    weights = strata_weights(task.spec)
-    parts, states = [], []
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if balance not in ("op_outcome", "natural"):
+        raise ValueError(f"balance must be 'op_outcome' or 'natural', got {balance!r}")
+    weights = strata_weights(task.spec) if balance == "op_outcome" else None
+    tally = Tally()
     with torch.inference_mode():
-        for start in range(0, n, batch_size):
-            size = min(batch_size, n - start)
-            batch = task.sample(size, seed=seed, start=start, split="evaluation", weights=weights)
-            # Only S_t goes in: the answer half of a causal record is the model's to write.
-            parts.append(task.predict(model, batch.tokens[:, : task.spec.state_length]))
-            states.append(batch.states)
+        for done in range(0, n, batch_size):
+            size = min(batch_size, n - done)
+            batch = task.sample(size, seed=seed, start=start + done, split="evaluation", weights=weights)
+            answer = task.answer(model, batch)
+            tally.add(task.score(answer, batch))
+            for observe in observers:
+                observe(batch, answer, start + done)
             if progress is not None:
-                progress(start + size, n)
-        whole = task.batch(States.concatenate(states))
-        scores = task.score(torch.cat(parts), whole)
-    macro = {
-        "metric": Metric.EXACT_MATCH,
-        "aggregation": Aggregation.MACRO,
-        "estimate": macro_average(scores),
-        "n": n,
-    }
-    common = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
-    rows = [macro, *({**row, **common} for row in records(scores))]
+                progress(done + size, n)
+    shares = tally.rows()
+    macro = macro_row([row for row in shares if row["metric"] == Metric.EXACT_MATCH]) | {"n": n}
+    common: dict[str, Any] = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
+    rows = [macro, *({**row, **common} for row in shares)]
     return rows_frame({**row, "method": Method.GREEDY} for row in rows)
 
 

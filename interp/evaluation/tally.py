@@ -1,0 +1,78 @@
+"""Shares that add up over batches, and the macro average of shares with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cython_vm import Op, Outcome
+from interp.results import Aggregation, IntervalKind, Metric, records, wilson_interval
+
+_VALUES = ("estimate", "ci_low", "ci_high", "n")
+
+
+class Tally:
+    """Adds up rows that each say "the share `estimate` of `n`"; equal rows but for these numbers are one stratum."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+
+    def add(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
+        """Add rows such as those of `Task.score`."""
+        for row in records(rows) if isinstance(rows, pd.DataFrame) else rows:
+            key = tuple((name, value) for name, value in row.items() if name not in _VALUES and value is not None)
+            count = self._counts.setdefault(key, [0.0, 0])
+            count[0] += row["estimate"] * row["n"]
+            count[1] += row["n"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a stratum, in order of op and outcome, with its 95 % Wilson interval.
+
+        Where what is averaged is itself a share of each example, the interval is conservative: such shares vary less
+        than zeros and ones with the same mean.
+        """
+        rows = []
+        for key, (successes, n) in sorted(self._counts.items(), key=lambda item: _order(dict(item[0]))):
+            successes = round(successes, 6)
+            low, high = wilson_interval(successes, int(n))
+            shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": int(n)}
+            rows.append({**dict(key), **shares})
+        return rows
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    op, outcome = str(row.get("op")), str(row.get("stratum"))
+    return (
+        Op[op] if op in Op.__members__ else len(Op),
+        Outcome[outcome] if outcome in Outcome.__members__ else len(Outcome),
+        0 if row.get("metric") == Metric.EXACT_MATCH else 1,
+    )
+
+
+def macro_row(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of independent shares, each counted once, with a 95 % interval.
+
+    The interval is MOVER (Zou & Donner, Statistics in Medicine, 2008): the strata's Wilson intervals are combined as
+    lower = mean − √Σ w²(pᵢ − lᵢ)², upper = mean + √Σ w²(uᵢ − pᵢ)² with w = 1 / number of strata.
+
+    Raises:
+        ValueError: there are no shares.
+    """
+    if not shares:
+        raise ValueError("expected at least one exact-match share to average, got none")
+    estimates = np.array([row["estimate"] for row in shares])
+    lows = np.array([row["ci_low"] for row in shares])
+    highs = np.array([row["ci_high"] for row in shares])
+    mean = float(estimates.mean())
+    return {
+        "metric": shares[0]["metric"],
+        "aggregation": Aggregation.MACRO,
+        "estimate": mean,
+        "ci_low": max(0.0, mean - float(np.linalg.norm(estimates - lows)) / len(shares)),
+        "ci_high": min(1.0, mean + float(np.linalg.norm(highs - estimates)) / len(shares)),
+        "interval_kind": IntervalKind.MOVER,
+        "n": sum(int(row["n"]) for row in shares),
+    }
