@@ -7,6 +7,7 @@ probes.parquet       variables x layers x positions       (`tapelens probe`)
 interventions.parquet  interchange and ablation           (`tapelens patch`)
 circuits.parquet, circuits/OP.json, attention.safetensors (`tapelens circuit`)
 report.html          all of it on one page                (`tapelens report`)
+steps/STEP.safetensors  weights along the way, bfloat16   (`tapelens train --training.steps-along N`)
 resume/              optimizer state of an unfinished training
 """
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
     from interp.training.config import DataSource, TrainingConfig
 
 FORMAT = 1
+STEPS = "steps"
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -114,13 +116,37 @@ def provenance(config: RunConfig, **extra: Any) -> dict[str, Any]:
 class Run:
     """A run folder, read. Cheap to make: weights are loaded at the first use of `model`."""
 
-    def __init__(self, path: Path, config: RunConfig):
+    def __init__(self, path: Path, config: RunConfig, *, weights: Path | None = None):
         self.path = path
         self.config = config
+        self.weights = path / "model.safetensors" if weights is None else weights
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """The folder's name; NAME@STEP for a checkpoint along the run."""
+        along = self.path.parent.name == STEPS and self.weights.parent != self.path
+        return f"{self.path.parent.parent.name}@{self.path.name}" if along else self.path.name
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps whose weights were kept along the run, rising; () where none were."""
+        return tuple(
+            sorted(int(file.stem) for file in (self.path / STEPS).glob("*.safetensors") if file.stem.isdigit())
+        )
+
+    def at_step(self, step: int) -> Run:
+        """The run as it was after `step` optimizer steps: one of `steps`.
+
+        Its weights were kept as bfloat16. What is measured on it goes into `steps/STEP/`, apart from the run's own.
+
+        Raises:
+            RunError: no weights of that step were kept.
+        """
+        if step not in self.steps:
+            kept = ", ".join(map(str, self.steps)) or "none"
+            raise RunError(f"{self.path} keeps no weights of step {step}; it keeps {kept}")
+        place = self.path / STEPS / str(step)
+        return Run(place, self.config, weights=place.with_suffix(".safetensors"))
 
     @cached_property
     def task(self) -> Task:
@@ -135,7 +161,7 @@ class Run:
     @cached_property
     def step(self) -> int:
         """Optimizer steps behind the saved weights."""
-        return int(weights_header(self.path / "model.safetensors").get("step", 0))
+        return int(weights_header(self.weights).get("step", 0))
 
     @cached_property
     def model(self) -> Any:
@@ -144,7 +170,7 @@ class Run:
         Raises:
             RunError: the weights are missing, broken, or belong to another config.
         """
-        return load_model(self.config, self.path / "model.safetensors", vocab=self.task.vocab)
+        return load_model(self.config, self.weights, vocab=self.task.vocab)
 
     def untrained_model(self, *, seed: int | None = None) -> Any:
         """The same architecture with fresh weights (by default those that training began from)."""
@@ -217,13 +243,14 @@ class Run:
         write_frame(rows, self.path / f"{kind}.parquet", provenance=provenance(self.config, step=self.step, **extra))
 
 
-def load(path: str | os.PathLike[str]) -> Run:
-    """Open a run folder or a bundled checkpoint.
+def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:
+    """Open a run folder or a bundled checkpoint, or one of the checkpoints along the run (see `Run.at_step`).
 
     Raises:
-        RunError: nothing is there, or it is not a run that this version can read.
+        RunError: nothing is there, or it is not a run that this version can read, or it did not keep that step.
     """
-    return Run(Path(path), read_config(Path(path)))
+    run = Run(Path(path), read_config(Path(path)))
+    return run if step is None else run.at_step(step)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -277,11 +304,17 @@ def weights_header(file: Path) -> dict[str, str]:
         raise RunError(f"{file} is not a whole safetensors file ({error}); restore it or train again") from None
 
 
-def save_weights(file: Path, model: torch.nn.Module, config: RunConfig, *, step: int) -> None:
-    """Write a model's weights as safetensors, whole or not at all; the header carries digest, step and versions."""
+def save_weights(
+    file: Path, model: torch.nn.Module, config: RunConfig, *, step: int, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model's weights as safetensors, whole or not at all; the header carries digest, step and versions.
+
+    dtype: what to round them to (default: as they are).
+    """
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    tensors = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in tensors.items()}
     header = {"digest": config.digest, "step": str(step), "versions": json.dumps(versions())}
     with atomic_path(file) as temporary:
         save_file(tensors, temporary, metadata=header)

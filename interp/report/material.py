@@ -77,7 +77,7 @@ def read_material(run: Run) -> Material:
 def _weights(run: Run, folder: str) -> dict[str, Any] | Missing:
     from safetensors import safe_open
 
-    file = run.path / "model.safetensors"
+    file = run.weights
     try:
         step = int(weights_header(file).get("step", 0))
     except RunError as error:

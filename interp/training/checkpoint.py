@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from interp.files import atomic_path
 from interp.runs import RunConfig, RunError, weights_header
-from interp.training.optimizer import Optimizers
 
 RESUME_FILE = Path("resume") / "state.safetensors"
 
@@ -25,15 +26,28 @@ class TrainingState:
     done: bool = False
 
 
+class Resumable(Protocol):
+    """A part of a training with a state of its own: tensors whose names begin with one of `prefixes`."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]: ...
+
+    def state_tensors(self) -> dict[str, Tensor]: ...
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None: ...
+
+
 def save_checkpoint(
-    folder: Path, model: torch.nn.Module, optimizers: Optimizers, state: TrainingState, config: RunConfig
+    folder: Path, model: nn.Module, parts: Sequence[Resumable], state: TrainingState, config: RunConfig
 ) -> None:
     """Write `resume/state.safetensors`. The stream of records needs no state: it is a function of seed and step."""
-    tensors = {f"model/{name}": tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    tensors |= optimizers.state_tensors()
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for part in parts:
+        tensors |= part.state_tensors()
     header = {"digest": config.digest, "state": json.dumps(vars(state))}
     with atomic_path(folder / RESUME_FILE) as temporary:
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary, metadata=header)
+        copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        save_file(copies, temporary, metadata=header)
 
 
 def peek_checkpoint(folder: Path, config: RunConfig) -> TrainingState | None:
@@ -55,14 +69,14 @@ def peek_checkpoint(folder: Path, config: RunConfig) -> TrainingState | None:
 
 
 def load_checkpoint(
-    folder: Path, model: torch.nn.Module, optimizers: Optimizers, config: RunConfig
+    folder: Path, model: nn.Module, parts: Sequence[Resumable], config: RunConfig
 ) -> TrainingState | None:
-    """Restore model and optimizers in place; None where there is no checkpoint. Raises as `peek_checkpoint`."""
+    """Restore the model and the parts in place; None where there is no checkpoint. Raises as `peek_checkpoint`."""
     state = peek_checkpoint(folder, config)
     if state is None:
         return None
     tensors = load_file(folder / RESUME_FILE)
-    prefix = "model/"
-    model.load_state_dict({name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)})
-    optimizers.load_state_tensors({name: t for name, t in tensors.items() if not name.startswith(prefix)})
+    model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+    for part in parts:
+        part.load_state_tensors({name: t for name, t in tensors.items() if name.startswith(part.prefixes)})
     return state

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from interp.configuration import later
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -52,6 +54,14 @@ class TrainingConfig:
     """States of each evaluation, spread evenly over op x outcome."""
     checkpoint_every: int = 500
     """Steps between resumable checkpoints: what a kill loses at most."""
+    optimizer: Literal["muon", "adamw"] = later("muon")
+    """muon: Muon for the hidden matrices and AdamW for the rest. adamw: AdamW for everything, at adamw_lr."""
+    schedule: Literal["linear", "cosine", "wsd"] = later("linear")
+    """How the rate falls; see `interp.training.schedule`."""
+    ema_decay: float = later(0.0)
+    """Above 0: average the weights over about 1 / (1 - ema_decay) steps; the average is evaluated and saved."""
+    steps_along: int = later(0)
+    """How many checkpoints to keep along the run, log-spaced, in steps/."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every"):
@@ -62,8 +72,14 @@ class TrainingConfig:
                 raise ValueError(f"training {name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"training decay_fraction must lie in [0, 1], got {self.decay_fraction}")
-        if self.warmup_steps < 0 or self.weight_decay < 0:
-            raise ValueError("training warmup_steps and weight_decay must not be negative")
+        for name in ("warmup_steps", "weight_decay", "steps_along"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training {name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training ema_decay must lie in [0, 1), got {self.ema_decay}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"training {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainingConfig:
@@ -73,8 +89,10 @@ class TrainingConfig:
             raise ValueError(f"unknown training settings {sorted(unknown)}")
         return cls(**values)
 
-    def rate_at(self, step: int) -> float:
-        """The learning-rate multiplier of 0-based `step`: warm-up, plateau, linear decay to zero."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        decay_steps = max(1, round(self.steps * self.decay_fraction))
-        return warm * min(1.0, (self.steps - step) / decay_steps)
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "balance": ("natural", "op_outcome", "branches"),
+    "precision": ("float32", "bfloat16"),
+    "optimizer": ("muon", "adamw"),
+    "schedule": ("linear", "cosine", "wsd"),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ import torch.nn.functional as F
 
 from interp.models import build_model
 from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
-from interp.runs import Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
+from interp.runs import STEPS, Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
 from interp.tasks import TASKS, Batch, Task, macro_average
+from interp.training.along import keep_step, steps_along
 from interp.training.checkpoint import RESUME_FILE, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
+from interp.training.ema import AveragedWeights
 from interp.training.evaluation import evaluate, training_weights
 from interp.training.optimizer import Optimizers
 from interp.training.records import TrainingRecords
@@ -53,7 +56,7 @@ def train(
     """Train the configured model into a run folder, continuing where an earlier call stopped.
 
     The result is a function of the config: a run that was interrupted and resumed has the loss curve, and the
-    weights, of one that was not. Writes `config.json`, `model.safetensors`, `metrics.parquet`, `resume/`.
+    weights, of one that was not. Writes `config.json`, `model.safetensors`, `metrics.parquet`, `steps/`, `resume/`.
 
     Args:
         config: task, machine, model and training settings.
@@ -74,6 +77,7 @@ def train(
         (folder / "config.json").unlink(missing_ok=True)
         (folder / "model.safetensors").unlink(missing_ok=True)
         (folder / "metrics.parquet").unlink(missing_ok=True)
+        shutil.rmtree(folder / STEPS, ignore_errors=True)
     if (folder / "config.json").exists():
         _require_same(folder, config)
     else:
@@ -124,13 +128,25 @@ class _Trainer:
         self.task: Task = TASKS[config.task](config.spec)
         self.model: Any = build_model(config.model).train()
         self.optimizers = Optimizers(self.model, self.settings)
+        self.average = self._average()
+        self.along = steps_along(self.settings.steps, self.settings.steps_along)
+        self.parts = [self.optimizers, *([self.average] if self.average else [])]
         self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
         self.records = records
-        self.state = load_checkpoint(folder, self.model, self.optimizers, config) or TrainingState(0, 0.0)
+        self.state = load_checkpoint(folder, self.model, self.parts, config) or TrainingState(0, 0.0)
         self.rows = self._rows_so_far()
         self.exact_match: float | None = None
         if known := [row for row in self.rows if row["aggregation"] == Aggregation.MACRO]:
             self.exact_match = known[-1]["estimate"]
+
+    def _average(self) -> AveragedWeights | None:
+        decay = self.settings.ema_decay
+        return AveragedWeights(self.model, build_model(self.config.model), decay) if decay else None
+
+    @property
+    def result(self) -> Any:
+        """The model that is evaluated and saved: the average of the weights where one is kept."""
+        return self.average.averaged if self.average else self.model
 
     def _rows_so_far(self) -> list[dict[str, Any]]:
         """Metrics up to the checkpoint; what was logged after it will be logged again."""
@@ -155,11 +171,14 @@ class _Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimizers.step(step)
+        if self.average:
+            self.average.update(step)
         return float(loss.detach()), float(norm)
 
     def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> None:
         settings, began = self.settings, time.perf_counter() - self.state.seconds
         first, started = self.state.step, time.perf_counter()
+        self._keep(first)
         with ThreadPoolExecutor(1) as drawer:  # the machine draws the next batch while the model learns
             pending = drawer.submit(self.draw, first)
             for step in range(first, settings.steps):
@@ -168,6 +187,7 @@ class _Trainer:
                     pending = drawer.submit(self.draw, step + 1)
                 loss, norm = self.update(batch, step)
                 done = step + 1
+                self._keep(done)
                 seconds = time.perf_counter() - began
                 if done % _LOG_EVERY == 0 or done == settings.steps:
                     self._log(done, {Metric.LOSS: loss, Metric.GRADIENT_NORM: norm, Metric.SECONDS: seconds})
@@ -182,6 +202,10 @@ class _Trainer:
                         TrainingProgress(done, settings.steps, loss, self.exact_match, rate * settings.batch_size, left)
                     )
         self._checkpoint(TrainingState(settings.steps, time.perf_counter() - began, done=True))
+
+    def _keep(self, step: int) -> None:
+        if step in self.along:
+            keep_step(self.folder, self.result, self.config, step)
 
     def _log(self, step: int, values: dict[Metric, float]) -> None:
         records = step * self.settings.batch_size
@@ -198,8 +222,8 @@ class _Trainer:
             )
 
     def _evaluate(self, step: int) -> None:
-        self.model.eval()
-        scores = evaluate(self.model, self.task, n=self.settings.eval_states, seed=CURVE_SEED)
+        self.result.eval()
+        scores = evaluate(self.result, self.task, n=self.settings.eval_states, seed=CURVE_SEED)
         self.model.train()
         self.exact_match = macro_average(select(scores, aggregation=Aggregation.MEAN))
         self.rows += [{**row, "checkpoint_step": step} for row in records(select(scores, metric=Metric.EXACT_MATCH))]
@@ -214,6 +238,6 @@ class _Trainer:
         )
         header = provenance(self.config, step=state.step)
         write_frame(frame, self.folder / "metrics.parquet", provenance=header)
-        save_weights(self.folder / "model.safetensors", self.model, self.config, step=state.step)
-        save_checkpoint(self.folder, self.model, self.optimizers, state, self.config)
+        save_weights(self.folder / "model.safetensors", self.result, self.config, step=state.step)
+        save_checkpoint(self.folder, self.model, self.parts, state, self.config)
         self.state = state

@@ -1,4 +1,4 @@
-"""Muon for hidden matrices, AdamW for everything else, behind one interface whose state is plain tensors."""
+"""Muon for hidden matrices with AdamW for the rest, or AdamW alone, behind one interface whose state is tensors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interp.training.config import TrainingConfig
+from interp.training.schedule import rate_at
 
 
 class _Float32Orthogonalization(TorchFunctionMode):
@@ -26,15 +27,18 @@ class _Float32Orthogonalization(TorchFunctionMode):
 
 
 class Optimizers:
-    """The two optimizers of a model, stepped and saved together.
+    """The optimizers of a model, stepped and saved together.
 
     Muon (Jordan et al. 2024) takes the 2-D weights inside the blocks; AdamW takes embeddings, unembedding, norms
-    and biases. Their state is read and written as named tensors, so that checkpoints need no pickle.
+    and biases, or everything with `optimizer="adamw"`. Their state is read and written as named tensors, so that checkpoints need no pickle.
     """
+
+    prefixes = ("muon/", "adamw/")
 
     def __init__(self, model: nn.Module, config: TrainingConfig):
         named = dict(model.named_parameters())
-        hidden = {name: p for name, p in named.items() if name.startswith("blocks.") and p.ndim == 2}
+        muon = config.optimizer == "muon"
+        hidden = {name: p for name, p in named.items() if muon and name.startswith("blocks.") and p.ndim == 2}
         rest = {name: p for name, p in named.items() if name not in hidden}
         self._config = config
         self._names = {id(p): name for name, p in named.items()}
@@ -50,7 +54,7 @@ class Optimizers:
 
     def step(self, step: int) -> None:
         """Apply the gradients with the rates of 0-based `step`, then clear them."""
-        rate = self._config.rate_at(step)
+        rate = rate_at(self._config, step)
         for key, optimizer in self._optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self._peak[key] * rate

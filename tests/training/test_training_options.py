@@ -1,0 +1,109 @@
+"""Choices of a training: optimizers, schedules, averaged weights, checkpoints along the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_config
+
+import interp
+from interp.models import build_model
+from interp.runs import RunConfig, RunError
+from interp.training import TrainingConfig, train
+from interp.training.along import steps_along
+from interp.training.ema import AveragedWeights
+from interp.training.loop import _Trainer
+from interp.training.schedule import rate_at
+
+
+def configured(steps: int = 30, **training: Any) -> RunConfig:
+    config = tiny_config(steps=steps)
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
+
+
+def test_new_settings_leave_the_digest_of_earlier_runs_alone() -> None:
+    assert configured().digest == "92188ecb64bd0630"
+    assert configured(optimizer="adamw").digest != configured().digest
+
+
+def test_adamw_takes_every_parameter(tmp_path: Path) -> None:
+    trainer = _Trainer(configured(optimizer="adamw"), tmp_path)
+    trainer.update(trainer.draw(0), 0)
+    owners = {name.rpartition("/")[0] for name in trainer.optimizers.state_tensors()}
+    assert owners == {f"adamw/{name}" for name, _ in trainer.model.named_parameters()}
+
+
+def test_schedules_by_hand() -> None:
+    cosine = TrainingConfig(steps=110, warmup_steps=10, schedule="cosine")
+    assert [rate_at(cosine, step) for step in (4, 10, 60)] == pytest.approx([0.5, 1, 0.5])
+    assert rate_at(cosine, 109) < 0.001
+    wsd = TrainingConfig(steps=100, warmup_steps=10, schedule="wsd", decay_fraction=0.4)
+    assert [rate_at(wsd, step) for step in (0, 59, 60, 90)] == pytest.approx([0.1, 1, 1, 1 - 0.75**0.5])
+
+
+def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
+    trainer = _Trainer(configured(ema_decay=0.5), tmp_path)
+    name = "embed.W_E"
+    expected = trainer.model.state_dict()[name].clone()
+    for step in range(6):
+        trainer.update(trainer.draw(step), step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * trainer.model.state_dict()[name]
+    assert trainer.average is not None
+    assert torch.allclose(trainer.average.averaged.state_dict()[name], expected, atol=1e-6)
+
+
+def test_the_average_of_a_constant_is_the_constant() -> None:
+    config = configured().model
+    model = build_model(config)
+    average = AveragedWeights(model, build_model(dataclasses.replace(config, seed=5)), 0.999)
+    for step in range(20):
+        average.update(step)
+    for name, tensor in average.averaged.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_an_averaged_run_saves_and_evaluates_the_average(tmp_path: Path) -> None:
+    plain, averaged = (train(configured(ema_decay=d), tmp_path / str(d)) for d in (0.0, 0.9))
+    raw = load_file(averaged.path / "resume" / "state.safetensors")
+    saved = load_file(averaged.path / "model.safetensors")
+    assert all(torch.equal(raw[f"ema/{name}"], tensor) for name, tensor in saved.items())
+    trained = load_file(plain.path / "model.safetensors")
+    assert all(torch.equal(raw[f"model/{name}"], tensor) for name, tensor in trained.items())
+    assert not all(torch.equal(saved[name], trained[name]) for name in saved)
+
+
+def test_steps_along_are_log_spaced_from_the_untrained_to_the_final() -> None:
+    steps = steps_along(16_000, 20)
+    assert len(steps) == 20 and steps[:2] == (0, 16) and steps[-1] == 16_000
+    ratios = [b / a for a, b in zip(steps[1:], steps[2:], strict=False)]
+    assert max(ratios) / min(ratios) < 1.1
+    assert steps_along(3, 20) == (0, 1, 2, 3) and steps_along(100, 0) == () and steps_along(100, 1) == (100,)
+
+
+def test_checkpoints_along_the_run_load_as_runs(tmp_path: Path) -> None:
+    run = train(configured(steps_along=5), tmp_path / "run")
+    assert run.steps == steps_along(30, 5)
+    untrained, early, final = (run.at_step(step) for step in (0, run.steps[2], 30))
+    for name, tensor in run.untrained_model().state_dict().items():
+        assert torch.equal(untrained.model.state_dict()[name], tensor.bfloat16().float())
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(final.model.state_dict()[name], tensor.bfloat16().float())
+    assert early.step == run.steps[2] and early.name == f"run@{early.step}"
+    assert interp.load(run.path, step=early.step).model.cfg == run.model.cfg
+    with pytest.raises(RunError, match="keeps no weights of step 7; it keeps 0, "):
+        run.at_step(7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("optimizer", "sgd"), ("schedule", "step"), ("ema_decay", 1.0), ("steps_along", -1), ("precision", "float16")],
+)
+def test_unknown_choices_are_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"training {field} must"):
+        dataclasses.replace(TrainingConfig(), **{field: value})
