@@ -62,6 +62,8 @@ class TrainingConfig:
     """Above 0: average the weights over about 1 / (1 - ema_decay) steps; the average is evaluated and saved."""
     steps_along: int = later(0)
     """How many checkpoints to keep along the run, log-spaced, in steps/."""
+    adaptive: float = later(0.0)
+    """Share of the records that is drawn where the model still errs, by op x outcome x branch and jump distance."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every"):
@@ -77,6 +79,10 @@ class TrainingConfig:
                 raise ValueError(f"training {name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if not 0 <= self.adaptive <= 1:
+            raise ValueError(f"training adaptive must lie in [0, 1], got {self.adaptive}")
+        if self.adaptive and self.balance != "branches":
+            raise ValueError(f"training adaptive needs balance 'branches', got {self.balance!r}")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"training {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

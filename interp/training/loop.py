@@ -18,8 +18,16 @@ from interp.models import build_model
 from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
 from interp.runs import STEPS, Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
 from interp.tasks import TASKS, Batch, Task, macro_average
+from interp.training.adaptive import STRATIFIED, AdaptiveSampler
 from interp.training.along import keep_step, steps_along
-from interp.training.checkpoint import RESUME_FILE, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
+from interp.training.checkpoint import (
+    RESUME_FILE,
+    Resumable,
+    TrainingState,
+    load_checkpoint,
+    peek_checkpoint,
+    save_checkpoint,
+)
 from interp.training.ema import AveragedWeights
 from interp.training.evaluation import evaluate, training_weights
 from interp.training.optimizer import Optimizers
@@ -130,9 +138,11 @@ class _Trainer:
         self.optimizers = Optimizers(self.model, self.settings)
         self.average = self._average()
         self.along = steps_along(self.settings.steps, self.settings.steps_along)
-        self.parts = [self.optimizers, *([self.average] if self.average else [])]
         self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
         self.records = records
+        self.adaptive = self._adaptive()
+        optional: list[Resumable | None] = [self.average, self.adaptive]
+        self.parts: list[Resumable] = [self.optimizers, *(part for part in optional if part is not None)]
         self.state = load_checkpoint(folder, self.model, self.parts, config) or TrainingState(0, 0.0)
         self.rows = self._rows_so_far()
         self.exact_match: float | None = None
@@ -142,6 +152,15 @@ class _Trainer:
     def _average(self) -> AveragedWeights | None:
         decay = self.settings.ema_decay
         return AveragedWeights(self.model, build_model(self.config.model), decay) if decay else None
+
+    def _adaptive(self) -> AdaptiveSampler | None:
+        if not self.settings.adaptive:
+            return None
+        if self.weights is None or self.config.task not in STRATIFIED:
+            raise ValueError(
+                f"training adaptive needs a task of one step ({', '.join(STRATIFIED)}), got {self.task.name}"
+            )
+        return AdaptiveSampler(self.config.spec, self.weights, self.settings.adaptive, distances=self.records is None)
 
     @property
     def result(self) -> Any:
@@ -156,11 +175,14 @@ class _Trainer:
         return records(frame.loc[frame.checkpoint_step <= self.state.step])
 
     def draw(self, step: int) -> Batch:
-        size = self.settings.batch_size
+        """The batch of 0-based `step`."""
+        size, seed = self.settings.batch_size, self.settings.seed
         if self.records is not None:
-            drawn = self.records.draw(step, size, seed=self.settings.seed, weights=self.weights)
-            return self.task.batch(*drawn)
-        return self.task.sample(size, seed=self.settings.seed, start=step * size, split="train", weights=self.weights)
+            weights = self.adaptive.table(step) if self.adaptive else self.weights
+            return self.task.batch(*self.records.draw(step, size, seed=seed, weights=weights))
+        if self.adaptive:
+            return self.task.batch(self.adaptive.draw(step, size, seed=seed))
+        return self.task.sample(size, seed=seed, start=step * size, split="train", weights=self.weights)
 
     def update(self, batch: Batch, step: int) -> tuple[float, float]:
         """One optimizer step; the loss (nats a token) and the gradient norm before clipping."""
@@ -173,6 +195,9 @@ class _Trainer:
         self.optimizers.step(step)
         if self.average:
             self.average.update(step)
+        if self.adaptive:
+            right = ((logits.argmax(dim=-1) == batch.targets) | (batch.targets < 0)).all(dim=1)
+            self.adaptive.learn(step, self.adaptive.strata(batch.states), right.numpy())
         return float(loss.detach()), float(norm)
 
     def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> None:

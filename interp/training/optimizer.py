@@ -30,7 +30,8 @@ class Optimizers:
     """The optimizers of a model, stepped and saved together.
 
     Muon (Jordan et al. 2024) takes the 2-D weights inside the blocks; AdamW takes embeddings, unembedding, norms
-    and biases, or everything with `optimizer="adamw"`. Their state is read and written as named tensors, so that checkpoints need no pickle.
+    and biases, or everything with `optimizer="adamw"`. Their state is read and written as named tensors, so that
+    checkpoints need no pickle.
     """
 
     prefixes = ("muon/", "adamw/")

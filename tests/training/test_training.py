@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,21 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(task: str, tmp_path: Path
             train(config, tmp_path / "broken", on_progress=stop_at(step))
     train(config, tmp_path / "broken")
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_an_interrupted_run_with_every_option_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    config = tiny_config(steps=120, eval_every=60)
+    options: dict[str, Any] = {"adaptive": 0.5, "ema_decay": 0.95, "steps_along": 6, "checkpoint_every": 25}
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, **options))
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "broken", on_progress=stop_at(110))
+    broken = train(config, tmp_path / "broken")
+    assert_same_run(whole.path, broken.path)
+    assert whole.steps == broken.steps and len(whole.steps) == 6
+    for step in whole.steps:
+        first, second = (load_file(run.path / "steps" / f"{step}.safetensors") for run in (whole, broken))
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

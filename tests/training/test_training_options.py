@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_an_averaged_run_saves_and_evaluates_the_average(tmp_path: Path) -> None
 def test_steps_along_are_log_spaced_from_the_untrained_to_the_final() -> None:
     steps = steps_along(16_000, 20)
     assert len(steps) == 20 and steps[:2] == (0, 16) and steps[-1] == 16_000
-    ratios = [b / a for a, b in zip(steps[1:], steps[2:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(steps[1:])]
     assert max(ratios) / min(ratios) < 1.1
     assert steps_along(3, 20) == (0, 1, 2, 3) and steps_along(100, 0) == () and steps_along(100, 1) == (100,)
 
