@@ -11,7 +11,10 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.models.config import TransformerConfig
 from interp.models.hooks import live
+from interp.models.kv_cache import KeyValueCache
+from interp.models.local_attention import local_attention
 from interp.models.norms import make_norm
+from interp.models.rotary import Rotary
 
 
 class Attention(nn.Module):
@@ -22,20 +25,26 @@ class Attention(nn.Module):
     `torch.no_grad()` sets the weights.
 
     With `qk_norm`, queries and keys are normalised over d_head before hook_q and hook_k, so that always
-    `attn_scores = q @ k / sqrt(d_head)`. Scores and pattern exist only while somebody listens to them; otherwise
-    `F.scaled_dot_product_attention` computes z.
+    `attn_scores = q @ k / sqrt(d_head)`; under rotary positions of hook_rot_q and hook_rot_k, which come after the
+    rotation. Scores and pattern exist only while somebody listens to them; otherwise
+    `F.scaled_dot_product_attention` computes z, chunk by chunk where `attention_chunk` is set.
     """
 
-    def __init__(self, cfg: TransformerConfig) -> None:
+    def __init__(self, cfg: TransformerConfig, *, layer: int = 0) -> None:
         super().__init__()
+        self.layer = layer  # its place in a KeyValueCache
         self.n_heads, self.d_head = cfg.n_heads, cfg.d_head
-        self.causal = cfg.attention_dir == "causal"
+        self.causal, self.chunk = cfg.attention_dir == "causal", cfg.attention_chunk
         self.use_attn_result = False
         width = cfg.n_heads * cfg.d_head
         self.qkv = nn.Linear(cfg.d_model, 3 * width, bias=cfg.use_bias)
         self.out = nn.Linear(width, cfg.d_model, bias=cfg.use_bias)
         self.q_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
         self.k_norm = make_norm(cfg.d_head, kind="RMS" if cfg.qk_norm else None, eps=cfg.eps)
+        self.rotary = Rotary(cfg) if cfg.rotary else None
+        if self.rotary is not None:
+            self.hook_rot_q = HookPoint()  # [batch, pos, head, d_head]
+            self.hook_rot_k = HookPoint()  # [batch, pos, head, d_head]
         self.hook_attn_in = HookPoint()  # [batch, pos, head, d_model], this and the next three fired by the block
         self.hook_q_input = HookPoint()  # [batch, pos, head, d_model]
         self.hook_k_input = HookPoint()  # [batch, pos, head, d_model]
@@ -48,35 +57,40 @@ class Attention(nn.Module):
         self.hook_z = HookPoint()  # [batch, pos, head, d_head]
         self.hook_result = HookPoint()  # [batch, pos, head, d_model]: z @ W_O of each head, without b_O
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend from and to the normalised residual stream [batch, pos, d_model]."""
+    def forward(self, x: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
+        """Attend from the normalised residual stream [batch, pos, d_model] to it, and to what `past` has read."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.d_head)).unbind(2)
-        return self.attend(q, k, v)
+        return self.attend(q, k, v, past=past)
 
-    def forward_split(self, x: Tensor) -> Tensor:
+    def forward_split(self, x: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
         """The same with an input of its own for each head's query, key and value.
 
         Args:
             x: [batch, pos, 3 * head, d_model], the heads' query inputs, then key inputs, then value inputs.
+            past: as in forward.
         """
         weight = self.qkv.weight.unflatten(0, (3 * self.n_heads, self.d_head))
         qkv = torch.einsum("bphm,hdm->bphd", x, weight)
         if self.qkv.bias is not None:
             qkv = qkv + self.qkv.bias.view(3 * self.n_heads, self.d_head)
         q, k, v = qkv.chunk(3, dim=2)
-        return self.attend(q, k, v)
+        return self.attend(q, k, v, past=past)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
         """From queries, keys and values [batch, pos, head, d_head] to the block's write [batch, pos, d_model]."""
         if live(self.hook_q, self.hook_k, self.hook_v):  # slices of one tensor: hooks may edit in place
             q, k, v = q.clone(), k.clone(), v.clone()
-        q = self.hook_q(self.q_norm(q)).transpose(1, 2)
-        k = self.hook_k(self.k_norm(k)).transpose(1, 2)
-        v = self.hook_v(v).transpose(1, 2)
+        q, k, v = self.hook_q(self.q_norm(q)), self.hook_k(self.k_norm(k)), self.hook_v(v)
+        if self.rotary is not None:
+            start = 0 if past is None else past.length
+            q, k = self.hook_rot_q(self.rotary(q, start=start)), self.hook_rot_k(self.rotary(k, start=start))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if past is not None:
+            k, v = past.extend(self.layer, k, v)
         if live(self.hook_attn_scores, self.hook_pattern):
             z = self._pattern(q, k).to(v.dtype) @ v
         else:
-            z = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            z = self._fused(q, k, v)
         z = self.hook_z(z.transpose(1, 2))
         if self.use_attn_result and live(self.hook_result):
             result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
@@ -86,10 +100,26 @@ class Attention(nn.Module):
     def _pattern(self, q: Tensor, k: Tensor) -> Tensor:
         scores = q @ k.transpose(-2, -1) / math.sqrt(self.d_head)
         if self.causal:
-            pos = scores.shape[-1]
-            future = torch.ones(pos, pos, dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(future, -torch.inf)
+            scores = scores.masked_fill(~self._visible(*scores.shape[-2:], device=scores.device), -torch.inf)
         return self.hook_pattern(self.hook_attn_scores(scores).softmax(-1))
+
+    def _visible(self, n_queries: int, n_keys: int, *, first: int = 0, device: torch.device) -> Tensor:
+        """Which keys from `first` to n_keys the last n_queries positions attend to, bool [query_pos, key_pos]."""
+        query_pos = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
+        key_pos = torch.arange(first, n_keys, device=device)
+        visible = key_pos <= query_pos
+        return visible & (key_pos // self.chunk >= query_pos // self.chunk - 1) if self.chunk else visible
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """z [batch, head, query_pos, d_head] without the pattern; the queries are the last of the keys' positions."""
+        n_queries, n_keys = q.shape[2], k.shape[2]
+        if n_queries == n_keys:
+            if self.chunk and n_keys > 2 * self.chunk:
+                return local_attention(q, k, v, chunk=self.chunk)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        first = max(0, (n_keys - n_queries) // self.chunk - 1) * self.chunk if self.chunk else 0
+        mask = None if n_queries == 1 else self._visible(n_queries, n_keys, first=first, device=q.device)
+        return F.scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], attn_mask=mask)
 
     def _heads(self, part: int) -> Tensor:
         return self.qkv.weight.unflatten(0, (3, self.n_heads, self.d_head))[part].transpose(-2, -1)

@@ -9,7 +9,8 @@ from transformer_lens.hook_points import HookPoint
 from interp.models.attention import Attention
 from interp.models.config import TransformerConfig
 from interp.models.hooks import live
-from interp.models.mlp import MLP
+from interp.models.kv_cache import KeyValueCache
+from interp.models.mlp import MLP, GatedMLP
 from interp.models.norms import make_norm
 
 
@@ -18,27 +19,27 @@ class TransformerBlock(nn.Module):
 
     hook_out_is_single_residual_stream = True  # what TransformerLens's logit lens asks
 
-    def __init__(self, cfg: TransformerConfig) -> None:
+    def __init__(self, cfg: TransformerConfig, *, layer: int = 0) -> None:
         super().__init__()
         self.n_heads = cfg.n_heads
         self.use_split_qkv_input = self.use_attn_in = self.use_hook_mlp_in = False
         self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
         self.ln1 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
-        self.attn = Attention(cfg)
+        self.attn = Attention(cfg, layer=layer)
         self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
         self.mlp = None
         if not cfg.attn_only:
             self.hook_resid_mid = HookPoint()  # [batch, pos, d_model]
             self.hook_mlp_in = HookPoint()  # [batch, pos, d_model]
             self.ln2 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
-            self.mlp = MLP(cfg)
+            self.mlp = GatedMLP(cfg) if cfg.gated_mlp else MLP(cfg)
             self.hook_mlp_out = HookPoint()  # [batch, pos, d_model]
         self.hook_resid_post = HookPoint()  # [batch, pos, d_model]
 
-    def forward(self, resid: Tensor) -> Tensor:
-        """Residual stream [batch, pos, d_model] in and out."""
+    def forward(self, resid: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
+        """Residual stream [batch, pos, d_model] in and out; `past` holds what the block has read before it."""
         resid = self.hook_resid_pre(resid)
-        attn_out = self._attend_split(resid) if self._split() else self.attn(self.ln1(resid))
+        attn_out = self._attend_split(resid, past) if self._split() else self.attn(self.ln1(resid), past=past)
         resid = resid + self.hook_attn_out(attn_out)
         if self.mlp is not None:
             resid = self.hook_resid_mid(resid)
@@ -52,7 +53,7 @@ class TransformerBlock(nn.Module):
             return live(attn.hook_attn_in)
         return self.use_split_qkv_input and live(attn.hook_q_input, attn.hook_k_input, attn.hook_v_input)
 
-    def _attend_split(self, resid: Tensor) -> Tensor:
+    def _attend_split(self, resid: Tensor, past: KeyValueCache | None) -> Tensor:
         """Attention where each head reads a residual stream of its own, and ln1 fires once on all of them."""
         copies = resid.unsqueeze(2).expand(-1, -1, self.n_heads, -1)
         if self.use_attn_in:
@@ -60,4 +61,4 @@ class TransformerBlock(nn.Module):
         else:
             points = (self.attn.hook_q_input, self.attn.hook_k_input, self.attn.hook_v_input)
             normalized = self.ln1(torch.cat([point(copies.clone()) for point in points], dim=2))
-        return self.attn.forward_split(normalized)
+        return self.attn.forward_split(normalized, past=past)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
+
+from interp.configuration import later
 
 Norm = Literal["LN", "RMS"]
+Positions = Literal["block", "block_rotary", "learned", "none", "rotary", "sinusoidal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,18 @@ class TransformerConfig:
     d_head: int = -1  # -1: d_model // n_heads; any other size is allowed, n_heads * d_head need not be d_model
     d_mlp: int = -1  # -1: 4 * d_model
     attn_only: bool = False  # no ln2, no MLP
-    act_fn: Literal["gelu", "relu"] = "gelu"  # gelu is the exact one, not the tanh approximation
+    gated_mlp: bool = later(False)  # act_fn(x @ W_gate) * (x @ W_in), 3 matrices; with silu: SwiGLU (Shazeer 2020)
+    act_fn: Literal["gelu", "relu", "silu"] = "gelu"  # gelu is the exact one, not the tanh approximation
     normalization_type: Norm | None = "RMS"  # None: no norm anywhere, for hand-set weights
     eps: float = 1e-5
     qk_norm: bool = False  # RMS over d_head with a learned gain, before hook_q and hook_k
     attention_dir: Literal["causal", "bidirectional"] = "causal"
-    positional_embedding_type: Literal["block", "learned", "none"] = "learned"
-    position_roles: tuple[int, ...] = ()  # "block" only: which block each position belongs to, [n_ctx]
-    position_indices: tuple[int, ...] = ()  # "block" only: the slot's index inside its block, [n_ctx]
+    attention_chunk: int = later(0)  # c > 0: attend to the own chunk of c tokens (causally) and all of the one before
+    positional_embedding_type: Positions = "learned"  # see embed.py and rotary.py
+    position_roles: tuple[int, ...] = ()  # "block…" only: which block each position belongs to, [n_ctx]
+    position_indices: tuple[int, ...] = ()  # "block…" only: the slot's index inside its block, [n_ctx]
+    index_table_size: int = later(0)  # "block" only: indices embedded; more than needed: training shifts them at random
+    rotary_base: int = later(10_000)  # the slowest pair of dimensions turns by almost 1 / rotary_base a position
     tie_word_embeddings: bool = False  # W_U = W_E.T
     use_bias: bool = True  # biases of attention, MLP, LayerNorm and unembedding
     init_range: float = -1.0  # standard deviation of the initial weights; -1: 0.8 / sqrt(d_model)
@@ -73,10 +80,19 @@ class TransformerConfig:
         for name in ("position_roles", "position_indices"):  # JSON has no tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
             self._check_positions(name)
+        if self.attention_chunk:
+            _require_size("attention_chunk", self.attention_chunk)
+            if self.attention_dir != "causal":
+                raise ValueError(f"attention_chunk needs attention_dir='causal'; got {self.attention_dir!r}")
+        _require_size("rotary_base", self.rotary_base)
+        if self.rotary and self.d_head % 2:
+            raise ValueError(f"d_head must be even for rotary positions; got {self.d_head}")
+        if self.index_table_size:
+            self._check_index_table()
 
     def _check_positions(self, name: str) -> None:
         values = getattr(self, name)
-        expected = self.n_ctx if self.positional_embedding_type == "block" else 0
+        expected = self.n_ctx if self.positional_embedding_type in ("block", "block_rotary") else 0
         if len(values) != expected:
             raise ValueError(
                 f"{name} must hold {expected} numbers with n_ctx={self.n_ctx} and "
@@ -84,6 +100,23 @@ class TransformerConfig:
             )
         if any(not isinstance(value, int) or value < 0 for value in values):
             raise ValueError(f"{name} must hold integers from 0 up; got {min(values)!r}")
+
+    def _check_index_table(self) -> None:
+        _require_size("index_table_size", self.index_table_size)
+        if self.positional_embedding_type != "block":
+            raise ValueError(
+                f"index_table_size needs positional_embedding_type='block'; got {self.positional_embedding_type!r}"
+            )
+        if self.index_table_size <= max(self.position_indices):
+            raise ValueError(
+                f"index_table_size must be above the largest of position_indices, {max(self.position_indices)}; "
+                f"got {self.index_table_size}"
+            )
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions enter as rotations of queries and keys."""
+        return self.positional_embedding_type in ("rotary", "block_rotary")
 
     @property
     def d_vocab_out(self) -> int:
@@ -102,10 +135,10 @@ class TransformerConfig:
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "act_fn": ("gelu", "relu"),
+    "act_fn": ("gelu", "relu", "silu"),
     "normalization_type": ("LN", "RMS", None),
     "attention_dir": ("causal", "bidirectional"),
-    "positional_embedding_type": ("block", "learned", "none"),
+    "positional_embedding_type": get_args(Positions),
     "dtype": ("float32", "float64"),
 }
 

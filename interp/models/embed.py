@@ -1,4 +1,14 @@
-"""Tokens and positions into the residual stream, and the residual stream out to logits."""
+"""Tokens and positions into the residual stream, and the residual stream out to logits.
+
+Positions by `cfg.positional_embedding_type`; all but the rotations enter through hook_pos_embed:
+
+    learned       one free vector a position
+    sinusoidal    fixed waves (Vaswani et al. 2017)
+    block         the block's vector + the vector of the slot's index inside the block
+    block_rotary  the block's vector; the slot's index turns queries and keys (rotary.py)
+    rotary        queries and keys are turned by the position (rotary.py), nothing is added
+    none          nothing; a causal model can still count (Kazemnejad et al. 2023)
+"""
 
 from __future__ import annotations
 
@@ -21,49 +31,143 @@ class Embed(nn.Module):
         return F.embedding(tokens, self.W_E)
 
 
-class LearnedPositions(nn.Module):
+class PositionEmbedding(nn.Module):
+    """What is added for the position: a table W_pos [n_ctx, d_model], the same for every row unless said otherwise."""
+
+    W_pos: Tensor
+
+    def forward(self, tokens: Tensor, *, start: int = 0) -> Tensor:
+        """The vectors of tokens [batch, pos], which stand at positions from `start` on, [1 or batch, pos, d_model]."""
+        return self.W_pos[None, start : start + tokens.shape[1]]
+
+
+class LearnedPositions(PositionEmbedding):
     """One free vector a position, W_pos [n_ctx, d_model]."""
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__()
         self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
 
-    def forward(self, length: int) -> Tensor:
-        """The vectors of the first `length` positions, [length, d_model]."""
-        return self.W_pos[:length]
 
+class SinusoidalPositions(PositionEmbedding):
+    """Sines and cosines of geometric wavelengths (Vaswani et al. 2017), W_pos [n_ctx, d_model], fixed.
 
-class BlockPositions(nn.Module):
-    """A slot is the sum of its block's vector, its index's vector and a flat one that starts at zero.
-
-    Slots of equal index in different blocks then share a direction, so that a pointer's one-hot and the cells that it
-    points to are aligned from the first step.
+    They are scaled to the root mean square `init_range` of the initial token embeddings, where the paper scales the
+    token embeddings up.
     """
 
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        pos = torch.arange(cfg.n_ctx, dtype=torch.float64)[:, None]
+        dims = torch.arange(cfg.d_model)
+        angles = pos / 10_000.0 ** (2 * (dims // 2) / cfg.d_model)
+        table = torch.where(dims % 2 == 0, angles.sin(), angles.cos()) * (2**0.5 * cfg.init_range)
+        self.register_buffer("W_pos", table.to(getattr(torch, cfg.dtype)), persistent=False)
+
+
+class RolePositions(PositionEmbedding):
+    """The block's vector alone, W_role [n_roles, d_model]; inside a block the rotation tells slots apart."""
+
     roles: Tensor
-    indices: Tensor
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__()
         self.W_role = nn.Parameter(torch.empty(max(cfg.position_roles) + 1, cfg.d_model))
-        self.W_index = nn.Parameter(torch.empty(max(cfg.position_indices) + 1, cfg.d_model))
-        self.W_flat = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
         self.register_buffer("roles", torch.tensor(cfg.position_roles), persistent=False)
-        self.register_buffer("indices", torch.tensor(cfg.position_indices), persistent=False)
 
     @property
     def W_pos(self) -> Tensor:
-        """The three parts summed, [n_ctx, d_model]; computed, so writing to it changes nothing."""
-        return self(len(self.roles))
-
-    def forward(self, length: int) -> Tensor:
-        """The vectors of the first `length` positions, [length, d_model]."""
-        role = F.embedding(self.roles[:length], self.W_role)
-        index = F.embedding(self.indices[:length], self.W_index)
-        return role + index + self.W_flat[:length]
+        """[n_ctx, d_model]; computed, so writing to it changes nothing."""
+        return F.embedding(self.roles, self.W_role)
 
 
-POSITIONS = {"learned": LearnedPositions, "block": BlockPositions}
+class BlockPositions(RolePositions):
+    """A slot is the sum of its block's vector, its index's vector and a flat one that starts at zero.
+
+    Slots of equal index in different blocks then share a direction, so that a pointer's one-hot and the cells that it
+    points to are aligned from the first step.
+
+    With `index_table_size`, for machines larger than any in training (Ruoss et al. 2023, randomised positions): there
+    is no flat part, and in train mode each block's indices are shifted by an offset, so that every row of the table is
+    learned. Blocks of one length share their offset, as a pointer must stay aligned with what it points to; lone slots
+    and brackets are not shifted. The offsets are a hash of the row's own tokens: random across rows, and the same
+    whatever the batch, the process or the step at which training resumes. In eval mode every block starts at index
+    `offset`, 0 unless set.
+    """
+
+    indices: Tensor
+    room: Tensor  # [n_lengths], the largest offset of the blocks of each length
+    length_of: Tensor  # [n_ctx], which entry of `room` a position's block has
+    hash_weights: Tensor  # [n_lengths, n_ctx]
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__(cfg)
+        self.shifted = cfg.index_table_size > 0
+        self.W_index = nn.Parameter(torch.empty(cfg.index_table_size or max(cfg.position_indices) + 1, cfg.d_model))
+        if not self.shifted:
+            self.W_flat = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
+        self.register_buffer("indices", torch.tensor(cfg.position_indices), persistent=False)
+        self._offset = 0
+        if self.shifted:
+            self._prepare_offsets(cfg)
+
+    def _prepare_offsets(self, cfg: TransformerConfig) -> None:
+        last: dict[int, int] = {}  # the largest index of each role
+        for role, index in zip(cfg.position_roles, cfg.position_indices, strict=True):
+            last[role] = max(last.get(role, 0), index)
+        lengths = sorted(set(last.values()))
+        room = [cfg.index_table_size - 1 - each if each else 0 for each in lengths]
+        generator = torch.Generator().manual_seed(cfg.seed)
+        weights = torch.randint(2**31, (len(lengths), cfg.n_ctx), generator=generator)
+        length_of = [lengths.index(last[role]) for role in cfg.position_roles]
+        self.register_buffer("room", torch.tensor(room), persistent=False)
+        self.register_buffer("length_of", torch.tensor(length_of), persistent=False)
+        self.register_buffer("hash_weights", weights, persistent=False)
+
+    @property
+    def offset(self) -> int:
+        """The index at which every block of several slots starts in eval mode; from 0 to `room.min()`."""
+        return self._offset
+
+    @offset.setter
+    def offset(self, offset: int) -> None:
+        most = int(self.room[self.room > 0].min()) if self.shifted and (self.room > 0).any() else 0
+        if not 0 <= offset <= most:
+            raise ValueError(f"offset must be from 0 to {most} with this index_table_size; got {offset}")
+        self._offset = offset
+
+    @property
+    def W_pos(self) -> Tensor:
+        """The parts summed, as in eval mode, [n_ctx, d_model]; computed, so writing to it changes nothing."""
+        indices = self.indices
+        if self._offset:
+            indices = indices + self._offset * (self.room[self.length_of] > 0)
+        table = F.embedding(self.roles, self.W_role) + F.embedding(indices, self.W_index)
+        return table if self.shifted else table + self.W_flat
+
+    def offsets(self, tokens: Tensor) -> Tensor:
+        """The offset of each position in train mode, a hash of the row's tokens, [batch, pos]."""
+        pos = tokens.shape[1]
+        mixed = (tokens[:, None, :] * self.hash_weights[:, :pos]).sum(-1) % (2**31 - 1)  # [batch, n_lengths]
+        return (mixed % (self.room + 1))[:, self.length_of[:pos]]
+
+    def forward(self, tokens: Tensor, *, start: int = 0) -> Tensor:
+        """As in PositionEmbedding; a row of its own for every example where indices are shifted at random."""
+        if not (self.shifted and self.training):
+            return super().forward(tokens, start=start)
+        if start:
+            raise ValueError("indices are shifted at random in train mode; decode in eval mode: call model.eval()")
+        pos = tokens.shape[1]
+        indices = self.indices[:pos] + self.offsets(tokens)
+        return F.embedding(self.roles[:pos], self.W_role) + F.embedding(indices, self.W_index)
+
+
+POSITIONS: dict[str, type[PositionEmbedding]] = {
+    "learned": LearnedPositions,
+    "sinusoidal": SinusoidalPositions,
+    "block": BlockPositions,
+    "block_rotary": RolePositions,
+}
 
 
 class Unembed(nn.Module):

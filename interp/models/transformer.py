@@ -8,9 +8,10 @@ Hook points, `{l}` a layer from 0:
     blocks.{l}.ln1.hook_scale, ln2.hook_scale, ln_final.hook_scale                [batch, pos, 1]
     blocks.{l}.ln1.hook_normalized, ln2.…, ln_final.hook_normalized               [batch, pos, d_model]
     blocks.{l}.attn.hook_q, hook_k, hook_v, hook_z                                [batch, pos, head, d_head]
+    blocks.{l}.attn.hook_rot_q, hook_rot_k (rotary positions: after the rotation) [batch, pos, head, d_head]
     blocks.{l}.attn.hook_attn_scores, hook_pattern                                [batch, head, query_pos, key_pos]
     blocks.{l}.attn.q_norm.hook_scale, hook_normalized, k_norm.…                  [batch, pos, head, 1 or d_head]
-    blocks.{l}.mlp.hook_pre, hook_post                                            [batch, pos, d_mlp]
+    blocks.{l}.mlp.hook_pre, hook_post, and hook_pre_linear where gated_mlp       [batch, pos, d_mlp]
 
 and behind switches, because they cost memory:
 
@@ -24,6 +25,8 @@ one of the split inputs is listened to, ln1 fires once on all of them, [batch, p
 then values (under set_use_attn_in [batch, pos, head, …]). As in TransformerLens 4, the attention inputs also answer to
 names without "attn.", such as `blocks.{l}.hook_q_input`. The reader of the logits is
 `blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
+
+With a KeyValueCache, `pos` counts the new tokens alone, and `key_pos` all that have been read.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
 from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
 from interp.models.hooks import live
+from interp.models.kv_cache import KeyValueCache
 from interp.models.norms import make_norm
 from interp.models.weights import TransformerWeights
 
@@ -66,10 +70,12 @@ class Transformer(TransformerWeights, HookedModel):
         self.embed = Embed(cfg)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
         self.pos_embed = None
-        if cfg.positional_embedding_type != "none":
+        if cfg.positional_embedding_type in POSITIONS:
             self.pos_embed = POSITIONS[cfg.positional_embedding_type](cfg)
             self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
-        self.blocks = TypedModuleList[TransformerBlock](TransformerBlock(cfg) for _ in range(cfg.n_layers))
+        self.blocks = TypedModuleList[TransformerBlock](
+            TransformerBlock(cfg, layer=layer) for layer in range(cfg.n_layers)
+        )
         self.ln_final = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
         self.unembed = Unembed(cfg, embed=self.embed)
         self.reset_parameters()
@@ -96,10 +102,17 @@ class Transformer(TransformerWeights, HookedModel):
                 parameter.zero_()
             else:
                 parameter.fill_(1.0)
-        if isinstance(self.pos_embed, BlockPositions):
+        if isinstance(self.pos_embed, BlockPositions) and not self.pos_embed.shifted:
             self.pos_embed.W_flat.zero_()
 
-    def forward(self, tokens: Tensor, *, start_at_layer: int | None = None, stop_at_layer: int | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        start_at_layer: int | None = None,
+        stop_at_layer: int | None = None,
+        past_kv_cache: KeyValueCache | None = None,
+    ) -> Tensor:
         """Logits [batch, pos, d_vocab] of tokens [batch, pos].
 
         Args:
@@ -108,14 +121,20 @@ class Transformer(TransformerWeights, HookedModel):
             start_at_layer: the first block to run; n_layers runs only the unembedding. Negative counts from the end.
             stop_at_layer: the first block not to run; the residual stream before it is returned in place of logits,
                 neither normalised nor unembedded. Negative counts from the end.
+            past_kv_cache: the keys and values of earlier tokens, which `tokens` follow; theirs are added to it. Causal
+                models only, all layers, without gradients.
         """
         n_layers = self.cfg.n_layers
         start = self._layer("start_at_layer", start_at_layer, 0)
         stop = self._layer("stop_at_layer", stop_at_layer, n_layers)
         if start > stop:
             raise ValueError(f"start_at_layer must not be past stop_at_layer; got {start_at_layer} and {stop_at_layer}")
+        if past_kv_cache is not None:
+            if start_at_layer is not None or stop_at_layer is not None:
+                raise ValueError("past_kv_cache goes through every layer: no start_at_layer or stop_at_layer with it")
+            past_kv_cache.require_room(self.cfg, tokens)
         if start_at_layer is None:
-            resid = self._embed(tokens)
+            resid = self._embed(tokens, start=0 if past_kv_cache is None else past_kv_cache.length)
         else:
             resid = tokens
             if resid.ndim != 3 or resid.shape[-1] != self.cfg.d_model or not resid.is_floating_point():
@@ -124,7 +143,9 @@ class Transformer(TransformerWeights, HookedModel):
                     f"got {resid.dtype} {list(resid.shape)}"
                 )
         for block in self.blocks[start:stop]:
-            resid = block(resid)
+            resid = block(resid, past=past_kv_cache)
+        if past_kv_cache is not None:
+            past_kv_cache.length += tokens.shape[1]
         return resid if stop_at_layer is not None else self.unembed(self.ln_final(resid))
 
     def _layer(self, name: str, layer: int | None, default: int) -> int:
@@ -135,7 +156,7 @@ class Transformer(TransformerWeights, HookedModel):
             raise ValueError(f"{name} must be from {-n_layers} to {n_layers}; got {layer}")
         return layer + n_layers if layer < 0 else layer
 
-    def _embed(self, tokens: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor, *, start: int = 0) -> Tensor:
         if tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"tokens must be int64 [batch, pos]; got {tokens.dtype} {list(tokens.shape)}")
         if tokens.shape[1] > self.cfg.n_ctx:
@@ -148,8 +169,10 @@ class Transformer(TransformerWeights, HookedModel):
             ) from None
         if self.pos_embed is None:
             return resid
-        positions = self.pos_embed(tokens.shape[1])
+        positions = self.pos_embed(tokens, start=start)
         if live(self.hook_pos_embed):  # with a batch dimension, for hooks and ActivationCache
+            if self.hook_pos_embed.bwd_hooks and not positions.requires_grad:  # fixed, and yet it has a gradient
+                positions = positions.detach().requires_grad_()
             positions = self.hook_pos_embed(positions.expand_as(resid).clone())
         return resid + positions
 

@@ -12,8 +12,8 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
-from interp.models.embed import BlockPositions, Embed, LearnedPositions, Unembed
-from interp.models.mlp import MLP
+from interp.models.embed import Embed, PositionEmbedding, Unembed
+from interp.models.mlp import MLP, GatedMLP
 
 
 class TransformerWeights:
@@ -21,7 +21,7 @@ class TransformerWeights:
 
     cfg: TransformerConfig
     embed: Embed
-    pos_embed: LearnedPositions | BlockPositions | None
+    pos_embed: PositionEmbedding | None
     blocks: TypedModuleList[TransformerBlock]
     ln_final: nn.Module
     unembed: Unembed
@@ -54,7 +54,7 @@ class TransformerWeights:
 
     @property
     def W_pos(self) -> Tensor:
-        """[n_ctx, d_model]; zeros where positions are not embedded."""
+        """[n_ctx, d_model], as in eval mode; zeros where positions are not added to the residual stream."""
         if self.pos_embed is None:
             return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
         return self.pos_embed.W_pos
@@ -76,6 +76,11 @@ class TransformerWeights:
         if self.cfg.attn_only:
             raise AttributeError("the model has no MLPs: attn_only is set")
         return self._stack(lambda block: read(cast(MLP, block.mlp)))
+
+    def _stack_gate(self, read: Callable[[GatedMLP], Tensor]) -> Tensor:
+        if not self.cfg.gated_mlp:
+            raise AttributeError("the model's MLPs have no gate: gated_mlp is not set")
+        return self._stack_mlp(lambda mlp: read(cast(GatedMLP, mlp)))
 
     @property
     def W_Q(self) -> Tensor:
@@ -116,6 +121,16 @@ class TransformerWeights:
     def b_O(self) -> Tensor:
         """[n_layers, d_model]."""
         return self._stack(lambda block: block.attn.b_O)
+
+    @property
+    def W_gate(self) -> Tensor:
+        """[n_layers, d_model, d_mlp]; AttributeError where the MLPs are not gated, as for b_gate."""
+        return self._stack_gate(lambda mlp: mlp.W_gate)
+
+    @property
+    def b_gate(self) -> Tensor:
+        """[n_layers, d_mlp]."""
+        return self._stack_gate(lambda mlp: mlp.b_gate)
 
     @property
     def W_in(self) -> Tensor:

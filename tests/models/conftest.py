@@ -27,6 +27,27 @@ CASES: dict[str, TransformerConfig] = {
         _TRANSFORMER, normalization_type=None, act_fn="relu", d_head=5, d_mlp=7, positional_embedding_type="none"
     ),
     "transformer-attn-only": replace(_TRANSFORMER, attn_only=True, n_heads=4, d_head=3, dtype="float64"),
+    "transformer-llama": replace(
+        _TRANSFORMER, positional_embedding_type="rotary", gated_mlp=True, act_fn="silu", d_mlp=11, use_bias=False
+    ),
+    "transformer-block-rotary": replace(
+        _TRANSFORMER,
+        attention_dir="bidirectional",
+        qk_norm=True,
+        positional_embedding_type="block_rotary",
+        position_roles=(0, 1, 1, 1, 2, 3, 3, 3, 4),
+        position_indices=(0, 0, 1, 2, 0, 0, 1, 2, 0),
+    ),
+    "transformer-local": replace(
+        _TRANSFORMER,
+        attention_chunk=2,
+        gated_mlp=True,
+        positional_embedding_type="block",
+        position_roles=(0, 1, 1, 1, 2, 3, 3, 3, 4),
+        position_indices=(0, 0, 1, 2, 0, 0, 1, 2, 0),
+        index_table_size=6,
+    ),
+    "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
 }
 
 

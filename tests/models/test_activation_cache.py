@@ -99,10 +99,14 @@ def test_logit_lens_ends_at_the_logits(cached):
 
 def test_scores_are_the_products_of_queries_and_keys(cached):
     model, _, _, cache = cached
-    for layer in range(model.cfg.n_layers):
-        scores = torch.einsum("bqhd,bkhd->bhqk", cache["q", layer], cache["k", layer]) / model.cfg.d_head**0.5
-        if model.cfg.attention_dir == "causal":
+    cfg = model.cfg
+    q_name, k_name = ("rot_q", "rot_k") if cfg.rotary else ("q", "k")
+    for layer in range(cfg.n_layers):
+        scores = torch.einsum("bqhd,bkhd->bhqk", cache[q_name, layer], cache[k_name, layer]) / cfg.d_head**0.5
+        if cfg.attention_dir == "causal":
             future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+            for query_pos in range(len(future)) if cfg.attention_chunk else ():
+                future[query_pos, : max(0, query_pos // cfg.attention_chunk - 1) * cfg.attention_chunk] = True
             assert torch.isneginf(cache["attn_scores", layer][..., future]).all()
             scores = scores.masked_fill(future, -torch.inf)
         close(cache["attn_scores", layer], scores)

@@ -1,0 +1,36 @@
+"""Rotary positions: queries and keys are turned by an angle that grows with the position (Su et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from interp.models.config import TransformerConfig
+
+
+class Rotary(nn.Module):
+    """Turns pairs of dimensions (i, i + d_head / 2) by `place * rotary_base ** (-2 * i / d_head)`.
+
+    A query's product with a key then depends on the difference of their places alone. The place is the position, or
+    under "block_rotary" the slot's index inside its block, so that a pointer's one-hot and the cells it points to turn
+    together.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        places = torch.tensor(cfg.position_indices) if cfg.position_indices else torch.arange(cfg.n_ctx)
+        rates = float(cfg.rotary_base) ** (-torch.arange(0, cfg.d_head, 2, dtype=torch.float64) / cfg.d_head)
+        angles = places[:, None] * rates  # [n_ctx, d_head / 2]
+        dtype = getattr(torch, cfg.dtype)
+        self.register_buffer("cos", angles.cos().to(dtype), persistent=False)
+        self.register_buffer("sin", angles.sin().to(dtype), persistent=False)
+
+    def forward(self, x: Tensor, *, start: int = 0) -> Tensor:
+        """Turn [batch, pos, head, d_head], which stands at positions from `start` on."""
+        stop = start + x.shape[1]
+        cos, sin = self.cos[start:stop, None].to(x.dtype), self.sin[start:stop, None].to(x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
