@@ -75,6 +75,7 @@ class Metric(StrEnum):
     RELIABILITY = "reliability"  # share of whole answers that are right in a confidence bin, 0 to 1
     SURVIVAL = "survival"  # share of programs that the model has followed without an error for so many steps, 0 to 1
     DEPARTURE = "departure"  # share of programs whose first error is made on this op and outcome, 0 to 1
+    SEQUENCE_MATCH = "sequence_match"  # share of whole streams, chains or outputs without an error, 0 to 1
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far

@@ -3,7 +3,8 @@
 from interp.tasks.base import Batch, Counterfactual, Task, macro_average
 from interp.tasks.step import Step
 from interp.tasks.step_inplace import StepInplace
+from interp.tasks.trace import Trace, TraceBatch
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (StepInplace, Step)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (StepInplace, Step, Trace)}
 
-__all__ = ["TASKS", "Batch", "Counterfactual", "Step", "StepInplace", "Task", "macro_average"]
+__all__ = ["TASKS", "Batch", "Counterfactual", "Step", "StepInplace", "Task", "Trace", "TraceBatch", "macro_average"]

@@ -60,10 +60,14 @@ class Task(ABC):
         spec: the machine.
         layout: names of the token positions that a model sees.
         attention_dir: the attention a transformer needs for it.
+        positions: the positions that suit it: block-wise where a position is always the same slot.
+        has_strata: whether an example belongs to one op x outcome stratum, so that these can be drawn by weight.
     """
 
     name: str
     attention_dir: Literal["causal", "bidirectional"]
+    positions: Literal["block", "learned"] = "block"
+    has_strata: bool = True
 
     def __init__(self, spec: MachineSpec):
         self.spec = spec
@@ -126,6 +130,10 @@ class Task(ABC):
     ) -> Batch:
         """Draw `n` examples; row i depends only on (seed, start + i). See `cython_vm.sample`."""
         return self.batch(sample(self.spec, n, seed=seed, start=start, split=split, weights=weights))
+
+    def trim(self, batch: Batch) -> Batch:
+        """The batch as training needs it: without positions past its longest example, which nothing is learned from."""
+        return batch
 
     def labels(self, batch: Batch, name: str) -> np.ndarray:
         """The variable's value for each example, int64 [n]; -1 where it is undefined.

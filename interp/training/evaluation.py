@@ -57,7 +57,7 @@ def evaluate(
         raise ValueError(f"n must be at least 1, got {n}")
     if balance not in ("op_outcome", "natural"):
         raise ValueError(f"balance must be 'op_outcome' or 'natural', got {balance!r}")
-    weights = strata_weights(task.spec) if balance == "op_outcome" else None
+    weights = strata_weights(task.spec) if balance == "op_outcome" and task.has_strata else None
     tally = Tally()
     with torch.inference_mode():
         for done in range(0, n, batch_size):
@@ -78,7 +78,7 @@ def evaluate(
 
 def training_weights(task: Task, *, balance: str, loop_weight: float) -> np.ndarray | None:
     """Strata weights for `sample` from the training config; None for the natural distribution."""
-    if balance == "natural":
+    if balance == "natural" or not task.has_strata:
         return None
     weights = strata_weights(task.spec, branches=balance == "branches").copy()
     weights[[Op.WHILE, Op.ENDW]] *= loop_weight

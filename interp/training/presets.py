@@ -12,7 +12,7 @@ from interp.training.config import TrainingConfig
 def transformer_for(
     task_name: str, spec: MachineSpec, *, seed: int = 0, n_layers: int = 4, n_heads: int = 4, d_model: int = 64
 ) -> TransformerConfig:
-    """The transformer that suits a task: block-wise positions, RMSNorm, QK-norm, ReLU, the task's attention direction.
+    """The transformer that suits a task: its positions and attention direction, RMSNorm, QK-norm, ReLU.
 
     For another variation, `dataclasses.replace` the result.
     """
@@ -27,22 +27,24 @@ def transformer_for(
         normalization_type="RMS",
         qk_norm=True,
         attention_dir=task.attention_dir,
-        positional_embedding_type="block",
-        position_roles=task.position_roles,
-        position_indices=task.position_indices,
+        positional_embedding_type=task.positions,
+        position_roles=task.position_roles if task.positions == "block" else (),
+        position_indices=task.position_indices if task.positions == "block" else (),
         seed=seed,
     )
 
 
+TRACE_MACHINE = MachineSpec(n_instructions=96, n_input=32, n_output=32)  # room for runs of 64 steps without a loop
 SMALL_MACHINE = MachineSpec(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
 
 
-def _run(task: str, spec: MachineSpec, training: TrainingConfig) -> RunConfig:
-    return RunConfig(task, spec, transformer_for(task, spec, seed=training.seed), training)
+def _run(task: str, spec: MachineSpec, training: TrainingConfig, *, d_model: int = 64) -> RunConfig:
+    return RunConfig(task, spec, transformer_for(task, spec, seed=training.seed, d_model=d_model), training)
 
 
 PRESETS: dict[str, RunConfig] = {
     "quickstart": _run("step_inplace", SMALL_MACHINE, TrainingConfig(steps=4000, eval_states=750)),
     "step_inplace": _run("step_inplace", MachineSpec(), TrainingConfig(steps=16000, batch_size=16, eval_every=1000)),
     "step": _run("step", MachineSpec(), TrainingConfig(steps=24000, batch_size=16, eval_every=2000)),
+    "trace": _run("trace", TRACE_MACHINE, TrainingConfig(steps=12000, eval_every=500, eval_states=1000), d_model=96),
 }

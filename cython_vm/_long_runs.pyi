@@ -1,0 +1,8 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from cython_vm.spec import MachineSpec
+
+def long_run_rows(
+    spec: MachineSpec, seed: int, start: int, split: int, attempts: int, n_steps: int, rows: NDArray[np.uint8]
+) -> int: ...

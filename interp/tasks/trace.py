@@ -1,0 +1,178 @@
+"""`trace`: a stream of executed instructions; what the machine keeps, pointer and cells, is never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cython_vm import MachineSpec, Op, Outcome, States, run, step
+from cython_vm import Trace as MachineRun
+from cython_vm.long_runs import sample_long_runs
+from interp.results import Metric, wilson_interval
+from interp.tasks.base import Batch, Split, Task
+
+_ANSWERED = (Op.PUT, Op.GET, Op.WHILE, Op.ENDW)  # ops that a second token follows
+
+
+@dataclass(frozen=True)
+class TraceBatch(Batch):
+    """Streams, with the runs that they tell of. `states` are those at the start of each run."""
+
+    run: MachineRun  # every state on the way, the row of example i at run.offsets[i] …
+    step_of: np.ndarray  # int64 [batch, pos]: the executed instruction that a token belongs to; -1 past the end
+    is_answer: np.ndarray  # bool [batch, pos]: the token is what an instruction read, emitted or decided
+
+    @cached_property
+    def state_of(self) -> np.ndarray:
+        """The row of `run.states` in which a token's instruction is executed, int64 [batch, pos]; -1 past the end."""
+        assert self.run.offsets is not None
+        return np.where(self.step_of >= 0, self.run.offsets[:-1, None] + self.step_of, -1)
+
+
+class Trace(Task):
+    """A run told as a stream: `{`, then each executed instruction in turn, at most `n_steps` of them, then `}`.
+
+    An instruction is its op token. The value that GET read, the value that PUT emits and the branch that WHILE and ENDW
+    take (`1`: they jump) stand behind it. The model is asked for what PUT emits and for the branches, each at the token
+    of the op, and is then told (teacher forcing); what GET read is given. Runs start at array pointer 0 with all cells
+    0. A run that ends before `n_steps` shows the instruction that halts or freezes as its last, without an answer.
+    """
+
+    name = "trace"
+    attention_dir = "causal"
+    positions = "learned"
+    has_strata = False
+
+    def __init__(self, spec: MachineSpec, *, n_steps: int = 64):
+        super().__init__(spec)
+        if spec.padded:
+            raise ValueError("the trace task takes machines of one size; got a padded machine")
+        self.n_steps = n_steps
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        return ("{", *(f"stream[{index}]" for index in range(2 * self.n_steps)))
+
+    @property
+    def position_roles(self) -> tuple[int, ...]:
+        return (0,) * self.n_ctx
+
+    @property
+    def position_indices(self) -> tuple[int, ...]:
+        return tuple(range(self.n_ctx))
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> TraceBatch:
+        """Draw `n` streams; row i depends only on (seed, start + i). See `cython_vm.long_runs`.
+
+        Raises:
+            ValueError: weights are given; a stream has no op x outcome stratum.
+        """
+        if weights is not None:
+            raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
+        return self.batch(sample_long_runs(self.spec, n, n_steps=self.n_steps, seed=seed, start=start, split=split))
+
+    def batch(self, states: States, answers: np.ndarray | None = None) -> TraceBatch:
+        """The streams of the runs from these states, which must be starts; `answers` are not taken."""
+        if answers is not None:
+            raise ValueError("a stream carries its own answers; got answers")
+        told = run(states, self.n_steps)
+        assert told.states is not None and told.offsets is not None
+        latents = step(told.states).latents
+        op, ran = latents["op"].astype(np.int64), latents["outcome"] == Outcome.RAN
+        # The state after the last of n_steps instructions is not executed any more.
+        shown = told.time < self.n_steps
+        answered = shown & ran & np.isin(op, _ANSWERED)
+        row = told.row_index
+        length = shown.astype(np.int64) + answered
+        end = np.cumsum(length)
+        before = end - length
+        position = 1 + before - before[told.offsets[:-1]][row]
+
+        tokens = np.full((len(states), self.n_ctx), self.spec.token_id("}"))
+        tokens[:, 0] = self.spec.token_id("{")
+        targets = np.full(tokens.shape, -1)
+        step_of, is_answer = np.full(tokens.shape, -1), np.zeros(tokens.shape, dtype=bool)
+        step_of[:, 0] = 0
+        tokens[row[shown], position[shown]] = self._op_tokens[op[shown]]
+        step_of[row[shown], position[shown]] = told.time[shown]
+        at = (row[answered], position[answered] + 1)
+        tokens[at] = self._answer_tokens(op[answered], {k: v[answered] for k, v in latents.items()})
+        step_of[at], is_answer[at] = told.time[answered], True
+        asked = answered & (op != Op.GET)
+        targets[row[asked], position[asked]] = tokens[row[asked], position[asked] + 1]
+        targets_tensor = torch.from_numpy(targets)
+        return TraceBatch(
+            torch.from_numpy(tokens), targets_tensor, targets_tensor >= 0, states, told, step_of, is_answer
+        )
+
+    def trim(self, batch: Batch) -> Batch:
+        longest = max([0, *batch.loss_mask.any(dim=0).nonzero().flatten().tolist()]) + 1
+        return Batch(batch.tokens[:, :longest], batch.targets[:, :longest], batch.loss_mask[:, :longest], batch.states)
+
+    @cached_property
+    def _op_tokens(self) -> np.ndarray:
+        """The token id of every Op, int64 [9]; -1 for those that the machine lacks."""
+        return np.array([self.spec.op_id(op) if op in self.spec.ops else -1 for op in Op])
+
+    def _answer_tokens(self, op: np.ndarray, latents: dict[str, np.ndarray]) -> np.ndarray:
+        value = np.where(op == Op.PUT, latents["emitted"], latents["result"])
+        branches = np.isin(op, (Op.WHILE, Op.ENDW))
+        return np.where(
+            branches,
+            self.spec.token_id("0") + latents["branch_taken"].astype(np.int64),
+            self.spec.number_id(0) + value.astype(np.int64),
+        )
+
+    def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """The likeliest next token at every position, given the true ones before it: long [n, pos]."""
+        return model(tokens).argmax(dim=-1)
+
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """Teacher-forced: what the model would say at every position, long [n, pos]; judged where it is asked."""
+        return self.predict(model, batch.tokens)
+
+    def next_state_logits(self, logits: Tensor) -> Tensor:
+        raise ValueError("the trace task predicts no next state")
+
+    def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
+        """Answers right by op and branch, and whole streams right.
+
+        Every answer is judged with the true stream before it (teacher forcing). Rows: EXACT_MATCH for each op, with
+        stratum `emitted`, `taken` or `not_taken`; SEQUENCE_MATCH, the share of streams without an error.
+        """
+        asked = batch.loss_mask.cpu().numpy()
+        right = (predicted.cpu() == batch.targets.cpu()).numpy() & asked
+        tokens, targets = batch.tokens.cpu().numpy(), batch.targets.cpu().numpy()
+        rows = []
+
+        def add(members: np.ndarray, correct: np.ndarray, **columns: str | Metric) -> None:
+            if n := int(members.sum()):
+                successes = int((correct & members).sum())
+                low, high = wilson_interval(successes, n)
+                rows.append({**columns, "estimate": successes / n, "ci_low": low, "ci_high": high, "n": n})
+
+        strata = [(Op.PUT, "emitted", asked)]
+        for branch, stratum in ((1, "taken"), (0, "not_taken")):
+            answered = targets == self.spec.token_id("0") + branch
+            strata += [(op, stratum, answered) for op in (Op.WHILE, Op.ENDW)]
+        for op, stratum, answered in strata:
+            if op in self.spec.ops:
+                members = (tokens == self.spec.op_id(op)) & asked & answered
+                add(members, right, op=op.name, stratum=stratum, metric=Metric.EXACT_MATCH)
+        whole = (right == asked).all(axis=1)
+        add(np.ones(len(whole), dtype=bool), whole, metric=Metric.SEQUENCE_MATCH)
+        return pd.DataFrame(rows)
