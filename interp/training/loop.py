@@ -182,7 +182,7 @@ class _Trainer:
             return self.task.batch(*self.records.draw(step, size, seed=seed, weights=weights))
         if self.adaptive:
             return self.task.batch(self.adaptive.draw(step, size, seed=seed))
-        return self.task.sample(size, seed=seed, start=step * size, split="train", weights=self.weights)
+        return self.task.trim(self.task.sample(size, seed=seed, start=step * size, split="train", weights=self.weights))
 
     def update(self, batch: Batch, step: int) -> tuple[float, float]:
         """One optimizer step; the loss (nats a token) and the gradient norm before clipping."""
