@@ -13,12 +13,14 @@ resume/              optimizer state of an unfinished training
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import platform
 import re
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -31,6 +33,7 @@ import pandas as pd
 from cython_vm import MachineSpec, States, encode
 from interp.configuration import config_dict
 from interp.files import atomic_path, write_json
+from interp.options import TaskOptions
 from interp.results import read_frame, write_frame
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
@@ -59,6 +62,7 @@ class RunConfig:
     model: TransformerConfig
     training: TrainingConfig
     data: DataSource | None = None  # None: records are drawn from the machine as training goes
+    options: TaskOptions | None = None  # of the task; None: its defaults
 
     @property
     def seed(self) -> int:
@@ -72,7 +76,11 @@ class RunConfig:
             "model": config_dict(self.model),
             "training": config_dict(self.training),
         }
-        return values if self.data is None else {**values, "data": dataclasses.asdict(self.data)}
+        if self.data is not None:
+            values["data"] = dataclasses.asdict(self.data)
+        if self.options is not None and (options := config_dict(self.options)):
+            values["options"] = options
+        return values
 
     @property
     def digest(self) -> str:
@@ -99,6 +107,7 @@ class RunConfig:
             model=TransformerConfig(**values["model"]),
             training=TrainingConfig.from_dict(values["training"]),
             data=DataSource(**values["data"]) if "data" in values else None,
+            options=TaskOptions(**values["options"]) if "options" in values else None,
         )
 
 
@@ -106,6 +115,18 @@ def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     names = ("tapelens", "torch", "transformer-lens", "numpy")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def hardware() -> dict[str, Any]:
+    """What a time was taken on: processor, cores that this process may use, and an accelerator that torch sees."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch = sys.modules.get("torch")  # whoever trains has imported it; the files of a run do not need it
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    return {"processor": processor, "cores": cores, "gpu": gpu}
 
 
 def provenance(config: RunConfig, **extra: Any) -> dict[str, Any]:
@@ -156,7 +177,7 @@ class Run:
         if self.config.task not in TASKS:
             known = ", ".join(TASKS)
             raise RunError(f"{self.path / 'config.json'} names the task {self.config.task!r}; this version has {known}")
-        return TASKS[self.config.task](self.config.spec)
+        return TASKS[self.config.task](self.config.spec, self.config.options)
 
     @cached_property
     def step(self) -> int:
@@ -234,13 +255,20 @@ class Run:
             )
         return frame
 
-    def write_frame(self, kind: str, rows: pd.DataFrame, **extra: Any) -> None:
-        """Write one of the run's frames, with the identifying columns and provenance filled in."""
+    def identified(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the tidy frame with the columns filled in that say which run they are about."""
         rows = rows.assign(
             run=self.name, seed=self.config.seed, architecture=self.config.model.architecture, task=self.config.task
         )
-        rows["checkpoint_step"] = rows["checkpoint_step"].fillna(self.step)
-        write_frame(rows, self.path / f"{kind}.parquet", provenance=provenance(self.config, step=self.step, **extra))
+        return rows.assign(checkpoint_step=rows["checkpoint_step"].fillna(self.step))
+
+    def write_frame(self, kind: str, rows: pd.DataFrame, **extra: Any) -> None:
+        """Write one of the run's frames, with the identifying columns and provenance filled in."""
+        write_frame(
+            self.identified(rows),
+            self.path / f"{kind}.parquet",
+            provenance=provenance(self.config, step=self.step, **extra),
+        )
 
 
 def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:
@@ -278,9 +306,9 @@ def read_config(path: Path) -> RunConfig:
 
 
 def write_config(path: Path, config: RunConfig, *, command: str | None = None) -> None:
-    """Write `config.json`, with versions, digest, and the command that makes the run."""
+    """Write `config.json`, with versions, hardware, digest, and the command that makes the run."""
     header = {"format": FORMAT, **provenance(config), "command": command}
-    write_json(path / "config.json", {**header, **config.to_dict()})
+    write_json(path / "config.json", {**header, "hardware": hardware(), **config.to_dict()})
 
 
 def weights_header(file: Path) -> dict[str, str]:

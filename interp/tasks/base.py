@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cython_vm import VARIABLES, Layout, MachineSpec, Op, Outcome, States, Variable, encode, sample, step, variable
+from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
 
 Split = Literal["all", "train", "evaluation"]
@@ -62,15 +63,22 @@ class Task(ABC):
         attention_dir: the attention a transformer needs for it.
         positions: the positions that suit it: block-wise where a position is always the same slot.
         has_strata: whether an example belongs to one op x outcome stratum, so that these can be drawn by weight.
+        takes: the fields of `TaskOptions` that it takes.
+        options: what is chosen about it besides the machine.
     """
 
     name: str
     attention_dir: Literal["causal", "bidirectional"]
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
+    takes: tuple[str, ...] = ()
 
-    def __init__(self, spec: MachineSpec):
+    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
         self.spec = spec
+        self.options = TaskOptions() if options is None else options
+        for each in fields(self.options):
+            if each.name not in self.takes and getattr(self.options, each.name) != each.default:
+                raise ValueError(f"the task {self.name} takes no option {each.name}")
 
     @property
     def vocab(self) -> tuple[str, ...]:

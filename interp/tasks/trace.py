@@ -14,6 +14,7 @@ from torch import Tensor
 from cython_vm import MachineSpec, Op, Outcome, States, run, step
 from cython_vm import Trace as MachineRun
 from cython_vm.long_runs import sample_long_runs
+from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch, Split, Task
 
@@ -36,7 +37,7 @@ class TraceBatch(Batch):
 
 
 class Trace(Task):
-    """A run told as a stream: `{`, then each executed instruction in turn, at most `n_steps` of them, then `}`.
+    """A run told as a stream: `{`, then each executed instruction in turn, at most `n_steps` (64) of them, then `}`.
 
     An instruction is its op token. The value that GET read, the value that PUT emits and the branch that WHILE and ENDW
     take (`1`: they jump) stand behind it. The model is asked for what PUT emits and for the branches, each at the token
@@ -49,11 +50,13 @@ class Trace(Task):
     positions = "learned"
     has_strata = False
 
-    def __init__(self, spec: MachineSpec, *, n_steps: int = 64):
-        super().__init__(spec)
+    takes = ("n_steps",)
+
+    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
+        super().__init__(spec, options)
         if spec.padded:
             raise ValueError("the trace task takes machines of one size; got a padded machine")
-        self.n_steps = n_steps
+        self.n_steps = self.options.n_steps or 64
 
     @property
     def position_names(self) -> tuple[str, ...]:

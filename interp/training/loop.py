@@ -133,7 +133,7 @@ class _Trainer:
     def __init__(self, config: RunConfig, folder: Path, *, records: TrainingRecords | None = None):
         self.config, self.folder = config, folder
         self.settings = config.training
-        self.task: Task = TASKS[config.task](config.spec)
+        self.task: Task = TASKS[config.task](config.spec, config.options)
         self.model: Any = build_model(config.model).train()
         self.optimizers = Optimizers(self.model, self.settings)
         self.average = self._average()

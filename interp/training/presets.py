@@ -5,18 +5,25 @@ from __future__ import annotations
 from cython_vm import MachineSpec
 from interp.models import TransformerConfig
 from interp.runs import RunConfig
-from interp.tasks import TASKS
+from interp.tasks import TASKS, TaskOptions
 from interp.training.config import TrainingConfig
 
 
 def transformer_for(
-    task_name: str, spec: MachineSpec, *, seed: int = 0, n_layers: int = 4, n_heads: int = 4, d_model: int = 64
+    task_name: str,
+    spec: MachineSpec,
+    *,
+    options: TaskOptions | None = None,
+    seed: int = 0,
+    n_layers: int = 4,
+    n_heads: int = 4,
+    d_model: int = 64,
 ) -> TransformerConfig:
     """The transformer that suits a task: its positions and attention direction, RMSNorm, QK-norm, ReLU.
 
     For another variation, `dataclasses.replace` the result.
     """
-    task = TASKS[task_name](spec)
+    task = TASKS[task_name](spec, options)
     return TransformerConfig(
         d_vocab=len(task.vocab),
         n_ctx=task.n_ctx,
