@@ -12,8 +12,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields as dataclass_fields
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -24,6 +23,7 @@ from cython_vm import MachineSpec
 from interp.compiled.config import NoiseConfig
 from interp.console import console, show_scores, stage_display, training_display
 from interp.runs import RunError, load
+from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
 
 if TYPE_CHECKING:
     from interp.training.records import TrainingRecords
@@ -183,62 +183,55 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    training: TrainingOverrides = TrainingOverrides(),  # noqa: B008 (frozen)
+    model: ModelOverrides = ModelOverrides(),  # noqa: B008 (frozen)
 ) -> None:
     """Train a model into a run folder. A second call continues where the first stopped.
 
     Args:
-        preset: a named run: quickstart, step_inplace or step.
+        preset: a named run; a name that does not exist lists them.
         out: the run folder (default: runs/PRESET).
         data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
             machine is theirs; records of held-out programs are left out.
         machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
-        steps: optimizer steps, instead of the preset's.
-        batch_size: records a step, instead of the preset's.
-        seed: instead of the preset's.
-        threads: PyTorch threads, instead of the preset's.
+        steps: optimizer steps; short for --training.steps, and so on.
+        batch_size: records a step.
+        seed: of weights and records.
+        threads: PyTorch threads.
+        training: fields of the training instead of the preset's.
+        model: fields of the model instead of the preset's.
     """
     from interp.runs import read_config
     from interp.training import PRESETS
     from interp.training import train as run_training
-    from interp.training.presets import transformer_for
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     if machine and (resume or data is not None):
         raise ValueError("--machine needs a new run that draws its own records: leave --resume and --data out")
+    short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
+    changes = given(training) | {name: value for name, value in short.items() if value is not None}
     folder = out if out is not None else Path("runs") / preset
+    records = None
     if resume:
+        if changes or given(model):
+            named = next(iter({**changes, **given(model)}))
+            raise ValueError(f"--resume goes on with the settings of {folder}; leave {named} out")
         config = read_config(folder)
         if config.data is not None:
-            data = data or Path(config.data.path)
+            records = _training_records(data or Path(config.data.path))
     else:
+        records = _training_records(data) if data is not None else None
         config = PRESETS[preset]
-        changes = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
-        training = replace(config.training, **{name: value for name, value in changes.items() if value is not None})
-        spec = _machine(config.spec, machine)
-        model = transformer_for(config.task, spec, seed=training.seed) if machine else config.model
-        config = replace(config, spec=spec, training=training, model=replace(model, seed=training.seed))
-    records = _training_records(data) if data is not None else None
-    if records is not None and not resume:
-        model = transformer_for(config.task, records.spec, seed=config.training.seed)
-        config = replace(config, spec=records.spec, model=model, data=records.source)
+        spec = machine_from(config.spec, machine) if records is None else records.spec
+        config = overridden(config, spec, training=changes, model=given(model))
+        config = replace(config, data=None if records is None else records.source)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() as report:
         run = run_training(config, folder, fresh=fresh, command=command, records=records, on_progress=report)
     console.print(f"trained to step {run.step:,} in {folder}")
-
-
-def _machine(spec: MachineSpec, fields: Sequence[str]) -> MachineSpec:
-    """The machine with some fields changed, each given as NAME=VALUE."""
-    changes: dict[str, Any] = {}
-    for field in fields:
-        name, equals, value = field.partition("=")
-        if not equals or name not in {known.name for known in dataclass_fields(spec)}:
-            raise ValueError(f"--machine takes NAME=VALUE with a field of MachineSpec, got {field!r}")
-        changes[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
-    return replace(spec, **changes)
 
 
 def _training_records(path: Path) -> TrainingRecords:

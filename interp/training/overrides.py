@@ -1,0 +1,99 @@
+"""Any field of a named run, changed from the command line: `--training.batch-size 64 --model.d-model 96`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import tyro
+
+from cython_vm import MachineSpec
+from interp.models.config import TransformerConfig
+from interp.runs import RunConfig
+from interp.training.config import TrainingConfig
+
+_TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
+_DERIVED = ("d_head", "d_mlp", "init_range")  # from d_model and n_heads unless given
+
+
+def _overrides_of(config: type, *, leave_out: Sequence[str] = ()) -> type:
+    """A dataclass with the fields of `config`, each None unless given, and with the same help."""
+    types, help_texts = get_type_hints(config), _help_texts(config)
+    fields = []
+    for name in (field.name for field in dataclasses.fields(config) if field.name not in leave_out):
+        shown = tyro.conf.arg(help=help_texts[name], help_behavior_hint="")
+        fields.append((name, Annotated[types[name] | None, shown], dataclasses.field(default=None)))
+    return dataclasses.make_dataclass(f"{config.__name__}Overrides", fields, frozen=True)
+
+
+def _help_texts(config: type) -> dict[str, str]:
+    """What a dataclass's source says about each field: the string under it, or the comment behind it."""
+    source = textwrap.dedent(inspect.getsource(config))
+    lines, body = source.splitlines(), ast.parse(source).body[0].body  # type: ignore[attr-defined]
+    texts = {}
+    for statement, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        below = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(below, ast.Constant):
+            texts[statement.target.id] = str(below.value)
+        else:
+            texts[statement.target.id] = lines[statement.lineno - 1].partition("#")[2].strip()
+    return texts
+
+
+if TYPE_CHECKING:
+
+    @dataclasses.dataclass(frozen=True)
+    class TrainingOverrides:
+        """Every field of TrainingConfig, or None."""
+
+    @dataclasses.dataclass(frozen=True)
+    class ModelOverrides:
+        """Every field of TransformerConfig that the task does not decide, or None."""
+
+else:
+    TrainingOverrides = _overrides_of(TrainingConfig)
+    ModelOverrides = _overrides_of(TransformerConfig, leave_out=_TASKS_OWN)
+
+
+def given(overrides: Any) -> dict[str, Any]:
+    """The fields that were given."""
+    return {name: value for name, value in vars(overrides).items() if value is not None}
+
+
+def overridden(config: RunConfig, spec: MachineSpec, *, training: dict[str, Any], model: dict[str, Any]) -> RunConfig:
+    """The run on another machine, with some fields of its training and its model changed.
+
+    The model's seed follows the training's unless it is given. What a transformer derives from d_model and n_heads is
+    derived anew where one of these is given.
+
+    Raises:
+        ValueError: a value is out of range or contradicts another.
+    """
+    from interp.tasks import TASKS
+
+    trained = dataclasses.replace(config.training, **training)
+    task = TASKS[config.task](spec)
+    changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
+    if "d_model" in model or "n_heads" in model:
+        changes = dict.fromkeys(_DERIVED, -1) | changes
+    positions = model.get("positional_embedding_type", config.model.positional_embedding_type)
+    for name in ("position_roles", "position_indices"):
+        changes[name] = getattr(task, name) if positions.startswith("block") else ()
+    return dataclasses.replace(config, spec=spec, training=trained, model=dataclasses.replace(config.model, **changes))
+
+
+def machine_from(spec: MachineSpec, changes: Sequence[str]) -> MachineSpec:
+    """The machine with some fields changed, each given as NAME=VALUE. Raises ValueError on anything else."""
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or name not in {known.name for known in dataclasses.fields(spec)}:
+            raise ValueError(f"--machine takes NAME=VALUE with a field of MachineSpec, got {change!r}")
+        values[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
+    return dataclasses.replace(spec, **values)
