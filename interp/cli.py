@@ -21,7 +21,8 @@ import tyro
 
 from cython_vm import MachineSpec
 from interp.compiled.config import NoiseConfig
-from interp.console import console, show_scores, stage_display, training_display
+from interp.console import console, stage_display, training_display
+from interp.evaluation.verbs import evaluate
 from interp.runs import RunError, load
 from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
 
@@ -242,31 +243,6 @@ def _training_records(path: Path) -> TrainingRecords:
         records = TrainingRecords(path, progress=lambda done, total: progress(done, total, ""))
     console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
     return records
-
-
-def evaluate(run: RunPath, *, n: int = 20_000, seed: int | None = None, save: bool = False, threads: int = 2) -> None:
-    """Exact match of a run on held-out programs, by op, outcome and block.
-
-    Args:
-        run: the run folder.
-        n: how many states, spread evenly over op x outcome.
-        seed: of the states (default: that of the final evaluation, which the training curve never uses).
-        save: add the result to RUN/metrics.parquet as the run's final evaluation.
-        threads: PyTorch threads.
-    """
-    from interp.stages import EVALUATION_SEED, evaluate_run, evaluate_stage
-
-    _positive("--n", n)
-    if save and seed is not None:
-        raise ValueError("--save keeps the final evaluation, whose seed is fixed; leave --seed out")
-    _threads(threads)
-    opened = load(run)
-    with stage_display("evaluating") as progress:
-        if save:
-            scores = evaluate_stage(opened, n=n, progress=progress)
-        else:
-            scores = evaluate_run(opened, n=n, seed=EVALUATION_SEED if seed is None else seed, progress=progress)
-    show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
 
 
 def probe(

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.box import SIMPLE
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
-from interp.results import Aggregation, Metric, records, select
+from interp.evaluation.tables import evaluation_tables, plain_table
 
 if TYPE_CHECKING:
     from interp.training import TrainingProgress
+
+__all__ = ["console", "plain_table", "show_scores", "stage_display", "training_display"]
 
 console = Console(highlight=False)
 _stderr = Console(stderr=True, highlight=False)
 
 
+class _TrainingProgress(Progress):
+    """The bar, and below it exact match by opcode."""
+
+    by_op: dict[str, float] | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self.by_op:
+            yield Text(by_op_words(self.by_op), style="dim")
+
+
+def by_op_words(by_op: Mapping[str, float]) -> str:
+    """ "exact match by op, %: NEXT 99.8  PREV 99.7": shares from 0 to 1, rounded down, so that 100 means all."""
+    return "exact match by op, %: " + "  ".join(
+        f"{op} {math.floor(1000 * share) / 10:g}" for op, share in by_op.items()
+    )
+
+
 @contextmanager
 def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
-    """A live line: step, loss, exact match at the last evaluation, records a second, time left."""
+    """Live: step, loss, exact match at the last evaluation, records a second, time left; below, exact match by op."""
     columns = (
         TextColumn("training"),
         BarColumn(bar_width=None),
@@ -33,7 +53,7 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
         TextColumn("{task.fields[rate]} records/s"),
         TextColumn("{task.fields[left]} left"),
     )
-    with Progress(*columns, console=_stderr) as progress:
+    with _TrainingProgress(*columns, console=_stderr) as progress:
         bar = progress.add_task("training", total=None, loss="–", exact="–", rate="–", left="–")
         average: float | None = None
         milestone = 0
@@ -41,6 +61,7 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
         def report(now: TrainingProgress) -> None:
             nonlocal average, milestone
             average = now.loss if average is None else 0.98 * average + 0.02 * now.loss
+            progress.by_op = by_op = getattr(now, "by_op", None)
             exact = "–" if now.exact_match is None else f"{now.exact_match:.2%}"
             left = f"{int(now.seconds_left // 60)}:{int(now.seconds_left % 60):02d}"
             progress.update(
@@ -55,8 +76,11 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
             if not _stderr.is_terminal and 10 * now.step // now.steps > milestone:  # a log gets ten lines, not a bar
                 milestone = 10 * now.step // now.steps
                 _stderr.print(
-                    f"step {now.step:,} of {now.steps:,}  loss {average:.4f}  exact match {exact}  {left} left"
+                    f"step {now.step:,} of {now.steps:,}  loss {average:.4f}  exact match {exact}  "
+                    f"{now.records_per_second:,.0f} records/s  {left} left"
                 )
+                if by_op:
+                    _stderr.print(by_op_words(by_op))
 
         yield report
 
@@ -83,32 +107,6 @@ def stage_display(label: str) -> Iterator[Callable[[float, float, str], None]]:
 
 
 def show_scores(scores: pd.DataFrame, *, title: str) -> None:
-    """Two tables of `Task.score` rows: whole states with counts and intervals, and accuracy by block."""
-    whole = records(select(scores, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH))
-    parts = select(scores, metric=Metric.BLOCK_ACCURACY)
-    table = plain_table(title, "op", "outcome", right=("states", "wrong", "exact match", "95 % interval"))
-    for row in whole:
-        wrong = round((1 - row["estimate"]) * row["n"])
-        interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"
-        table.add_row(row["op"], row["stratum"], f"{row['n']:,}", str(wrong), f"{row['estimate']:.2%}", interval)
-    console.print(table)
-    blocks = list(dict.fromkeys(parts["position"]))
-    table = plain_table(
-        "right by block, %", "op", "outcome", right=[block.replace("instruction", "instr") for block in blocks]
-    )
-    for row in whole:
-        own = select(parts, op=row["op"], stratum=row["stratum"])
-        table.add_row(row["op"], row["stratum"], *(f"{100 * value:.2f}" for value in own["estimate"]))
-    console.print(table)
-    macro = records(select(scores, aggregation=Aggregation.MACRO))[0]
-    console.print(f"macro average over op × outcome: {macro['estimate']:.3%} of {macro['n']:,} states")
-
-
-def plain_table(title: str, *left: str, right: Sequence[str]) -> Table:
-    """A table of few lines: words to the left, numbers to the right."""
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
-    for heading in left:
-        table.add_column(heading, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right")
-    return table
+    """Tables of an evaluation's rows: by op x outcome, by block, calibration, rollout; the headline last."""
+    for part in evaluation_tables(scores, title=title):
+        console.print(part)

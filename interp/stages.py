@@ -24,7 +24,7 @@ from cython_vm import Op, variable
 from interp.files import atomic_path
 from interp.interventions import Site, run_interventions
 from interp.interventions import default_variables as default_swaps
-from interp.results import Aggregation, read_frame, records, rows_frame
+from interp.results import Aggregation, Metric, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance
 from interp.tasks.base import PairDesign
 
@@ -49,25 +49,33 @@ def measured(run: Run, kind: str, settings: dict[str, Any]) -> pd.DataFrame | No
 
 
 def evaluate_run(
-    run: Run, *, n: int = 20_000, seed: int = EVALUATION_SEED, progress: Progress = _quiet
+    run: Run,
+    *,
+    n: int = 20_000,
+    seed: int = EVALUATION_SEED,
+    programs: int = 0,
+    progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """Exact match of the run on `n` held-out states, as rows of the tidy frame."""
-    from interp.training import evaluate
+    """Exact match, partial credit and calibration on `n` held-out states, as rows of the tidy frame; rollout of as many
+    `programs` where the task answers with a state."""
+    from interp.evaluation.measure import measure
 
-    def report(done: int, total: int) -> None:
-        progress(done, total, "held-out states")
-
-    return evaluate(run.model, run.task, n=n, seed=seed, progress=report)
+    return measure(run, n=n, seed=seed, programs=programs, progress=progress).rows
 
 
-def evaluate_stage(run: Run, *, n: int = 20_000, fresh: bool = False, progress: Progress = _quiet) -> pd.DataFrame:
+def evaluate_stage(
+    run: Run, *, n: int = 20_000, programs: int = 200, fresh: bool = False, progress: Progress = _quiet
+) -> pd.DataFrame:
     """The final evaluation, added to the training curve in metrics.parquet. Returns its rows."""
     curve = read_frame(run.path / "metrics.parquet")
-    settings = {"evaluated": n, "seed": EVALUATION_SEED}
-    final = np.flatnonzero((curve["aggregation"] == Aggregation.MACRO) & (curve["n"] == n))
-    if not fresh and len(final) and measured(run, "metrics", settings) is not None:
-        return curve.iloc[int(final[-1]) :]
-    scores = evaluate_run(run, n=n, progress=progress)
+    settings = {"evaluated": n, "seed": EVALUATION_SEED, "programs": programs}
+    if (before := curve.attrs["provenance"].get("settings", {}).get("evaluated")) is not None:
+        headline = (curve["metric"] == Metric.EXACT_MATCH) & (curve["aggregation"] == Aggregation.MACRO)
+        final = int(np.flatnonzero(headline & (curve["n"] == before))[-1])
+        if not fresh and measured(run, "metrics", settings) is not None:
+            return curve.iloc[final:]
+        curve = curve.iloc[:final]  # what was evaluated before makes room
+    scores = evaluate_run(run, n=n, programs=programs, progress=progress)
     run.write_frame("metrics", pd.concat([curve, scores], ignore_index=True), settings=settings)
     return scores
 

@@ -1,0 +1,89 @@
+"""The verbs of `tapelens` about what a model gets right: eval, card, curves, lengths. Imported by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from interp.console import console, show_scores, stage_display
+from interp.files import write_json
+from interp.results import records
+from interp.runs import load
+
+RunPath = Annotated[Path, tyro.conf.Positional]
+
+
+def evaluate(
+    run: RunPath,
+    *,
+    n: int = 20_000,
+    seed: int | None = None,
+    balance: Literal["op_outcome", "natural"] = "op_outcome",
+    programs: int = 200,
+    archive: Path | None = None,
+    max_steps: int = 100,
+    save: bool = False,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    threads: int = 2,
+) -> None:
+    """Held-out exact match by op, outcome and block; partial credit, calibration, and rollout of whole programs.
+
+    Args:
+        run: the run folder.
+        n: how many states; memory does not grow with it.
+        seed: of the states (default: that of the final evaluation, which the training curve never uses).
+        balance: draw evenly over op x outcome, or as programs and states come; the headline is the macro average.
+        programs: how many long-running held-out programs to run on the model's own predictions (0: none).
+        archive: run as many evolved programs too, of this file that tapelens evolve wrote.
+        max_steps: of a program.
+        save: add the result to RUN/metrics.parquet as the run's final evaluation.
+        json: write every row to this file.
+        threads: PyTorch threads.
+    """
+    from cython_vm import ProgramArchive
+    from interp.evaluation.measure import measure
+    from interp.stages import EVALUATION_SEED, evaluate_stage
+
+    _at_least("--n", n, 1)
+    _at_least("--programs", programs, 0)
+    _at_least("--max-steps", max_steps, 1)
+    if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
+        raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
+    _threads(threads)
+    opened = load(run)
+    evolved = ProgramArchive.load(archive) if archive is not None else None
+    failures = ()
+    with stage_display("evaluating") as progress:
+        if save:
+            scores = evaluate_stage(opened, n=n, programs=programs, progress=progress)
+        else:
+            found = measure(
+                opened,
+                n=n,
+                seed=EVALUATION_SEED if seed is None else seed,
+                balance=balance,
+                programs=programs,
+                archive=evolved,
+                max_steps=max_steps,
+                progress=progress,
+            )
+            scores, failures = found.rows, found.failures
+    for failure in failures[:10]:
+        console.print(f"wrong: {failure.words()}", markup=False)
+    show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
+    if json_file is not None:
+        write_json(json_file, records(opened.identified(scores)))
+
+
+def _at_least(option: str, value: int, low: int) -> None:
+    if value < low:
+        raise ValueError(f"{option} must be at least {low}, got {value}")
+
+
+def _threads(count: int) -> None:
+    import torch
+
+    _at_least("--threads", count, 1)
+    torch.set_num_threads(count)
