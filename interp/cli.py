@@ -22,7 +22,7 @@ import tyro
 from cython_vm import MachineSpec
 from interp.compiled.config import NoiseConfig
 from interp.console import console, stage_display, training_display
-from interp.evaluation.verbs import evaluate
+from interp.evaluation.verbs import card, evaluate
 from interp.runs import RunError, load
 from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
 
@@ -527,6 +527,7 @@ COMMANDS = {
     "evolve": evolve,
     "train": train,
     "eval": evaluate,
+    "card": card,
     "probe": probe,
     "patch": patch,
     "circuit": circuit,

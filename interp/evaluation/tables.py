@@ -22,6 +22,9 @@ def evaluation_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str
     yield from _credit(rows)
     yield from _calibration(rows)
     yield from _rollouts(rows)
+    for row in records(select(rows, metric=Metric.SEQUENCE_MATCH)):
+        interval = f"[{row['ci_low']:.2%}, {row['ci_high']:.2%}]"
+        yield f"whole sequences without an error: {row['estimate']:.2%} {interval} of {row['n']:,}"
     macro = records(select(rows, aggregation=Aggregation.MACRO, metric=Metric.EXACT_MATCH))[0]
     wrong = sum(_wrong(row) for row in whole)
     interval = f" [{macro['ci_low']:.3%}, {macro['ci_high']:.3%}]" if macro["ci_low"] is not None else ""

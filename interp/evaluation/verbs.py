@@ -77,6 +77,28 @@ def evaluate(
         write_json(json_file, records(opened.identified(scores)))
 
 
+def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, threads: int = 2) -> None:
+    """Measure a run and write its card: RUN/card.json and RUN/card.md, from measured rows alone.
+
+    Args:
+        run: the run folder.
+        n: how many held-out states, spread evenly over op x outcome.
+        seed: of the states.
+        programs: how many long-running held-out programs to run on the model's own predictions (0: none).
+        threads: PyTorch threads.
+    """
+    from interp.evaluation.cards import make_card
+
+    _at_least("--n", n, 1)
+    _at_least("--programs", programs, 0)
+    _threads(threads)
+    opened = load(run)
+    with stage_display("measuring") as progress:
+        values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
+    wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
+    console.print(f"{wrong}the card is in {opened.path / 'card.md'}")
+
+
 def _at_least(option: str, value: int, low: int) -> None:
     if value < low:
         raise ValueError(f"{option} must be at least {low}, got {value}")

@@ -1,0 +1,173 @@
+"""A run card as Markdown: every figure is one of `card.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from interp.results import Aggregation, Metric
+
+_STEPS = ("1 steps", "5 steps", "10 steps", "20 steps", "50 steps", "100 steps")
+
+
+def card_page(card: dict[str, Any]) -> str:
+    """The page for what `make_card` returns."""
+    sections = (_head, _making, _accuracy, _failures, _calibration, _rollout, _again)
+    return "\n\n".join(text for section in sections if (text := section(card))) + "\n"
+
+
+def _head(card: dict[str, Any]) -> str:
+    config, macro = card["config"], _rows(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
+    model, spec = config["model"], config["spec"]
+    n = card["evaluation"]["n"]
+    wrong = "" if card["n_wrong"] is None else f" **{card['n_wrong']:,} of {n:,} answers are wrong.**"
+    return (
+        f"# {card['name']}\n\n"
+        f"A {model['architecture']} of {card['parameters']:,} parameters ({model['n_layers']} layers, "
+        f"{model['n_heads']} heads, d_model {model['d_model']}) for the task `{config['task']}` on a machine of "
+        f"{spec['n_instructions']} instructions, {spec['n_cells']} cells of {spec['bits']} bits, and buffers of "
+        f"{spec['n_input']} and {spec['n_output']}.\n\n"
+        f"Macro average over op × outcome on held-out programs, greedy: **{_percent(macro)}** {_interval(macro)}, "
+        f"n = {macro['n']:,}.{wrong}"
+    )
+
+
+def _making(card: dict[str, Any]) -> str:
+    training, made = card["training"], card["config"]["training"]
+    lines = [
+        ("command", f"`{card['command']}`" if card["command"] else "not recorded"),
+        ("seed", card["seed"]),
+        ("steps, records a step", f"{training['steps']:,}, {made['batch_size']}"),
+        ("records seen", "not recorded" if training["records"] is None else f"{training['records']:,.0f}"),
+        ("wall time", "not recorded" if training["seconds"] is None else _time(training["seconds"])),
+        ("hardware", _hardware(training["hardware"], made["threads"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in card["versions"].items())),
+        ("config digest", f"`{card['digest']}`; every setting is in config.json"),
+    ]
+    return "## How it was made\n\n" + _table(["", ""], lines)
+
+
+def _accuracy(card: dict[str, Any]) -> str:
+    lines = [
+        [row.get("op", "all"), _outcome(row), f"{row['n']:,}", f"{_wrong(row):,}", _percent(row), _interval(row)]
+        for row in _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    ]
+    heading = ["op", "what happens", "n", "wrong", "exact match", "95 % interval"]
+    text = "## Exact match by op and outcome\n\n" + _table(heading, lines)
+    token = _rows(card, Metric.TOKEN_ACCURACY, Aggregation.MACRO)
+    changed = _rows(card, Metric.CHANGED_TOKEN_ACCURACY, Aggregation.MACRO)
+    if token and changed:
+        text += (
+            f"\n\nPartial credit, macro average: {_percent(token[0])} of all tokens are right, "
+            f"{_percent(changed[0])} of those that the step changes."
+        )
+    if whole := _rows(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN):
+        text += (
+            f"\n\nWhole sequences without an error: {_percent(whole[0])} of {whole[0]['n']:,} {_interval(whole[0])}."
+        )
+    return text
+
+
+def _failures(card: dict[str, Any]) -> str:
+    rows = [row for row in _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN) if _wrong(row)]
+    worst = sorted(rows, key=lambda row: row["estimate"])[:5]
+    if not worst:
+        return f"## Known failures\n\nNone in {card['evaluation']['n']:,} answers."
+    lines = [f"{row.get('op', 'all')}, {_outcome(row)}: {_wrong(row):,} of {row['n']:,} wrong" for row in worst]
+    text = "## Known failures\n\n" + "\n".join(f"- {line}" for line in lines)
+    if card["failures"]:
+        text += "\n\nExamples:\n\n" + "\n".join(f"- {each['words']}" for each in card["failures"][:8])
+    return text
+
+
+def _calibration(card: dict[str, Any]) -> str:
+    error = _rows(card, Metric.CALIBRATION_ERROR)
+    if not error:
+        return ""
+    sure = {row["stratum"]: row for row in _rows(card, Metric.CONFIDENCE)}
+    lines = [
+        [
+            row["stratum"],
+            f"{row['n']:,}",
+            f"{100 * sure[row['stratum']]['estimate']:.3f} %",
+            _percent(row),
+            _interval(row),
+        ]
+        for row in _rows(card, Metric.RELIABILITY)
+    ]
+    heading = ["confidence in the whole answer", "n", "mean confidence", "right", "95 % interval"]
+    intro = f"Expected calibration error {error[0]['estimate']:.2e} on {error[0]['n']:,} answers."
+    return f"## Calibration\n\n{intro}\n\n{_table(heading, lines)}"
+
+
+def _rollout(card: dict[str, Any]) -> str:
+    texts = []
+    for each in card["rollouts"]:
+        rows = {
+            row["stratum"].partition(": ")[2]: row
+            for row in _rows(card, Metric.SURVIVAL)
+            if row["stratum"].startswith(f"{each['programs']}:")
+        }
+        lines = [[steps, _percent(rows[steps]), _interval(rows[steps])] for steps in _STEPS if steps in rows]
+        departed = each["departed"]
+        text = (
+            f"{each['n']:,} held-out programs ({each['programs']}-running, half of them for {each['median_steps']} "
+            f"different steps or more, the longest {each['longest']}) run on the model's own predictions for up to 100 "
+            f"steps; {len(departed):,} depart from the machine"
+            + (f", at step {', '.join(map(str, departed[:20]))}." if departed else ".")
+        )
+        texts.append(text + "\n\n" + _table(["followed for", "programs", "95 % interval"], lines))
+    return "## Whole programs\n\n" + "\n\n".join(texts) if texts else ""
+
+
+def _again(card: dict[str, Any]) -> str:
+    asked = card["evaluation"]
+    return (
+        "## Measured again\n\n"
+        f"These figures: seed {asked['seed']}, {_time(asked['seconds'])} on {_hardware(asked['hardware'], None)}; "
+        f"`tapelens card` makes them anew, `tapelens eval --n {asked['n']} --seed …` with other states."
+    )
+
+
+def _rows(card: dict[str, Any], metric: Metric, aggregation: Aggregation | None = None) -> list[dict[str, Any]]:
+    found = [row for row in card["rows"] if row["metric"] == metric and "position" not in row]
+    return [row for row in found if aggregation is None or row.get("aggregation") == aggregation]
+
+
+def _wrong(row: dict[str, Any]) -> int:
+    return round((1 - row["estimate"]) * row["n"])
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    return str(row.get("stratum", "")).replace("_", " ").lower()
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['estimate']:.4g} %" if row["estimate"] == 1 else f"{100 * row['estimate']:.4f} %"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if "ci_low" not in row:
+        return ""
+    return f"[{100 * row['ci_low']:.3f}, {100 * row['ci_high']:.3f}]"
+
+
+def _hardware(found: dict[str, Any] | None, threads: int | None) -> str:
+    if found is None:
+        return "not recorded" + (f" ({threads} threads)" if threads else "")
+    parts = [found["processor"], f"{found['cores']} cores"]
+    parts += [f"{threads} threads"] if threads else []
+    parts += [found["gpu"]] if found.get("gpu") else []
+    return ", ".join(parts)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _table(heading: Sequence[Any], lines: Iterable[Sequence[Any]]) -> str:
+    rows = [heading, ["---"] * len(heading), *lines]
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)

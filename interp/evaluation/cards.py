@@ -1,0 +1,107 @@
+"""Run cards: what a trained model is, how it was made, what it gets right, and what it is known to get wrong.
+
+`card.json` holds what was measured, `card.md` says it in words; every figure of the page is one of the file. Measuring
+again with another seed (`tapelens eval RUN --seed …`) gives figures inside the intervals of the card, 19 times in 20.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from interp.evaluation.card_page import card_page
+from interp.evaluation.measure import Evaluation, Progress, measure
+from interp.files import write_json, write_text
+from interp.results import Aggregation, Metric, read_frame, records, select
+from interp.runs import Run, hardware, provenance
+
+CARD_SEED = 7  # of the card's states; training, its curve and the final evaluation use others
+FORMAT = 1
+
+
+def make_card(
+    run: Run,
+    *,
+    n: int = 100_000,
+    seed: int = CARD_SEED,
+    programs: int = 500,
+    progress: Progress = lambda done, total, at: None,
+) -> dict[str, Any]:
+    """Measure a run on `n` held-out examples and `programs` whole programs; write card.json and card.md into it.
+
+    Returns:
+        What card.json holds, JSON-ready.
+
+    Raises:
+        RunError: the run is incomplete.
+        ValueError: n is below 1.
+    """
+    began = time.perf_counter()
+    evaluation = measure(run, n=n, seed=seed, programs=programs, progress=progress)
+    values = card_values(run, evaluation, n=n, seed=seed, programs=programs, seconds=time.perf_counter() - began)
+    write_json(run.path / "card.json", values)
+    write_text(run.path / "card.md", card_page(values))
+    return values
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """`card.json` of a run folder. Raises FileNotFoundError, and ValueError on a card of another version."""
+    values = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path / 'card.json'} has format {values.get('format')}; this version reads {FORMAT}")
+    return values
+
+
+def card_values(
+    run: Run, evaluation: Evaluation, *, n: int, seed: int, programs: int, seconds: float
+) -> dict[str, Any]:
+    """What the card says, JSON-ready: the run's making from its files, the rest from the evaluation."""
+    config = run.config
+    made = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    kept = ("op", "stratum", "position", "metric", "aggregation", "estimate", "ci_low", "ci_high", "interval_kind", "n")
+    rows = [{name: row[name] for name in kept if row[name] is not None} for row in records(evaluation.rows)]
+    shown = config.to_dict()
+    for name in ("position_roles", "position_indices"):  # one number a position: they follow from task and machine
+        shown["model"].pop(name, None)
+    return {
+        "format": FORMAT,
+        **provenance(config, step=run.step),
+        "name": run.name,
+        "command": made.get("command"),
+        "config": shown,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "training": _training(run) | {"hardware": made.get("hardware")},
+        "evaluation": {"n": n, "seed": seed, "programs": programs, "seconds": seconds, "hardware": hardware()},
+        "n_wrong": evaluation.n_wrong,
+        "rows": rows,
+        "rollouts": [
+            {
+                "programs": each.programs,
+                "n": len(each),
+                "median_steps": int(sorted(each.n_steps.tolist())[len(each) // 2]),
+                "longest": int(each.n_steps.max()),
+                "departed": sorted(each.departed[each.departed > 0].tolist()),
+            }
+            for each in evaluation.rollouts
+        ],
+        "failures": [
+            {"row": each.row, "op": each.op, "outcome": each.outcome, "words": each.words()}
+            for each in evaluation.failures
+        ],
+    }
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """Steps, records and seconds that the training logged, as far as the run's files tell."""
+    found: dict[str, Any] = {"steps": run.step, "records": None, "seconds": None}
+    try:
+        metrics = read_frame(run.path / "metrics.parquet")
+    except FileNotFoundError:
+        return found
+    for name, metric in (("records", Metric.RECORDS), ("seconds", Metric.SECONDS)):
+        logged = select(metrics, metric=metric, aggregation=Aggregation.MEAN).sort_values("checkpoint_step")
+        if len(logged):
+            found[name] = float(logged["estimate"].iloc[-1])
+    return found
