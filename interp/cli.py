@@ -22,7 +22,7 @@ import tyro
 from cython_vm import MachineSpec
 from interp.compiled.config import NoiseConfig
 from interp.console import console, stage_display, training_display
-from interp.evaluation.verbs import card, evaluate
+from interp.evaluation.verbs import card, curves, evaluate, lengths
 from interp.runs import RunError, load
 from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
 
@@ -533,6 +533,8 @@ COMMANDS = {
     "circuit": circuit,
     "compile": compile_interpreter,
     "calibrate": calibrate,
+    "curves": curves,
+    "lengths": lengths,
     "report": report,
     "app": app,
     "bench": bench,

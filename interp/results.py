@@ -56,6 +56,7 @@ class Control(StrEnum):
     UNTRAINED_MODEL = "untrained_model"  # the same measurement on an untrained copy of the model
     RANDOM_SUBSPACE = "random_subspace"  # a random subspace of the same rank
     WRONG_SITE = "wrong_site"  # the same intervention at a site that should not matter
+    COPY = "copy"  # the input given back unchanged
     UNPATCHED = "unpatched"  # the model left alone, judged on the same pairs
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import pandas as pd
 
 from interp.figures.style import GLYPHS
+from interp.figures.svg import INK, QUIET, drawing, text
 from interp.results import Metric, select
 
 _CELL, _LEFT, _TOP = 34, 190, 54
-_INK, _QUIET = "#1F2329", "#69707A"
 _LOW, _HIGH = (0xF2, 0xB8, 0x72), (0x00, 0x5A, 0x9C)  # orange 0 … blue 1, light in the middle
 _MIDDLE = (0xF7, 0xF7, 0xF7)
 
@@ -27,29 +25,24 @@ def precision_drawing(frame: pd.DataFrame, rows: list[tuple[str, str, str]]) -> 
     lines = [(label, dict(zip(some.op, some.estimate, strict=True))) for label, some in lines if len(some)]
     ops = [op for op in GLYPHS if any(op in values for _, values in lines)]
     width, height = _LEFT + _CELL * len(ops) + 10, _TOP + _CELL * len(lines) + 10
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'role="img" font-family="system-ui, sans-serif" font-size="12">',
-        "<title>Share of true edges among the top edges at true size, by method and instruction</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="10" y="18" fill="{_INK}" font-size="13">Edges found at true size (resample ablation)</text>',
-    ]
+    parts = [text(10, 18, "Edges found at true size (resample ablation)", size=13)]
     for column, op in enumerate(ops):
         x = _LEFT + _CELL * column + _CELL / 2
-        parts.append(f'<text x="{x}" y="{_TOP - 8}" text-anchor="middle" fill="{_QUIET}" font-size="9">{op}</text>')
+        parts.append(text(x, _TOP - 8, op, size=9, fill=QUIET, anchor="middle"))
     for place, (label, values) in enumerate(lines):
         y = _TOP + _CELL * place
-        parts.append(f'<text x="10" y="{y + 21}" fill="{_INK}">{escape(label)}</text>')
+        parts.append(text(10, y + 21, label))
         for column, op in enumerate(ops):
             if op in values:
                 parts.append(_cell(_LEFT + _CELL * column, y, float(values[op])))
-    return "\n".join([*parts, "</svg>", ""])
+    title = "Share of true edges among the top edges at true size, by method and instruction"
+    return drawing(parts, width=width, height=height, title=title)
 
 
 def _cell(x: int, y: int, value: float) -> str:
     ends, share = ((_LOW, _MIDDLE), 2 * value) if value < 0.5 else ((_MIDDLE, _HIGH), 2 * value - 1)
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(*ends, strict=True))
-    ink = "#ffffff" if value > 0.8 else _INK
+    ink = "#ffffff" if value > 0.8 else INK
     number = "1" if value == 1 else f"{value:.2f}".lstrip("0") if value else "0"
     return (
         f'<rect x="{x}" y="{y}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'

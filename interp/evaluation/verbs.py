@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from interp.console import console, show_scores, stage_display
-from interp.files import write_json
+from interp.files import write_json, write_text
 from interp.results import records
 from interp.runs import load
 
@@ -97,6 +97,64 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
         values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
     wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
     console.print(f"{wrong}the card is in {opened.path / 'card.md'}")
+
+
+def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path = Path("learning_curves.svg")) -> None:
+    """Draw learning curves of runs, beside the original project's published points: records against exact match.
+
+    Args:
+        runs: the run folders.
+        out: the drawing, an .svg file.
+    """
+    from interp.evaluation.curves import learning_curve_of, learning_curves_drawing
+
+    if out.suffix != ".svg":
+        raise ValueError(f"--out must end in .svg, got {out}")
+    opened = [load(run) for run in runs]
+    alike = len({run.name for run in opened}) < len(opened)  # then say where each is
+    named = [learning_curve_of(run, name=str(run.path) if alike else None) for run in opened]
+    write_text(out, learning_curves_drawing(named))
+    console.print(f"{len(runs)} learning curves in {out}")
+
+
+def lengths(
+    *,
+    out: Path = Path("runs/lengths"),
+    encodings: tuple[str, ...] = (),
+    steps: int = 5000,
+    n: int = 2000,
+    seed: int = 0,
+    publish: bool = False,
+    fresh: bool = False,
+    threads: int = 1,
+) -> None:
+    """Length generalisation: train each positional scheme on a small machine, test it on longer ones, into OUT.
+
+    A scheme that OUT holds already is kept, one that was interrupted goes on: the same command continues.
+
+    Args:
+        out: a run folder a scheme, the rows, and the page length_generalisation.md.
+        encodings: some of learned, sinusoidal, rotary, none, block, block_shifted, block_rotary (default: all).
+        steps: optimizer steps of each training.
+        n: held-out states of each test.
+        seed: of weights and records.
+        publish: also write the page into docs.
+        fresh: start over.
+        threads: PyTorch threads.
+    """
+    from interp.evaluation.lengths import ENCODINGS, LengthsConfig, measure_lengths
+    from interp.evaluation.lengths_page import write_lengths_page
+
+    _at_least("--steps", steps, 1)
+    _at_least("--n", n, 1)
+    _threads(threads)
+    config = LengthsConfig(encodings=encodings or tuple(ENCODINGS), steps=steps, n_states=n, seed=seed, threads=threads)
+    with stage_display("training and testing") as progress:
+        rows = measure_lengths(out, config, fresh=fresh, progress=progress)
+    page = write_lengths_page(out, rows, config)
+    if publish:
+        page = write_lengths_page(Path("docs"), rows, config)
+    console.print(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")
 
 
 def _at_least(option: str, value: int, low: int) -> None:

@@ -1,0 +1,86 @@
+"""docs/length_generalisation.md: what each positional scheme keeps on longer machines, every number from the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from cython_vm import MachineSpec
+from interp.evaluation.lengths import ENCODINGS, LengthsConfig
+from interp.files import write_text
+from interp.results import Metric, records, select
+
+
+def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) -> Path:
+    """Write length_generalisation.md into a folder; returns its path."""
+    path = folder / "length_generalisation.md"
+    write_text(path, lengths_page(rows, config))
+    return path
+
+
+def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
+    """The page as Markdown."""
+    n = int(select(rows, metric=Metric.EXACT_MATCH)["n"].max())
+    tests = "\n".join(f"- **{name}**: {_sizes(machine)}" for name, machine in config.tests().items())
+    schemes = "\n".join(f"- `{name}`: {ENCODINGS[name]}" for name in config.encodings)
+    return (
+        "# Trained on small machines, tested on longer ones\n\n"
+        "Written by `tapelens lengths`; every number below comes from its rows. One transformer a positional scheme "
+        f"({config.n_layers} layers, d_model {config.d_model}) learns `step_inplace` on a machine of "
+        f"{_sizes(config.spec)}, from {config.steps * config.batch_size:,} records, seed {config.seed}. Its weights "
+        "are then used, untouched, on machines that are longer in one way or in all:\n\n"
+        f"{tests}\n\nThe schemes:\n\n{schemes}\n\n"
+        f"Each entry is over {n:,} held-out states, spread evenly over op × outcome. One seed a scheme: the interval "
+        "(95 %, over states) does not say how another training would come out.\n\n"
+        "## Exact match, %, macro average over op × outcome\n\n"
+        "Copying the input is right wherever the machine freezes or halts, about half of these strata.\n\n"
+        f"{_table(rows, config, Metric.EXACT_MATCH)}\n\n"
+        "## Right tokens among those that the step changes, %, macro average\n\n"
+        "Copying the input scores 0 here.\n\n"
+        f"{_table(rows, config, Metric.CHANGED_TOKEN_ACCURACY)}\n\n"
+        f"{_summary(rows, config)}\n"
+    )
+
+
+def _sizes(spec: MachineSpec) -> str:
+    return (
+        f"{spec.n_instructions} instructions, {spec.n_cells} cells, buffers of {spec.n_input} and {spec.n_output} "
+        f"({spec.state_length} tokens)"
+    )
+
+
+def _table(rows: pd.DataFrame, config: LengthsConfig, metric: Metric) -> str:
+    found = {(row["run"], row["stratum"]): row for row in records(select(rows, metric=metric))}
+    tests = [name for name in config.tests() if any((run, name) in found for run in (*config.encodings, "copy"))]
+    lines = ["| | " + " | ".join(tests) + " |", "| --- |" + " ---: |" * len(tests)]
+    for name in (*config.encodings, "copy"):
+        if not any((name, test) in found for test in tests):
+            continue
+        cells = []
+        for test in tests:
+            row = found.get((name, test))
+            cells.append(
+                "–"
+                if row is None
+                else f"{100 * row['estimate']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+            )
+        label = "copying the input" if name == "copy" else f"`{name}`"
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _summary(rows: pd.DataFrame, config: LengthsConfig) -> str:
+    """Which scheme keeps most on the machine that is longer in every way, in one sentence."""
+    hardest = list(config.tests())[-1]
+    exact = select(rows, metric=Metric.EXACT_MATCH, stratum=hardest)
+    copied = records(select(exact, run="copy"))[0]["estimate"]
+    ours = sorted(records(exact.loc[exact["run"] != "copy"]), key=lambda row: -row["estimate"])
+    if not ours:
+        return "No scheme is trained yet."
+    best = ours[0]
+    learned = "no scheme beats copying" if best["estimate"] <= copied else f"`{best['run']}` keeps most"
+    return (
+        f"On the machine that is longer in every way ({hardest}), {learned}: {best['estimate']:.1%} exact match, where "
+        f"copying the input has {copied:.1%}."
+    )
