@@ -16,8 +16,11 @@ from cython_vm import Trace as MachineRun
 from cython_vm.long_runs import sample_long_runs
 from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Split, Task
+from interp.tasks.base import Batch, PairDesign, Split, Task
+from interp.tasks.trace_labels import StreamLabels
+from interp.tasks.trace_pairs import TraceCounterfactual, draw_pairs
 
+_AGES = ((-1, -1), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 4096))  # steps since a cell was revealed
 _ANSWERED = (Op.PUT, Op.GET, Op.WHILE, Op.ENDW)  # ops that a second token follows
 
 
@@ -34,6 +37,15 @@ class TraceBatch(Batch):
         """The row of `run.states` in which a token's instruction is executed, int64 [batch, pos]; -1 past the end."""
         assert self.run.offsets is not None
         return np.where(self.step_of >= 0, self.run.offsets[:-1, None] + self.step_of, -1)
+
+    def op_position(self, steps: np.ndarray) -> np.ndarray:
+        """The position of the op token of one executed instruction of each stream, int64 [batch]."""
+        found = (self.step_of == steps[:, None]) & ~self.is_answer
+        found[:, 0] = False
+        if not found.any(axis=1).all():
+            row = int(np.argmin(found.any(axis=1)))
+            raise ValueError(f"stream {row} has no executed instruction {steps[row]}")
+        return found.argmax(axis=1)
 
 
 class Trace(Task):
@@ -57,6 +69,59 @@ class Trace(Task):
         if spec.padded:
             raise ValueError("the trace task takes machines of one size; got a padded machine")
         self.n_steps = self.options.n_steps or 64
+
+    def labels(self, batch: Batch, name: str) -> np.ndarray:
+        """The variable at every token, int64 [batch, pos]; -1 where the stream up to there does not determine it.
+
+        See `trace_labels` for what that means.
+
+        Raises:
+            ValueError: the machine has no such variable.
+        """
+        streams = _streams(batch)
+        known = StreamLabels(self.spec, streams.run)
+        op = known.read(name, seen="op")[streams.state_of]
+        labels = np.where(streams.is_answer, known.read(name, seen="answer")[streams.state_of], op)
+        labels[:, 0] = known.read(name, seen="nothing")[streams.state_of[:, 0]]
+        return np.where(streams.step_of >= 0, labels, -1)
+
+    def steps_since_revealed(self, batch: Batch) -> np.ndarray:
+        """How many steps ago the stream last revealed each cell, int64 [batch, pos, n_cells]; -1: never.
+
+        PUT and GET reveal a cell's value, WHILE and ENDW where they show it to be 0; an answer reveals it for 0 steps.
+        """
+        streams = _streams(batch)
+        before, after = StreamLabels(self.spec, streams.run).steps_since_revealed
+        revealed = np.where(streams.is_answer[:, :, None], after[streams.state_of], before[streams.state_of])
+        return np.where(streams.step_of[:, :, None] >= 0, revealed, -1)
+
+    def counterfactual(  # type: ignore[override]
+        self,
+        n: int,
+        name: str,
+        *,
+        seed: int,
+        design: PairDesign = "independent",
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> TraceCounterfactual:
+        """Pairs of streams, a step of each, and the answer of base if `name` took its value from source there.
+
+        `operand`, `array_ptr` and `cell[i]` can be swapped. Judged is the first answer that depends on the edit: for
+        `operand` this step's or, after INC and DEC, the next one that reads the cell; for `cell[i]` the next one that
+        reads it; for `array_ptr` the next one. `independent` draws both streams, and the step of source, at random.
+        In `minimal` pairs source is base with one value of the input changed, and the step is the same.
+
+        Raises:
+            ValueError: another variable or design, weights, or pairs that are found too rarely.
+        """
+        if weights is not None:
+            raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
+        return draw_pairs(self, n, name, seed=seed, design=design, split=split)
+
+    def has_minimal_pairs(self, name: str) -> bool:
+        """Whether changing one value of the input can change `name` at a step that is still the same instruction."""
+        return self.spec.io and self.spec.n_input > 0 and name.partition("[")[0] in ("operand", "cell")
 
     @property
     def position_names(self) -> tuple[str, ...]:
@@ -86,7 +151,11 @@ class Trace(Task):
         """
         if weights is not None:
             raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
-        return self.batch(sample_long_runs(self.spec, n, n_steps=self.n_steps, seed=seed, start=start, split=split))
+        return self.batch(self.starts(n, seed=seed, start=start, split=split))
+
+    def starts(self, n: int, *, seed: int, start: int = 0, split: Split = "evaluation") -> States:
+        """The states at the start of the runs that `sample` tells of."""
+        return sample_long_runs(self.spec, n, n_steps=self.n_steps, seed=seed, start=start, split=split)
 
     def batch(self, states: States, answers: np.ndarray | None = None) -> TraceBatch:
         """The streams of the runs from these states, which must be starts; `answers` are not taken."""
@@ -113,7 +182,7 @@ class Trace(Task):
         tokens[row[shown], position[shown]] = self._op_tokens[op[shown]]
         step_of[row[shown], position[shown]] = told.time[shown]
         at = (row[answered], position[answered] + 1)
-        tokens[at] = self._answer_tokens(op[answered], {k: v[answered] for k, v in latents.items()})
+        tokens[at] = self.answer_tokens({name: values[answered] for name, values in latents.items()})
         step_of[at], is_answer[at] = told.time[answered], True
         asked = answered & (op != Op.GET)
         targets[row[asked], position[asked]] = tokens[row[asked], position[asked] + 1]
@@ -131,14 +200,13 @@ class Trace(Task):
         """The token id of every Op, int64 [9]; -1 for those that the machine lacks."""
         return np.array([self.spec.op_id(op) if op in self.spec.ops else -1 for op in Op])
 
-    def _answer_tokens(self, op: np.ndarray, latents: dict[str, np.ndarray]) -> np.ndarray:
+    def answer_tokens(self, latents: dict[str, np.ndarray]) -> np.ndarray:
+        """The token behind each instruction, int64 [n], from the variables of its step: PUT, GET, WHILE or ENDW."""
+        op = latents["op"]
         value = np.where(op == Op.PUT, latents["emitted"], latents["result"])
-        branches = np.isin(op, (Op.WHILE, Op.ENDW))
-        return np.where(
-            branches,
-            self.spec.token_id("0") + latents["branch_taken"].astype(np.int64),
-            self.spec.number_id(0) + value.astype(np.int64),
-        )
+        branch = np.isin(op, (Op.WHILE, Op.ENDW))
+        first = np.where(branch, self.spec.token_id("0"), self.spec.number_id(0))
+        return first + np.where(branch, latents["branch_taken"], value).astype(np.int64)
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """The likeliest next token at every position, given the true ones before it: long [n, pos]."""
@@ -155,7 +223,8 @@ class Trace(Task):
         """Answers right by op and branch, and whole streams right.
 
         Every answer is judged with the true stream before it (teacher forcing). Rows: EXACT_MATCH for each op, with
-        stratum `emitted`, `taken` or `not_taken`; SEQUENCE_MATCH, the share of streams without an error.
+        stratum `emitted`, `taken` or `not_taken`; TOKEN_ACCURACY of what PUT emits, by the steps since the stream last
+        revealed the cell; SEQUENCE_MATCH, the share of streams without an error. `n` counts answers, not streams.
         """
         asked = batch.loss_mask.cpu().numpy()
         right = (predicted.cpu() == batch.targets.cpu()).numpy() & asked
@@ -176,6 +245,24 @@ class Trace(Task):
             if op in self.spec.ops:
                 members = (tokens == self.spec.op_id(op)) & asked & answered
                 add(members, right, op=op.name, stratum=stratum, metric=Metric.EXACT_MATCH)
+        streams = _streams(batch)
+        since = StreamLabels(self.spec, streams.run).steps_since_revealed[0]
+        rows_of, positions = np.nonzero(asked & (tokens == self._op_tokens[Op.PUT]))
+        at = streams.state_of[rows_of, positions]
+        assert streams.run.states is not None
+        age = since[at, streams.run.states.array_ptr[at]]
+        for low, high in _AGES:
+            members = np.zeros(asked.shape, dtype=bool)
+            chosen = (age >= low) & (age <= high)
+            members[rows_of[chosen], positions[chosen]] = True
+            name = "never revealed" if low < 0 else f"revealed {low}–{high} steps before"
+            add(members, right, op=Op.PUT.name, stratum=name, metric=Metric.TOKEN_ACCURACY)
         whole = (right == asked).all(axis=1)
         add(np.ones(len(whole), dtype=bool), whole, metric=Metric.SEQUENCE_MATCH)
         return pd.DataFrame(rows)
+
+
+def _streams(batch: Batch) -> TraceBatch:
+    if not isinstance(batch, TraceBatch):
+        raise TypeError(f"expected a batch of the trace task, got {type(batch).__name__}")
+    return batch

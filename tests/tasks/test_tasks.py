@@ -1,4 +1,4 @@
-"""One battery for every task: what it asks, what it answers, and how answers are scored."""
+"""One battery for the tasks of a single step: what it asks, what it answers, and how answers are scored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ SPEC = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=2)
 SETTABLE = [name for name in SPEC.variables() if variable(SPEC, name).settable]
 
 
-@pytest.fixture(params=TASKS)
+ONE_STEP = ("step_inplace", "step")
+
+
+@pytest.fixture(params=ONE_STEP)
 def task(request: pytest.FixtureRequest) -> Task:
     return TASKS[request.param](SPEC)
 
@@ -150,7 +153,7 @@ def test_control_types_are_addresses_or_decision_inputs() -> None:
     assert (decided == task.labels(batch, "op") * 256 + task.labels(batch, "operand")).all()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ONE_STEP)
 @pytest.mark.parametrize(
     "style", [{"outcome_token": True}, {"pointers": "index"}, {"punctuation": "none"}, {"padded": True}]
 )
