@@ -40,6 +40,8 @@ class TransformerConfig:
     position_roles: tuple[int, ...] = ()  # "block…" only: which block each position belongs to, [n_ctx]
     position_indices: tuple[int, ...] = ()  # "block…" only: the slot's index inside its block, [n_ctx]
     index_table_size: int = later(0)  # "block" only: indices embedded; more than needed: training shifts them at random
+    index_init: Literal["normal", "sinusoidal"] = later("normal")  # "block" only: initial vectors of the indices
+    rotary_dim: int = later(0)  # dimensions of each head that are turned; 0: all under a rotary type, else none
     rotary_base: int = later(10_000)  # the slowest pair of dimensions turns by almost 1 / rotary_base a position
     tie_word_embeddings: bool = False  # W_U = W_E.T
     use_bias: bool = True  # biases of attention, MLP, LayerNorm and unembedding
@@ -85,8 +87,14 @@ class TransformerConfig:
             if self.attention_dir != "causal":
                 raise ValueError(f"attention_chunk needs attention_dir='causal'; got {self.attention_dir!r}")
         _require_size("rotary_base", self.rotary_base)
-        if self.rotary and self.d_head % 2:
+        if self.rotary_dim and (self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head):
+            raise ValueError(f"rotary_dim must be even and at most d_head = {self.d_head}; got {self.rotary_dim}")
+        if self.rotary and not self.rotary_dim and self.d_head % 2:
             raise ValueError(f"d_head must be even for rotary positions; got {self.d_head}")
+        if self.index_init != "normal" and self.positional_embedding_type != "block":
+            raise ValueError(
+                f"index_init needs positional_embedding_type='block'; got {self.positional_embedding_type!r}"
+            )
         if self.index_table_size:
             self._check_index_table()
 
@@ -115,8 +123,8 @@ class TransformerConfig:
 
     @property
     def rotary(self) -> bool:
-        """Whether positions enter as rotations of queries and keys."""
-        return self.positional_embedding_type in ("rotary", "block_rotary")
+        """Whether positions enter as rotations of queries and keys, be it beside what is added."""
+        return self.rotary_dim > 0 or self.positional_embedding_type in ("rotary", "block_rotary")
 
     @property
     def d_vocab_out(self) -> int:
@@ -139,6 +147,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "normalization_type": ("LN", "RMS", None),
     "attention_dir": ("causal", "bidirectional"),
     "positional_embedding_type": get_args(Positions),
+    "index_init": ("normal", "sinusoidal"),
     "dtype": ("float32", "float64"),
 }
 

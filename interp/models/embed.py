@@ -12,6 +12,8 @@ Positions by `cfg.positional_embedding_type`; all but the rotations enter throug
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,7 +87,8 @@ class BlockPositions(RolePositions):
     """A slot is the sum of its block's vector, its index's vector and a flat one that starts at zero.
 
     Slots of equal index in different blocks then share a direction, so that a pointer's one-hot and the cells that it
-    points to are aligned from the first step.
+    points to are aligned from the first step. With `index_init="sinusoidal"` the vectors of the indices begin as waves
+    of 3 to 60 slots (and are learned from there), which makes the neighbour of a slot a fixed rotation away.
 
     With `index_table_size`, for machines larger than any in training (Ruoss et al. 2023, randomised positions): there
     is no flat part, and in train mode each block's indices are shifted by an offset, so that every row of the table is
@@ -110,6 +113,14 @@ class BlockPositions(RolePositions):
         self._offset = 0
         if self.shifted:
             self._prepare_offsets(cfg)
+
+    def reset_waves(self, std: float) -> None:
+        """Set W_index to sines and cosines of geometric wavelengths, of root mean square `std`."""
+        index = torch.arange(len(self.W_index))[:, None]
+        wavelengths = torch.logspace(math.log10(3), math.log10(60), self.W_index.shape[1] // 2)
+        angles = 2 * math.pi * index / wavelengths
+        odd = self.W_index[:, 2 * len(wavelengths) :]  # of an odd d_model the last dimension stays as it is
+        self.W_index.copy_(torch.cat([2**0.5 * std * angles.sin(), 2**0.5 * std * angles.cos(), odd], dim=1))
 
     def _prepare_offsets(self, cfg: TransformerConfig) -> None:
         last: dict[int, int] = {}  # the largest index of each role

@@ -9,11 +9,12 @@ from interp.models.config import TransformerConfig
 
 
 class Rotary(nn.Module):
-    """Turns pairs of dimensions (i, i + d_head / 2) by `place * rotary_base ** (-2 * i / d_head)`.
+    """Turns pairs (i, i + rotary_dim / 2) of the first `rotary_dim` dimensions by `place * base ** (-2i / rotary_dim)`.
 
-    A query's product with a key then depends on the difference of their places alone. The place is the position, or
-    under "block_rotary" the slot's index inside its block, so that a pointer's one-hot and the cells it points to turn
-    together.
+    The part of a query's product with a key that these dimensions make then depends on the difference of their places
+    alone; the other dimensions are left as they are (GPT-J; Wang & Komatsuzaki 2021). The place is the position, or
+    with block-wise positions the slot's index inside its block, so that a pointer's one-hot and the cells it points to
+    turn together.
     """
 
     cos: Tensor
@@ -22,8 +23,9 @@ class Rotary(nn.Module):
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__()
         places = torch.tensor(cfg.position_indices) if cfg.position_indices else torch.arange(cfg.n_ctx)
-        rates = float(cfg.rotary_base) ** (-torch.arange(0, cfg.d_head, 2, dtype=torch.float64) / cfg.d_head)
-        angles = places[:, None] * rates  # [n_ctx, d_head / 2]
+        self.dim = cfg.rotary_dim or cfg.d_head
+        rates = float(cfg.rotary_base) ** (-torch.arange(0, self.dim, 2, dtype=torch.float64) / self.dim)
+        angles = places[:, None] * rates  # [n_ctx, rotary_dim / 2]
         dtype = getattr(torch, cfg.dtype)
         self.register_buffer("cos", angles.cos().to(dtype), persistent=False)
         self.register_buffer("sin", angles.sin().to(dtype), persistent=False)
@@ -32,5 +34,5 @@ class Rotary(nn.Module):
         """Turn [batch, pos, head, d_head], which stands at positions from `start` on."""
         stop = start + x.shape[1]
         cos, sin = self.cos[start:stop, None].to(x.dtype), self.sin[start:stop, None].to(x.dtype)
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+        a, b = x[..., : self.dim].chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos, x[..., self.dim :]], dim=-1)

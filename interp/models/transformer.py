@@ -90,7 +90,7 @@ class Transformer(TransformerWeights, HookedModel):
         """Draw every weight anew from `cfg.seed`: normal of deviation `cfg.init_range`, biases 0, gains 1.
 
         Matrices that write to the residual stream are divided by sqrt(2 * n_layers), as in GPT-2; the flat part of
-        block positions starts at 0.
+        block positions starts at 0, and its indices where `cfg.index_init` says.
         """
         generator = torch.Generator().manual_seed(self.cfg.seed)
         for name, parameter in self.named_parameters():
@@ -102,8 +102,11 @@ class Transformer(TransformerWeights, HookedModel):
                 parameter.zero_()
             else:
                 parameter.fill_(1.0)
-        if isinstance(self.pos_embed, BlockPositions) and not self.pos_embed.shifted:
-            self.pos_embed.W_flat.zero_()
+        if isinstance(self.pos_embed, BlockPositions):
+            if not self.pos_embed.shifted:
+                self.pos_embed.W_flat.zero_()
+            if self.cfg.index_init == "sinusoidal":
+                self.pos_embed.reset_waves(self.cfg.init_range)
 
     def forward(
         self,
