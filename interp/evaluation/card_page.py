@@ -7,7 +7,7 @@ from typing import Any
 
 from interp.results import Aggregation, Metric
 
-_STEPS = ("1 steps", "5 steps", "10 steps", "20 steps", "50 steps", "100 steps")
+_STEPS = (1, 5, 10, 20, 50, 100)
 
 
 def card_page(card: dict[str, Any]) -> str:
@@ -108,7 +108,7 @@ def _rollout(card: dict[str, Any]) -> str:
             for row in _rows(card, Metric.SURVIVAL)
             if row["stratum"].startswith(f"{each['programs']}:")
         }
-        lines = [[steps, _percent(rows[steps]), _interval(rows[steps])] for steps in _STEPS if steps in rows]
+        lines = [[f"step {k}", *_shares(rows, k)] for k in _STEPS if f"{k} steps" in rows]
         departed = each["departed"]
         text = (
             f"{each['n']:,} held-out programs ({each['programs']}-running, half of them for {each['median_steps']} "
@@ -116,8 +116,13 @@ def _rollout(card: dict[str, Any]) -> str:
             f"steps; {len(departed):,} depart from the machine"
             + (f", at step {', '.join(map(str, departed[:20]))}." if departed else ".")
         )
-        texts.append(text + "\n\n" + _table(["followed for", "programs", "95 % interval"], lines))
+        texts.append(text + "\n\n" + _table(["followed up to", "programs", "95 % interval"], lines))
     return "## Whole programs\n\n" + "\n\n".join(texts) if texts else ""
+
+
+def _shares(rows: dict[str, dict[str, Any]], steps: int) -> tuple[str, str]:
+    row = rows[f"{steps} steps"]
+    return _percent(row), _interval(row)
 
 
 def _again(card: dict[str, Any]) -> str:
@@ -154,11 +159,15 @@ def _interval(row: dict[str, Any]) -> str:
 
 def _hardware(found: dict[str, Any] | None, threads: int | None) -> str:
     if found is None:
-        return "not recorded" + (f" ({threads} threads)" if threads else "")
+        return "not recorded" + (f" ({_threads(threads)})" if threads else "")
     parts = [found["processor"], f"{found['cores']} cores"]
-    parts += [f"{threads} threads"] if threads else []
+    parts += [_threads(threads)] if threads else []
     parts += [found["gpu"]] if found.get("gpu") else []
     return ", ".join(parts)
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def _time(seconds: float) -> str:

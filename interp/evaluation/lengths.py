@@ -92,8 +92,9 @@ class LengthsConfig:
         if unknown := [name for name in self.encodings if name not in ENCODINGS]:
             raise ValueError(f"no positional scheme {unknown[0]!r}; expected some of {', '.join(ENCODINGS)}")
         for name in ("n_instructions", "n_cells", "n_input", "n_output"):
-            if getattr(self.longer, name) < getattr(self.spec, name):
-                raise ValueError(f"longer.{name} must be at least {getattr(self.spec, name)}, got less")
+            least, given = getattr(self.spec, name), getattr(self.longer, name)
+            if given < least:
+                raise ValueError(f"longer.{name} must be at least {least}, got {given}")
         if self.spec.vocab != self.longer.vocab:
             raise ValueError("longer must have the vocabulary that is trained on: the same bits and instructions")
 

@@ -35,7 +35,6 @@ from interp.evaluation.tally import Tally
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Task
 
-_POOL = 2**18
 _SHOWN_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
@@ -79,8 +78,8 @@ class Rollout:
         return rows + [{**common, **row} for row in causes.rows()]
 
 
-def long_programs(spec: MachineSpec, n: int, *, seed: int, max_steps: int = 100) -> States:
-    """The starts of the `n` programs that run longest of 262,144 drawn uniformly from the evaluation split.
+def long_programs(spec: MachineSpec, n: int, *, seed: int, max_steps: int = 100, pool: int = 2**18) -> States:
+    """The starts of the `n` programs that run longest of `pool` drawn uniformly from the evaluation split.
 
     A uniform program runs two steps; among so many there are long ones. Length is the number of different states
     within `max_steps`; the programs are all different. There are fewer than n where the machine has fewer that move.
@@ -90,7 +89,7 @@ def long_programs(spec: MachineSpec, n: int, *, seed: int, max_steps: int = 100)
     """
     if n < 1:
         raise ValueError(f"a rollout needs at least 1 program, got {n}")
-    starts = start_states(sample(spec, _POOL, seed=seed, split="evaluation"))
+    starts = start_states(sample(spec, pool, seed=seed, split="evaluation"))
     lengths = run_fate(starts, max_steps).n_states
     order = np.argsort(-lengths, kind="stable")
     _, firsts = np.unique(program_hash(starts)[order], return_index=True)
@@ -158,4 +157,6 @@ def rollout(
         tokens[:, unknown] = heading[right]
         if progress is not None:
             progress(k, max_steps)
+    if progress is not None:
+        progress(max_steps, max_steps)
     return Rollout(programs, max_steps, needed, departed, op, outcome)

@@ -7,6 +7,7 @@ without the rows that a figure needs raises ValueError.
 
 from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
 from interp.figures.circuits import circuit_graph
+from interp.figures.evaluation import reliability_diagram, survival_curves
 from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
 from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
@@ -25,5 +26,7 @@ __all__ = [
     "node_words",
     "op_words",
     "probe_heatmap",
+    "reliability_diagram",
     "site_words",
+    "survival_curves",
 ]
