@@ -16,7 +16,6 @@ from torch import Tensor
 from cython_vm import MachineSpec, Op, Outcome, States, sample, strata_weights
 from cython_vm import step as machine_step
 
-STRATIFIED = ("step", "step_inplace")  # tasks whose records have an op, an outcome and a branch
 PERIOD = 50  # steps between changes of the shares
 _MEMORY = 500  # records of a stratum that its running error remembers
 _LEAST_ERROR = 1e-3  # below it strata count as equally well known

@@ -64,6 +64,14 @@ class TrainingConfig:
     """How many checkpoints to keep along the run, log-spaced, in steps/."""
     adaptive: float = later(0.0)
     """Share of the records that is drawn where the model still errs, by op x outcome x branch and jump distance."""
+    curriculum: Literal["none", "language", "sizes"] = later("none")
+    """Stages before the whole: a growing language, or a padded machine's growing sizes; see `training.curriculum`."""
+    stage_threshold: float = later(0.95)
+    """Macro exact match on a stage's held-out programs at which the next stage begins."""
+    stage_share: float = later(0.15)
+    """Share of the steps after which the next stage begins in any case."""
+    compile: bool = later(False)
+    """Train through torch.compile; the model that is saved and analysed is the same."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every"):
@@ -81,6 +89,9 @@ class TrainingConfig:
             raise ValueError(f"training ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not 0 <= self.adaptive <= 1:
             raise ValueError(f"training adaptive must lie in [0, 1], got {self.adaptive}")
+        for name in ("stage_threshold", "stage_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"training {name} must lie in (0, 1], got {getattr(self, name)}")
         if self.adaptive and self.balance != "branches":
             raise ValueError(f"training adaptive needs balance 'branches', got {self.balance!r}")
         for name, allowed in _CHOICES.items():
@@ -100,5 +111,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "balance": ("natural", "op_outcome", "branches"),
     "precision": ("float32", "bfloat16"),
     "optimizer": ("muon", "adamw"),
+    "curriculum": ("none", "language", "sizes"),
     "schedule": ("linear", "cosine", "wsd"),
 }

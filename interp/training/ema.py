@@ -23,8 +23,8 @@ class AveragedWeights:
     def update(self, step: int) -> None:
         """Take in the weights after 0-based `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        average, weights = (list(each.parameters()) for each in (self.averaged, self.model))
-        torch._foreach_lerp_(average, weights, 1 - decay)
+        for average, weights in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(weights, 1 - decay)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The average under `ema/parameter`."""

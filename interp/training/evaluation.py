@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import Op, strata_weights
+from cython_vm import strata_weights
 from interp.evaluation.tally import Tally, macro_row
 from interp.results import Aggregation, IntervalKind, Method, Metric, rows_frame
 from interp.tasks import Batch, Task
@@ -74,12 +73,3 @@ def evaluate(
     common: dict[str, Any] = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
     rows = [macro, *({**row, **common} for row in shares)]
     return rows_frame({**row, "method": Method.GREEDY} for row in rows)
-
-
-def training_weights(task: Task, *, balance: str, loop_weight: float) -> np.ndarray | None:
-    """Strata weights for `sample` from the training config; None for the natural distribution."""
-    if balance == "natural" or not task.has_strata:
-        return None
-    weights = strata_weights(task.spec, branches=balance == "branches").copy()
-    weights[[Op.WHILE, Op.ENDW]] *= loop_weight
-    return weights / weights.sum()

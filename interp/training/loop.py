@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from interp.models import build_model
-from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
-from interp.runs import STEPS, Run, RunConfig, RunError, provenance, read_config, save_weights, write_config
-from interp.tasks import TASKS, Batch, Task, macro_average
-from interp.training.adaptive import STRATIFIED, AdaptiveSampler
+from interp.results import Metric
+from interp.runs import STEPS, Run, RunConfig, RunError, read_config, save_weights, write_config
+from interp.tasks import TASKS, Batch, Task
 from interp.training.along import keep_step, steps_along
+from interp.training.batches import Batches
 from interp.training.checkpoint import (
     RESUME_FILE,
     Resumable,
@@ -28,8 +29,12 @@ from interp.training.checkpoint import (
     peek_checkpoint,
     save_checkpoint,
 )
+from interp.training.curriculum import stage_score
+from interp.training.curve import CURVE_FILE, Curve
+from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
-from interp.training.evaluation import evaluate, training_weights
+from interp.training.evaluation import evaluate
+from interp.training.logs import LOGS, TENSORBOARD, LogTo, ScalarLog
 from interp.training.optimizer import Optimizers
 from interp.training.records import TrainingRecords
 
@@ -50,6 +55,7 @@ class TrainingProgress:
     exact_match: float | None  # macro average at the last evaluation
     records_per_second: float
     seconds_left: float
+    by_op: dict[str, float] | None = None  # exact match by opcode at the last evaluation, 0 to 1
 
 
 def train(
@@ -59,6 +65,7 @@ def train(
     fresh: bool = False,
     command: str | None = None,
     records: TrainingRecords | None = None,
+    log: LogTo | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> Run:
     """Train the configured model into a run folder, continuing where an earlier call stopped.
@@ -66,37 +73,53 @@ def train(
     The result is a function of the config: a run that was interrupted and resumed has the loss curve, and the
     weights, of one that was not. Writes `config.json`, `model.safetensors`, `metrics.parquet`, `steps/`, `resume/`.
 
+    Started by `torchrun`, each process trains on its share of every batch, and the first one writes.
+
     Args:
         config: task, machine, model and training settings.
         folder: the run folder.
         fresh: forget what the folder holds.
         command: recorded in `config.json`, so that the run can be made again.
         records: what `config.data` means, if it is open already or has moved.
-        on_progress: called after every step.
+        log: where scalars go besides `metrics.parquet`.
+        on_progress: called after every step, on the main process.
 
     Raises:
         RunError: the folder holds another run, or a broken one; the records are others than the config's.
-        ValueError, FileNotFoundError: the records of `config.data` are damaged or gone.
+        ValueError, FileNotFoundError: the records of `config.data` are damaged or gone; settings that do not go
+            together; `log` without its package.
     """
-    folder = Path(folder)
+    folder, devices = Path(folder), Devices(config.training.batch_size)
     torch.set_num_threads(config.training.threads)
-    if fresh:
-        (folder / RESUME_FILE).unlink(missing_ok=True)
-        (folder / "config.json").unlink(missing_ok=True)
-        (folder / "model.safetensors").unlink(missing_ok=True)
-        (folder / "metrics.parquet").unlink(missing_ok=True)
-        shutil.rmtree(folder / STEPS, ignore_errors=True)
-    if (folder / "config.json").exists():
-        _require_same(folder, config)
-    else:
-        write_config(folder, config, command=command)
+    if devices.main:
+        _prepare(folder, config, fresh=fresh, command=command)
+    devices.wait()
     state = peek_checkpoint(folder, config)
     unfinished = state is None or not state.done
     if unfinished or records is not None:
         records = _open_records(config, records)
     if unfinished:
-        _Trainer(config, folder, records=records).run(on_progress)
+        trainer = Trainer(config, folder, devices, records=records)
+        scalars = LOGS[log](folder, config, first=trainer.state.step) if log and devices.main else None
+        try:
+            trainer.run(on_progress, scalars)
+        finally:
+            if scalars is not None:
+                scalars.close()
     return Run(folder, config)
+
+
+def _prepare(folder: Path, config: RunConfig, *, fresh: bool, command: str | None) -> None:
+    """Make the folder this run's, or see that it is."""
+    if fresh:
+        for name in (str(RESUME_FILE), "config.json", "model.safetensors", CURVE_FILE):
+            (folder / name).unlink(missing_ok=True)
+        for name in (STEPS, TENSORBOARD):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    if (folder / "config.json").exists():
+        _require_same(folder, config)
+    else:
+        write_config(folder, config, command=command)
 
 
 def is_trained(folder: Path, config: RunConfig) -> bool:
@@ -127,142 +150,135 @@ def _open_records(config: RunConfig, records: TrainingRecords | None) -> Trainin
     return records
 
 
-class _Trainer:
+class Trainer:
     """One sitting of a training."""
 
-    def __init__(self, config: RunConfig, folder: Path, *, records: TrainingRecords | None = None):
-        self.config, self.folder = config, folder
-        self.settings = config.training
+    def __init__(self, config: RunConfig, folder: Path, devices: Devices, *, records: TrainingRecords | None = None):
+        self.config, self.folder, self.devices, self.settings = config, folder, devices, config.training
         self.task: Task = TASKS[config.task](config.spec, config.options)
+        self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
+        self.forward = devices.wrapped(self.model, compiled=self.settings.compile)
         self.optimizers = Optimizers(self.model, self.settings)
         self.average = self._average()
         self.along = steps_along(self.settings.steps, self.settings.steps_along)
-        self.weights = training_weights(self.task, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
-        self.records = records
-        self.adaptive = self._adaptive()
-        optional: list[Resumable | None] = [self.average, self.adaptive]
-        self.parts: list[Resumable] = [self.optimizers, *(part for part in optional if part is not None)]
+        self.parts: list[Resumable] = [self.optimizers, *([self.average] if self.average else []), *self.batches.parts]
         self.state = load_checkpoint(folder, self.model, self.parts, config) or TrainingState(0, 0.0)
-        self.rows = self._rows_so_far()
-        self.exact_match: float | None = None
-        if known := [row for row in self.rows if row["aggregation"] == Aggregation.MACRO]:
-            self.exact_match = known[-1]["estimate"]
+        self.curve = Curve(folder, config, until=self.state.step)
+        self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
+        devices.wait()  # all have read what the first will write
 
     def _average(self) -> AveragedWeights | None:
-        decay = self.settings.ema_decay
-        return AveragedWeights(self.model, build_model(self.config.model), decay) if decay else None
-
-    def _adaptive(self) -> AdaptiveSampler | None:
-        if not self.settings.adaptive:
+        if not self.settings.ema_decay:
             return None
-        if self.weights is None or self.config.task not in STRATIFIED:
-            raise ValueError(
-                f"training adaptive needs a task of one step ({', '.join(STRATIFIED)}), got {self.task.name}"
-            )
-        return AdaptiveSampler(self.config.spec, self.weights, self.settings.adaptive, distances=self.records is None)
+        shape = build_model(self.config.model).to(self.devices.device)
+        return AveragedWeights(self.model, shape, self.settings.ema_decay)
 
     @property
     def result(self) -> Any:
         """The model that is evaluated and saved: the average of the weights where one is kept."""
         return self.average.averaged if self.average else self.model
 
-    def _rows_so_far(self) -> list[dict[str, Any]]:
-        """Metrics up to the checkpoint; what was logged after it will be logged again."""
-        if self.state.step == 0:
-            return []
-        frame = read_frame(self.folder / "metrics.parquet")
-        return records(frame.loc[frame.checkpoint_step <= self.state.step])
-
-    def draw(self, step: int) -> Batch:
-        """The batch of 0-based `step`."""
-        size, seed = self.settings.batch_size, self.settings.seed
-        if self.records is not None:
-            weights = self.adaptive.table(step) if self.adaptive else self.weights
-            return self.task.batch(*self.records.draw(step, size, seed=seed, weights=weights))
-        if self.adaptive:
-            return self.task.batch(self.adaptive.draw(step, size, seed=seed))
-        return self.task.trim(self.task.sample(size, seed=seed, start=step * size, split="train", weights=self.weights))
-
-    def update(self, batch: Batch, step: int) -> tuple[float, float]:
-        """One optimizer step; the loss (nats a token) and the gradient norm before clipping."""
+    def update(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step; this process's share of the loss (nats a token), the gradient norm before clipping."""
+        tokens, targets = self.devices.share(batch)
         bfloat16 = self.settings.precision == "bfloat16"
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            logits = self.model(batch.tokens)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
-        loss.backward()
+        with torch.autocast(self.devices.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            logits = self.forward(tokens)
+        total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
+        loss = total / max(1, int((batch.targets >= 0).sum()))
+        (loss * self.devices.n).backward()  # the gradients of processes are averaged, their losses are to be summed
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimizers.step(step)
         if self.average:
             self.average.update(step)
-        if self.adaptive:
-            right = ((logits.argmax(dim=-1) == batch.targets) | (batch.targets < 0)).all(dim=1)
-            self.adaptive.learn(step, self.adaptive.strata(batch.states), right.numpy())
-        return float(loss.detach()), float(norm)
+        if adaptive := self.batches.adaptive:
+            right = ((logits.argmax(dim=-1) == targets) | (targets < 0)).all(dim=1)
+            adaptive.learn(step, adaptive.strata(batch.states), self.devices.gathered(right))
+        return loss.detach(), norm
 
-    def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> None:
-        settings, began = self.settings, time.perf_counter() - self.state.seconds
+    def run(self, on_progress: Callable[[TrainingProgress], None] | None, log: ScalarLog | None) -> None:
+        """Train from the state on to the last step; the main process evaluates, writes and reports."""
+        settings, main, began = self.settings, self.devices.main, time.perf_counter() - self.state.seconds
         first, started = self.state.step, time.perf_counter()
         self._keep(first)
         with ThreadPoolExecutor(1) as drawer:  # the machine draws the next batch while the model learns
-            pending = drawer.submit(self.draw, first)
+            pending = drawer.submit(self.batches.draw, first)
             for step in range(first, settings.steps):
                 batch = pending.result()
                 if step + 1 < settings.steps:
-                    pending = drawer.submit(self.draw, step + 1)
+                    pending = drawer.submit(self.batches.draw, step + 1)
                 loss, norm = self.update(batch, step)
                 done = step + 1
+                last = done == settings.steps
                 self._keep(done)
-                seconds = time.perf_counter() - began
-                if done % _LOG_EVERY == 0 or done == settings.steps:
-                    self._log(done, {Metric.LOSS: loss, Metric.GRADIENT_NORM: norm, Metric.SECONDS: seconds})
-                if done % settings.eval_every == 0 or done == settings.steps:
-                    self._evaluate(done)
-                if done % settings.checkpoint_every == 0 and done < settings.steps:
-                    self._checkpoint(TrainingState(done, time.perf_counter() - began))
-                if on_progress is not None:
+                if done % _LOG_EVERY == 0 or last:
+                    self._log(done, loss, norm, time.perf_counter() - began, log)
+                if done % settings.eval_every == 0 or last:
+                    self._evaluate(done, log)
+                self._advance(done)
+                if main and (done % settings.checkpoint_every == 0 or last):
+                    self._checkpoint(TrainingState(done, time.perf_counter() - began, done=last))
+                if main and on_progress is not None:
                     rate = (done - first) / (time.perf_counter() - started)
-                    left = (settings.steps - done) / rate
                     on_progress(
-                        TrainingProgress(done, settings.steps, loss, self.exact_match, rate * settings.batch_size, left)
+                        TrainingProgress(
+                            done,
+                            settings.steps,
+                            float(loss) * self.devices.n,
+                            self.exact_match,
+                            rate * settings.batch_size,
+                            (settings.steps - done) / rate,
+                            self.by_op,
+                        )
                     )
-        self._checkpoint(TrainingState(settings.steps, time.perf_counter() - began, done=True))
+        self.devices.wait()
 
     def _keep(self, step: int) -> None:
-        if step in self.along:
+        if self.devices.main and step in self.along:
             keep_step(self.folder, self.result, self.config, step)
 
-    def _log(self, step: int, values: dict[Metric, float]) -> None:
-        records = step * self.settings.batch_size
-        for metric, value in {**values, Metric.RECORDS: records}.items():
-            self.rows.append(
-                {
-                    "checkpoint_step": step,
-                    "method": Method.TRAINING,
-                    "metric": metric,
-                    "aggregation": Aggregation.MEAN,
-                    "estimate": value,
-                    "n": self.settings.batch_size,
-                }
-            )
+    def _log(self, step: int, loss: Tensor, norm: Tensor, seconds: float, log: ScalarLog | None) -> None:
+        values = {
+            Metric.LOSS: self.devices.total(loss),
+            Metric.GRADIENT_NORM: float(norm),
+            Metric.SECONDS: seconds,
+            Metric.RECORDS: float(step * self.settings.batch_size),
+        }
+        self.curve.log(step, values)
+        if log is not None:
+            log.write(step, {metric.value: value for metric, value in values.items()})
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int, log: ScalarLog | None) -> None:
+        if not self.devices.main:
+            return
         self.result.eval()
-        scores = evaluate(self.result, self.task, n=self.settings.eval_states, seed=CURVE_SEED)
+        model = self.devices.on_cpu(self.result)
+        self.curve.add_evaluation(step, evaluate(model, self.task, n=self.settings.eval_states, seed=CURVE_SEED))
         self.model.train()
-        self.exact_match = macro_average(select(scores, aggregation=Aggregation.MEAN))
-        self.rows += [{**row, "checkpoint_step": step} for row in records(select(scores, metric=Metric.EXACT_MATCH))]
+        self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
+        if log is not None:
+            by_op = {f"{Metric.EXACT_MATCH}/{op}": share for op, share in (self.by_op or {}).items()}
+            log.write(step, {Metric.EXACT_MATCH.value: self.exact_match or 0.0, **by_op})
+
+    def _advance(self, done: int) -> None:
+        """Let the curriculum go on to its next stage, if it has one and this one is over."""
+        curriculum, score = self.batches.curriculum, None
+        if curriculum is None or (stage := curriculum.stage(done)) is None:
+            return
+        if done % self.settings.eval_every == 0:
+            if self.devices.main:
+                self.result.eval()
+                model = self.devices.on_cpu(self.result)
+                score = stage_score(model, self.task, stage, n=self.settings.eval_states)
+                self.model.train()
+            score = self.devices.told(score)
+        if curriculum.advance(done, score):
+            logger.info("stage %r is over after step %d, macro exact match %s", stage.name, done, score)
 
     def _checkpoint(self, state: TrainingState) -> None:
         """Metrics first, then weights, then the state that vouches for both."""
-        frame = rows_frame(self.rows).assign(
-            run=self.folder.name,
-            seed=self.settings.seed,
-            architecture=self.config.model.architecture,
-            task=self.config.task,
-        )
-        header = provenance(self.config, step=state.step)
-        write_frame(frame, self.folder / "metrics.parquet", provenance=header)
+        self.curve.write(state.step)
         save_weights(self.folder / "model.safetensors", self.result, self.config, step=state.step)
         save_checkpoint(self.folder, self.model, self.parts, state, self.config)
         self.state = state

@@ -85,4 +85,4 @@ class Optimizers:
             if owner not in slots:
                 raise ValueError(f"optimizer state {json.dumps(name)} belongs to no parameter of this model")
             optimizer, parameter = slots[owner]
-            optimizer.state[parameter][slot] = value.clone()
+            optimizer.state[parameter][slot] = value.to(parameter.device, copy=True)

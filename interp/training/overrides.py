@@ -78,7 +78,7 @@ def overridden(config: RunConfig, spec: MachineSpec, *, training: dict[str, Any]
     from interp.tasks import TASKS
 
     trained = dataclasses.replace(config.training, **training)
-    task = TASKS[config.task](spec)
+    task = TASKS[config.task](spec, config.options)
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
     if "d_model" in model or "n_heads" in model:
         changes = dict.fromkeys(_DERIVED, -1) | changes

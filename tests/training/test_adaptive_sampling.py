@@ -15,7 +15,8 @@ from cython_vm import MachineSpec, Op, Outcome, program_hash, sample, step, stra
 from interp.runs import RunConfig
 from interp.training import TrainingConfig
 from interp.training.adaptive import PERIOD, AdaptiveSampler
-from interp.training.loop import _Trainer
+from interp.training.devices import Devices
+from interp.training.loop import Trainer
 
 SPEC = MachineSpec(n_instructions=9, n_cells=4, n_input=2, n_output=2, bits=2)
 
@@ -121,18 +122,18 @@ def config(steps: int = 130, **training: Any) -> RunConfig:
 
 def test_a_resumed_run_draws_what_the_whole_one_did(tmp_path: Path) -> None:
     """Also when the checkpoint lies on the border of a period, or a step before or after it."""
-    trainer = _Trainer(config(), tmp_path)
-    assert trainer.adaptive is not None
-    drawn, states = [trainer.draw(0)], []
+    trainer = Trainer(config(), tmp_path, Devices(8))
+    assert trainer.batches.adaptive is not None
+    drawn, states = [trainer.batches.draw(0)], []
     for now in range(2 * PERIOD + 2):  # as the loop does: the next batch is drawn before this one is learned
-        drawn.append(trainer.draw(now + 1))
-        states.append(trainer.adaptive.state_tensors())
+        drawn.append(trainer.batches.draw(now + 1))
+        states.append(trainer.batches.adaptive.state_tensors())
         trainer.update(drawn[now], now)
     for stop in (1, PERIOD - 2, PERIOD - 1, PERIOD, PERIOD + 1, 2 * PERIOD - 1, 2 * PERIOD):
-        resumed = _Trainer(config(), tmp_path)
-        assert resumed.adaptive is not None
-        resumed.adaptive.load_state_tensors(states[stop])
-        assert torch.equal(resumed.draw(stop).tokens, drawn[stop].tokens)
+        resumed = Trainer(config(), tmp_path, Devices(8))
+        assert resumed.batches.adaptive is not None
+        resumed.batches.adaptive.load_state_tensors(states[stop])
+        assert torch.equal(resumed.batches.draw(stop).tokens, drawn[stop].tokens)
 
 
 def test_settings_that_leave_no_strata_are_refused() -> None:

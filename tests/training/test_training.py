@@ -21,7 +21,8 @@ from interp.models import build_model
 from interp.results import Aggregation, Metric, read_frame, select
 from interp.runs import RunError
 from interp.training import TrainingConfig, TrainingProgress, train
-from interp.training.loop import _Trainer
+from interp.training.devices import Devices
+from interp.training.loop import Trainer
 from interp.training.optimizer import Optimizers
 from interp.training.schedule import rate_at
 
@@ -118,17 +119,17 @@ def test_the_loss_falls_and_the_curve_is_recorded(tmp_path: Path) -> None:
 
 
 def test_only_training_programs_are_trained_on(tmp_path: Path) -> None:
-    trainer = _Trainer(tiny_config(), tmp_path)
+    trainer = Trainer(tiny_config(), tmp_path, Devices(8))
     for step in (0, 1, 29):
-        assert (program_hash(trainer.draw(step).states) % 20 != 0).all()
-    assert not torch.equal(trainer.draw(0).tokens, trainer.draw(1).tokens)
+        assert (program_hash(trainer.batches.draw(step).states) % 20 != 0).all()
+    assert not torch.equal(trainer.batches.draw(0).tokens, trainer.batches.draw(1).tokens)
 
 
 def test_optimizer_state_round_trips(tmp_path: Path) -> None:
     config = tiny_config()
-    trainer = _Trainer(config, tmp_path)
+    trainer = Trainer(config, tmp_path, Devices(8))
     for step in range(3):
-        trainer.update(trainer.draw(step), step)
+        trainer.update(trainer.batches.draw(step), step)
     saved = trainer.optimizers.state_tensors()
     fresh = Optimizers(build_model(config.model), config.training)
     fresh.load_state_tensors(saved)
@@ -142,11 +143,11 @@ def test_optimizer_state_round_trips(tmp_path: Path) -> None:
 def test_float32_orthogonalization_steps_where_bfloat16_does(tmp_path: Path) -> None:
     """The same Muon step as torch's own, up to bfloat16's rounding."""
     config = tiny_config()
-    ours, torchs = _Trainer(config, tmp_path), _Trainer(config, tmp_path)
+    ours, torchs = Trainer(config, tmp_path, Devices(8)), Trainer(config, tmp_path, Devices(8))
     name = "blocks.0.mlp.fc_in.weight"
     before = ours.model.get_parameter(name).detach().clone()
     for trainer in (ours, torchs):
-        batch = trainer.draw(0)
+        batch = trainer.batches.draw(0)
         torch.nn.functional.cross_entropy(trainer.model(batch.tokens).flatten(0, 1), batch.targets.flatten()).backward()
     ours.optimizers.step(10)
     muon = torchs.optimizers._optimizers["muon"]

@@ -17,8 +17,9 @@ from interp.models import build_model
 from interp.runs import RunConfig, RunError
 from interp.training import TrainingConfig, train
 from interp.training.along import steps_along
+from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
-from interp.training.loop import _Trainer
+from interp.training.loop import Trainer
 from interp.training.schedule import rate_at
 
 
@@ -33,8 +34,8 @@ def test_new_settings_leave_the_digest_of_earlier_runs_alone() -> None:
 
 
 def test_adamw_takes_every_parameter(tmp_path: Path) -> None:
-    trainer = _Trainer(configured(optimizer="adamw"), tmp_path)
-    trainer.update(trainer.draw(0), 0)
+    trainer = Trainer(configured(optimizer="adamw"), tmp_path, Devices(8))
+    trainer.update(trainer.batches.draw(0), 0)
     owners = {name.rpartition("/")[0] for name in trainer.optimizers.state_tensors()}
     assert owners == {f"adamw/{name}" for name, _ in trainer.model.named_parameters()}
 
@@ -48,11 +49,11 @@ def test_schedules_by_hand() -> None:
 
 
 def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
-    trainer = _Trainer(configured(ema_decay=0.5), tmp_path)
+    trainer = Trainer(configured(ema_decay=0.5), tmp_path, Devices(8))
     name = "embed.W_E"
     expected = trainer.model.state_dict()[name].clone()
     for step in range(6):
-        trainer.update(trainer.draw(step), step)
+        trainer.update(trainer.batches.draw(step), step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * trainer.model.state_dict()[name]
     assert trainer.average is not None
