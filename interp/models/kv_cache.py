@@ -36,6 +36,10 @@ class KeyValueCache:
                 f"tokens must be at most n_ctx = {cfg.n_ctx} long; got {self.length} read and {tokens.shape[1]} new"
             )
 
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows of the batch but these, a bool [batch] or indices."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values [batch, head, pos, d_head]; all of the layer's up to them."""
         stop = self.length + k.shape[2]
