@@ -41,6 +41,7 @@ class Method(StrEnum):
     ACDC = "acdc"  # greedy search from the output backwards, an edge dropped where the metric barely changes
     EXACT_PATCHING = "exact_patching"  # the edge really patched, the effect measured
     ACTIVATION_PATCHING = "activation_patching"  # an activation replaced by that of another run
+    PATH_PATCHING = "path_patching"  # a corrupted value sent along named paths alone, the effect measured
     ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
     CIRCUIT_RUN = "circuit_run"  # a circuit run alone, all other edges ablated
     HEAD_ROLE = "head_role"  # a sentence generated from measurements of a head
@@ -59,6 +60,9 @@ class Control(StrEnum):
     COPY = "copy"  # the input given back unchanged
     UNPATCHED = "unpatched"  # the model left alone, judged on the same pairs
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
+    RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
+    RANDOM_PART = "random_part"  # random parts (nodes, neurons or directions) of the same number
+    RANDOM_MATCHING = "random_matching"  # heads of two models paired at random within their layers
 
 
 class Metric(StrEnum):
@@ -96,6 +100,10 @@ class Metric(StrEnum):
     RECALL = "recall"  # share of true parts that are found, 0 to 1
     FALSE_POSITIVE_RATE = "false_positive_rate"  # share of parts that are not true and are found all the same, 0 to 1
     PRINCIPAL_ANGLE = "principal_angle"  # largest angle between two subspaces, degrees, 0 to 90, 0 is best
+    ABLATION_LOSS = "ablation_loss"  # share of the logit difference's gap that an ablation takes, 0 = spared, 1 = gone
+    DISSOCIATION = "dissociation"  # two parts A and B: the lesser of loss(A|A) - loss(B|A) and loss(B|B) - loss(A|B)
+    JACCARD = "jaccard"  # parts in both circuits over parts in either, 0 to 1
+    CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
@@ -106,6 +114,7 @@ class Aggregation(StrEnum):
 
     MEAN = "mean"  # over the n examples of the row
     MACRO = "macro"  # over op x outcome strata, each counted once
+    MEDIAN = "median"  # over the n examples of the row
 
 
 class IntervalKind(StrEnum):
@@ -115,6 +124,8 @@ class IntervalKind(StrEnum):
     WILSON = "wilson"  # 95 %, binomial over n states of n different programs
     MOVER = "mover"  # 95 %, Wilson intervals of the strata of a macro average combined (Zou & Donner 2008)
     NULL_RANGE = "null_range"  # 2.5 and 97.5 percentile of the random draws themselves
+    EXAMPLES = "examples"  # 5 and 95 percentile of the examples themselves: spread, not uncertainty
+    BOOTSTRAP_PAIRS = "bootstrap_pairs"  # 2.5 and 97.5 percentile over resamples of the pairs themselves: spread
 
 
 COLUMNS: dict[str, str] = {

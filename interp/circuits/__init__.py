@@ -6,27 +6,29 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from cython_vm import Op
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
 from interp.circuits.attribution import eap, eap_ig
 from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
 from interp.circuits.discovery import CircuitConfig, find_circuit, node_effects
 from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.exact import exact_effects
+from interp.circuits.freezes import FREEZES, freezes
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
-from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.pairs import Contrast, Pairs, draw_pairs
 from interp.circuits.roles import HeadRole, head_roles
 from interp.circuits.search import Search, acdc, acdc_scores
 from interp.circuits.store import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 from interp.tasks import Task
 
 __all__ = [
+    "FREEZES",
     "AttentionSummary",
     "Circuit",
     "CircuitConfig",
     "CircuitFileError",
     "Completeness",
+    "Contrast",
     "Edge",
     "Graph",
     "HeadRole",
@@ -49,6 +51,7 @@ __all__ = [
     "faithfulness",
     "find_circuit",
     "find_circuits",
+    "freezes",
     "head_roles",
     "minimality",
     "node_effects",
@@ -68,7 +71,7 @@ def find_circuits(
     model: Any,
     task: Task,
     *,
-    ops: Sequence[Op] | None = None,
+    ops: Sequence[Contrast] | None = None,
     config: CircuitConfig = CircuitConfig(),  # noqa: B008  # frozen
     seed: int = 0,
     done: Collection[str] = (),
@@ -80,7 +83,7 @@ def find_circuits(
     Args:
         model: the hooked transformer, in eval mode.
         task: draws the pairs.
-        ops: opcodes; all of the machine's by default.
+        ops: opcodes and ways to freeze; all opcodes of the machine by default.
         config: numbers of pairs, sizes, null circuits and so on.
         seed: of pairs, null circuits and bootstrap.
         done: names of opcodes to leave out, being done already.
@@ -91,7 +94,7 @@ def find_circuits(
     circuits: list[Circuit] = []
     for index, op in enumerate(left):
 
-        def report(share: float, index: int = index, op: Op = op) -> None:
+        def report(share: float, index: int = index, op: Contrast = op) -> None:
             if progress is not None:
                 progress(index + share, len(left), op.name)
 

@@ -18,12 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import Op
 from interp.circuits.attribution import eap_ig
 from interp.circuits.evaluation import Ablation, areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.exact import exact_effects
 from interp.circuits.graph import Edge, Graph
-from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.pairs import Contrast, Pairs, draw_pairs
 from interp.circuits.store import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint
 from interp.tasks import Task
 from probes.evaluation import bootstrap_mean
@@ -54,13 +53,13 @@ class CircuitConfig:
 def find_circuit(
     model: Any,
     task: Task,
-    op: Op,
+    op: Contrast,
     *,
     config: CircuitConfig = CircuitConfig(),  # frozen
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Circuit:
-    """Find and evaluate the circuit of one opcode.
+    """Find and evaluate the circuit of one opcode, or of one way to freeze.
 
     Raises:
         ValueError: the model has no heads, or the machine no such op.

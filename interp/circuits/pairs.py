@@ -10,6 +10,8 @@ The metric compares the two answers where they differ and the two inputs agree, 
 Pairs without such a position (both instructions freeze, say) are redrawn and the rate is kept. States are drawn from
 the machine's natural distribution restricted to the op, freezing and branching as often as it does there; the corrupted
 op is uniform over the other ops that the program holds, then over their slots.
+
+A way to freeze has pairs of its own, in which the same instruction freezes and runs: `interp.circuits.freezes`.
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ import torch
 from torch import Tensor
 
 from cython_vm import Op, Outcome, States, encode, program_hash, sample, step
+from interp.circuits.freezes import FREEZES, unfrozen
 from interp.tasks import Batch, Task
 
+Contrast = Op | Outcome
 _BLOCK = 4096
 _MAX_BLOCKS = 100
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Clean and corrupted inputs of one opcode."""
+    """Clean and corrupted inputs of one opcode, or of one way to freeze."""
 
     task: Task
-    op: Op
+    op: Contrast
     clean: Batch
     corrupted: Batch  # a task that shows the answer shows the clean one here too
     clean_answer: Tensor  # long [n, state_length]
@@ -80,12 +84,12 @@ class Pairs:
         return {outcome.name: int((found == outcome).sum()) for outcome in Outcome if (found == outcome).any()}
 
 
-def draw_pairs(task: Task, op: Op, n: int, *, seed: int, half: int | None = None) -> Pairs:
-    """Draw `n` pairs for an opcode from held-out programs.
+def draw_pairs(task: Task, op: Contrast, n: int, *, seed: int, half: int | None = None) -> Pairs:
+    """Draw `n` pairs for an opcode, or a way to freeze, from held-out programs.
 
     Args:
         task: the task.
-        op: the opcode that the clean state executes.
+        op: the opcode that the clean state executes, or the outcome that it ends in.
         n: number of pairs.
         seed: of the states and of the corrupted instruction.
         half: 0 or 1 for one of two halves of the held-out programs that share none: a circuit is chosen on one and
@@ -98,10 +102,7 @@ def draw_pairs(task: Task, op: Op, n: int, *, seed: int, half: int | None = None
     for block, clean in enumerate(_executing(task, op, seed=seed)):
         if half is not None:
             clean = clean[np.flatnonzero((program_hash(clean) // 20) % 2 == half)]
-        slots = _other_instruction(clean, np.random.default_rng([seed, block]))
-        rows = np.flatnonzero(slots >= 0)
-        clean = clean[rows]
-        corrupted = clean.replace("instruction_ptr", slots[rows])
+        clean, corrupted = _contrasted(clean, op, np.random.default_rng([seed, block]))
         rows = np.flatnonzero(compared_slots(clean, corrupted).any(axis=1))
         compared += len(clean)
         found += len(rows)
@@ -137,8 +138,25 @@ def first_states(task: Task, op: Op, n: int, *, seed: int) -> States:
     return States.concatenate(parts)[:n]
 
 
-def _executing(task: Task, op: Op, *, seed: int) -> Iterator[States]:
-    """Held-out states that execute `op`, block by block."""
+def _contrasted(clean: States, op: Contrast, rng: np.random.Generator) -> tuple[States, States]:
+    """Clean states that have a corrupted one, and these."""
+    if isinstance(op, Outcome):
+        return clean, unfrozen(clean, op, rng)
+    slots = _other_instruction(clean, rng)
+    rows = np.flatnonzero(slots >= 0)
+    return clean[rows], clean[rows].replace("instruction_ptr", slots[rows])
+
+
+def _executing(task: Task, op: Contrast, *, seed: int) -> Iterator[States]:
+    """Held-out states that execute `op`, or end in that outcome, block by block."""
+    if isinstance(op, Outcome):
+        if op not in FREEZES:
+            raise ValueError(
+                f"{op.name} has no pairs of its own; the ways to freeze are {', '.join(f.name for f in FREEZES)}"
+            )
+        for states in _executing(task, FREEZES[op], seed=seed):
+            yield states[np.flatnonzero(step(states).outcome == op)]
+        return
     if op not in task.spec.ops:
         raise ValueError(f"this machine has no {op.name}; its ops are {', '.join(o.name for o in task.spec.ops)}")
     for block in range(_MAX_BLOCKS):
