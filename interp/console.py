@@ -61,7 +61,7 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
         def report(now: TrainingProgress) -> None:
             nonlocal average, milestone
             average = now.loss if average is None else 0.98 * average + 0.02 * now.loss
-            progress.by_op = by_op = getattr(now, "by_op", None)
+            progress.by_op = now.by_op
             exact = "–" if now.exact_match is None else f"{now.exact_match:.2%}"
             left = f"{int(now.seconds_left // 60)}:{int(now.seconds_left % 60):02d}"
             progress.update(
@@ -79,8 +79,8 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
                     f"step {now.step:,} of {now.steps:,}  loss {average:.4f}  exact match {exact}  "
                     f"{now.records_per_second:,.0f} records/s  {left} left"
                 )
-                if by_op:
-                    _stderr.print(by_op_words(by_op))
+                if now.by_op:
+                    _stderr.print(by_op_words(now.by_op))
 
         yield report
 

@@ -12,7 +12,7 @@ _STEPS = (1, 5, 10, 20, 50, 100)
 
 def card_page(card: dict[str, Any]) -> str:
     """The page for what `make_card` returns."""
-    sections = (_head, _making, _accuracy, _failures, _calibration, _rollout, _again)
+    sections = (_head, _making, _accuracy, _places, _failures, _calibration, _rollout, _again)
     return "\n\n".join(text for section in sections if (text := section(card))) + "\n"
 
 
@@ -20,6 +20,8 @@ def _head(card: dict[str, Any]) -> str:
     config, macro = card["config"], _rows(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
     model, spec = config["model"], config["spec"]
     n = card["evaluation"]["n"]
+    strata = _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    over = "op × outcome" if any("op" in row for row in strata) else f"{len(strata)} strata"
     wrong = "" if card["n_wrong"] is None else f" **{card['n_wrong']:,} of {n:,} answers are wrong.**"
     return (
         f"# {card['name']}\n\n"
@@ -27,7 +29,7 @@ def _head(card: dict[str, Any]) -> str:
         f"{model['n_heads']} heads, d_model {model['d_model']}) for the task `{config['task']}` on a machine of "
         f"{spec['n_instructions']} instructions, {spec['n_cells']} cells of {spec['bits']} bits, and buffers of "
         f"{spec['n_input']} and {spec['n_output']}.\n\n"
-        f"Macro average over op × outcome on held-out programs, greedy: **{_percent(macro)}** {_interval(macro)}, "
+        f"Macro average over {over} on held-out programs, greedy: **{_percent(macro)}** {_interval(macro)}, "
         f"n = {macro['n']:,}.{wrong}"
     )
 
@@ -66,6 +68,30 @@ def _accuracy(card: dict[str, Any]) -> str:
             f"\n\nWhole sequences without an error: {_percent(whole[0])} of {whole[0]['n']:,} {_interval(whole[0])}."
         )
     return text
+
+
+def _places(card: dict[str, Any]) -> str:
+    """How much is right at a place: a step of a chain, a slot of the output, an age of a cell."""
+    if _rows(card, Metric.CHANGED_TOKEN_ACCURACY):
+        return ""  # there the same metrics are partial credit
+    rows = [
+        row
+        for row in card["rows"]
+        if row["metric"] == Metric.TOKEN_ACCURACY or (row["metric"] == Metric.BLOCK_ACCURACY and "op" not in row)
+    ]
+    if not rows:
+        return ""
+    lines = [
+        [
+            " ".join(str(row[name]) for name in ("op", "stratum", "position") if name in row),
+            f"{row['n']:,}",
+            f"{_wrong(row):,}",
+            _percent(row),
+            _interval(row),
+        ]
+        for row in rows
+    ]
+    return "## By place\n\n" + _table(["where", "n", "wrong", "right", "95 % interval"], lines)
 
 
 def _failures(card: dict[str, Any]) -> str:

@@ -41,8 +41,7 @@ def learning_curve_of(run: Run, *, name: str | None = None) -> LearningCurve:
     whole = select(metrics, metric=Metric.EXACT_MATCH, method=Method.GREEDY)
     macro = select(whole, aggregation=Aggregation.MACRO).sort_values("n", kind="stable")
     macro = macro.drop_duplicates("checkpoint_step").sort_values("checkpoint_step")  # the final one is larger
-    records = select(metrics, metric=Metric.RECORDS).set_index("checkpoint_step")["estimate"].to_dict()
-    macro = macro.loc[macro["checkpoint_step"].isin(list(records))]
+    macro = macro.loc[macro["checkpoint_step"] > 0]
     if macro.empty:
         raise ValueError(f"{run.path} holds no evaluation made while training, so there is no curve to draw")
     steps = macro["checkpoint_step"].tolist()
@@ -55,7 +54,7 @@ def learning_curve_of(run: Run, *, name: str | None = None) -> LearningCurve:
             by_op[op] = tuple(float(found[step]) for step in steps)
     return LearningCurve(
         name or run.name,
-        tuple(int(records[step]) for step in steps),
+        tuple(int(step) * run.config.training.batch_size for step in steps),
         int(macro["n"].min()),
         tuple(float(value) for value in macro["estimate"]),
         by_op,

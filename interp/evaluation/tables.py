@@ -20,18 +20,17 @@ def evaluation_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str
     yield _whole(whole, title)
     yield from _blocks(whole, rows)
     yield from _credit(rows)
+    yield from _places(rows)
     yield from _calibration(rows)
     yield from _rollouts(rows)
     for row in records(select(rows, metric=Metric.SEQUENCE_MATCH)):
         interval = f"[{row['ci_low']:.2%}, {row['ci_high']:.2%}]"
         yield f"whole sequences without an error: {row['estimate']:.2%} {interval} of {row['n']:,}"
     macro = records(select(rows, aggregation=Aggregation.MACRO, metric=Metric.EXACT_MATCH))[0]
-    wrong = sum(_wrong(row) for row in whole)
     interval = f" [{macro['ci_low']:.3%}, {macro['ci_high']:.3%}]" if macro["ci_low"] is not None else ""
-    yield (
-        f"macro average over op × outcome: {macro['estimate']:.3%}{interval} of {macro['n']:,} states, "
-        f"{wrong:,} of them wrong"
-    )
+    over = "op × outcome" if any(row["op"] for row in whole) else f"{len(whole)} strata"
+    wrong, asked = sum(_wrong(row) for row in whole), sum(row["n"] for row in whole)
+    yield f"macro average over {over}: {macro['estimate']:.3%}{interval}; {wrong:,} of {asked:,} answers wrong"
 
 
 def _wrong(row: dict[str, Any]) -> int:
@@ -55,7 +54,7 @@ def _credit(rows: pd.DataFrame) -> Iterator[Table]:
     """Only where an answer was wrong: elsewhere all is right."""
     tokens = [row for row in records(select(rows, metric=Metric.TOKEN_ACCURACY)) if row["estimate"] < 1]
     changed = {_key(row): row["estimate"] for row in records(select(rows, metric=Metric.CHANGED_TOKEN_ACCURACY))}
-    if not tokens:
+    if not tokens or not changed:
         return
     title = "partial credit, where something was wrong"
     table = plain_table(title, "op", "outcome", right=("tokens right", "of those that change"))
@@ -68,6 +67,7 @@ def _credit(rows: pd.DataFrame) -> Iterator[Table]:
 
 def _blocks(whole: list[dict[str, Any]], rows: pd.DataFrame) -> Iterator[Table]:
     parts = select(rows, metric=Metric.BLOCK_ACCURACY)
+    parts = parts.loc[parts["op"].notna()]
     blocks = list(dict.fromkeys(parts["position"].dropna()))
     if not blocks:
         return
@@ -77,6 +77,27 @@ def _blocks(whole: list[dict[str, Any]], rows: pd.DataFrame) -> Iterator[Table]:
     for row in whole:
         shares = (found.get((*_key(row), block)) for block in blocks)
         table.add_row(row["op"], row["stratum"], *("–" if share is None else f"{100 * share:.2f}" for share in shares))
+    yield table
+
+
+def places(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows that say how much is right at a place: a step of a chain, a slot of the output, an age of a cell."""
+    if len(select(rows, metric=Metric.CHANGED_TOKEN_ACCURACY)):
+        return []  # there these metrics are partial credit
+    tokens = records(select(rows, metric=Metric.TOKEN_ACCURACY, aggregation=Aggregation.MEAN))
+    blocks = records(select(rows, metric=Metric.BLOCK_ACCURACY, aggregation=Aggregation.MEAN))
+    return tokens + [row for row in blocks if row["op"] is None]
+
+
+def _places(rows: pd.DataFrame) -> Iterator[Table]:
+    found = places(rows)
+    if not found:
+        return
+    table = plain_table("by place", "where", right=("n", "wrong", "right", "95 % interval"))
+    for row in found:
+        where = " ".join(str(row[name]) for name in ("op", "stratum", "position") if row[name] is not None)
+        interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"
+        table.add_row(where, f"{row['n']:,}", f"{_wrong(row):,}", f"{row['estimate']:.2%}", interval)
     yield table
 
 

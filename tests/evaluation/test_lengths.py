@@ -1,0 +1,96 @@
+"""Length generalisation: what is trained, what is tested, and that a second call continues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cython_vm import MachineSpec
+from interp.evaluation import lengths
+from interp.evaluation.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
+from interp.evaluation.lengths_page import lengths_page
+from interp.models import build_model
+from interp.results import Control, Metric, records, select
+from interp.tasks import TASKS
+
+SMALL = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)
+CONFIG = LengthsConfig(
+    spec=SMALL,
+    longer=replace(SMALL, n_instructions=8, n_cells=6, n_input=2, n_output=2),
+    encodings=("learned", "block_shifted"),
+    steps=6,
+    batch_size=8,
+    n_layers=1,
+    d_model=16,
+    n_states=120,
+)
+
+
+def test_each_size_grows_alone_and_then_all() -> None:
+    tests = LengthsConfig().tests()
+    assert list(tests) == [
+        "trained",
+        *(f"{group} {factor}" for group in ("program", "tape", "buffers", "all") for factor in ("×1.5", "×2")),
+    ]
+    trained = tests["trained"]
+    assert tests["tape ×2"] == replace(trained, n_cells=8)
+    assert tests["all ×2"] == LengthsConfig().longer
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_scheme_reaches_the_longest_machine(encoding: str) -> None:
+    """An untrained model in the larger context gives logits for it, and nothing but positions differs."""
+    config = CONFIG.run_config(encoding)
+    model = build_model(config.model).eval()
+    model.vocab = SMALL.vocab
+    cfg = positions(model.cfg, encoding, CONFIG.longer, longest=CONFIG.longer)
+    task = TASKS["step_inplace"](CONFIG.longer)
+    answer = task.answer(lengths.resize(model, cfg).eval(), task.sample(4, seed=0))
+    assert tuple(answer.shape) == (4, CONFIG.longer.state_length)
+
+
+def test_copying_scores_what_stands_still() -> None:
+    rows = copy_rows(replace(CONFIG, n_states=400))
+    assert {row["control"] for row in rows} == {Control.COPY}
+    exact = [row["estimate"] for row in rows if row["metric"] == Metric.EXACT_MATCH]
+    assert all(
+        7 / 15 <= share < 9 / 15 for share in exact
+    )  # 7 of 15 strata freeze or halt, and empty loops stand still
+    assert {row["estimate"] for row in rows if row["metric"] == Metric.CHANGED_TOKEN_ACCURACY} == {0.0}
+
+
+def test_a_second_call_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+    train = lengths.train
+
+    def counted(config, folder: Path, **options):
+        trained.append(folder.name)
+        return train(config, folder, **options)
+
+    monkeypatch.setattr(lengths, "train", counted)
+    seen: list[float] = []
+    measure_lengths(tmp_path, replace(CONFIG, encodings=("learned",)), progress=lambda done, *_: seen.append(done))
+    assert trained == ["learned"] and seen == sorted(seen)
+    rows = measure_lengths(tmp_path, CONFIG)
+    assert trained == ["learned", "block_shifted"]
+    assert measure_lengths(tmp_path, CONFIG).equals(rows) and len(trained) == 2
+    n_tests = len(CONFIG.tests())
+    assert rows.groupby("run").size().to_dict() == dict.fromkeys(("copy", "learned", "block_shifted"), 2 * n_tests)
+    page = lengths_page(rows, CONFIG)
+    for row in records(select(rows, metric=Metric.EXACT_MATCH)):
+        assert f"{100 * row['estimate']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"encodings": ("alibi",)}, "no positional scheme 'alibi'"),
+        ({"longer": replace(SMALL, n_cells=2)}, "longer.n_cells must be at least 3, got 2"),
+        ({"longer": replace(SMALL, bits=3)}, "must have the vocabulary"),
+    ],
+)
+def test_bad_configs_are_refused(changes: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(CONFIG, **changes)
