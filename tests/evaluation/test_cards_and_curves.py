@@ -13,6 +13,7 @@ from tiny import tiny_config
 
 from interp.cli import main
 from interp.console import by_op_words
+from interp.evaluation.card_page import card_page
 from interp.evaluation.cards import make_card, read_card
 from interp.evaluation.curves import learning_curve_of, learning_curves_drawing, original_curve
 from interp.evaluation.measure import measure
@@ -54,6 +55,7 @@ def test_a_card_says_what_was_measured(copy: Run) -> None:
 def test_new_states_agree_with_a_bundled_card(folder: Path) -> None:
     """Other held-out states give every figure again, within the two 95 % intervals (a stratum in twenty may not)."""
     card = read_card(folder.parent)
+    assert (folder.parent / "card.md").read_text() == card_page(card)
     run = load(folder.parent)
     assert card["digest"] == run.config.digest and card["step"] == run.step
     tokens = run.task.n_ctx
