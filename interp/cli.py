@@ -24,6 +24,7 @@ from interp.compiled.config import NoiseConfig
 from interp.console import console, stage_display, training_display
 from interp.evaluation.verbs import card, curves, evaluate, lengths
 from interp.runs import RunError, load
+from interp.training.logs import LogTo
 from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
 
 if TYPE_CHECKING:
@@ -184,10 +185,13 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    log: LogTo | None = None,
     training: TrainingOverrides = TrainingOverrides(),  # noqa: B008 (frozen)
     model: ModelOverrides = ModelOverrides(),  # noqa: B008 (frozen)
 ) -> None:
     """Train a model into a run folder. A second call continues where the first stopped.
+
+    On several devices: torchrun --nproc_per_node=N -m interp train … gives the same run as one process.
 
     Args:
         preset: a named run; a name that does not exist lists them.
@@ -201,12 +205,14 @@ def train(
         batch_size: records a step.
         seed: of weights and records.
         threads: PyTorch threads.
+        log: where scalars go besides RUN/metrics.parquet: RUN/tensorboard, or Weights & Biases.
         training: fields of the training instead of the preset's.
         model: fields of the model instead of the preset's.
     """
     from interp.runs import read_config
     from interp.training import PRESETS
     from interp.training import train as run_training
+    from interp.training.devices import is_main_process
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
@@ -230,9 +236,10 @@ def train(
         config = overridden(config, spec, training=changes, model=given(model))
         config = replace(config, data=None if records is None else records.source)
     command = "tapelens " + " ".join(sys.argv[1:])
-    with training_display() as report:
-        run = run_training(config, folder, fresh=fresh, command=command, records=records, on_progress=report)
-    console.print(f"trained to step {run.step:,} in {folder}")
+    with training_display() if is_main_process() else contextlib.nullcontext() as report:
+        run = run_training(config, folder, fresh=fresh, command=command, records=records, log=log, on_progress=report)
+    if is_main_process():
+        console.print(f"trained to step {run.step:,} in {folder}")
 
 
 def _training_records(path: Path) -> TrainingRecords:

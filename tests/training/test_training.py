@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from tiny import tiny_config
 from cython_vm import program_hash
 from interp.models import build_model
 from interp.results import Aggregation, Metric, read_frame, select
-from interp.runs import RunError
+from interp.runs import RunConfig, RunError
 from interp.training import TrainingConfig, TrainingProgress, train
+from interp.training.checkpoint import peek_checkpoint
 from interp.training.devices import Devices
 from interp.training.loop import Trainer
 from interp.training.optimizer import Optimizers
@@ -36,6 +38,11 @@ def assert_same_run(first: Path, second: Path) -> None:
     a, b = weights(first), weights(second)
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     curves = [read_frame(folder / "metrics.parquet") for folder in (first, second)]
+    along = [sorted(file.name for file in (folder / "steps").glob("*")) for folder in (first, second)]
+    assert along[0] == along[1]
+    for name in along[0]:
+        a, b = (load_file(folder / "steps" / name) for folder in (first, second))
+        assert all(torch.equal(a[each], b[each]) for each in a)
     kept = [frame.loc[frame["metric"] != Metric.SECONDS].drop(columns="run").reset_index(drop=True) for frame in curves]
     assert kept[0].equals(kept[1])
 
@@ -59,39 +66,35 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(task: str, tmp_path: Path
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_an_interrupted_run_with_every_option_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def every_option() -> RunConfig:
     config = tiny_config(steps=120, eval_every=60)
     options: dict[str, Any] = {"adaptive": 0.5, "ema_decay": 0.95, "steps_along": 6, "checkpoint_every": 25}
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, **options))
-    whole = train(config, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "broken", on_progress=stop_at(110))
-    broken = train(config, tmp_path / "broken")
-    assert_same_run(whole.path, broken.path)
-    assert whole.steps == broken.steps and len(whole.steps) == 6
-    for step in whole.steps:
-        first, second = (load_file(run.path / "steps" / f"{step}.safetensors") for run in (whole, broken))
-        assert all(torch.equal(first[name], second[name]) for name in first)
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **options))
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    config = tiny_config(steps=60)
-    script = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tiny import tiny_config;"
-        "from interp.training import train;"
-        "train(tiny_config(steps=60), Path(sys.argv[2]), on_progress=lambda p: time.sleep(0.02))"
-    )
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_training import every_option
+from interp.training import train
+train(every_option(), Path(sys.argv[2]), on_progress=lambda progress: time.sleep(0.02))
+"""
+
+
+def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parents[1]), str(folder)])
-    deadline = time.monotonic() + 120
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(Path(__file__).parent), str(folder)])
+    deadline = time.monotonic() + 240
     while not (folder / "resume" / "state.safetensors").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
+    time.sleep(random.uniform(0, 1.5))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    train(config, folder)
-    train(config, tmp_path / "whole")
-    assert_same_run(tmp_path / "whole", folder)
+    state = peek_checkpoint(folder, every_option())
+    assert state is not None and state.step % 25 == 0 and not state.done
+    assert_same_run(train(every_option(), tmp_path / "whole").path, train(every_option(), folder).path)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
