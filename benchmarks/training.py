@@ -1,7 +1,8 @@
 """Step time of the hooked transformer against a plain module of the same shape, and against TransformerLens's own.
 
 A step is forward, cross-entropy, backward and AdamW on one batch of random tokens. Both models take their steps in
-turns, in one process and changing order, so that load from elsewhere falls on both; each time is a median.
+turns, in one process and changing order, so that load from elsewhere falls on both; each time is a median. Real steps
+of the `step_inplace` preset, and what their time goes to, are in training_parts.py.
 """
 
 from __future__ import annotations
@@ -14,77 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp.models import TransformerConfig, build_model
+from benchmarks.plain import D_VOCAB, EPS, N_CTX, N_HEADS, N_LAYERS, PlainTransformer, hooked_config
+from interp.models import build_model
 
-D_VOCAB, N_CTX, N_LAYERS, N_HEADS, BATCH = 33, 74, 4, 4, 16
-EPS = 1e-5
-
-
-class PlainAttention(nn.Module):
-    """nanoGPT's CausalSelfAttention, bidirectional, with an RMSNorm on queries and keys."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.c_attn = nn.Linear(d_model, 3 * d_model)
-        self.c_proj = nn.Linear(d_model, d_model)
-        self.q_norm = nn.RMSNorm(d_model // N_HEADS, EPS)
-        self.k_norm = nn.RMSNorm(d_model // N_HEADS, EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, pos, d_model] to the same."""
-        batch, pos, d_model = x.shape
-        q, k, v = self.c_attn(x).split(d_model, dim=2)
-        q, k, v = (part.view(batch, pos, N_HEADS, d_model // N_HEADS).transpose(1, 2) for part in (q, k, v))
-        z = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
-        return self.c_proj(z.transpose(1, 2).contiguous().view(batch, pos, d_model))
-
-
-class PlainBlock(nn.Module):
-    """nanoGPT's Block with RMSNorm."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.ln_1, self.attn = nn.RMSNorm(d_model, EPS), PlainAttention(d_model)
-        self.ln_2 = nn.RMSNorm(d_model, EPS)
-        self.c_fc, self.c_proj = nn.Linear(d_model, 4 * d_model), nn.Linear(4 * d_model, d_model)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, pos, d_model] to the same."""
-        x = x + self.attn(self.ln_1(x))
-        return x + self.c_proj(F.gelu(self.c_fc(self.ln_2(x))))
-
-
-class PlainTransformer(nn.Module):
-    """nanoGPT's GPT without hooks: what the hooked model is measured against."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.wte, self.wpe = nn.Embedding(D_VOCAB, d_model), nn.Embedding(N_CTX, d_model)
-        self.h = nn.ModuleList(PlainBlock(d_model) for _ in range(N_LAYERS))
-        self.ln_f, self.lm_head = nn.RMSNorm(d_model, EPS), nn.Linear(d_model, D_VOCAB)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [batch, pos] to logits [batch, pos, d_vocab]."""
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
-        for block in self.h:
-            x = block(x)
-        return self.lm_head(self.ln_f(x))
-
-
-def hooked_config(d_model: int, *, qk_norm: bool = True) -> TransformerConfig:
-    """The configuration that PlainTransformer mirrors."""
-    return TransformerConfig(
-        d_vocab=D_VOCAB,
-        n_ctx=N_CTX,
-        n_layers=N_LAYERS,
-        n_heads=N_HEADS,
-        d_model=d_model,
-        normalization_type="RMS",
-        eps=EPS,
-        qk_norm=qk_norm,
-        attention_dir="bidirectional",
-        positional_embedding_type="learned",
-    )
+BATCH = 16
 
 
 def boot_native(d_model: int) -> nn.Module:
@@ -134,15 +68,20 @@ def _stepper(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
     return step
 
 
-def rows(*, steps: int = 40, threads: int = 1, d_models: tuple[int, ...] = (64, 128)) -> list[dict]:
-    """The benchmark's rows: name, ours, peer, peer_name, ratio (peer / ours, above 1 = ours is faster), unit.
+def rows(
+    *, steps: int = 40, threads: int = 1, d_models: tuple[int, ...] = (64, 128), compiled: bool = True
+) -> list[dict]:
+    """The benchmark's rows: name, ours, peer, peer_name, ratio (above 1 = ours is better), unit.
 
     Args:
         steps: timed steps of each model.
         threads: PyTorch threads; restored afterwards.
         d_models: widths; the first gives the rows `step_time_vs_plain` and `step_time_vs_boot_native`, each further one
             a row `step_time_vs_plain_d<width>`.
+        compiled: also the row `step_time_compiled`, where there is a C++ compiler.
     """
+    from benchmarks import training_parts
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -154,7 +93,8 @@ def rows(*, steps: int = 40, threads: int = 1, d_models: tuple[int, ...] = (64, 
         pair = [build_model(hooked_config(d_models[0], qk_norm=False)), boot_native(d_models[0])]
         ours, peer = step_times(pair, steps=steps)
         peer_name = f"TransformerBridge.boot_native, d_model {d_models[0]}, no QK-norm"
-        return [*out, _row("step_time_vs_boot_native", ours, peer, peer_name)]
+        out.append(_row("step_time_vs_boot_native", ours, peer, peer_name))
+        return out + training_parts.rows(steps=steps, compiled=compiled)
     finally:
         torch.set_num_threads(before)
 

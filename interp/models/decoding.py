@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def greedy_decode(model: Any, prompt: Tensor, n_tokens: int, *, use_kv_cache: bo
     return sequence[:, prompt.shape[1] :]
 
 
-def is_plain(model: Any) -> bool:
+def is_plain(model: Any) -> TypeGuard[Transformer]:
     """Whether nobody would notice how the forward passes are cut: a causal Transformer in eval mode without hooks."""
     if not isinstance(model, Transformer) or model.training or model.cfg.attention_dir != "causal":
         return False

@@ -18,6 +18,8 @@ CASES: dict[str, TransformerConfig] = {
         attention_dir="bidirectional",
         qk_norm=True,
         positional_embedding_type="block",
+        index_init="sinusoidal",
+        rotary_dim=4,
         position_roles=(0, 1, 1, 1, 2, 3, 3, 3, 4),
         position_indices=(0, 0, 1, 2, 0, 0, 1, 2, 0),
     ),

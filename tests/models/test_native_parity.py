@@ -7,7 +7,7 @@ import torch
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
-from benchmarks.training import D_VOCAB, N_CTX, PlainTransformer, hooked_config
+from benchmarks.plain import D_VOCAB, N_CTX, PlainTransformer, hooked_config
 from interp.models import Transformer, TransformerConfig
 
 ATOL = 1e-5

@@ -187,8 +187,8 @@ def test_resize_refuses_another_model():
 
 
 def test_a_turned_part_leaves_the_other_dimensions_alone():
-    blocks = {"position_roles": (0, 0, 1, 1), "position_indices": (0, 1, 0, 1)}
-    model = build_model(replace(CFG, n_ctx=4, positional_embedding_type="block", rotary_dim=2, **blocks))
+    blocks: dict[str, Any] = {"position_roles": (0, 0, 1, 1), "position_indices": (0, 1, 0, 1)}
+    model: Any = build_model(replace(CFG, n_ctx=4, positional_embedding_type="block", rotary_dim=2, **blocks))
     d_head = model.cfg.d_head
     x = torch.randn(1, 4, 1, d_head, generator=torch.Generator().manual_seed(0)).expand(1, 4, 2, d_head)
     turned = model.blocks[0].attn.rotary(x)
@@ -197,9 +197,11 @@ def test_a_turned_part_leaves_the_other_dimensions_alone():
 
 
 def test_waves_make_neighbours_a_fixed_rotation_apart():
-    blocks = {"position_roles": (0,) * 12, "position_indices": tuple(range(12))}
-    model = build_model(replace(CFG, n_ctx=12, positional_embedding_type="block", index_init="sinusoidal", **blocks))
+    blocks: dict[str, Any] = {"position_roles": (0,) * 12, "position_indices": tuple(range(12))}
+    model: Any = build_model(
+        replace(CFG, n_ctx=12, positional_embedding_type="block", index_init="sinusoidal", **blocks)
+    )
     W = model.pos_embed.W_index.detach().double()
     shift = torch.linalg.lstsq(W[:-2], W[1:-1]).solution  # one linear map takes every index to the next
-    assert torch.allclose(W[-2] @ shift, W[-1], atol=0.2 * W.norm(dim=1).max())
+    assert torch.allclose(W[-2] @ shift, W[-1], atol=0.2 * float(W.norm(dim=1).max()))
     assert W.square().mean().sqrt() == pytest.approx(model.cfg.init_range, rel=0.2)
