@@ -188,34 +188,48 @@ cdef void draw_input(Rng* rng, const Geometry* g, uint8_t* s) noexcept nogil:
 
 
 def long_run_rows(
-    object spec, uint64_t seed, uint64_t start, int split, int attempts, int64_t n_steps, uint8_t[:, ::1] rows
+    object spec,
+    uint64_t seed,
+    uint64_t start,
+    int split,
+    int attempts,
+    int fewest,
+    int most,
+    int required,
+    uint8_t[:, ::1] rows,
 ):
     """Fill rows start, start + 1, … of the stream of `seed` with states at the start of a run.
 
-    split: 0 all, 1 train, 2 evaluation. Returns the first row given up, or -1.
+    Every program is written for a number of steps uniform from `fewest` to `most`, and drawn again if it
+    does not make `required` steps to the end of what was written. split: 0 all, 1 train, 2 evaluation. Returns the
+    first row given up, or -1.
     """
     cdef Writer w
     cdef Rng rng
     cdef uint64_t key = mix64(seed + 0xD1B54A32D192ED03U)
     cdef uint8_t begun[MAX_ROW]
     cdef Py_ssize_t i
-    cdef int attempt = 0, last = spec.n_instructions - 1
+    cdef int _attempt, n_steps = most, last = spec.n_instructions - 1
     cdef bint stops = spec.stops, loops = spec.loops
     w.g = geometry(spec)
     w.io = spec.io
     w.last = last
-    w.longest = 4 * n_steps
     with nogil:
         for i in range(rows.shape[0]):
             seed_row(&rng, key, start + <uint64_t>i)
             w.row = &rows[i, 0]
-            for attempt in range(attempts):
+            for _attempt in range(attempts):
+                if fewest < most:
+                    n_steps = fewest + <int>(draw(&rng) % <uint64_t>(most - fewest + 1))
+                w.longest = 4 * n_steps
                 memset(w.row, 0, w.g.stride)
                 draw_input(&rng, &w.g, w.row)
                 draw_shares(&w, &rng, loops)
                 memcpy(begun, w.row, w.g.stride)
                 w.written, w.steps = 0, 0
                 write_program(&w, &rng, n_steps, stops)
+                if w.steps < required:
+                    continue
                 memcpy(begun + <int>PROGRAM, w.row + <int>PROGRAM, w.g.n_instructions)
                 memcpy(w.row, begun, w.g.stride)
                 if split == 0 or (hash_program(w.row + <int>PROGRAM, w.g.n_instructions) % 20 == 0) == (split == 2):

@@ -10,13 +10,23 @@ from cython_vm.sampling import SPLITS
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States
 
-_ATTEMPTS = 100_000  # programs drawn for a row before it is given up
+_ATTEMPTS = 1_000_000  # programs drawn for a row before it is given up
 
 
 def sample_long_runs(
-    spec: MachineSpec, n: int, *, n_steps: int, seed: int, start: int = 0, split: str = "all"
+    spec: MachineSpec,
+    n: int,
+    *,
+    n_steps: int | tuple[int, int],
+    required: int = 0,
+    seed: int,
+    start: int = 0,
+    split: str = "all",
 ) -> States:
     """Rows start … start + n − 1 of a stream of states at the start of runs of n_steps or more, where slots allow it.
+
+    n_steps: a number, or the (smallest, largest) of which every row draws its own, uniformly.
+    required: programs whose run is shorter than these steps are drawn again.
 
     Distribution: the input is full in seven rows of eight, its values uniform or the smaller of two uniform ones. The
     program is written piece by piece while it runs. A piece is one instruction (with probability 1/4 the one before
@@ -32,11 +42,16 @@ def sample_long_runs(
     check_kind("spec", spec, MachineSpec)
     check_choice("split", split, SPLITS)
     n, start = whole_number("n", n, high=2**63 - 1), whole_number("start", start, high=2**63 - 1)
-    seed, n_steps = whole_number("seed", seed, high=2**64 - 1), whole_number("n_steps", n_steps, high=2**31)
+    seed = whole_number("seed", seed, high=2**64 - 1)
+    fewest, most = n_steps if isinstance(n_steps, tuple) else (n_steps, n_steps)
+    most = whole_number("n_steps", most, high=2**20)
+    fewest = whole_number("the smallest n_steps", fewest, high=most)
     if spec.padded:
         raise ValueError("long runs are drawn for machines of one size; got a padded machine")
+    required = whole_number("required", required, high=2**20)
     rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
-    failed = long_run_rows(spec, seed, start, SPLITS.index(split), _ATTEMPTS, n_steps, rows)
+    failed = long_run_rows(spec, seed, start, SPLITS.index(split), _ATTEMPTS, fewest, most, required, rows)
     if failed >= 0:
-        raise ValueError(f"found no program in the {split!r} split of this small machine; use a larger one")
+        long = f" that runs for {required} steps" if required else ""
+        raise ValueError(f"found no program{long} in the {split!r} split of this small machine; use a larger one")
     return States.wrap(spec, rows)

@@ -54,6 +54,7 @@ def sample_reachable(
     split: str = "all",
     max_steps: int = 1000,
     exclude: Collection[Exclusion] = (),
+    steps_left: int = 0,
     sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> States:
     """Rows start … start + n − 1 of a stream of states met while running a random program from its start.
@@ -67,6 +68,9 @@ def sample_reachable(
         "frozen": the last state of a run that freezes;  "halted": the last state of a run that halts;
         "undecided": states of runs of which max_steps does not show how they end.
 
+    steps_left: leave out the states of a run from which it makes fewer steps than these before it stops, or meets a
+    state again, or max_steps are over.
+
     sizes: for a padded machine, as in `sample`.
 
     Row i depends only on (spec, seed, start + i, and the options). Raises ValueError on bad arguments, and
@@ -77,7 +81,7 @@ def sample_reachable(
     def begin(stream: int, first: int, count: int) -> States:
         return start_states(sample(spec, count, seed=stream, start=first, split=split, sizes=sizes))
 
-    return draw_reachable(begin, n, seed=seed, start=start, max_steps=max_steps, exclude=exclude)
+    return draw_reachable(begin, n, seed=seed, start=start, max_steps=max_steps, exclude=exclude, steps_left=steps_left)
 
 
 def draw_reachable(
@@ -88,6 +92,7 @@ def draw_reachable(
     start: int = 0,
     max_steps: int = 1000,
     exclude: Collection[Exclusion] = (),
+    steps_left: int = 0,
 ) -> States:
     """As `sample_reachable`, for runs that begin in other states: begin(stream, first, count) gives the states in which
     rows first … first + count − 1 begin, each from (stream, its row number) alone. Every attempt is another stream."""
@@ -98,16 +103,22 @@ def draw_reachable(
         unknown = True
     if unknown:
         raise ValueError(f"exclude is a collection of {', '.join(known)}; got {exclude!r}")
-    limit, n = check_steps("max_steps", max_steps), check_steps("n", n)
+    limit, n, left = check_steps("max_steps", max_steps), check_steps("n", n), check_steps("steps_left", steps_left)
     chunks = [
-        _draw_chunk(begin, start + first, min(_CHUNK, n - first), seed, limit, frozenset(exclude))
+        _draw_chunk(begin, start + first, min(_CHUNK, n - first), seed, limit, frozenset(exclude), left)
         for first in range(0, n, _CHUNK)
     ]
     return States.concatenate(chunks) if chunks else begin(seed, start, 0)
 
 
 def _draw_chunk(
-    begin: Callable[[int, int, int], States], start: int, n: int, seed: int, limit: int, exclude: frozenset[Exclusion]
+    begin: Callable[[int, int, int], States],
+    start: int,
+    n: int,
+    seed: int,
+    limit: int,
+    exclude: frozenset[Exclusion],
+    steps_left: int,
 ) -> States:
     found: list[States] = []
     places: list[NDArray[np.int64]] = []
@@ -118,7 +129,7 @@ def _draw_chunk(
         for group in groups:
             first = int(group[0])
             begun = begin(stream, start + first, int(group[-1]) - first + 1)[group - first]
-            allowed = _allowed(run_fate(begun, limit), exclude)
+            allowed = _allowed(run_fate(begun, limit), exclude, steps_left)
             kept = allowed > 0
             steps = draw_steps(allowed, stream, start + group)
             found.append(advance(begun[kept], steps[kept]))
@@ -126,13 +137,14 @@ def _draw_chunk(
             pending = np.concatenate([pending, group[~kept]])
         if len(pending) == 0:
             return States.concatenate(found)[np.argsort(np.concatenate(places))]
+    excluded = ", ".join([*sorted(exclude), *([f"fewer than {steps_left} steps left"] if steps_left else [])])
     raise ValueError(
-        f"found no reachable state but those excluded ({', '.join(sorted(exclude))}) in {_ATTEMPTS:,} programs "
+        f"found no reachable state but those excluded ({excluded}) in {_ATTEMPTS:,} programs "
         "for one row; exclude less, or use a larger machine"
     )
 
 
-def _allowed(fates: Fates, exclude: frozenset[Exclusion]) -> NDArray[np.int64]:
+def _allowed(fates: Fates, exclude: frozenset[Exclusion], steps_left: int) -> NDArray[np.int64]:
     """How many states of each run may be drawn: its first so many, int64 [n]."""
     allowed = fates.n_states
     for name, fate in (("frozen", Fate.FROZE), ("halted", Fate.HALTED)):
@@ -141,7 +153,7 @@ def _allowed(fates: Fates, exclude: frozenset[Exclusion]) -> NDArray[np.int64]:
     for name, fate in (("stuck", Fate.LOOPS), ("undecided", Fate.UNDECIDED)):
         if name in exclude:
             allowed = np.where(fates.fate == fate, 0, allowed)
-    return allowed
+    return np.minimum(allowed, fates.n_states - steps_left)
 
 
 def draw_steps(n_choices: NDArray[np.int64], seed: int, row: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -12,7 +12,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import VARIABLES, Layout, MachineSpec, Op, Outcome, States, Variable, encode, sample, step, variable
+from cython_vm import (
+    VARIABLES,
+    Layout,
+    MachineSpec,
+    Op,
+    Outcome,
+    States,
+    Transition,
+    Variable,
+    encode,
+    sample,
+    step,
+    variable,
+)
 from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
 
@@ -43,13 +56,13 @@ class Counterfactual:
     base: Batch
     source: Batch
     expected: States  # machine(base, do variable <- its value in source)
-    answers: np.ndarray  # the same as tokens, [n, state_length]
+    answers: np.ndarray  # what is to be answered then, as tokens: [n, state_length] where that is the next state
     changes: np.ndarray  # bool [n]: expected differs from the machine's answer on base alone
     redraw_rate: float  # share of drawn pairs rejected because no counterfactual value exists
 
     @property
     def targets(self) -> Tensor:
-        """The expected next states as tokens, long [n, state_length]."""
+        """The expected answers as tokens, long, of the shape of `answers`."""
         return torch.from_numpy(self.answers.astype(np.int64))
 
 
@@ -64,6 +77,8 @@ class Task(ABC):
         positions: the positions that suit it: block-wise where a position is always the same slot.
         has_strata: whether an example belongs to one op x outcome stratum, so that these can be drawn by weight.
         takes: the fields of `TaskOptions` that it takes.
+        attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
+            further; 0: attention reaches everything.
         options: what is chosen about it besides the machine.
     """
 
@@ -72,6 +87,7 @@ class Task(ABC):
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
     takes: tuple[str, ...] = ()
+    attention_chunk: int = 0
 
     def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
         self.spec = spec
@@ -112,9 +128,13 @@ class Task(ABC):
     def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
         """The examples for these states; `answers`, tokens [n, state_length], replace the machine's S_{t+1}."""
 
-    @abstractmethod
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-        """Greedy next state, long [n, state_length], from S_t tokens [n, state_length]; hooks on the model count."""
+        """Greedy next state, long [n, state_length], from S_t tokens [n, state_length]; hooks on the model count.
+
+        Raises:
+            ValueError: the task's answer is not a next state.
+        """
+        raise ValueError(f"the answer of the task {self.name} is not the next state of one step")
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The model's greedy answer to a batch, in the form that `score` takes; here the next state.
@@ -123,9 +143,13 @@ class Task(ABC):
         """
         return self.predict(model, batch.tokens[:, : self.spec.state_length])
 
-    @abstractmethod
     def next_state_logits(self, logits: Tensor) -> Tensor:
-        """The slice [n, state_length, d_vocab] of a model's logits that predicts S_{t+1}, in its order."""
+        """The slice [n, state_length, d_vocab] of a model's logits that predicts S_{t+1}, in its order.
+
+        Raises:
+            ValueError: the task's answer is not a next state.
+        """
+        raise ValueError(f"the answer of the task {self.name} is not the next state of one step")
 
     def sample(
         self,
@@ -137,7 +161,27 @@ class Task(ABC):
         weights: np.ndarray | None = None,
     ) -> Batch:
         """Draw `n` examples; row i depends only on (seed, start + i). See `cython_vm.sample`."""
-        return self.batch(sample(self.spec, n, seed=seed, start=start, split=split, weights=weights))
+        return self.batch(self.draw(n, seed=seed, start=start, split=split, weights=weights))
+
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> States:
+        """The states that the examples of `sample` are made from."""
+        return sample(self.spec, n, seed=seed, start=start, split=split, weights=weights)
+
+    def answers_after(self, transition: Transition) -> np.ndarray:
+        """What a model should answer, as tokens, where its first step is this one."""
+        return transition.tokens()
+
+    def changes_answer(self, edited: Transition, plain: Transition) -> np.ndarray:
+        """Whether an edit of the first step changes what is to be answered, bool [n]."""
+        return ~edited.next.equal(plain.next)
 
     def trim(self, batch: Batch) -> Batch:
         """The batch as training needs it: without positions past its longest example, which nothing is learned from."""
@@ -197,7 +241,7 @@ class Task(ABC):
         found, drawn = 0, 0
         while found < n:
             size = max(64, 2 * (n - found))
-            draw = sample(self.spec, 2 * size, seed=seed, start=2 * drawn, split=split, weights=weights)
+            draw = self.draw(2 * size, seed=seed, start=2 * drawn, split=split, weights=weights)
             drawn += size
             base, source = draw[0::2], draw[1::2]
             if design == "minimal":
@@ -212,8 +256,8 @@ class Task(ABC):
             bases.append(base[rows])
             sources.append(source[rows])
             expected.append(transition.next[rows])
-            answers.append(transition.tokens()[rows])
-            changes.append(~transition.next.equal(step(base).next)[rows])
+            answers.append(self.answers_after(transition)[rows])
+            changes.append(self.changes_answer(transition, step(base))[rows])
             if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
                 raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
         told = np.concatenate(answers)[:n]

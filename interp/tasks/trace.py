@@ -144,17 +144,24 @@ class Trace(Task):
         split: Split = "evaluation",
         weights: np.ndarray | None = None,
     ) -> TraceBatch:
-        """Draw `n` streams; row i depends only on (seed, start + i). See `cython_vm.long_runs`.
+        return self.batch(self.draw(n, seed=seed, start=start, split=split, weights=weights))
+
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> States:
+        """States at the start of long runs; row i depends only on (seed, start + i). See `cython_vm.long_runs`.
 
         Raises:
             ValueError: weights are given; a stream has no op x outcome stratum.
         """
         if weights is not None:
             raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
-        return self.batch(self.starts(n, seed=seed, start=start, split=split))
-
-    def starts(self, n: int, *, seed: int, start: int = 0, split: Split = "evaluation") -> States:
-        """The states at the start of the runs that `sample` tells of."""
         return sample_long_runs(self.spec, n, n_steps=self.n_steps, seed=seed, start=start, split=split)
 
     def batch(self, states: States, answers: np.ndarray | None = None) -> TraceBatch:
@@ -215,9 +222,6 @@ class Trace(Task):
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Teacher-forced: what the model would say at every position, long [n, pos]; judged where it is asked."""
         return self.predict(model, batch.tokens)
-
-    def next_state_logits(self, logits: Tensor) -> Tensor:
-        raise ValueError("the trace task predicts no next state")
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """Answers right by op and branch, and whole streams right.

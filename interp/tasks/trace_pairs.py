@@ -67,7 +67,7 @@ def draw_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign,
     while found < n:
         size = max(64, 2 * (n - found))
         each = 1 if design == "minimal" else 2
-        states = task.starts(each * size, seed=seed, start=each * drawn, split=split)
+        states = task.draw(each * size, seed=seed, start=each * drawn, split=split)
         drawn += size
         base, other = states[0::each], states[each - 1 :: each]
         edits = _edits(base, task.n_steps, family, cell, rng)  # [size, 2]: edit and judged step, -1 for none

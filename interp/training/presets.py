@@ -37,16 +37,28 @@ def transformer_for(
         positional_embedding_type=task.positions,
         position_roles=task.position_roles if task.positions == "block" else (),
         position_indices=task.position_indices if task.positions == "block" else (),
+        attention_chunk=task.attention_chunk,
         seed=seed,
     )
 
 
 TRACE_MACHINE = MachineSpec(n_instructions=96, n_input=32, n_output=32)  # room for runs of 64 steps without a loop
+CHAIN_MACHINE = MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)  # 9 states in 378 tokens
+OUTPUT_MACHINE = MachineSpec(n_instructions=16, n_cells=4, n_input=4, n_output=4, bits=3)
 SMALL_MACHINE = MachineSpec(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
 
 
-def _run(task: str, spec: MachineSpec, training: TrainingConfig, *, d_model: int = 64) -> RunConfig:
-    return RunConfig(task, spec, transformer_for(task, spec, seed=training.seed, d_model=d_model), training)
+def _run(
+    task: str,
+    spec: MachineSpec,
+    training: TrainingConfig,
+    *,
+    options: TaskOptions | None = None,
+    n_layers: int = 4,
+    d_model: int = 64,
+) -> RunConfig:
+    model = transformer_for(task, spec, options=options, seed=training.seed, n_layers=n_layers, d_model=d_model)
+    return RunConfig(task, spec, model, training, options=options)
 
 
 PRESETS: dict[str, RunConfig] = {
@@ -54,4 +66,9 @@ PRESETS: dict[str, RunConfig] = {
     "step_inplace": _run("step_inplace", MachineSpec(), TrainingConfig(steps=16000, batch_size=16, eval_every=1000)),
     "step": _run("step", MachineSpec(), TrainingConfig(steps=24000, batch_size=16, eval_every=2000)),
     "trace": _run("trace", TRACE_MACHINE, TrainingConfig(steps=12000, eval_every=500, eval_states=1000), d_model=96),
+    "chain": _run("chain", CHAIN_MACHINE, TrainingConfig(steps=12000, batch_size=8, eval_every=1000, eval_states=256)),
+    "chain_direct": _run(
+        "chain", CHAIN_MACHINE, TrainingConfig(steps=12000), options=TaskOptions(direct=True), d_model=96
+    ),
+    "output": _run("output", OUTPUT_MACHINE, TrainingConfig(steps=12000, eval_states=2000), n_layers=6),
 }

@@ -1,0 +1,182 @@
+"""`chain`: several steps in a row, S_t … S_{t+n}, or S_{t+n} straight from S_t."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cython_vm import MachineSpec, Op, Outcome, States, Transition, encode, run, step, variable
+from cython_vm.long_runs import sample_long_runs
+from cython_vm.reachable import draw_reachable
+from interp.options import TaskOptions
+from interp.results import Metric, wilson_interval
+from interp.tasks.base import Batch, Split, Task
+
+
+class Chain(Task):
+    """S_t, then the `n_steps` (8) states after it, causal: logits at position p predict token p + 1.
+
+    With `direct` the states between are left out: S_t, then S_{t+n}. The loss is taken on all states but S_t. Each S_t
+    is met by a long run from its start that makes at least n more steps, and never comes back to a state.
+    """
+
+    name = "chain"
+    attention_dir = "causal"
+    has_strata = False
+    takes = ("n_steps", "direct")
+
+    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
+        super().__init__(spec, options)
+        if spec.padded:
+            raise ValueError("the chain task takes machines of one size; got a padded machine")
+        self.n_steps = self.options.n_steps or 8
+        self.direct = self.options.direct
+        self.attention_chunk = 0 if self.direct else spec.state_length
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The steps after S_t whose states are to be answered."""
+        return (self.n_steps,) if self.direct else tuple(range(1, self.n_steps + 1))
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        names = self.spec.layout.names
+        return tuple(names) + tuple(f"t+{k}.{name}" for k in self.shown for name in names)
+
+    @property
+    def position_roles(self) -> tuple[int, ...]:
+        layout = self.spec.layout
+        return tuple(int(role) + k * layout.n_roles for k in range(len(self.shown) + 1) for role in layout.roles)
+
+    @property
+    def position_indices(self) -> tuple[int, ...]:
+        return tuple(int(index) for index in self.spec.layout.indices) * (len(self.shown) + 1)
+
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> States:
+        """States S_t, uniform among those of a run that have n more steps; row i depends only on (seed, start + i).
+
+        Raises:
+            ValueError: weights are given; a chain has no op x outcome stratum.
+        """
+        if weights is not None:
+            raise ValueError("a chain of steps belongs to no op x outcome stratum: leave weights out")
+
+        def begin(stream: int, first: int, count: int) -> States:
+            return sample_long_runs(
+                self.spec,
+                count,
+                n_steps=(self.n_steps, 2 * self.n_steps),
+                required=self.n_steps,
+                seed=stream,
+                start=first,
+                split=split,
+            )
+
+        return draw_reachable(
+            begin, n, seed=seed, start=start, max_steps=4 * self.n_steps, exclude={"stuck"}, steps_left=self.n_steps
+        )
+
+    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
+        """Chains from these states; `answers`, tokens [n, states shown x state_length], replace the machine's."""
+        told = self.answers_after(step(states)) if answers is None else answers
+        length = self.spec.state_length
+        prompt = encode(states)
+        if told.shape != (len(states), len(self.shown) * length):
+            raise ValueError(f"answers must be [{len(states)}, {len(self.shown) * length}], got {list(told.shape)}")
+        tokens = torch.from_numpy(np.concatenate([prompt, told], axis=1).astype(np.int64))
+        loss_mask = torch.zeros_like(tokens, dtype=torch.bool)
+        loss_mask[:, length - 1 : -1] = True
+        targets = torch.full_like(tokens, -1)
+        targets[:, length - 1 : -1] = tokens[:, length:]
+        return Batch(tokens, targets, loss_mask, states)
+
+    def answers_after(self, transition: Transition) -> np.ndarray:
+        """The states to be answered, one after the other: tokens [n, states shown x state_length]."""
+        told = [transition]
+        for _ in range(self.n_steps - 1):
+            told.append(step(told[-1].next))
+        return np.concatenate([told[k - 1].tokens() for k in self.shown], axis=1)
+
+    def changes_answer(self, edited: Transition, plain: Transition) -> np.ndarray:
+        return (self.answers_after(edited) != self.answers_after(plain)).any(axis=1)
+
+    def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """Greedy states, long [n, states shown x state_length], from S_t tokens [n, state_length].
+
+        State by state, each by fixed-point iteration from a copy of the one before (Jacobi decoding, Santilli et al.
+        2023), as in `step`.
+        """
+        from interp.models.decoding import fixed_point_decode, is_plain
+
+        length = self.spec.state_length
+        known = tokens
+        for _ in self.shown:
+            answer = known[:, -length:].clone()
+            if isinstance(model, nn.Module) and is_plain(model):  # nobody watches: what is known is read once
+                known = torch.cat([known, fixed_point_decode(model, known, answer)], dim=1)  # type: ignore[arg-type]
+                continue
+            moving = torch.arange(len(known))  # rows that do not stand still yet
+            while len(moving):
+                logits = model(torch.cat([known[moving], answer[moving]], dim=1))
+                better = logits[:, known.shape[1] - 1 : -1].argmax(dim=-1)
+                moved = (better != answer[moving]).any(dim=1)
+                answer[moving] = better
+                moving = moving[moved]
+            known = torch.cat([known, answer], dim=1)
+        return known[:, length:]
+
+    def labels(self, batch: Batch, name: str) -> np.ndarray:
+        """The variable in the state that a position belongs to, int64 [batch, pos]; -1 where it is undefined.
+
+        Raises:
+            ValueError: the machine has no such variable.
+        """
+        chosen = variable(self.spec, name)
+        told = run(batch.states, self.n_steps)
+        values = [chosen.read(told.at(k)) for k in (0, *self.shown)]
+        return np.repeat(np.stack(values, axis=1), self.spec.state_length, axis=1)
+
+    def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
+        """How much of each chain is right; the model's own states stand before each answer.
+
+        Rows: EXACT_MATCH by the op and outcome of the step into each state (direct: one row for S_{t+n}, stratum
+        `after n steps`); BLOCK_ACCURACY, exact states by their place in the chain; SEQUENCE_MATCH, whole chains.
+        """
+        length, told = self.spec.state_length, run(batch.states, self.n_steps)
+        truth = self.answers_after(step(batch.states))
+        right = (predicted.cpu().numpy() == truth).reshape(len(batch), len(self.shown), length).all(axis=2)
+        rows = []
+
+        def add(members: np.ndarray, correct: np.ndarray, **columns: str | Metric) -> None:
+            if n := int(members.sum()):
+                successes = int((correct & members).sum())
+                low, high = wilson_interval(successes, n)
+                rows.append({**columns, "estimate": successes / n, "ci_low": low, "ci_high": high, "n": n})
+
+        everyone = np.ones(len(batch), dtype=bool)
+        if self.direct:
+            add(everyone, right[:, 0], stratum=f"after {self.n_steps} steps", metric=Metric.EXACT_MATCH)
+        else:
+            into = [step(told.at(k - 1)) for k in self.shown]
+            ops = np.stack([each.latents["op"] for each in into], axis=1)
+            outcomes = np.stack([each.outcome for each in into], axis=1)
+            for op in Op:
+                for outcome in Outcome:
+                    members = (ops == op) & (outcomes == outcome)
+                    add(members, right, op=op.name, stratum=outcome.name, metric=Metric.EXACT_MATCH)
+        for place, k in enumerate(self.shown):
+            add(everyone, right[:, place], position=f"t+{k}", metric=Metric.BLOCK_ACCURACY)
+        add(everyone, right.all(axis=1), metric=Metric.SEQUENCE_MATCH)
+        return pd.DataFrame(rows)

@@ -1,0 +1,129 @@
+"""`output`: a program and its input go in, what it prints comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cython_vm import MachineSpec, States, Transition, encode, run, start_states, step
+from cython_vm.long_runs import sample_long_runs
+from interp.options import TaskOptions
+from interp.results import Metric, wilson_interval
+from interp.tasks.base import Batch, Split, Task
+
+_BLOCKS = ("instructions", "input", "output")
+
+
+class Output(Task):
+    """The output after the run from the start halts or freezes, or after `n_steps` (32) steps.
+
+    In place and bidirectional: the model sees the program, the input and an empty output, and writes the final output
+    at the positions of the output's slots. All slots are read off at once, so what it can do is bounded by its depth
+    alone; a model that writes them one after the other could use what it has written as scratch paper.
+    """
+
+    name = "output"
+    attention_dir = "bidirectional"
+    has_strata = False
+    takes = ("n_steps",)
+
+    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
+        super().__init__(spec, options)
+        if spec.padded or not spec.io or not spec.n_output:
+            raise ValueError("the output task takes a machine of one size that can print: io=True, n_output from 1")
+        self.n_steps = self.options.n_steps or 32
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """The positions of an encoded state that the model sees: the blocks of program, input and output."""
+        names = self.spec.layout.names
+        return np.array([at for at, name in enumerate(names) if name.partition("[")[0].rstrip(".") in _BLOCKS])
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        return tuple(self.spec.layout.names[at] for at in self.shown)
+
+    @property
+    def position_roles(self) -> tuple[int, ...]:
+        return tuple(int(role) for role in self.spec.layout.roles[self.shown])
+
+    @property
+    def position_indices(self) -> tuple[int, ...]:
+        return tuple(int(index) for index in self.spec.layout.indices[self.shown])
+
+    @cached_property
+    def slots(self) -> np.ndarray:
+        """The positions, among those that the model sees, of the output's slots."""
+        whole = np.arange(self.spec.state_length)[self.spec.layout.slice("output")]
+        return np.searchsorted(self.shown, whole)
+
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: np.ndarray | None = None,
+    ) -> States:
+        """States at the start of runs of every length up to n_steps; row i depends only on (seed, start + i).
+
+        Raises:
+            ValueError: weights are given; a whole run has no op x outcome stratum.
+        """
+        if weights is not None:
+            raise ValueError("a whole run belongs to no op x outcome stratum: leave weights out")
+        return sample_long_runs(self.spec, n, n_steps=(1, self.n_steps), seed=seed, start=start, split=split)
+
+    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
+        """Examples for runs from the start of these states' programs; `answers`, tokens [n, n_output], replace the
+        machine's output."""
+        starts = start_states(states)
+        told = self.answers_after(step(starts)) if answers is None else answers
+        tokens = torch.from_numpy(encode(starts)[:, self.shown].astype(np.int64))
+        targets = torch.full_like(tokens, -1)
+        targets[:, self.slots] = torch.from_numpy(told.astype(np.int64))
+        return Batch(tokens, targets, targets >= 0, starts)
+
+    def answers_after(self, transition: Transition) -> np.ndarray:
+        """The output's slots at the end of the run, as tokens [n, n_output]."""
+        final = run(transition.next, self.n_steps - 1, keep="last").final
+        return encode(final)[:, self.spec.layout.slice("output")]
+
+    def changes_answer(self, edited: Transition, plain: Transition) -> np.ndarray:
+        return (self.answers_after(edited) != self.answers_after(plain)).any(axis=1)
+
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """The model's output slots, long [n, n_output]."""
+        return model(batch.tokens).argmax(dim=-1)[:, self.slots]
+
+    def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
+        """How far the model can go: EXACT_MATCH, whole outputs right, by the number of steps that the run makes.
+
+        The stratum is `07 steps`; their mean is the area under the curve. TOKEN_ACCURACY is by slot of the output,
+        SEQUENCE_MATCH over all examples as they are drawn.
+        """
+        told = batch.targets.cpu()[:, self.slots].numpy()
+        right = predicted.cpu().numpy() == told
+        whole = right.all(axis=1)
+        n_steps = run(batch.states, self.n_steps, keep="last").n_steps
+        parts = [
+            ({"stratum": f"{k:02d} steps", "metric": Metric.EXACT_MATCH}, whole[n_steps == k])
+            for k in range(self.n_steps + 1)
+        ]
+        parts += [
+            ({"position": f"output[{slot}]", "metric": Metric.TOKEN_ACCURACY}, right[:, slot])
+            for slot in range(self.spec.n_output)
+        ]
+        parts.append(({"metric": Metric.SEQUENCE_MATCH}, whole))
+        rows = []
+        for columns, correct in parts:
+            if n := len(correct):
+                low, high = wilson_interval(int(correct.sum()), n)
+                rows.append({**columns, "estimate": float(correct.mean()), "ci_low": low, "ci_high": high, "n": n})
+        return pd.DataFrame(rows)
