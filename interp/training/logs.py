@@ -26,7 +26,9 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ValueError("--log tensorboard needs a package that is missing: pip install tensorboard") from None
+            raise ValueError(
+                "--log tensorboard needs a package that is missing: pip install 'tapelens[tensorboard]'"
+            ) from None
         self._writer: Any = SummaryWriter(str(folder / TENSORBOARD), purge_step=first + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -46,7 +48,7 @@ class WandbLog:
         try:
             import wandb
         except ImportError:
-            raise ValueError("--log wandb needs a package that is missing: pip install wandb") from None
+            raise ValueError("--log wandb needs a package that is missing: pip install 'tapelens[wandb]'") from None
         self._run: Any = wandb.init(
             project="tapelens",
             name=folder.name,
