@@ -4,9 +4,10 @@ Both sides take turns, round by round and in random order; a row shows medians o
 the thread's CPU time, so that being put off by other processes does not count; `two_threads` counts wall time. What
 explains the rows (best rounds, spread, what bounds the records, every variable that was set) is logged.
 
-Rows: `labelled_records` (sample S_t, step, encode S_t and S_{t+1}, all variables of the step; peer: vectorised NumPy),
-`run_last_state` and `run_all_states` (executed steps; peer: reference.py), `step_do` (the slowest variable to set;
-peer: a plain step) and `two_threads` (labelled records, half of the rows each; peer: one thread doing all of them).
+Rows: `labelled_records` (what `sample_records` draws, steps and writes: the tokens of S_t and S_{t+1}, all variables of
+the step, the program's hash; peer: vectorised NumPy, all but the hash), `run_last_state` and `run_all_states` (executed
+steps; peer: reference.py), `step_do` (the slowest variable to set; peer: a plain step) and `two_threads` (labelled
+records, half of the rows each; peer: one thread doing all of them).
 """
 
 from __future__ import annotations
@@ -21,12 +22,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import cython_vm
 from benchmarks.numpy_machine import NumpyMachine
-from cython_vm import MachineSpec, States, encode, reference, run, sample, step, variable
+from cython_vm import (
+    MachineSpec,
+    States,
+    encode,
+    record_dtype,
+    reference,
+    run,
+    sample,
+    sample_records,
+    step,
+    variable,
+)
 
 log = logging.getLogger(__name__)
 
-BATCH = 2_048  # rows at a time: of larger arrays the allocator returns the pages, and each call faults them in anew
+BATCH = 2_048  # rows at a time, that arrays of them stay in the second-level cache
 NUMPY_BATCH = 8_192  # NumPy: the fastest of 2^10 … 2^15, since every one of its operations has a price of its own
 DO_BATCH = 8_192  # rows at a time under `do`, where checking the values has a fixed price a call
 LONG, LIMIT = 32, 1_000  # long runs: at least so many steps within so many
@@ -64,10 +77,9 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
     peer, rng = NumpyMachine(spec), np.random.Generator(np.random.SFC64(seed))
     n, peer_n = batches * BATCH, max(1, batches * BATCH // NUMPY_BATCH // 2) * NUMPY_BATCH
     states = [sample(spec, BATCH, seed=seed, start=batch * BATCH) for batch in range(batches)]
-    after = [step(batch) for batch in states]
     bits = np.random.SFC64(seed)
-    size = 2 * spec.state_length + sum(values.itemsize for values in (*after[0].latents.values(), after[0].outcome))
-    source, target = np.ones((2, BATCH * size), np.uint8)
+    out = np.empty(BATCH, record_dtype(spec))
+    source, target = np.ones((2, out.nbytes), np.uint8)
 
     def of_numpy() -> None:
         for _ in range(peer_n // NUMPY_BATCH):
@@ -77,9 +89,9 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
         {
             "ours": lambda: make_records(spec, range(batches), seed=seed),
             "numpy": of_numpy,
-            "drawing states": lambda: each(lambda b: sample(spec, BATCH, seed=seed, start=b * BATCH), range(batches)),
-            "stepping": lambda: each(step, states),
-            "encoding": lambda: each(lambda b: (encode(states[b]), encode(after[b].next)), range(batches)),
+            "drawing": lambda: each(lambda b: sample(spec, BATCH, seed=seed, start=b * BATCH), range(batches)),
+            "writing": lambda: each(lambda batch: cython_vm.labelled_records(batch, out=out), states),
+            "apart": lambda: each(lambda b: step_by_step(spec, b, seed=seed), range(batches)),
             "random words": lambda: bits.random_raw(n * words_a_state(spec), output=False),
             "copy": lambda: each(lambda _: np.copyto(target, source), range(batches)),
         },
@@ -87,31 +99,38 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
     )
     per_record = {name: np.median(times) / (peer_n if name == "numpy" else n) for name, times in seconds.items()}
     whole = per_record["ours"]
-    parts = (f"{name} {per_record[name] / whole:.0%}" for name in ("drawing states", "stepping", "encoding"))
     log.info(
-        "labelled_records: %s of a record's %.0f ns. Its %d random words alone are at most %.0f%% (NumPy's SFC64, a "
-        "call a word); copying its %d bytes takes %.0f%% (memcpy, %.1f GB/s).",
-        ", ".join(parts),
+        "labelled_records: %.0f ns a record; drawing states alone takes %.0f%% of that, stepping and writing given "
+        "ones %.0f%%; sample, step and encode, one after the other, take %.2f times as long. Its %d random words alone "
+        "are at most %.0f%% (NumPy's SFC64, a call a word); copying its %d bytes takes %.0f%% (memcpy, %.1f GB/s).",
         1e9 * whole,
+        100 * per_record["drawing"] / whole,
+        100 * per_record["writing"] / whole,
+        per_record["apart"] / whole,
         words_a_state(spec),
         100 * per_record["random words"] / whole,
-        size,
+        out.itemsize,
         100 * per_record["copy"] / whole,
-        size / per_record["copy"] / 1e9,
+        out.itemsize / per_record["copy"] / 1e9,
     )
     return rate_row(
         "labelled_records", (n, seconds["ours"]), (peer_n, seconds["numpy"]), "NumPy, vectorised", "records/s"
     )
 
 
-def make_records(spec: MachineSpec, batches: range, *, seed: int, size: int = BATCH) -> list[tuple]:
-    """Tokens of S_t and S_{t+1} and the variables of the step, for some batches of rows of one stream."""
-    records: list[tuple] = []
+def make_records(spec: MachineSpec, batches: range, *, seed: int, size: int = BATCH) -> NDArray[np.void]:
+    """Labelled records of some batches of rows of one stream, each written over the last."""
+    out = np.empty(size, record_dtype(spec))
     for batch in batches:
-        before = sample(spec, size, seed=seed, start=batch * size)
-        after = step(before)
-        records[:] = [(encode(before), encode(after.next), after.latents)]  # the last batch alone stays in memory
-    return records
+        sample_records(spec, size, seed=seed, start=batch * size, out=out)
+    return out
+
+
+def step_by_step(spec: MachineSpec, batch: int, *, seed: int) -> tuple:
+    """The same but for the hash, in arrays of their own, from the calls that a record is put together of."""
+    before = sample(spec, BATCH, seed=seed, start=batch * BATCH)
+    after = step(before)
+    return encode(before), encode(after.next), after.latents
 
 
 def words_a_state(spec: MachineSpec) -> int:

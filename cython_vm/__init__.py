@@ -4,6 +4,7 @@ from cython_vm._isa import Op, Outcome
 from cython_vm.codec import decode, decode_outcome, encode
 from cython_vm.evolution import EvolutionConfig, ProgramArchive, evolve, sample_evolved
 from cython_vm.fate import Fate, Fates, run_fate
+from cython_vm.labelling import labelled_records, record_dtype, sample_records
 from cython_vm.machine import Transition, step
 from cython_vm.original import read_original, sample_original, write_original
 from cython_vm.programs import format_program, parse_program, program_hash
@@ -39,15 +40,18 @@ __all__ = [
     "encode",
     "evolve",
     "format_program",
+    "labelled_records",
     "parse_program",
     "program_hash",
     "read_original",
+    "record_dtype",
     "run",
     "run_fate",
     "sample",
     "sample_evolved",
     "sample_original",
     "sample_reachable",
+    "sample_records",
     "start_states",
     "step",
     "strata_weights",

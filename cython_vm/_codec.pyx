@@ -1,15 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Packed rows to token ids and back."""
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from cython_vm._isa cimport *
-
-ctypedef fused token_t:
-    uint8_t
-    uint16_t
-
 
 cdef enum Fault:
     NO_FAULT = 0
@@ -27,37 +22,6 @@ cdef enum Fault:
     GAP = 12                # a number after the padding
 
 
-cdef enum Token:
-    OPEN_STATE = 0
-    CLOSE_STATE = 1
-    OPEN_BLOCK = 2
-    CLOSE_BLOCK = 3
-    BIT_0 = 4
-    BIT_1 = 5
-    FIRST_OP = 6
-
-
-cdef extern from *:
-    """
-    #include <string.h>
-    static inline unsigned long long tape_load(const unsigned char* at) {
-        unsigned long long word;
-        memcpy(&word, at, 8);
-        return word;
-    }
-    static inline void tape_store(unsigned char* at, unsigned long long word) { memcpy(at, &word, 8); }
-    """
-    uint64_t load "tape_load"(const uint8_t* at) noexcept nogil
-    void store "tape_store"(uint8_t* at, uint64_t word) noexcept nogil
-
-
-cdef uint8_t[528] KEPT  # 256 bytes 255, then 0: KEPT + 256 − length masks the slots that a buffer holds
-memset(KEPT, 0, 528)
-memset(KEPT, 255, 256)
-
-cdef uint64_t EACH_BYTE = 0x0101010101010101U
-
-
 def encode_rows(object spec, const uint8_t[:, ::1] rows, const token_t[::1] op_ids, token_t[:, ::1] tokens):
     """Token ids of every row; `op_ids` [9] maps opcodes to ids.
 
@@ -71,7 +35,6 @@ def encode_rows(object spec, const uint8_t[:, ::1] rows, const token_t[::1] op_i
     cdef const uint8_t* s
     cdef token_t* x
     cdef Py_ssize_t i, n = rows.shape[0], size = tokens.shape[1] * sizeof(token_t)
-    cdef int k
     with nogil:
         for i in range(n):
             s = &rows[i, 0]
@@ -80,52 +43,9 @@ def encode_rows(object spec, const uint8_t[:, ::1] rows, const token_t[::1] op_i
                 memcpy(row, s, g.stride)
                 s = row
                 x = state
-            x[0] = OPEN_STATE
-            x = one_hot(x + 1, s[<int>INSTRUCTION_PTR], g.n_instructions)
-            x[0] = OPEN_BLOCK
-            for k in range(g.n_instructions):
-                x[1 + k] = op_ids[s[PROGRAM + k]]
-            x += g.n_instructions + 1
-            x[0] = CLOSE_BLOCK
-            x = one_hot(x + 1, s[<int>ARRAY_PTR], g.n_cells)
-            x = numbers(x, s + g.cells, g.n_cells, g.n_cells, number, number)
-            x = numbers(x, s + g.input, s[<int>INPUT_LENGTH], g.n_input, number, eoi)
-            x = numbers(x, s + g.output, s[<int>OUTPUT_LENGTH], g.n_output, number, eoo)
-            x[0] = CLOSE_STATE
+            state_tokens(x, s, &g, &op_ids[0], number, eoi, eoo)
             if i >= n - 2:
                 memcpy(&tokens[i, 0], state, size)
-
-
-cdef inline token_t* one_hot(token_t* x, int at, int n) noexcept nogil:
-    cdef int k
-    x[0] = OPEN_BLOCK
-    if token_t is uint8_t:
-        for k in range(0, n, 8):
-            store(x + 1 + k, BIT_0 * EACH_BYTE)
-    else:
-        for k in range(n):
-            x[1 + k] = BIT_0
-    x[1 + at] = BIT_1
-    x[1 + n] = CLOSE_BLOCK
-    return x + n + 2
-
-
-cdef inline token_t* numbers(
-    token_t* x, const uint8_t* values, int length, int n, token_t number, token_t padding
-) noexcept nogil:
-    cdef const uint8_t* kept = KEPT + 256 - length
-    cdef uint64_t mask, add = number * EACH_BYTE, fill = padding * EACH_BYTE
-    cdef int k
-    x[0] = OPEN_BLOCK
-    if token_t is uint8_t:
-        for k in range(0, n, 8):
-            mask = load(kept + k)
-            store(x + 1 + k, ((load(values + k) & mask) + (add & mask)) | (fill & ~mask))
-    else:
-        for k in range(n):
-            x[1 + k] = values[k] + number if k < length else padding
-    x[1 + n] = CLOSE_BLOCK
-    return x + n + 2
 
 
 def decode_rows(

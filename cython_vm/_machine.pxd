@@ -163,3 +163,22 @@ cdef inline uint64_t hash_program(const uint8_t* program, int n) noexcept nogil:
     for i in range(n):
         h = (h ^ program[i]) * prime
     return mix64(h)
+
+
+cdef inline void hash_programs(
+    const uint8_t* programs, Py_ssize_t pitch, int n_slots, int n, uint64_t* hashes
+) noexcept nogil:
+    """`hash_program` of n rows, four at a time, as each has to wait for its own products: up to three more are written
+    to `hashes`."""
+    cdef uint64_t h[4]
+    cdef const uint8_t* at[4]
+    cdef int i, j, k
+    for i in range(0, n, 4):
+        for j in range(4):
+            h[j] = 0xCBF29CE484222325U
+            at[j] = programs + (i + j if i + j < n else i) * pitch
+        for k in range(n_slots):
+            for j in range(4):
+                h[j] = (h[j] ^ at[j][k]) * <uint64_t>0x100000001B3U
+        for j in range(4):
+            hashes[i + j] = mix64(h[j])

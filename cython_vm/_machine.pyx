@@ -5,7 +5,7 @@ All functions release the GIL and write only to the arrays they are given, so th
 """
 
 from libc.stdint cimport int16_t, uint8_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from cython_vm._isa cimport *
 from cython_vm._machine cimport *
@@ -194,7 +194,11 @@ def step_rows_do(
 def hash_rows(object spec, const uint8_t[:, ::1] rows, uint64_t[::1] hashes):
     """The program hash of every row."""
     cdef Geometry g = geometry(spec)
-    cdef Py_ssize_t i
+    cdef uint64_t block[64]
+    cdef Py_ssize_t i, n = rows.shape[0]
+    cdef int size
     with nogil:
-        for i in range(rows.shape[0]):
-            hashes[i] = hash_program(&rows[i, 0] + <int>PROGRAM, g.n_instructions)
+        for i in range(0, n, 60):
+            size = <int>(n - i if n - i < 60 else 60)
+            hash_programs(&rows[i, 0] + <int>PROGRAM, g.stride, g.n_instructions, size, block)
+            memcpy(&hashes[i], block, size * sizeof(uint64_t))

@@ -80,3 +80,14 @@ cdef inline uint64_t draw(Rng* rng) noexcept nogil:
 cdef inline int share(uint64_t word, int n) noexcept nogil:
     """An integer from 0 to n − 1, n ≤ 256, from the top 56 bits; every probability is within 2^-56 of 1/n."""
     return <int>(((word >> 8) * <uint64_t>n) >> 56)
+
+
+cdef inline int length_of(uint64_t word, int n) noexcept nogil:
+    """A buffer's length: uniform over 0 … n, geometric (1/2, cut at n), empty or full, as the lowest two bits say."""
+    cdef int lengths[4]  # looked up: which of them it is cannot be predicted
+    lengths[0] = share(word, n + 1)
+    lengths[1] = trailing_zeros((word >> 2) | (<uint64_t>1 << 62))
+    lengths[1] = lengths[1] if lengths[1] < n else n
+    lengths[2] = 0
+    lengths[3] = n
+    return lengths[word & 3]

@@ -5,37 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from cython_vm._isa cimport *
+from cython_vm._lanes cimport row_lanes
 from cython_vm._machine cimport *
 from cython_vm._rng cimport *
-
-
-cdef enum Strata:
-    BY_OUTCOME = 0          # rows of strata: op, outcome, branch (-1: any)
-    BY_LOOP_DEPTH = 1       # loops around instruction_ptr, its number among `depths`, unused
-    BY_JUMP_DISTANCE = 2    # slots from the bracket at instruction_ptr to its partner (0: no bracket), unused, unused
-
-
-cdef struct Choices:
-    const uint64_t* thresholds  # [slots left, loops open, 2]: see _programs_table in sampling.py
-    const double* per_op        # [slots left, loops open]
-
-
-cdef struct Plan:
-    Geometry g                  # of the row being drawn
-    int n_slots                 # instructions of the longest program
-    Choices closing             # so that all loops are closed at the end
-    const uint64_t* depth_thresholds  # [depths, slots left, loops open, 2]: so that as many are open at the end
-    const double* depth_per_op
-    const uint64_t* places      # [depths, instruction_ptr]: cumulative shares of the pointer's slot
-    int n_depths                # loops open, at most, and one
-    const uint8_t* choices      # opcodes: WHILE, ENDW, then the n_plain others
-    int n_plain
-    bint stops
-    int split                   # 0 all, 1 train, 2 evaluation
-    int attempts                # redraws before a row is given up
-    const int* smallest         # [4] sizes of a padded machine's rows: uniform between these and the machine's
-    const int* largest
-    Strata by
 
 
 cdef inline int fill(
@@ -104,18 +76,6 @@ cdef inline int draw_at_distance(Rng* rng, const Plan* plan, uint8_t* program, i
     memcpy(program + at + distance + 1, outside + at, n_outside - at)
     program[plan.n_slots - 1] = STOP
     return at + distance * <int>(word & 1)
-
-
-cdef inline int draw_length(Rng* rng, int n) noexcept nogil:
-    """A buffer's length: uniform over 0 … n, geometric (1/2, cut at n), empty or full, as the lowest two bits say."""
-    cdef int lengths[4]
-    cdef uint64_t word = draw(rng)
-    lengths[0] = share(word, n + 1)
-    lengths[1] = trailing_zeros((word >> 2) | (<uint64_t>1 << 62))
-    lengths[1] = lengths[1] if lengths[1] < n else n
-    lengths[2] = 0
-    lengths[3] = n
-    return lengths[word & 3]
 
 
 cdef inline void draw_values(Rng* rng, const Plan* plan, uint8_t* s) noexcept nogil:
@@ -212,8 +172,8 @@ cdef inline bint is_as_asked(const Plan* plan, const uint8_t* s, int outcome, in
 cdef inline void draw_data(Rng* rng, const Plan* plan, uint8_t* s) noexcept nogil:
     """array_ptr, buffer lengths, then all values, into a row whose buffers are 0."""
     s[<int>ARRAY_PTR] = <uint8_t>share(draw(rng), plan.g.n_cells)
-    s[<int>INPUT_LENGTH] = <uint8_t>draw_length(rng, plan.g.n_input)
-    s[<int>OUTPUT_LENGTH] = <uint8_t>draw_length(rng, plan.g.n_output)
+    s[<int>INPUT_LENGTH] = <uint8_t>length_of(draw(rng), plan.g.n_input)
+    s[<int>OUTPUT_LENGTH] = <uint8_t>length_of(draw(rng), plan.g.n_output)
     draw_values(rng, plan, s)
 
 
@@ -230,9 +190,9 @@ cdef bint draw_data_for(Rng* rng, const Plan* plan, uint8_t* s, int outcome, int
         if is_as_asked(plan, s, outcome, branch):
             return True
         if op == PUT:
-            s[<int>OUTPUT_LENGTH] = <uint8_t>draw_length(rng, g.n_output)
+            s[<int>OUTPUT_LENGTH] = <uint8_t>length_of(draw(rng), g.n_output)
         elif op == GET:
-            s[<int>INPUT_LENGTH] = <uint8_t>draw_length(rng, g.n_input)
+            s[<int>INPUT_LENGTH] = <uint8_t>length_of(draw(rng), g.n_input)
         else:
             s[<int>ARRAY_PTR] = <uint8_t>share(draw(rng), g.n_cells)
         if op != NEXT and op != PREV:
@@ -261,71 +221,110 @@ cdef bint draw_row(Rng* rng, Plan* plan, uint8_t* s, const signed char* stratum)
     return False
 
 
-def sample_rows(
-    object spec,
-    uint64_t seed,
-    uint64_t start,
-    int split,
-    int attempts,
-    const uint64_t[:, :, ::1] thresholds,
-    const double[:, ::1] per_op,
-    const uint8_t[::1] choices,
-    int by,
-    const uint64_t[::1] strata_thresholds,
-    const signed char[:, ::1] strata,
-    tuple depths,
-    const int[:, ::1] sizes,
-    uint8_t[:, ::1] rows,
-):
-    """Fill rows start, start + 1, … of the stream of `seed`.
-
-    Returns the first row given up and its stratum, or (-1, -1).
+cdef class Stream:
+    """The rows of one seed: what is drawn, and the tables that drawing it takes.
 
     strata [k, 3] are rows as `by` says; the first whose threshold passes 63 random bits is taken. depths: thresholds,
     per_op and places of `_depths_table`, () where not asked for. sizes [2, 4]: smallest and largest of a padded row.
     """
-    cdef Plan plan
-    cdef Rng rng
-    cdef uint64_t key = mix64(seed + 0x9E3779B97F4A7C15U), u
-    cdef Py_ssize_t i, n = rows.shape[0], failed = -1
-    cdef int j = 0, n_strata = strata.shape[0]
-    cdef const signed char* stratum = NULL
-    cdef const uint64_t[:, :, :, ::1] depth_thresholds
-    cdef const double[:, :, ::1] depth_per_op
-    cdef const uint64_t[:, ::1] places
+
+    def __init__(
+        self,
+        object spec,
+        uint64_t seed,
+        int split,
+        int attempts,
+        const uint64_t[:, :, ::1] thresholds,
+        const double[:, ::1] per_op,
+        const uint8_t[::1] choices,
+        int by,
+        const uint64_t[::1] strata_thresholds,
+        object strata,
+        tuple depths,
+        const int[:, ::1] sizes,
+    ):
+        cdef const uint64_t[:, :, :, ::1] depth_thresholds
+        cdef const double[:, :, ::1] depth_per_op
+        cdef const uint64_t[:, ::1] places
+        cdef const signed char[:, ::1] strata_rows = strata
+        cdef Plan* plan = &self.plan
+        self.spec, self.split, self.by, self.strata = spec, split, by, strata
+        self.arrays = (thresholds, per_op, choices, strata_thresholds, depths, sizes)  # kept alive
+        plan.g = geometry(spec)
+        plan.key = mix64(seed + 0x9E3779B97F4A7C15U)
+        plan.n_slots = plan.g.n_instructions
+        plan.closing.thresholds = &thresholds[0, 0, 0]
+        plan.closing.per_op = &per_op[0, 0]
+        plan.n_depths = <int>thresholds.shape[1]
+        if depths:
+            depth_thresholds, depth_per_op, places = depths
+            plan.depth_thresholds = &depth_thresholds[0, 0, 0, 0]
+            plan.depth_per_op = &depth_per_op[0, 0, 0]
+            plan.places = &places[0, 0]
+        plan.choices = &choices[0]
+        plan.n_plain = <int>choices.shape[0] - 2
+        plan.stops = spec.stops
+        plan.split = split
+        plan.attempts = attempts
+        plan.smallest = &sizes[0, 0]
+        plan.largest = &sizes[1, 0]
+        plan.by = <Strata>by
+        plan.n_strata = <int>strata_rows.shape[0]
+        if plan.n_strata:
+            plan.strata, plan.strata_thresholds = &strata_rows[0, 0], &strata_thresholds[0]
+
+    def rows(self, uint64_t start, uint8_t[:, ::1] rows):
+        """Fill rows start, start + 1, … of the stream. Returns the first row given up and its stratum, or (-1, -1)."""
+        cdef uint8_t block[BLOCK_BYTES]
+        cdef Plan plan = self.plan  # padded rows change it as they come
+        cdef Py_ssize_t i = 0, k, n = rows.shape[0], pitch = plan.g.stride + PITCH_MORE, failed = -1
+        cdef int stratum = -1, size
+        with nogil:
+            while i < n and failed < 0:
+                size = <int>(n - i if n - i < LANES else LANES)
+                failed = draw_block(&plan, start + <uint64_t>i, size, block, &stratum)
+                if failed >= 0:
+                    failed += i
+                else:
+                    for k in range(size):
+                        memcpy(&rows[i + k, 0], block + k * pitch, plan.g.stride)
+                i += size
+        return failed, stratum
+
+
+cdef enum:
+    FEW = 8     # fewer rows are drawn one by one
+
+
+cdef int draw_block(Plan* plan, uint64_t start, int n, uint8_t* block, int* stratum) noexcept nogil:
+    cdef Py_ssize_t pitch = plan.g.stride + PITCH_MORE
+    cdef int i
+    cdef bint natural = plan.n_strata == 0 and not plan.g.sizes and plan.split != IN_EVALUATION and n >= FEW
     cdef uint8_t* s
-    plan.g = geometry(spec)
-    plan.n_slots = plan.g.n_instructions
-    plan.closing.thresholds = &thresholds[0, 0, 0]
-    plan.closing.per_op = &per_op[0, 0]
-    plan.n_depths = thresholds.shape[1]
-    if depths:
-        depth_thresholds, depth_per_op, places = depths
-        plan.depth_thresholds = &depth_thresholds[0, 0, 0, 0]
-        plan.depth_per_op = &depth_per_op[0, 0, 0]
-        plan.places = &places[0, 0]
-    plan.choices = &choices[0]
-    plan.n_plain = <int>choices.shape[0] - 2
-    plan.stops = spec.stops
-    plan.split = split
-    plan.attempts = attempts
-    plan.smallest = &sizes[0, 0]
-    plan.largest = &sizes[1, 0]
-    plan.by = <Strata>by
-    with nogil:
-        for i in range(n):
-            seed_row(&rng, key, start + <uint64_t>i)
-            s = &rows[i, 0]
-            memset(s, 0, plan.g.stride)
-            if n_strata:
-                u = draw(&rng) >> 1
-                j = 0
-                while j < n_strata - 1 and u >= strata_thresholds[j]:
-                    j += 1
-                stratum = &strata[j, 0]
-            if not draw_row(&rng, &plan, s, stratum):
-                failed = i
-                break
-    if failed >= 0:
-        return failed, j
-    return -1, -1
+    if natural:
+        row_lanes(plan, start, block, pitch)
+    for i in range(n):
+        s = block + i * pitch
+        if natural and (plan.split == 0 or in_split(plan, s + <int>PROGRAM)):
+            continue
+        if not draw_one(plan, start + <uint64_t>i, s, stratum):
+            return i
+    return -1
+
+
+cdef bint draw_one(Plan* plan, uint64_t row, uint8_t* s, int* stratum) noexcept nogil:
+    """One row of the stream; False, and the number of its stratum (-1: none), if it was given up."""
+    cdef Rng rng
+    cdef uint64_t u
+    cdef int j = 0
+    cdef const signed char* asked = NULL
+    seed_row(&rng, plan.key, row)
+    memset(s, 0, plan.g.stride)
+    stratum[0] = -1
+    if plan.n_strata:
+        u = draw(&rng) >> 1
+        while j < plan.n_strata - 1 and u >= plan.strata_thresholds[j]:
+            j += 1
+        asked = plan.strata + 3 * <Py_ssize_t>j
+        stratum[0] = j
+    return draw_row(&rng, plan, s, asked)

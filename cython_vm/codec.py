@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,15 +63,20 @@ def encode(states: States, outcome: ArrayLike | None = None) -> NDArray[Any]:
     default = plain(spec)
     dtype = np.uint8 if spec.d_vocab <= 256 else np.uint16
     tokens = np.empty((len(states), default.state_length), dtype=dtype)
-    op_ids = np.zeros(len(Op), dtype=dtype)
-    for op in spec.ops:
-        op_ids[op] = spec.op_id(op)
-    encode_rows(spec, states.rows, op_ids, tokens)
+    encode_rows(spec, states.rows, op_ids(spec, dtype), tokens)
     if spec.padded:
         beyond = beyond_sizes(states)
         for block, size_of in _SIZED_BY.items():
             tokens[:, default.layout.slice(block)][beyond[size_of]] = spec.token_id("PAD")
     return tokens if spec.layout == default.layout else rewrite(spec, states, tokens, outcome)
+
+
+@lru_cache(maxsize=32)
+def op_ids(spec: MachineSpec, dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+    """The token id of every opcode, [9]; 0 for those that this machine lacks."""
+    ids = np.array([spec.op_id(op) if op in spec.ops else 0 for op in Op], dtype=dtype)
+    ids.flags.writeable = False
+    return ids
 
 
 def decode(spec: MachineSpec, tokens: ArrayLike) -> States:

@@ -1,7 +1,6 @@
-"""Labelled records: what one is, and how a folder of them is opened. `docs/data.md` is the schema, for other readers.
+"""Labelled records on the disk: how a folder of them is opened. `docs/data.md` is the schema, for other readers.
 
-A record is one transition: the tokens of S_t and S_{t+1}, every variable of the step between them, and the hash of the
-program, which decides the split. A folder holds shards `00000.npy`, `00001.npy`, … (plain NumPy files of a structured
+A folder holds shards `00000.npy`, `00001.npy`, … (plain NumPy files of a structured
 dtype, a record beside a record) and `index.json`, which says what they hold and carries their checksums.
 """
 
@@ -19,10 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cython_vm._machine import STEP_NAMES
-from cython_vm.codec import decode, encode
-from cython_vm.machine import step
-from cython_vm.programs import program_hash
+from cython_vm.codec import decode
+from cython_vm.labelling import record_dtype
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States
 
@@ -33,26 +30,6 @@ _PIECE = 1 << 24  # bytes read at a time for a checksum
 _REMEDY = "delete it and run the tapelens sample that wrote the folder again"
 
 Progress = Callable[[int, int], None]  # (done, total)
-
-
-def record_dtype(spec: MachineSpec) -> np.dtype[np.void]:
-    """The structured dtype of one record, packed, little-endian."""
-    token = "|u1" if spec.d_vocab <= 256 else "<u2"
-    labels = [(name, "<i2") for name in STEP_NAMES]
-    tokens = [(name, token, (spec.state_length,)) for name in ("state", "next_state")]
-    return np.dtype([("program_hash", "<u8"), *labels, *tokens])
-
-
-def labelled_records(states: States) -> NDArray[np.void]:
-    """One record a state, [n] of `record_dtype`: the machine takes the step and every variable is written down."""
-    after = step(states)
-    records = np.empty(len(states), record_dtype(states.spec))
-    records["program_hash"] = program_hash(states)
-    for name, values in after.latents.items():
-        records[name] = values
-    records["state"] = encode(states)
-    records["next_state"] = after.tokens()
-    return records
 
 
 class Records:

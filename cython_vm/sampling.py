@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op, Outcome
-from cython_vm._sampler import sample_rows
+from cython_vm._sampler import Stream
 from cython_vm.arguments import check_choice, check_kind, check_mapping, numbers
 from cython_vm.spec import SIZES, MachineSpec
 from cython_vm.states import States
@@ -55,27 +55,53 @@ def sample(
     "n_output"; what is left out goes from 1 (buffers: 0) to the machine's size.
     Raises ValueError on bad arguments, strata that cannot occur, and a split or stratum without programs.
     """
-    check_kind("spec", spec, MachineSpec)
-    n, seed, start = _integer("n", n), _integer("seed", seed), _integer("start", start)
+    n, start = row_range(n, start)
+    drawn = stream(spec, seed=seed, split=split, weights=weights, by=by, sizes=sizes)
+    try:
+        rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
+    except (MemoryError, ValueError):
+        raise MemoryError(f"n = {n} states of {spec.row_bytes} bytes each do not fit into memory") from None
+    check_drawn(drawn, *drawn.rows(start, rows))
+    return States.wrap(spec, rows)
+
+
+def row_range(n: int, start: int) -> tuple[int, int]:
+    """How many rows of a stream from which on, checked."""
+    n, start = _integer("n", n), _integer("start", start)
     if start + n > 2**64:
         raise ValueError(f"start + n must not pass 2^64, the rows of a stream; got {start} + {n}")
+    return n, start
+
+
+def stream(
+    spec: MachineSpec,
+    *,
+    seed: int,
+    split: str,
+    weights: ArrayLike | None,
+    by: str,
+    sizes: Mapping[str, tuple[int, int]] | None,
+) -> Stream:
+    """What `sample` draws rows of, for the kernels. The arguments are those of `sample`, and checked."""
+    check_kind("spec", spec, MachineSpec)
+    seed = _integer("seed", seed)
     check_choice("split", split, SPLITS)
     check_choice("by", by, STRATA)
     ranges = _size_ranges(spec, sizes)
     strata, strata_thresholds = _strata(spec, weights, by)
     depths = _depths_table(spec, tuple(strata[:, 0].tolist())) if by == "loop_depth" and len(strata) else ()
-    try:
-        rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
-    except (MemoryError, ValueError):
-        raise MemoryError(f"n = {n} states of {spec.row_bytes} bytes each do not fit into memory") from None
-    failed, stratum = sample_rows(
-        spec, seed, start, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec),
-        STRATA.index(by), strata_thresholds, strata, depths, ranges, rows,
+    return Stream(
+        spec, seed, SPLITS.index(split), _ATTEMPTS, *_programs_table(spec),
+        STRATA.index(by), strata_thresholds, strata, depths, ranges,
     )  # fmt: skip
+
+
+def check_drawn(drawn: Stream, failed: int, stratum: int) -> None:
+    """Raise ValueError if a row was given up: `failed` is its number, or -1."""
     if failed >= 0:
-        what = f" with {_stratum_name(by, *strata[stratum])}" if len(strata) else ""
+        what = f" with {_stratum_name(STRATA[drawn.by], *drawn.strata[stratum])}" if stratum >= 0 else ""
+        split = SPLITS[drawn.split]
         raise ValueError(f"found no program{what} in the {split!r} split of this small machine; use a larger one")
-    return States.wrap(spec, rows)
 
 
 def strata_weights(spec: MachineSpec, *, by: str = "outcome", branches: bool = False) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from cython_vm._isa import Op, Outcome
 from cython_vm._machine import STEP_NAMES
 from cython_vm.arguments import check_kind, numbers
+from cython_vm.labelling import record_dtype, sample_records
 from cython_vm.records import (
     FORMAT,
     INDEX,
@@ -33,13 +34,10 @@ from cython_vm.records import (
     check_size,
     file_crc32,
     index_crc32,
-    labelled_records,
     n_shards,
     read_index,
-    record_dtype,
     whole_number,
 )
-from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
 from cython_vm.variables import variable
 
@@ -117,7 +115,7 @@ def write_shards(
 
 def _header(spec: MachineSpec, n: int, *, start: int, shard_rows: int, draw: dict[str, Any]) -> dict[str, Any]:
     """An index without shards. Drawing its first records also checks the arguments before any file is made."""
-    first = labelled_records(sample(spec, min(n, _SAMPLED), start=start, **draw))
+    first = sample_records(spec, min(n, _SAMPLED), start=start, **draw)
     dtype = record_dtype(spec)
     meanings = _MEANINGS | {name: variable(spec, name).equation.replace("undefined", "−1") for name in STEP_NAMES}
     fields = {
@@ -181,7 +179,7 @@ def _pieces(
 
     def make(offset: int) -> memoryview:
         size = min(_CHUNK, rows - offset)
-        return labelled_records(sample(spec, size, start=start + offset, **draw)).view(np.uint8).data
+        return sample_records(spec, size, start=start + offset, **draw).view(np.uint8).data
 
     ahead: deque[Future[memoryview]] = deque()
     for offset in range(0, rows, _CHUNK):

@@ -4,7 +4,8 @@
 
 Each round draws a machine (sizes to 256, every switch) and a batch of its states, half of them with every op × outcome
 as likely as any other, and compares every row: the next state, every variable, the outcome and `valid`, as they are and
-under `do` of one to four variables; then whole runs, state by state. The first difference ends the run with everything
+under `do` of one to four variables; then whole runs, state by state; then records made in one pass against rows drawn
+one by one, stepped, encoded and hashed. The first difference ends the run with everything
 that is needed to repeat it. Round k depends on (seed, k) alone.
 """
 
@@ -22,7 +23,22 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from cython_vm import VARIABLES, MachineSpec, Op, Outcome, States, reference, run, sample, step, strata_weights
+from cython_vm import (
+    VARIABLES,
+    MachineSpec,
+    Op,
+    Outcome,
+    States,
+    encode,
+    labelled_records,
+    program_hash,
+    reference,
+    run,
+    sample,
+    sample_records,
+    step,
+    strata_weights,
+)
 
 BATCH = 512
 EDGES = {"n_instructions": 256, "n_cells": 256, "n_input": 255, "n_output": 255}
@@ -79,6 +95,8 @@ def one_round(seed: int, k: int, padded: bool, counts: Counter[str], strata: Cou
     counts["step, do"] += len(states)
     counts["of these without a value"] += invalid
     counts["run"] += compare_runs(states[:32], int(rng.integers(0, 60)))
+    split = "train" if spec.n_instructions > 6 and rng.random() < 0.5 else "all"
+    counts["record"] += compare_records(spec, int(rng.integers(0, 2**63)), split)
     return spec
 
 
@@ -161,6 +179,23 @@ def compare_runs(states: States, n_steps: int) -> int:
             raise AssertionError(f"{states.spec}\n{state}\nrun of {n_steps}\nkernel    {got}\nreference {wanted}")
         compared += len(wanted)
     return compared
+
+
+def compare_records(spec: MachineSpec, seed: int, split: str) -> int:
+    """Compare records of a stream with what its rows give one after the other; returns how many were compared."""
+    records = sample_records(spec, BATCH, seed=seed, split=split)
+    states = sample(spec, BATCH, seed=seed, split=split)
+    few = range(0, BATCH, 37)  # a row by itself is drawn another way than many at once
+    alone = States.concatenate([sample(spec, 1, seed=seed, start=row, split=split) for row in few])
+    after = step(states)
+    wanted = {"program_hash": program_hash(states), **after.latents, "state": encode(states)}
+    wanted["next_state"] = encode(after.next)
+    for name, values in wanted.items():
+        if not np.array_equal(records[name], values):
+            raise AssertionError(f"{spec}, seed {seed}, split {split}: records differ in {name}")
+    if alone != states[np.array(few)] or labelled_records(states).tobytes() != records.tobytes():
+        raise AssertionError(f"{spec}, seed {seed}, split {split}: rows drawn together and alone differ")
+    return len(records)
 
 
 def plain_states(states: States) -> list[reference.State]:
