@@ -14,7 +14,7 @@ from typing import Any
 from interp.evaluation.card_page import card_page
 from interp.evaluation.measure import Evaluation, Progress, measure
 from interp.files import write_json, write_text
-from interp.results import Aggregation, Metric, read_frame, records, select
+from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, select
 from interp.runs import Run, hardware, provenance
 
 CARD_SEED = 7  # of the card's states; training, its curve and the final evaluation use others
@@ -60,7 +60,7 @@ def card_values(
     """What the card says, JSON-ready: the run's making from its files, the rest from the evaluation."""
     config = run.config
     made = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    kept = ("op", "stratum", "position", "metric", "aggregation", "estimate", "ci_low", "ci_high", "interval_kind", "n")
+    kept = [name for name in COLUMNS if name not in ("run", "seed", "checkpoint_step", "architecture", "task")]
     rows = [{name: row[name] for name in kept if row[name] is not None} for row in records(evaluation.rows)]
     shown = config.to_dict()
     for name in ("position_roles", "position_indices"):  # one number a position: they follow from task and machine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -58,7 +60,11 @@ def accuracy_by_op(metrics: pd.DataFrame) -> go.Figure:
         x=rows.estimate.tolist(),
         y=labels,
         mode="markers",
-        marker={"size": 10, "color": [OP_COLORS[op] for op in rows.op], "line": {"width": 1, "color": INK}},
+        marker={
+            "size": 10,
+            "color": [OP_COLORS.get(str(op), MUTED) for op in rows.op],
+            "line": {"width": 1, "color": INK},
+        },
         error_x={
             "type": "data",
             "symmetric": False,
@@ -219,7 +225,11 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
     return grid
 
 
-def _label(row: object) -> str:
-    """ "+ INC · value overflow"; plotly reads a little HTML in labels, so PREV's sign is escaped."""
-    outcome = str(getattr(row, "stratum", "")).replace("_", " ").lower()
-    return f"{op_words(str(getattr(row, 'op', '')))} · {outcome}".replace("<", "&lt;")
+def _label(row: Any) -> str:
+    """ "+ INC · value overflow"; plotly reads a little HTML in labels, so PREV's sign is escaped.
+
+    Tasks whose answers belong to no op are labelled by their stratum alone, or "all".
+    """
+    parts = [op_words(str(row.op))] if pd.notna(row.op) else []
+    parts += [str(row.stratum).replace("_", " ").lower()] if pd.notna(row.stratum) else []
+    return " · ".join(parts).replace("<", "&lt;") or "all"

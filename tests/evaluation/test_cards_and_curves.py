@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import tiny_config
 
+from cython_vm import MachineSpec
 from interp.cli import main
 from interp.console import by_op_words
 from interp.evaluation.card_page import card_page
 from interp.evaluation.cards import make_card, read_card
 from interp.evaluation.curves import learning_curve_of, learning_curves_drawing, original_curve
 from interp.evaluation.measure import measure
-from interp.figures import reliability_diagram, survival_curves
-from interp.results import Aggregation, Metric, read_frame, records, select
+from interp.figures import accuracy_by_op, reliability_diagram, survival_curves
+from interp.results import Aggregation, Metric, read_frame, records, rows_frame, select
 from interp.runs import Run, load
 from interp.training import train
+from interp.training.presets import transformer_for
 
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 
@@ -169,7 +172,10 @@ def test_tasks_that_do_not_answer_with_a_state_have_cards(
     task: str, says: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Their own strata and places; no partial credit, calibration or rollout."""
-    run = train(tiny_config(task=task, steps=2, eval_states=8, eval_every=2), tmp_path / task)
+    spec = MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)  # programs on it run for 8 steps
+    config = tiny_config(task=task, steps=2, eval_states=8, eval_every=2)
+    config = replace(config, spec=spec, model=transformer_for(task, spec, n_layers=1, n_heads=2, d_model=16))
+    run = train(config, tmp_path / task)
     values = make_card(run, n=40, programs=10)
     assert values["n_wrong"] is None and values["rollouts"] == [] and values["failures"] == []
     page = (run.path / "card.md").read_text()
@@ -177,6 +183,10 @@ def test_tasks_that_do_not_answer_with_a_state_have_cards(
     assert not [words for words in says if words not in page]
     main(["eval", str(run.path), "--n", "40", "--threads", "1"])
     out = capsys.readouterr().out
+    (points,) = accuracy_by_op(rows_frame(values["rows"]).assign(checkpoint_step=2)).data
+    assert list(points.x) == [
+        row["estimate"] for row in values["rows"] if row["metric"] == "exact_match" and row["aggregation"] == "mean"
+    ]
     assert "by place" in out and "whole sequences without an error" in out and says[-1] in out
 
 
