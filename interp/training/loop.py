@@ -1,61 +1,23 @@
-"""The training loop: batches drawn from the machine as it goes, exact resume, one progress record a step."""
+"""Training a run folder: begun, continued where it stopped, or found to be done."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from interp.models import build_model
-from interp.results import Metric
-from interp.runs import STEPS, Run, RunConfig, RunError, read_config, save_weights, write_config
-from interp.tasks import TASKS, Batch, Task
-from interp.training.along import keep_step, steps_along
-from interp.training.batches import Batches
-from interp.training.checkpoint import (
-    RESUME_FILE,
-    Resumable,
-    TrainingState,
-    load_checkpoint,
-    peek_checkpoint,
-    save_checkpoint,
-)
-from interp.training.curriculum import stage_score
-from interp.training.curve import CURVE_FILE, Curve
+from interp.runs import STEPS, Run, RunConfig, RunError, read_config, write_config
+from interp.training.checkpoint import RESUME_FILE, peek_checkpoint
+from interp.training.curve import CURVE_FILE
 from interp.training.devices import Devices
-from interp.training.ema import AveragedWeights
-from interp.training.evaluation import evaluate
-from interp.training.logs import LOGS, TENSORBOARD, LogTo, ScalarLog
-from interp.training.optimizer import Optimizers
+from interp.training.logs import LOGS, TENSORBOARD, LogTo
 from interp.training.records import TrainingRecords
+from interp.training.trainer import Trainer, TrainingProgress
 
 logger = logging.getLogger(__name__)
-
-# Held-out states for the curve; the final figures use another seed.
-CURVE_SEED = 1
-_LOG_EVERY = 50
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """What the loop reports after a step."""
-
-    step: int
-    steps: int
-    loss: float
-    exact_match: float | None  # macro average at the last evaluation
-    records_per_second: float
-    seconds_left: float
-    by_op: dict[str, float] | None = None  # exact match by opcode at the last evaluation, 0 to 1
 
 
 def train(
@@ -148,137 +110,3 @@ def _open_records(config: RunConfig, records: TrainingRecords | None) -> Trainin
         raise RunError(f"{records.path} holds other records ({records.digest}) than this run's ({config.data.digest})")
     logger.info("%s: %d records, %d of evaluation programs left out", records.path, records.n, records.n_held_out)
     return records
-
-
-class Trainer:
-    """One sitting of a training."""
-
-    def __init__(self, config: RunConfig, folder: Path, devices: Devices, *, records: TrainingRecords | None = None):
-        self.config, self.folder, self.devices, self.settings = config, folder, devices, config.training
-        self.task: Task = TASKS[config.task](config.spec, config.options)
-        self.batches = Batches(config, self.task, records=records)
-        self.model: Any = build_model(config.model).train()
-        self.forward = devices.wrapped(self.model, compiled=self.settings.compile)
-        self.optimizers = Optimizers(self.model, self.settings)
-        self.average = self._average()
-        self.along = steps_along(self.settings.steps, self.settings.steps_along)
-        self.parts: list[Resumable] = [self.optimizers, *([self.average] if self.average else []), *self.batches.parts]
-        self.state = load_checkpoint(folder, self.model, self.parts, config) or TrainingState(0, 0.0)
-        self.curve = Curve(folder, config, until=self.state.step)
-        self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
-        devices.wait()  # all have read what the first will write
-
-    def _average(self) -> AveragedWeights | None:
-        if not self.settings.ema_decay:
-            return None
-        shape = build_model(self.config.model).to(self.devices.device)
-        return AveragedWeights(self.model, shape, self.settings.ema_decay)
-
-    @property
-    def result(self) -> Any:
-        """The model that is evaluated and saved: the average of the weights where one is kept."""
-        return self.average.averaged if self.average else self.model
-
-    def update(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """One optimizer step; this process's share of the loss (nats a token), the gradient norm before clipping."""
-        tokens, targets = self.devices.share(batch)
-        bfloat16 = self.settings.precision == "bfloat16"
-        with torch.autocast(self.devices.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            logits = self.forward(tokens)
-        total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
-        loss = total / max(1, int((batch.targets >= 0).sum()))
-        (loss * self.devices.n).backward()  # the gradients of processes are averaged, their losses are to be summed
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
-        self.optimizers.step(step)
-        if self.average:
-            self.average.update(step)
-        if adaptive := self.batches.adaptive:
-            right = ((logits.argmax(dim=-1) == targets) | (targets < 0)).all(dim=1)
-            adaptive.learn(step, adaptive.strata(batch.states), self.devices.gathered(right))
-        return loss.detach(), norm
-
-    def run(self, on_progress: Callable[[TrainingProgress], None] | None, log: ScalarLog | None) -> None:
-        """Train from the state on to the last step; the main process evaluates, writes and reports."""
-        settings, main, began = self.settings, self.devices.main, time.perf_counter() - self.state.seconds
-        first, started = self.state.step, time.perf_counter()
-        self._keep(first)
-        with ThreadPoolExecutor(1) as drawer:  # the machine draws the next batch while the model learns
-            pending = drawer.submit(self.batches.draw, first)
-            for step in range(first, settings.steps):
-                batch = pending.result()
-                if step + 1 < settings.steps:
-                    pending = drawer.submit(self.batches.draw, step + 1)
-                loss, norm = self.update(batch, step)
-                done = step + 1
-                last = done == settings.steps
-                self._keep(done)
-                if done % _LOG_EVERY == 0 or last:
-                    self._log(done, loss, norm, time.perf_counter() - began, log)
-                if done % settings.eval_every == 0 or last:
-                    self._evaluate(done, log)
-                self._advance(done)
-                if main and (done % settings.checkpoint_every == 0 or last):
-                    self._checkpoint(TrainingState(done, time.perf_counter() - began, done=last))
-                if main and on_progress is not None:
-                    rate = (done - first) / (time.perf_counter() - started)
-                    on_progress(
-                        TrainingProgress(
-                            done,
-                            settings.steps,
-                            float(loss) * self.devices.n,
-                            self.exact_match,
-                            rate * settings.batch_size,
-                            (settings.steps - done) / rate,
-                            self.by_op,
-                        )
-                    )
-        self.devices.wait()
-
-    def _keep(self, step: int) -> None:
-        if self.devices.main and step in self.along:
-            keep_step(self.folder, self.result, self.config, step)
-
-    def _log(self, step: int, loss: Tensor, norm: Tensor, seconds: float, log: ScalarLog | None) -> None:
-        values = {
-            Metric.LOSS: self.devices.total(loss),
-            Metric.GRADIENT_NORM: float(norm),
-            Metric.SECONDS: seconds,
-            Metric.RECORDS: float(step * self.settings.batch_size),
-        }
-        self.curve.log(step, values)
-        if log is not None:
-            log.write(step, {metric.value: value for metric, value in values.items()})
-
-    def _evaluate(self, step: int, log: ScalarLog | None) -> None:
-        if not self.devices.main:
-            return
-        self.result.eval()
-        model = self.devices.on_cpu(self.result)
-        self.curve.add_evaluation(step, evaluate(model, self.task, n=self.settings.eval_states, seed=CURVE_SEED))
-        self.model.train()
-        self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
-        if log is not None:
-            by_op = {f"{Metric.EXACT_MATCH}/{op}": share for op, share in (self.by_op or {}).items()}
-            log.write(step, {Metric.EXACT_MATCH.value: self.exact_match or 0.0, **by_op})
-
-    def _advance(self, done: int) -> None:
-        """Let the curriculum go on to its next stage, if it has one and this one is over."""
-        curriculum, score = self.batches.curriculum, None
-        if curriculum is None or (stage := curriculum.stage(done)) is None:
-            return
-        if done % self.settings.eval_every == 0:
-            if self.devices.main:
-                self.result.eval()
-                model = self.devices.on_cpu(self.result)
-                score = stage_score(model, self.task, stage, n=self.settings.eval_states)
-                self.model.train()
-            score = self.devices.told(score)
-        if curriculum.advance(done, score):
-            logger.info("stage %r is over after step %d, macro exact match %s", stage.name, done, score)
-
-    def _checkpoint(self, state: TrainingState) -> None:
-        """Metrics first, then weights, then the state that vouches for both."""
-        self.curve.write(state.step)
-        save_weights(self.folder / "model.safetensors", self.result, self.config, step=state.step)
-        save_checkpoint(self.folder, self.model, self.parts, state, self.config)
-        self.state = state

@@ -16,7 +16,7 @@ from interp.runs import RunConfig
 from interp.training import TrainingConfig
 from interp.training.adaptive import PERIOD, AdaptiveSampler
 from interp.training.devices import Devices
-from interp.training.loop import Trainer
+from interp.training.trainer import Trainer
 
 SPEC = MachineSpec(n_instructions=9, n_cells=4, n_input=2, n_output=2, bits=2)
 

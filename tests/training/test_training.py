@@ -24,9 +24,9 @@ from interp.runs import RunConfig, RunError
 from interp.training import TrainingConfig, TrainingProgress, train
 from interp.training.checkpoint import peek_checkpoint
 from interp.training.devices import Devices
-from interp.training.loop import Trainer
 from interp.training.optimizer import Optimizers
 from interp.training.schedule import rate_at
+from interp.training.trainer import Trainer
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -75,7 +75,7 @@ def every_option() -> RunConfig:
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from test_training import every_option
 from interp.training import train
 train(every_option(), Path(sys.argv[2]), on_progress=lambda progress: time.sleep(0.02))

@@ -19,8 +19,8 @@ from interp.training import TrainingConfig, train
 from interp.training.along import steps_along
 from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
-from interp.training.loop import Trainer
 from interp.training.schedule import rate_at
+from interp.training.trainer import Trainer
 
 
 def configured(steps: int = 30, **training: Any) -> RunConfig:
