@@ -6,6 +6,14 @@
 
 in_v is the reader's input before its norm. s predicts m(corrupted) - m(clean) when the edge alone is corrupted, so an
 edge that helps has s < 0. As M grows, the scores of the edges out of the input sum to m(corrupted) - m(clean).
+
+One plain forward and backward pass gives all of it. The 3 H query, key and value inputs of a layer are one stream x and
+one norm, y = w x / s + b with s the root mean square of x (LN: of x less its mean). With g = W_v^T dm/do_v, o_v what
+reader v projects y to, its gradient is
+
+    dm/d(in_v) = w g / s - x (o_v . dm/do_v) / (d_model s^2)        (o_v less its biases; LN: then less its mean)
+
+so that the d_head numbers dm/do_v are all that the pass has to keep of a reader.
 """
 
 from __future__ import annotations
@@ -16,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.edges import edge_hooks, reader_rows, written
 from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
+from interp.circuits.passes import LayerPass, Readout, layer_passes, read_logits, spread
 
 
 def eap(model: Any, pairs: Pairs, *, batch_size: int = 128) -> np.ndarray:
@@ -38,32 +46,85 @@ def eap_ig(model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 128) -
 
 
 def _scores(model: Any, pairs: Pairs, fractions: list[float], *, batch_size: int) -> np.ndarray:
+    """All points on the way of an example share a pass along the batch axis; `batch_size` counts these rows."""
     graph = Graph.of(model)
     total = torch.zeros(graph.mask.shape, dtype=torch.float64)
-    for start in range(0, len(pairs), batch_size):
-        rows = slice(start, start + batch_size)
-        clean, _ = written(model, graph, pairs.clean.tokens[rows], batch_size=batch_size)
-        corrupted, _ = written(model, graph, pairs.corrupted.tokens[rows], batch_size=batch_size)
-        part = pairs[rows]
-        gradient = clean.new_zeros(len(graph.readers), *clean.shape[1:])
-        for fraction in fractions:
-            embedding = corrupted[0] + fraction * (clean[0] - corrupted[0])
-            _add_gradients(model, graph, part, embedding, gradient)
-        total += (gradient.flatten(1) @ (corrupted - clean).flatten(1).T).double() / len(fractions)
+    size = max(1, batch_size // len(fractions))
+    for start in range(0, len(pairs), size):
+        part = pairs[slice(start, start + size)]
+        readout = Readout.of(part)
+        with torch.no_grad():
+            clean, corrupted = (model(batch.tokens, stop_at_layer=0) for batch in (part.clean, part.corrupted))
+            difference = _written(model, torch.cat([corrupted, clean]), readout)
+        points = torch.stack([corrupted + fraction * (clean - corrupted) for fraction in fractions])
+        gradient = _gradients(model, points, readout)
+        total += (gradient.flatten(1) @ difference.flatten(1).T).double() / len(fractions)
     return (total / len(pairs)).numpy() * graph.mask
 
 
-def _add_gradients(model: Any, graph: Graph, pairs: Pairs, embedding: Tensor, gradient: Tensor) -> None:
-    """Add dm/d(in_v) for every reader, summed m, to `gradient` [reader, batch, pos, d_model]."""
-    inputs: dict[str, Tensor] = {}
+def _written(model: Any, embeddings: Tensor, readout: Readout) -> Tensor:
+    """What each writer writes on the first half of the embeddings less on the second, [writer, n, pos, d_model].
 
-    def keep(activation: Tensor, hook: Any) -> None:
-        inputs[hook.name] = activation
+    The last layer's writers are given at the read positions alone, where the logits need them.
+    """
+    n, n_ctx = len(embeddings) // 2, embeddings.shape[1]
+    layers, _ = layer_passes(model, embeddings, readout.positions.repeat(2, 1))
+    parts = [(embeddings[:n] - embeddings[n:])[None]]
+    for block, layer in zip(model.blocks, layers, strict=True):
+        z, mlp = (out[:n] - out[n:] for out in (layer.z, layer.mlp_out))
+        new = torch.cat([torch.einsum("bphe,hed->hbpd", z, block.attn.W_O), mlp[None]])
+        if layer is layers[-1]:
+            new = torch.stack([spread(each, readout.positions, n_ctx) for each in new])
+        parts.append(new)
+    return torch.cat(parts)
 
-    rows = reader_rows(graph)
-    with edge_hooks(model), model.hooks(fwd_hooks=[(name, keep) for name, _ in rows]), torch.enable_grad():
-        logits = model(embedding.detach().requires_grad_(), start_at_layer=0)
-        m = pairs.logit_difference(logits).sum()
-        found = torch.autograd.grad(m, [inputs[name] for name, _ in rows])
-    for (_, where), value in zip(rows, found, strict=True):
-        gradient[where] += value.permute(2, 0, 1, 3) if value.ndim == 4 else value[None]
+
+@torch.enable_grad()
+def _gradients(model: Any, points: Tensor, readout: Readout) -> Tensor:
+    """dm/d(in_v) of every reader, m being summed over examples, [reader, n, pos, d_model].
+
+    `points` are embeddings [point, n, pos, d_model]; gradients are summed over points, and examples do not mix.
+    """
+    steps, n_ctx = len(points), points.shape[2]
+    positions = readout.positions.repeat(steps, 1)
+    embedding = points.flatten(0, 1).detach().requires_grad_()
+    layers, final = layer_passes(model, embedding, positions)
+    m = readout.metric(read_logits(model, final).unflatten(0, (steps, -1))).sum()
+    wanted = [tensor for layer in layers for tensor in (layer.raw, layer.mlp_in)]
+    found = torch.autograd.grad(m, [*wanted, final])
+    parts = []
+    with torch.no_grad():
+        for block, layer, raw, mlp in zip(model.blocks, layers, found[0::2], found[1::2], strict=False):
+            parts.append(_head_inputs(block, layer, raw, steps=steps))
+            mlp = _over_points(mlp, steps)
+            parts.append((spread(mlp, readout.positions, n_ctx) if layer is layers[-1] else mlp)[None])
+        parts.append(spread(_over_points(found[-1], steps), readout.positions, n_ctx)[None])
+    return torch.cat(parts)
+
+
+def _head_inputs(block: Any, layer: LayerPass, gradient: Tensor, *, steps: int) -> Tensor:
+    """dm/d(in_v) of a layer's q, k and v inputs, summed over points, [3 * head, n, pos, d_model].
+
+    `gradient` is dm/d(layer.raw), [point * n, pos, 3 * head * d_head].
+    """
+    attn, norm = block.attn, block.ln1
+    shape = (3 * attn.n_heads, attn.d_head)
+    weight = attn.qkv.weight.unflatten(0, shape)  # [reader, d_head, d_model]
+    own = gradient.unflatten(-1, shape)  # [point * n, pos, reader, d_head]
+    if isinstance(norm, torch.nn.Identity):
+        return torch.einsum("bphe,hed->hbpd", _over_points(own, steps), weight)
+    x = layer.resid_pre.detach()
+    centred = norm.kind == "LN"
+    x = x - x.mean(-1, keepdim=True) if centred else x
+    square = x.square().mean(-1, keepdim=True) + norm.eps  # [point * n, pos, 1]
+    constant = torch.zeros_like(layer.raw[0, 0]) if attn.qkv.bias is None else attn.qkv.bias
+    constant = constant if norm.b is None else constant + attn.qkv.weight @ norm.b
+    along = ((layer.raw.detach() - constant) * gradient).unflatten(-1, shape).sum(-1) / (square * x.shape[-1])
+    scaled = _over_points(own / square.sqrt()[..., None], steps)
+    found = torch.einsum("bphe,hed->hbpd", scaled, weight * norm.w)
+    found -= torch.einsum("sbph,sbpd->hbpd", along.unflatten(0, (steps, -1)), x.unflatten(0, (steps, -1)))
+    return found - found.mean(-1, keepdim=True) if centred else found
+
+
+def _over_points(x: Tensor, steps: int) -> Tensor:
+    return x.unflatten(0, (steps, -1)).sum(0)

@@ -1,8 +1,11 @@
 """Exact edge patching: what each edge really does.
 
 Run clean, but give one reader its input with one writer's contribution replaced by what it writes on the corrupted
-input; the effect of the edge is the metric then, minus the clean metric. It is what attribution estimates. Passes start
-at the reader's layer, from the clean run's residual stream, and many edges share a pass along the batch axis.
+input; the effect of the edge is the metric then, minus the clean metric. It is what attribution estimates.
+
+Nothing is computed twice. A pass starts inside the reader's layer: an edge into a query, key or value changes one
+head's z, so that head alone attends anew. From there the stream goes on to the last layer, which is computed only where
+the metric reads. Edges into one reader share a pass along the batch axis.
 """
 
 from __future__ import annotations
@@ -12,11 +15,26 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from interp.circuits.edges import by_layer, edge_hooks, reader_hook, written
-from interp.circuits.graph import Edge, Graph
+from interp.circuits.edges import written
+from interp.circuits.graph import Edge, Graph, Reader
 from interp.circuits.pairs import Pairs
+from interp.circuits.passes import (
+    LayerPass,
+    Readout,
+    attended,
+    finish,
+    heads,
+    layer_passes,
+    read_logits,
+    take,
+    through_mlp,
+    turned,
+)
+
+_PARTS = ("q", "k", "v")
 
 
 @torch.no_grad()
@@ -25,7 +43,7 @@ def exact_effects(
     pairs: Pairs,
     edges: Sequence[Edge],
     *,
-    batch_size: int = 512,
+    batch_size: int = 128,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Effect of patching each edge, by example: m(edge corrupted) - m(clean), float32 [len(edges), len(pairs)].
@@ -41,46 +59,76 @@ def exact_effects(
     """
     graph = Graph.of(model)
     effects = np.zeros((len(edges), len(pairs)), dtype=np.float32)
-    layers = by_layer(graph, [edge.target for edge in edges])
-    columns = [graph.writers.index(edge.source) for edge in edges]
+    by_reader: dict[Reader, list[int]] = {}
+    for index, edge in enumerate(edges):
+        by_reader.setdefault(edge.target, []).append(index)
+    column = {writer: place for place, writer in enumerate(graph.writers)}
+    done, total = 0, len(edges) * len(pairs)
     for start in range(0, len(pairs), batch_size):
         rows = slice(start, min(start + batch_size, len(pairs)))
         part, n = pairs[rows], rows.stop - rows.start
-        clean, logits = written(model, graph, part.clean.tokens, batch_size=batch_size)
+        run = _CleanRun(model, part)
         corrupted, _ = written(model, graph, part.corrupted.tokens, batch_size=batch_size)
-        difference, before = corrupted - clean, part.logit_difference(logits)
-        per_pass, done = max(1, batch_size // n), 0
-        for layer, indices in layers.items():
-            resid = model(part.clean.tokens, stop_at_layer=layer)
+        clean, _ = written(model, graph, part.clean.tokens, batch_size=batch_size)
+        difference = corrupted.sub_(clean)
+        per_pass = max(1, batch_size // n)
+        for reader, indices in by_reader.items():
             for first in range(0, len(indices), per_pass):
                 group = indices[first : first + per_pass]
-                deltas = difference[[columns[index] for index in group]]
-                logits = _patched_logits(model, graph, resid, [edges[index] for index in group], deltas, layer)
-                effects[group, rows] = (part.logit_difference(logits) - before).numpy()
-                done += len(group)
+                deltas = difference[[column[edges[index].source] for index in group]]
+                effects[group, rows] = (run.patched(reader, deltas) - run.m).numpy()
+                done += len(group) * n
                 if progress is not None:
-                    progress((rows.start + n * done / len(edges)) / len(pairs))
+                    progress(done / total)
     return effects
 
 
-def _patched_logits(
-    model: Any, graph: Graph, resid: Tensor, edges: Sequence[Edge], deltas: Tensor, layer: int
-) -> Tensor:
-    """Logits [edge, n, pos, d_vocab] with deltas[i] [n, pos, d_model] added to the input of the target of edges[i]."""
-    n = len(resid)
-    stack = resid.repeat(len(edges), 1, 1)
-    if layer == graph.n_layers:  # the logits read the residual stream itself
-        return model(stack + deltas.flatten(0, 1), start_at_layer=layer).unflatten(0, (len(edges), n))
-    places: dict[str, list[int]] = {}
-    for place, edge in enumerate(edges):
-        places.setdefault(reader_hook(graph, edge.target.kind, layer), []).append(place)
+class _CleanRun:
+    """Every layer of the clean run of some pairs, and the metric when one reader's input is moved."""
 
-    def add(activation: Tensor, hook: Any) -> Tensor:
-        for place in places[hook.name]:
-            rows, head = slice(place * n, (place + 1) * n), edges[place].target.head
-            target = activation[rows] if head is None else activation[rows, :, head]
-            target += deltas[place]
-        return activation
+    def __init__(self, model: Any, pairs: Pairs):
+        self.model, self.readout = model, Readout.of(pairs)
+        self.last = model.cfg.n_layers - 1
+        embedding = model(pairs.clean.tokens, stop_at_layer=0)
+        self.layers, self.final = layer_passes(model, embedding, self.readout.positions)
+        self.heads = [heads(block.attn, layer.raw) for block, layer in zip(model.blocks, self.layers, strict=True)]
+        self.m = self.readout.metric(read_logits(model, self.final))
 
-    with edge_hooks(model), model.hooks(fwd_hooks=[(name, add) for name in places]):
-        return model(stack, start_at_layer=layer).unflatten(0, (len(edges), n))
+    def patched(self, reader: Reader, deltas: Tensor) -> Tensor:
+        """m [edge, n] with each of deltas [edge, n, pos, d_model] added to what `reader` reads."""
+        positions = self.readout.positions.repeat(len(deltas), 1)
+        at_end = reader.layer in (None, self.last)
+        if at_end and reader.kind in ("mlp", "logits"):
+            deltas = take(deltas.flatten(0, 1), positions).unflatten(0, deltas.shape[:2])
+        if reader.layer is None:
+            logits = read_logits(self.model, self.final + deltas).flatten(0, 1)
+        else:
+            block, layer = self.model.blocks[reader.layer], self.layers[reader.layer]
+            if reader.kind == "mlp":
+                resid = layer.resid_mid + block.mlp(block.ln2(layer.resid_mid + deltas))
+            else:
+                resid = through_mlp(block, layer.resid_mid + self._head_change(reader, block, layer, deltas))
+            resid = resid.flatten(0, 1)
+            if at_end:
+                logits = read_logits(self.model, resid)
+            else:
+                logits = finish(self.model, resid, layer=reader.layer + 1, positions=positions)
+        return self.readout.metric(logits.unflatten(0, deltas.shape[:2]))
+
+    def _head_change(self, reader: Reader, block: Any, layer: LayerPass, deltas: Tensor) -> Tensor:
+        """By how much a head writes something else, [edge, n, query, d_model], when one of its inputs is moved."""
+        assert reader.layer is not None and reader.head is not None
+        attn, kind, head = block.attn, _PARTS.index(reader.kind), reader.head
+        weight = attn.qkv.weight.unflatten(0, (3, attn.n_heads, attn.d_head))[kind, head]
+        bias = None if attn.qkv.bias is None else attn.qkv.bias.view(3, attn.n_heads, attn.d_head)[kind, head]
+        own = F.linear(block.ln1(layer.resid_pre + deltas), weight, bias).flatten(0, 1)[:, :, None]
+        if reader.kind != "v":
+            own = turned(attn, (attn.q_norm if reader.kind == "q" else attn.k_norm)(own))
+        parts = [part[:, :, head, None].repeat(len(deltas), 1, 1, 1) for part in self.heads[reader.layer]]
+        parts[kind] = own
+        positions = None
+        if reader.layer == self.last:
+            positions = self.readout.positions.repeat(len(deltas), 1)
+            parts[0] = take(parts[0], positions)
+        z = attended(attn, *parts, positions=positions)[:, :, 0].unflatten(0, deltas.shape[:2])
+        return (z - layer.z[:, :, head]) @ attn.W_O[head]
