@@ -4,5 +4,13 @@ from numpy.typing import NDArray
 from cython_vm.spec import MachineSpec
 
 def long_run_rows(
-    spec: MachineSpec, seed: int, start: int, split: int, attempts: int, fewest: int, most: int, required: int, rows: NDArray[np.uint8]
+    spec: MachineSpec,
+    seed: int,
+    start: int,
+    split: int,
+    attempts: int,
+    fewest: int,
+    most: int,
+    required: int,
+    rows: NDArray[np.uint8],
 ) -> int: ...

@@ -23,9 +23,16 @@ from cython_vm import MachineSpec
 from interp.compiled.config import NoiseConfig
 from interp.console import console, stage_display, training_display
 from interp.evaluation.verbs import card, curves, evaluate, lengths
-from interp.runs import RunError, load
+from interp.runs import RunError, load, require_next_state
 from interp.training.logs import LogTo
-from interp.training.overrides import ModelOverrides, TrainingOverrides, given, machine_from, overridden
+from interp.training.overrides import (
+    ModelOverrides,
+    OptionsOverrides,
+    TrainingOverrides,
+    given,
+    machine_from,
+    overridden,
+)
 
 if TYPE_CHECKING:
     from interp.training.records import TrainingRecords
@@ -188,6 +195,7 @@ def train(
     log: LogTo | None = None,
     training: TrainingOverrides = TrainingOverrides(),  # noqa: B008 (frozen)
     model: ModelOverrides = ModelOverrides(),  # noqa: B008 (frozen)
+    options: OptionsOverrides = OptionsOverrides(),  # noqa: B008 (frozen)
 ) -> None:
     """Train a model into a run folder. A second call continues where the first stopped.
 
@@ -208,6 +216,7 @@ def train(
         log: where scalars go besides RUN/metrics.parquet: RUN/tensorboard, or Weights & Biases.
         training: fields of the training instead of the preset's.
         model: fields of the model instead of the preset's.
+        options: of the task, such as how many steps a chain or a stream has.
     """
     from interp.runs import read_config
     from interp.training import PRESETS
@@ -223,8 +232,8 @@ def train(
     folder = out if out is not None else Path("runs") / preset
     records = None
     if resume:
-        if changes or given(model):
-            named = next(iter({**changes, **given(model)}))
+        if others := {**changes, **given(model), **given(options)}:
+            named = next(iter(others))
             raise ValueError(f"--resume goes on with the settings of {folder}; leave {named} out")
         config = read_config(folder)
         if config.data is not None:
@@ -233,7 +242,7 @@ def train(
         records = _training_records(data) if data is not None else None
         config = PRESETS[preset]
         spec = machine_from(config.spec, machine) if records is None else records.spec
-        config = overridden(config, spec, training=changes, model=given(model))
+        config = overridden(config, spec, training=changes, model=given(model), options=given(options))
         config = replace(config, data=None if records is None else records.source)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() if is_main_process() else contextlib.nullcontext() as report:
@@ -418,7 +427,7 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
         run: the run folder.
         port: where to serve it.
     """
-    load(run)
+    require_next_state(load(run), "the app")
     serve(run, port=port)
 
 
@@ -479,7 +488,7 @@ def compile_interpreter(
 
 
 def bench(
-    what: Annotated[Literal["machine", "training", "probes"], tyro.conf.Positional],
+    what: Annotated[Literal["machine", "training", "probes", "circuits"], tyro.conf.Positional],
     *,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 
 FORMAT = 1
 STEPS = "steps"
+NEXT_STATE_TASKS = ("step_inplace", "step")
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -269,6 +270,13 @@ class Run:
             self.path / f"{kind}.parquet",
             provenance=provenance(self.config, step=self.step, **extra),
         )
+
+
+def require_next_state(run: Run, what: str) -> None:
+    """Raise RunError unless the run's task answers with the next state of one step, which `what` is about."""
+    if run.config.task not in NEXT_STATE_TASKS:
+        known = " and ".join(NEXT_STATE_TASKS)
+        raise RunError(f"{run.path} was trained on the task {run.config.task}; {what} takes runs of {known}")
 
 
 def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:

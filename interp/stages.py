@@ -25,7 +25,7 @@ from interp.files import atomic_path
 from interp.interventions import Site, run_interventions
 from interp.interventions import default_variables as default_swaps
 from interp.results import Aggregation, Metric, read_frame, records, rows_frame
-from interp.runs import Run, RunError, provenance
+from interp.runs import Run, RunError, provenance, require_next_state
 from interp.tasks.base import PairDesign
 
 Progress = Callable[[float, float, str], None]
@@ -96,6 +96,7 @@ def probe_stage(
 
     from interp.probing import probe_sweep
 
+    require_next_state(run, "the probe sweep")
     settings = {
         "variables": list(variables),
         "positions": list(positions),
@@ -151,6 +152,7 @@ def patch_stage(
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
     """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped."""
+    require_next_state(run, "the interchange sweep")
     names = list(variables) or default_swaps(run.config.spec)
     settings = {"n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else measured(run, "interventions", settings)
@@ -197,6 +199,7 @@ def circuit_stage(
         write_circuit,
     )
 
+    require_next_state(run, "the search for circuits")
     known = [op.name for op in run.config.spec.ops]
     if unknown := [name for name in ops if name not in known]:
         raise ValueError(f"no opcode {unknown[0]!r} on this machine; it has {', '.join(known)}")

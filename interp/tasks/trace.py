@@ -215,13 +215,9 @@ class Trace(Task):
         first = np.where(branch, self.spec.token_id("0"), self.spec.number_id(0))
         return first + np.where(branch, latents["branch_taken"], value).astype(np.int64)
 
-    def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-        """The likeliest next token at every position, given the true ones before it: long [n, pos]."""
-        return model(tokens).argmax(dim=-1)
-
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Teacher-forced: what the model would say at every position, long [n, pos]; judged where it is asked."""
-        return self.predict(model, batch.tokens)
+        return model(batch.tokens).argmax(dim=-1)
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """Answers right by op and branch, and whole streams right.

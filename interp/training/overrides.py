@@ -13,6 +13,7 @@ import tyro
 
 from cython_vm import MachineSpec
 from interp.models.config import TransformerConfig
+from interp.options import TaskOptions
 from interp.runs import RunConfig
 from interp.training.config import TrainingConfig
 
@@ -56,7 +57,12 @@ if TYPE_CHECKING:
     class ModelOverrides:
         """Every field of TransformerConfig that the task does not decide, or None."""
 
+    @dataclasses.dataclass(frozen=True)
+    class OptionsOverrides:
+        """Every field of TaskOptions, or None."""
+
 else:
+    OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
     ModelOverrides = _overrides_of(TransformerConfig, leave_out=_TASKS_OWN)
 
@@ -66,8 +72,15 @@ def given(overrides: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(overrides).items() if value is not None}
 
 
-def overridden(config: RunConfig, spec: MachineSpec, *, training: dict[str, Any], model: dict[str, Any]) -> RunConfig:
-    """The run on another machine, with some fields of its training and its model changed.
+def overridden(
+    config: RunConfig,
+    spec: MachineSpec,
+    *,
+    training: dict[str, Any],
+    model: dict[str, Any],
+    options: dict[str, Any] | None = None,
+) -> RunConfig:
+    """The run on another machine, with some fields of its training, its model and its task's options changed.
 
     The model's seed follows the training's unless it is given. What a transformer derives from d_model and n_heads is
     derived anew where one of these is given.
@@ -78,14 +91,18 @@ def overridden(config: RunConfig, spec: MachineSpec, *, training: dict[str, Any]
     from interp.tasks import TASKS
 
     trained = dataclasses.replace(config.training, **training)
-    task = TASKS[config.task](spec, config.options)
+    chosen = dataclasses.replace(config.options or TaskOptions(), **options) if options else config.options
+    task = TASKS[config.task](spec, chosen)
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
+    if config.model.attention_chunk:
+        changes = {"attention_chunk": task.attention_chunk} | changes
     if "d_model" in model or "n_heads" in model:
         changes = dict.fromkeys(_DERIVED, -1) | changes
     positions = model.get("positional_embedding_type", config.model.positional_embedding_type)
     for name in ("position_roles", "position_indices"):
         changes[name] = getattr(task, name) if positions.startswith("block") else ()
-    return dataclasses.replace(config, spec=spec, training=trained, model=dataclasses.replace(config.model, **changes))
+    changed = dataclasses.replace(config.model, **changes)
+    return dataclasses.replace(config, spec=spec, training=trained, model=changed, options=chosen)
 
 
 def machine_from(spec: MachineSpec, changes: Sequence[str]) -> MachineSpec:
