@@ -126,7 +126,9 @@ class LengthsConfig:
         return RunConfig("step_inplace", self.spec, model, settings)
 
     def _model(self, spec: MachineSpec) -> TransformerConfig:
-        return transformer_for("step_inplace", spec, seed=self.seed, n_layers=self.n_layers, d_model=self.d_model)
+        return transformer_for(
+            "step_inplace", spec, seed=self.seed, n_layers=self.n_layers, d_model=self.d_model, turned=False
+        )
 
 
 def _between(low: int, high: int, share: float) -> int:
