@@ -51,6 +51,7 @@ ENCODINGS = {
     "block": "vectors of the block and of the slot's index in it",
     "block_shifted": "the same, with the indices of each block shifted at random in training",
     "block_rotary": "the block's vector; queries and keys rotated by the slot's index in it",
+    "block_turned": "block, its indices begun as waves, and half of each head rotated by the index",
 }
 """Positional schemes, in words."""
 
@@ -150,10 +151,12 @@ def positions(
     task = TASKS["step_inplace"](spec)
     blocks: dict[str, Any] = {"position_roles": task.position_roles, "position_indices": task.position_indices}
     plain: dict[str, Any] = {"position_roles": (), "position_indices": ()}
+    turned = {"index_init": "sinusoidal", "rotary_dim": 2 * (cfg.d_head // 4), "rotary_base": 10}
     changes: dict[str, Any] = {
         "block": {"positional_embedding_type": "block", **blocks},
         "block_shifted": {"positional_embedding_type": "block", **blocks},
         "block_rotary": {"positional_embedding_type": "block_rotary", **blocks},
+        "block_turned": {"positional_embedding_type": "block", **blocks, **turned},
     }.get(encoding, {"positional_embedding_type": encoding, **plain})
     if encoding == "block_shifted":
         room = longest if longest is not None else spec
