@@ -165,7 +165,7 @@ def test_the_figures_of_an_evaluation_show_its_rows(tiny_run: Run) -> None:
     [
         ("trace", ["| PUT | emitted |", "never revealed", "op × outcome"]),
         ("chain", ["t+1", "op × outcome"]),
-        ("output", ["output[0]", "| all | 01 steps |", "strata"]),
+        ("output", ["output[0]", "| all |", "strata"]),
     ],
 )
 def test_tasks_that_do_not_answer_with_a_state_have_cards(
