@@ -31,8 +31,10 @@ def configured(steps: int = 30, **training: Any) -> RunConfig:
 
 def test_new_settings_leave_the_digest_of_earlier_runs_alone() -> None:
     """What the first runs were saved with, and no more, as long as the newer settings have their defaults."""
-    first = """adamw_lr balance batch_size checkpoint_every decay_fraction eval_every eval_states gradient_clip loop_weight
-        muon_lr precision seed steps threads warmup_steps weight_decay"""
+    first = (
+        "adamw_lr balance batch_size checkpoint_every decay_fraction eval_every eval_states gradient_clip loop_weight "
+        "muon_lr precision seed steps threads warmup_steps weight_decay"
+    )
     assert sorted(config_dict(TrainingConfig())) == first.split()
     assert configured(optimizer="adamw").digest != configured().digest
 
