@@ -174,3 +174,30 @@ class Graph:
         for row in range(n):
             chosen[row, rng.choice(edges, size=min(n_edges, len(edges)), replace=False)] = True
         return chosen.reshape(n, *self.mask.shape)
+
+    def random_paths(self, n_edges: int, *, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` unions of random paths from the input to the logits, bool [n, reader, writer], none with more edges.
+
+        A path grows backwards from the logits: a source uniform over those of the reader, then one of the source's own
+        inputs. Paths are added while they fit; fifty that do not in a row end the union.
+        """
+        inputs = [np.flatnonzero(rows) for rows in self._feeds]
+        chosen = np.zeros((n, *self.mask.shape), dtype=bool)
+        for members in chosen:
+            failed = 0
+            while failed < 50:
+                path, row = [], len(self.readers) - 1
+                while True:
+                    column = int(rng.integers(self.n_sources(self.readers[row])))
+                    path.append((row, column))
+                    if column == 0:
+                        break
+                    row = int(rng.choice(inputs[column]))
+                new = [place for place in path if not members[place]]
+                if members.sum() + len(new) > n_edges:
+                    failed += 1
+                    continue
+                failed = 0 if new else failed + 1
+                for place in new:
+                    members[place] = True
+        return chosen

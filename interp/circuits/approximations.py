@@ -1,0 +1,111 @@
+"""How well do approximations find what exact patching finds, on the model at hand?
+
+Every edge of the graph is patched exactly, and every node; the truth is
+
+    effect    the mean over pairs of |m(patched) - m(clean)|: effects of opposite sign do not cancel
+    matters   the effect is at least 1 % of the model's gap, m(clean) - m(corrupted)
+
+Each method's |scores| are held against it over all edges (or nodes): Spearman's rank correlation with the effect, and
+AUROC and precision at true size of telling what matters. Signed scores also against the signed mean effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.calibration.scores import auroc, precision_at_size
+from interp.circuits.attribution import eap, eap_ig
+from interp.circuits.discovery import node_effects
+from interp.circuits.exact import exact_effects
+from interp.circuits.graph import Graph
+from interp.circuits.nodes import attribution_patching
+from interp.circuits.pairs import Pairs
+from interp.circuits.search import acdc_scores
+from interp.results import Aggregation, Control, Method, Metric
+
+MATTERS = 0.01  # of the gap
+
+
+def compare_approximations(
+    model: Any,
+    pairs: Pairs,
+    *,
+    steps: int = 5,
+    n_search: int = 6,
+    progress: Callable[[float], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of every method against exact patching of all edges and nodes on the same pairs.
+
+    Args:
+        model: the hooked transformer.
+        pairs: clean and corrupted inputs.
+        steps: midpoints of EAP-IG.
+        n_search: of the pairs, those that the ACDC-style search, by far the slowest, runs on; 0: no search.
+        progress: called with the share done, 0 to 1.
+    """
+    report = progress or (lambda share: None)
+    graph = Graph.of(model)
+    places = np.argwhere(graph.mask)
+    edges = [graph.edge(row, column) for row, column in places]
+    exact = exact_effects(model, pairs, edges, progress=lambda share: report(0.5 * share))
+    nodes = node_effects(model, pairs)
+    gap = abs(float(nodes[0].mean()))  # the input corrupted is everything corrupted
+    ours: dict[Method, np.ndarray] = {
+        Method.EAP: eap(model, pairs)[graph.mask],
+        Method.EAP_IG: eap_ig(model, pairs, steps=steps)[graph.mask],
+    }
+    report(0.6)
+    if n_search:
+        ours[Method.ACDC] = acdc_scores(model, pairs[:n_search], progress=lambda share: report(0.6 + 0.4 * share))[
+            graph.mask
+        ]
+    rows = []
+    for method, scores in ours.items():
+        rows += agreement_rows(scores, exact, gap, method=method, granularity="edge", signed=method != Method.ACDC)
+    by_node = {
+        "one gradient": attribution_patching(model, pairs).mean(1)[1:],
+        f"{steps} gradients": attribution_patching(model, pairs, steps=steps).mean(1)[1:],
+    }
+    for stratum, scores in by_node.items():
+        found = agreement_rows(
+            scores, nodes[1:], gap, method=Method.ATTRIBUTION_PATCHING, granularity="node", signed=True
+        )
+        rows += [{**row, "position": stratum} for row in found]
+    report(1.0)
+    return [{"op": pairs.op.name, **row} for row in rows]
+
+
+def agreement_rows(
+    scores: np.ndarray, exact: np.ndarray, gap: float, *, method: Method, granularity: str, signed: bool
+) -> list[dict[str, Any]]:
+    """Rows of scores [part] against exact effects [part, n]; `circuit_size` is the number of parts that matter."""
+    effect, size = np.abs(exact).mean(1), np.abs(scores)
+    matters = effect >= MATTERS * gap
+    key: dict[str, Any] = {
+        "method": method,
+        "granularity": granularity,
+        "ablation": "resample",
+        "aggregation": Aggregation.MEAN,
+        "circuit_size": int(matters.sum()),
+        "n": exact.shape[1],
+    }
+    rows = [{**key, "stratum": "absolute", "metric": Metric.SPEARMAN, "estimate": spearman(size, effect)}]
+    if signed:
+        value = spearman(scores, exact.mean(1))
+        rows.append({**key, "stratum": "signed", "metric": Metric.SPEARMAN, "estimate": value})
+    if matters.any() and not matters.all():
+        rows.append({**key, "metric": Metric.AUROC, "estimate": auroc(size, matters)})
+        rows.append({**key, "metric": Metric.PRECISION_AT_SIZE, "estimate": precision_at_size(size, matters)})
+        chance = {"metric": Metric.PRECISION_AT_SIZE, "control": Control.RANDOM_CIRCUIT}
+        rows.append({**key, **chance, "estimate": float(matters.mean())})
+    return rows
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Rank correlation, ties sharing their mean rank; nan where either is constant."""
+    ranks = pd.DataFrame({"first": first, "second": second}).rank()
+    return float(ranks.corr().iloc[0, 1])
