@@ -1,0 +1,221 @@
+"""One battery for every task: splits, determinism, scores; and for chain and output, targets against the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from cython_vm import MachineSpec, program_hash, reference, run, sample_reachable, step, variable
+from interp.cli import main
+from interp.models import build_model
+from interp.options import TaskOptions
+from interp.runs import RunConfig, RunError, load
+from interp.stages import circuit_stage, patch_stage, probe_stage
+from interp.tasks import TASKS, Batch, Task, macro_average
+from interp.training import TrainingConfig, evaluate, train
+from interp.training.presets import PRESETS, transformer_for
+
+SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
+OPTIONS = {
+    "step_inplace": TaskOptions(),
+    "step": TaskOptions(),
+    "trace": TaskOptions(n_steps=12),
+    "chain": TaskOptions(n_steps=3),
+    "output": TaskOptions(n_steps=10),
+}
+CASES = [*OPTIONS.items(), ("chain", TaskOptions(n_steps=3, direct=True))]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case[0] + ("_direct" if case[1].direct else ""))
+def task(request: pytest.FixtureRequest) -> Task:
+    name, options = request.param
+    return TASKS[name](SPEC, options)
+
+
+def told(task: Task, batch: Batch) -> torch.Tensor:
+    """The right answer in the form that `score` takes."""
+    if task.name == "trace":
+        return batch.targets.clone()
+    return batch.targets[batch.loss_mask].reshape(len(batch), -1).clone()
+
+
+def test_every_task_is_in_the_battery() -> None:
+    assert set(OPTIONS) == set(TASKS)
+    assert {config.task for config in PRESETS.values()} == set(TASKS)
+
+
+def test_splits_never_share_a_program(task: Task) -> None:
+    train, held = (task.sample(40, seed=3, split=split).states for split in ("train", "evaluation"))
+    assert (program_hash(train) % 20 != 0).all() and (program_hash(held) % 20 == 0).all()
+
+
+def test_rows_do_not_depend_on_how_they_are_drawn(task: Task) -> None:
+    whole = task.sample(20, seed=5, split="train")
+    parts = [task.sample(7, seed=5, start=start, split="train") for start in (0, 7)]
+    assert torch.equal(whole.tokens[:14], torch.cat([part.tokens for part in parts]))
+    assert torch.equal(whole.targets[:14], torch.cat([part.targets for part in parts]))
+    assert not torch.equal(whole.tokens, task.sample(20, seed=6, split="train").tokens)
+
+
+def test_the_batch_is_what_a_model_of_the_task_takes(task: Task) -> None:
+    batch = task.sample(6, seed=0, split="train")
+    assert batch.tokens.shape == batch.targets.shape == (6, task.n_ctx)
+    assert len(task.position_roles) == len(task.position_indices) == task.n_ctx
+    assert ((batch.targets >= 0) == batch.loss_mask).all() and batch.loss_mask.any()
+    config = transformer_for(task.name, SPEC, options=task.options, n_layers=1, n_heads=1, d_model=8)
+    logits = build_model(config)(batch.tokens)
+    assert logits.shape == (6, task.n_ctx, len(task.vocab))
+    trimmed = task.trim(batch)
+    assert trimmed.loss_mask.sum() == batch.loss_mask.sum() and trimmed.tokens.shape[1] <= task.n_ctx
+
+
+def test_the_truth_scores_one_and_mistakes_count_where_they_are(task: Task) -> None:
+    batch = task.sample(60, seed=1, split="train")
+    right = told(task, batch)
+    scores = task.score(right, batch)
+    assert set(scores["estimate"]) == {1.0} and macro_average(scores) == 1
+    wrong = torch.full_like(right, SPEC.token_id("EOI"))  # never the right answer, where all is asked
+    assert macro_average(task.score(wrong, batch)) == 0
+    one = right.clone()
+    row = int(batch.loss_mask.any(dim=1).nonzero()[5])  # a short stream may ask for nothing
+    position = int(batch.loss_mask[row].nonzero()[0]) if task.name == "trace" else 0
+    one[row, position] = SPEC.token_id("EOI")
+    spoilt = task.score(one, batch)
+    assert 0 < macro_average(spoilt) < 1
+    if "sequence_match" in set(spoilt["metric"]):
+        assert spoilt.loc[spoilt["metric"] == "sequence_match", "estimate"].item() == pytest.approx(59 / 60)
+
+
+def test_chains_are_the_references_runs() -> None:
+    task = TASKS["chain"](SPEC, OPTIONS["chain"])
+    batch = task.sample(30, seed=2, split="train")
+    length = SPEC.state_length
+    for row in range(30):
+        states = reference.run(SPEC, reference.to_state(batch.states, row), 3)
+        names = [name for state in states for name in reference.tokens(SPEC, state)]
+        assert [SPEC.vocab[token] for token in batch.tokens[row].tolist()] == names
+        assert len({str(state) for state in states}) == 4  # four different states: nothing is stuck
+        assert batch.targets[row, length - 1 : -1].tolist() == batch.tokens[row, length:].tolist()
+    direct = TASKS["chain"](SPEC, TaskOptions(n_steps=3, direct=True)).batch(batch.states)
+    assert torch.equal(direct.tokens[:, length:], batch.tokens[:, 3 * length :])
+
+
+def test_labels_of_a_chain_are_those_of_the_state_at_the_position() -> None:
+    task = TASKS["chain"](SPEC, OPTIONS["chain"])
+    batch = task.sample(20, seed=2, split="train")
+    labels = task.labels(batch, "operand").reshape(20, 4, SPEC.state_length)
+    for k in range(4):
+        expected = variable(SPEC, "operand").read(run(batch.states, 3).at(k))
+        assert (labels[:, k] == expected[:, None]).all()
+
+
+def test_a_chain_is_decoded_token_by_token() -> None:
+    spec = MachineSpec(n_instructions=4, n_cells=2, n_input=1, n_output=1, bits=1)
+    options = TaskOptions(n_steps=2)
+    task = TASKS["chain"](spec, options)
+    config = transformer_for("chain", spec, options=options, n_layers=2, n_heads=2, d_model=16)
+    model = build_model(dataclasses.replace(config, init_range=0.4)).eval()
+    prompt = task.sample(3, seed=0, split="train").tokens[:, : spec.state_length]
+    with torch.no_grad():
+        slow = prompt
+        for _ in range(2 * spec.state_length):
+            slow = torch.cat([slow, model(slow)[:, -1:].argmax(-1)], dim=1)
+        for fast in (task.predict(model, prompt), task.predict(lambda tokens: model(tokens), prompt)):
+            assert torch.equal(fast, slow[:, spec.state_length :])
+
+
+def test_outputs_are_the_references() -> None:
+    task = TASKS["output"](SPEC, OPTIONS["output"])
+    batch = task.sample(60, seed=2, split="train")
+    printed = set()
+    for row in range(60):
+        final = reference.run(SPEC, reference.to_state(batch.states, row), 10)[-1]
+        names = [f"NUM_{value}" for value in final.output] + ["EOO"] * (2 - len(final.output))
+        assert [SPEC.vocab[token] for token in batch.targets[row][batch.loss_mask[row]].tolist()] == names
+        printed.add(tuple(names))
+    assert len(printed) > 5
+    shown = [name.partition("[")[0].rstrip(".") for name in task.position_names]
+    assert set(shown) == {"instructions", "input", "output"}  # no pointer, no cell
+
+
+@pytest.mark.parametrize("case", CASES[3:], ids=["chain", "output", "chain_direct"])
+@pytest.mark.parametrize("name", ["operand", "result"])
+def test_counterfactual_answers_follow_from_the_edited_first_step(case: tuple[str, TaskOptions], name: str) -> None:
+    task = TASKS[case[0]](SPEC, case[1])
+    pairs = task.counterfactual(20, name, seed=4, split="train")
+    values = task.labels(pairs.source, name)
+    values = values[:, 0] if values.ndim == 2 else values
+    plain = told(task, task.batch(pairs.base.states)).numpy()
+    for row in range(20):
+        state = reference.to_state(pairs.base.states, row)
+        first, _ = reference.step(SPEC, state, {name: int(values[row])})
+        states = [first, *reference.run(SPEC, first, 9)[1:]]
+        states += [states[-1]] * (10 - len(states))
+        if task.name == "output":
+            final = states[9]
+            names = [f"NUM_{value}" for value in final.output] + ["EOO"] * (2 - len(final.output))
+        else:
+            shown = [states[2]] if task.options.direct else states[:3]
+            names = [name for state in shown for name in reference.tokens(SPEC, state)]
+        assert [SPEC.vocab[token] for token in pairs.answers[row]] == names
+        assert pairs.changes[row] == (pairs.answers[row] != plain[row]).any()
+
+
+def test_reachable_states_with_steps_left_run_that_long() -> None:
+    states = sample_reachable(SPEC, 200, seed=0, steps_left=3)
+    assert (run(states, 3, keep="last").n_steps == 3).all()
+    assert (step(states).outcome == 0).all()
+
+
+def test_options_are_checked_and_kept() -> None:
+    with pytest.raises(ValueError, match="step takes no option n_steps"):
+        TASKS["step"](SPEC, TaskOptions(n_steps=3))
+    with pytest.raises(ValueError, match="n_steps must be an integer from 1 to 4096, got 0"):
+        TaskOptions(n_steps=0)
+    for name in ("trace", "chain", "output"):
+        with pytest.raises(ValueError, match="leave weights out"):
+            TASKS[name](SPEC).sample(4, seed=0, weights=np.ones((9, 8)))
+    plain = PRESETS["chain"]
+    direct = PRESETS["chain_direct"]
+    assert RunConfig.from_dict(direct.to_dict()) == direct and "options" not in plain.to_dict()
+    assert dataclasses.replace(plain, options=TaskOptions()).digest == plain.digest
+
+
+@pytest.fixture(scope="module", params=["trace", "chain", "output"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    name = request.param
+    spec = MachineSpec(n_instructions=10, n_cells=3, n_input=2, n_output=2, bits=1)
+    options = TaskOptions(n_steps=8 if name == "trace" else 2)
+    model = transformer_for(name, spec, options=options, n_layers=1, n_heads=2, d_model=16)
+    settings = TrainingConfig(steps=50, batch_size=8, warmup_steps=5, eval_every=50, eval_states=16, threads=1)
+    config = RunConfig(name, spec, model, settings, options=options)
+    return train(config, tmp_path_factory.mktemp("runs") / name)
+
+
+def test_training_lowers_the_loss_and_the_run_opens(trained) -> None:
+    run = load(trained.path)
+    assert run.config == trained.config and run.task.options == trained.config.options
+    curve = run.frame("metrics")
+    losses = curve.loc[curve["metric"] == "loss", "estimate"].to_list()
+    assert losses[-1] < np.log(len(run.task.vocab))
+    rows = evaluate(run.model, run.task, n=16, seed=9)
+    assert rows["estimate"].between(0, 1).all() and "sequence_match" in set(rows["metric"])
+
+
+def test_what_a_task_cannot_answer_is_refused_in_a_sentence(trained, capsys: pytest.CaptureFixture[str]) -> None:
+    run = load(trained.path)
+    sentence = rf"was trained on the task {run.task.name}; .* takes runs of step_inplace and step"
+    for stage in (probe_stage, patch_stage, circuit_stage):
+        with pytest.raises(RunError, match=sentence):
+            stage(run)
+    with pytest.raises(SystemExit):
+        main(["app", str(run.path)])
+    assert "the app takes runs of step_inplace and step" in " ".join(capsys.readouterr().err.split())
+
+
+def test_eval_prints_what_the_task_scores(trained, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["eval", str(trained.path), "--n", "16", "--threads", "1"])
+    assert "Traceback" not in capsys.readouterr().err
