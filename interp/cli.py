@@ -346,29 +346,77 @@ def circuit(
     run: RunPath,
     *,
     ops: tuple[str, ...] = (),
+    freezes: bool = False,
+    measure: tuple[Literal["roles", "dissociation", "evidence", "approximations", "positions"], ...] = (
+        "roles",
+        "dissociation",
+    ),
+    levels: tuple[Literal["node", "neuron", "subspace"], ...] = ("node", "neuron", "subspace"),
+    ablations: tuple[Literal["resample", "mean", "zero"], ...] = ("resample",),
+    along: bool = False,
+    paths: tuple[str, ...] = (),
     n_pairs: int = 128,
     seed: int = 5,
     fresh: bool = False,
     threads: int = 2,
 ) -> None:
-    """Find the circuit of each instruction, into RUN/circuits.parquet and RUN/circuits/OP.json.
+    """Find the circuit of each instruction, into RUN/circuits.parquet and RUN/circuits/.
+
+    What is measured already, with the same settings, is kept: the same command continues.
 
     Args:
         run: the run folder.
-        ops: opcode names (default: all that the machine has).
+        ops: opcodes and ways to freeze, such as INC VALUE_OVERFLOW (default: all opcodes of the machine).
+        freezes: also every way to freeze.
+        measure: beside the circuits: roles of their heads; dissociation of own and shared parts; evidence (hundreds of
+            random circuits, spread over examples, completeness, minimality, stability); approximations against exact
+            patching of every edge; positions that edges work at. Without a name after it: none.
+        levels: of dissociation.
+        ablations: of dissociation.
+        along: also at every checkpoint that the run kept, beside the final circuits.
+        paths: patch these paths, such as "input->a0.h1<v>->logits".
         n_pairs: clean and corrupted pairs an opcode.
         seed: of the pairs.
         fresh: measure again what the folder already holds.
         threads: PyTorch threads.
     """
+    from interp.circuits.study import summary_of
     from interp.stages import circuit_stage
 
     _positive("--n-pairs", n_pairs)
     _threads(threads)
     opened = load(run)
     with stage_display("finding circuits") as progress:
-        rows = circuit_stage(opened, ops=ops, n_pairs=n_pairs, seed=seed, fresh=fresh, progress=progress)
+        rows = circuit_stage(
+            opened,
+            ops=ops,
+            freezes=freezes,
+            measure=measure,
+            levels=levels,
+            ablations=ablations,
+            along=along,
+            paths=paths,
+            n_pairs=n_pairs,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
+        )
+    for sentence in summary_of(opened)["sentences"].values():
+        console.print(sentence, markup=False)
     console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
+
+
+def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs"), n_null: int = 200) -> None:
+    """Write circuits.md and its figures about RUNS, from what tapelens circuit measured on them.
+
+    Args:
+        runs: run folders; several of one machine and shape also get their agreement across seeds.
+        out: the folder to write to.
+        n_null: random pairings of heads.
+    """
+    from interp.circuits.page import write_circuit_page
+
+    console.print(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")
 
 
 def calibrate(
@@ -547,6 +595,7 @@ COMMANDS = {
     "probe": probe,
     "patch": patch,
     "circuit": circuit,
+    "circuit-page": circuit_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
     "curves": curves,

@@ -3,9 +3,9 @@
 Run clean, but give one reader its input with one writer's contribution replaced by what it writes on the corrupted
 input; the effect of the edge is the metric then, minus the clean metric. It is what attribution estimates.
 
-Nothing is computed twice. A pass starts inside the reader's layer: an edge into a query, key or value changes one
-head's z, so that head alone attends anew. From there the stream goes on to the last layer, which is computed only where
-the metric reads. Edges into one reader share a pass along the batch axis.
+Nothing is computed twice. A writer's edges into the queries, keys and values of a layer share one norm and projection,
+and attend head by head in three calls: patched queries with clean keys and values, and so on. From the middle of the
+reader's layer the stream goes on to the last layer, which is computed only where the metric reads.
 """
 
 from __future__ import annotations
@@ -15,24 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interp.circuits.edges import written
-from interp.circuits.graph import Edge, Graph, Reader
+from interp.circuits.graph import Edge, Graph, Writer
 from interp.circuits.pairs import Pairs
-from interp.circuits.passes import (
-    LayerPass,
-    Readout,
-    attended,
-    finish,
-    heads,
-    layer_passes,
-    read_logits,
-    take,
-    through_mlp,
-    turned,
-)
+from interp.circuits.passes import Readout, attended, finish, heads, layer_passes, read_logits, take, through_mlp
 
 _PARTS = ("q", "k", "v")
 
@@ -59,32 +47,28 @@ def exact_effects(
     """
     graph = Graph.of(model)
     effects = np.zeros((len(edges), len(pairs)), dtype=np.float32)
-    by_reader: dict[Reader, list[int]] = {}
+    groups: dict[tuple[int | None, Writer], list[int]] = {}  # edges that share a writer and the layer they enter
     for index, edge in enumerate(edges):
-        by_reader.setdefault(edge.target, []).append(index)
-    column = {writer: place for place, writer in enumerate(graph.writers)}
+        groups.setdefault((edge.target.layer, edge.source), []).append(index)
     done, total = 0, len(edges) * len(pairs)
     for start in range(0, len(pairs), batch_size):
         rows = slice(start, min(start + batch_size, len(pairs)))
-        part, n = pairs[rows], rows.stop - rows.start
+        part = pairs[rows]
         run = _CleanRun(model, part)
         corrupted, _ = written(model, graph, part.corrupted.tokens, batch_size=batch_size)
         clean, _ = written(model, graph, part.clean.tokens, batch_size=batch_size)
-        difference = corrupted.sub_(clean)
-        per_pass = max(1, batch_size // n)
-        for reader, indices in by_reader.items():
-            for first in range(0, len(indices), per_pass):
-                group = indices[first : first + per_pass]
-                deltas = difference[[column[edges[index].source] for index in group]]
-                effects[group, rows] = (run.patched(reader, deltas) - run.m).numpy()
-                done += len(group) * n
-                if progress is not None:
-                    progress(done / total)
+        difference = dict(zip(graph.writers, corrupted.sub_(clean), strict=True))
+        for (layer, writer), indices in groups.items():
+            m = run.patched(layer, [edges[index] for index in indices], difference[writer], batch_size=batch_size)
+            effects[indices, rows] = (m - run.m).numpy()
+            done += len(indices) * len(part)
+            if progress is not None:
+                progress(done / total)
     return effects
 
 
 class _CleanRun:
-    """Every layer of the clean run of some pairs, and the metric when one reader's input is moved."""
+    """Every layer of the clean run of n pairs, and the metric when an input of one reader is moved."""
 
     def __init__(self, model: Any, pairs: Pairs):
         self.model, self.readout = model, Readout.of(pairs)
@@ -94,41 +78,47 @@ class _CleanRun:
         self.heads = [heads(block.attn, layer.raw) for block, layer in zip(model.blocks, self.layers, strict=True)]
         self.m = self.readout.metric(read_logits(model, self.final))
 
-    def patched(self, reader: Reader, deltas: Tensor) -> Tensor:
-        """m [edge, n] with each of deltas [edge, n, pos, d_model] added to what `reader` reads."""
-        positions = self.readout.positions.repeat(len(deltas), 1)
-        at_end = reader.layer in (None, self.last)
-        if at_end and reader.kind in ("mlp", "logits"):
-            deltas = take(deltas.flatten(0, 1), positions).unflatten(0, deltas.shape[:2])
-        if reader.layer is None:
-            logits = read_logits(self.model, self.final + deltas).flatten(0, 1)
-        else:
-            block, layer = self.model.blocks[reader.layer], self.layers[reader.layer]
-            if reader.kind == "mlp":
-                resid = layer.resid_mid + block.mlp(block.ln2(layer.resid_mid + deltas))
-            else:
-                resid = through_mlp(block, layer.resid_mid + self._head_change(reader, block, layer, deltas))
-            resid = resid.flatten(0, 1)
-            if at_end:
+    def patched(self, layer: int | None, edges: Sequence[Edge], delta: Tensor, *, batch_size: int) -> Tensor:
+        """m [edge, n] where the reader of each edge, all of one layer, reads delta [n, pos, d_model] besides."""
+        positions = self.readout.positions
+        if layer is None:
+            logits = read_logits(self.model, self.final + take(delta, positions))
+            return self.readout.metric(logits)[None].expand(len(edges), -1)
+        mixed = self._mixed(layer, delta, kinds={edge.target.kind for edge in edges})
+        found = []
+        size = max(1, batch_size // len(delta))
+        for first in range(0, len(edges), size):
+            some = edges[first : first + size]
+            resid = torch.cat([self._after(layer, edge, delta, mixed) for edge in some])
+            if layer == self.last:
                 logits = read_logits(self.model, resid)
             else:
-                logits = finish(self.model, resid, layer=reader.layer + 1, positions=positions)
-        return self.readout.metric(logits.unflatten(0, deltas.shape[:2]))
+                repeated = positions.repeat(len(some), 1)
+                logits = finish(self.model, resid, layer=layer + 1, positions=repeated)
+            found.append(self.readout.metric(logits.unflatten(0, (len(some), -1))))
+        return torch.cat(found)
 
-    def _head_change(self, reader: Reader, block: Any, layer: LayerPass, deltas: Tensor) -> Tensor:
-        """By how much a head writes something else, [edge, n, query, d_model], when one of its inputs is moved."""
-        assert reader.layer is not None and reader.head is not None
-        attn, kind, head = block.attn, _PARTS.index(reader.kind), reader.head
-        weight = attn.qkv.weight.unflatten(0, (3, attn.n_heads, attn.d_head))[kind, head]
-        bias = None if attn.qkv.bias is None else attn.qkv.bias.view(3, attn.n_heads, attn.d_head)[kind, head]
-        own = F.linear(block.ln1(layer.resid_pre + deltas), weight, bias).flatten(0, 1)[:, :, None]
-        if reader.kind != "v":
-            own = turned(attn, (attn.q_norm if reader.kind == "q" else attn.k_norm)(own))
-        parts = [part[:, :, head, None].repeat(len(deltas), 1, 1, 1) for part in self.heads[reader.layer]]
-        parts[kind] = own
-        positions = None
-        if reader.layer == self.last:
-            positions = self.readout.positions.repeat(len(deltas), 1)
-            parts[0] = take(parts[0], positions)
-        z = attended(attn, *parts, positions=positions)[:, :, 0].unflatten(0, deltas.shape[:2])
-        return (z - layer.z[:, :, head]) @ attn.W_O[head]
+    def _mixed(self, layer: int, delta: Tensor, *, kinds: set[str]) -> dict[str, Tensor]:
+        """By how much every head's z changes when its q, k or v input is moved, [n, query, head, d_head] each."""
+        kinds = kinds & set(_PARTS)
+        if not kinds:
+            return {}
+        block, clean, still = self.model.blocks[layer], self.layers[layer], self.heads[layer]
+        own = heads(block.attn, block.attn.qkv(block.ln1(clean.resid_pre + delta)))
+        positions = self.readout.positions if layer == self.last else None
+        changes = {}
+        for kind in kinds:
+            q, k, v = (own[i] if _PARTS[i] == kind else still[i] for i in range(3))
+            q = q if positions is None else take(q, positions)
+            changes[kind] = attended(block.attn, q, k, v, positions=positions) - clean.z
+        return changes
+
+    def _after(self, layer: int, edge: Edge, delta: Tensor, mixed: dict[str, Tensor]) -> Tensor:
+        """The stream after the layer when one edge into it is patched."""
+        block, clean, reader = self.model.blocks[layer], self.layers[layer], edge.target
+        if reader.kind == "mlp":
+            delta = take(delta, self.readout.positions) if layer == self.last else delta
+            return clean.resid_mid + block.mlp(block.ln2(clean.resid_mid + delta))
+        assert reader.head is not None
+        change = mixed[reader.kind][:, :, reader.head] @ block.attn.W_O[reader.head]
+        return through_mlp(block, clean.resid_mid + change)

@@ -56,12 +56,8 @@ def spread(x: Tensor, positions: Tensor, n_ctx: int) -> Tensor:
 def heads(attn: Any, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What attention compares and moves, [batch, pos, head, d_head] each, from `attn.qkv` of the normalised stream."""
     q, k, v = raw.unflatten(-1, (3, attn.n_heads, attn.d_head)).unbind(2)
-    return turned(attn, attn.q_norm(q)), turned(attn, attn.k_norm(k)), v
-
-
-def turned(attn: Any, x: Tensor) -> Tensor:
-    """Queries or keys of all positions under rotary positions; unchanged where the model has none."""
-    return x if attn.rotary is None else attn.rotary(x)
+    q, k = attn.q_norm(q), attn.k_norm(k)
+    return (q, k, v) if attn.rotary is None else (attn.rotary(q), attn.rotary(k), v)
 
 
 def attended(attn: Any, q: Tensor, k: Tensor, v: Tensor, *, positions: Tensor | None = None) -> Tensor:
