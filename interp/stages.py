@@ -3,7 +3,7 @@
     evaluate    exact match on held-out programs        → metrics.parquet
     probe       variables x layers x positions          → probes.parquet, probes.safetensors
     patch       interchange interventions               → interventions.parquet
-    circuit     a circuit an instruction, attention     → circuits.parquet, circuits/OP.json, attention.safetensors
+    circuit     a circuit an instruction, attention     → circuits.parquet, circuits/, attention.safetensors
 
 A file counts as there when it was measured on these weights (the config's digest and the training step) with the
 same settings.
@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cython_vm import Op, variable
+from cython_vm import variable
 from interp.files import atomic_path
 from interp.interventions import Site, run_interventions
 from interp.interventions import default_variables as default_swaps
 from interp.results import Aggregation, Metric, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance, require_next_state
 from interp.tasks.base import PairDesign
+
+if TYPE_CHECKING:
+    from interp.circuits.evaluation import Ablation as CircuitAblation
+    from interp.circuits.parts import Level
+    from interp.circuits.study import Measure
 
 Progress = Callable[[float, float, str], None]
 EVALUATION_SEED = 2  # of the final figures; the training curve uses another
@@ -185,50 +189,28 @@ def circuit_stage(
     ops: Sequence[str] = (),
     n_pairs: int = 128,
     seed: int = 5,
+    measure: Sequence[Measure] = ("dissociation", "roles"),
+    levels: Sequence[Level] = ("neuron",),
+    ablations: Sequence[CircuitAblation] = ("resample",),
+    freezes: bool = False,
+    along: bool = False,
+    paths: Sequence[str] = (),
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """A circuit an instruction and the mean attention patterns; circuits already on disk are kept."""
-    from interp.circuits import (
-        CircuitConfig,
-        attention_patterns,
-        circuit_rows,
-        find_circuits,
-        read_circuit,
-        write_attention,
-        write_circuit,
-    )
+    """A circuit an instruction, mean attention patterns, and what else is asked for (`interp.circuits.study`); what is
+    on disk already is kept."""
+    from interp.circuits import CircuitConfig
+    from interp.circuits.study import StudyConfig, study
 
     require_next_state(run, "the search for circuits")
-    known = [op.name for op in run.config.spec.ops]
-    if unknown := [name for name in ops if name not in known]:
-        raise ValueError(f"no opcode {unknown[0]!r} on this machine; it has {', '.join(known)}")
-    names = list(ops) or known
-    config = CircuitConfig(n_pairs=n_pairs)
-    header = provenance(run.config, step=run.step, settings={**asdict(config), "seed": seed})
-    header = json.loads(json.dumps(header))
-    folder = run.path / "circuits"
-    circuits = {}
-    for name in known:
-        try:
-            circuit, found = read_circuit(folder / f"{name}.json")
-        except (FileNotFoundError, ValueError):
-            continue
-        same = found.get("step") == run.step and found.get("digest") == run.config.digest
-        if same and not (fresh and name in names) and found.get("settings") == header["settings"]:
-            circuits[name] = circuit
-
-    def save(circuit: Any) -> None:
-        circuits[circuit.op] = circuit
-        write_circuit(folder / f"{circuit.op}.json", circuit, provenance=header)
-
-    wanted = [Op[name] for name in names]
-    find_circuits(
-        run.model, run.task, ops=wanted, config=config, seed=seed, done=set(circuits), save=save, progress=progress
+    config = StudyConfig(
+        circuit=CircuitConfig(n_pairs=n_pairs),
+        freezes=freezes,
+        measure=tuple(measure),
+        levels=tuple(levels),
+        ablations=tuple(ablations),
+        along=along,
+        paths=tuple(paths),
     )
-    if fresh or not (run.path / "attention.safetensors").exists():
-        summary = attention_patterns(run.model, run.task, seed=seed)
-        write_attention(run.path / "attention.safetensors", summary, provenance=header)
-    rows = [row for name in known if name in circuits for row in circuit_rows(circuits[name])]
-    run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
-    return run.frame("circuits")
+    return study(run, ops=ops, config=config, seed=seed, fresh=fresh, progress=progress)

@@ -134,7 +134,8 @@ def position_rows(model: Any, pairs: Pairs, *, steps: int = 5, n_exact: int = 30
     """Rows of the `n_exact` placed edges of highest |score|: score, and effect as measured. `site` is the edge."""
     graph = Graph.of(model)
     scores, sets = eap_ig_by_position(model, pairs, steps=steps)
-    order = np.argsort(-np.abs(scores), axis=None, kind="stable")[:n_exact]
+    sizes = np.where(graph.mask[..., None], np.abs(scores), -1.0)
+    order = np.argsort(-sizes, axis=None, kind="stable")[: min(n_exact, graph.n_edges * len(sets))]
     places = [tuple(int(i) for i in place) for place in np.transpose(np.unravel_index(order, scores.shape))]
     placed = [PlacedEdge(graph.edge(row, column), sets[index]) for row, column, index in places]
     exact = exact_by_position(model, pairs, placed)

@@ -7,6 +7,7 @@ without the rows that a figure needs raises ValueError.
 
 from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
 from interp.figures.circuits import circuit_graph
+from interp.figures.dissociation import along_curves, dissociation_heatmap
 from interp.figures.evaluation import reliability_diagram, survival_curves
 from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
@@ -17,8 +18,10 @@ __all__ = [
     "OP_COLORS",
     "accuracy_by_block",
     "accuracy_by_op",
+    "along_curves",
     "circuit_graph",
     "circuits_overview",
+    "dissociation_heatmap",
     "faithfulness_curve",
     "final_evaluation",
     "iia_heatmap",

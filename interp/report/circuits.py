@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from interp.figures import GLYPHS, OP_COLORS, circuit_graph, circuits_overview, faithfulness_curve, node_words, op_words
+from interp.figures import (
+    GLYPHS,
+    OP_COLORS,
+    circuit_graph,
+    circuits_overview,
+    dissociation_heatmap,
+    faithfulness_curve,
+    node_words,
+    op_words,
+)
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
 from interp.report.rows import calibration, percent, signed
-from interp.results import Method
+from interp.results import Control, Method, Metric, select
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
     from interp.circuits.store import FaithfulnessPoint
 
+_UNITS = {"node": "heads or MLPs", "neuron": "neurons", "subspace": "directions"}
 _METHODS = {"eap_ig": "EAP-IG", "eap": "EAP"}
 _ABLATIONS = {
     "resample": "excluded edges carry what they carry on the corrupted state (resample ablation)",
@@ -31,7 +42,7 @@ def circuits_section(material: Material, page: Page) -> str:
         if broken:
             return "".join(missing(part.message, part.command) for part in broken)
         return missing("The run has no circuits yet.", material.command("circuits"))
-    body = _explained(circuits[0]) + _summary(circuits) + _overview(material, page)
+    body = _explained(circuits[0]) + _summary(circuits) + _overview(material, page) + _apart(material, page)
     body += (
         "<h3>Circuit by circuit</h3><p>The drawings run left to right through the model: heads in rows, MLPs below "
         "them. Wider is stronger; solid blue carries the answer, dashed orange works against it. Blue nodes are "
@@ -47,7 +58,7 @@ def circuits_section(material: Material, page: Page) -> str:
         circuit, provenance = part
         note = material.other_step(provenance)
         stale = missing(note, f"{material.command('circuits')} --ops {op} --fresh") if note else ""
-        body += f"{heading}{stale}{_found(circuit)}{_drawn(circuit, page)}</div>"
+        body += f"{heading}{stale}{_found(circuit)}{_sentence(material, op)}{_drawn(circuit, page)}</div>"
     return body
 
 
@@ -133,6 +144,50 @@ def _overview(material: Material, page: Page) -> str:
         caption="Faithfulness against the number of edges kept (log axis). Bands: 95 % bootstrap over programs for the "
         "circuit; the middle 95 % of the draws for random circuits.",
     )
+
+
+def _apart(material: Material, page: Page) -> str:
+    """Own and shared parts: what each instruction loses without them. Empty where it was not measured."""
+    frame = material.frames["circuits"]
+    if isinstance(frame, Missing):
+        return ""
+    try:
+        drawing = dissociation_heatmap(frame)
+    except ValueError:
+        return ""
+    losses = select(frame, metric=Metric.ABLATION_LOSS, ablation="resample", control=None)
+    pairs = select(frame, metric=Metric.DISSOCIATION, ablation="resample")
+    said = []
+    for level in dict.fromkeys(pairs["granularity"]):
+        own = select(pairs, granularity=level, control=None)
+        null = select(pairs, granularity=level, control=Control.RANDOM_PART)
+        beyond = int((own["estimate"].to_numpy() > null["ci_high"].to_numpy()).sum())
+        size = int(select(losses, granularity=level)["circuit_size"].iloc[0])
+        said.append(f"of {size} {_UNITS.get(level, level)}, {beyond} of {len(own)} pairs")
+    text = (
+        "<h3>What is an instruction's own?</h3><p>The units most needed by one instruction and least by any other are "
+        "its own part; chosen on one half of the held-out programs, ablated on the other. Two instructions are doubly "
+        "dissociated where each part hurts its own instruction more; beyond what random parts of the same size do: "
+        f"{escape('; '.join(said))}.</p>"
+    )
+    return text + page.figure(
+        drawing,
+        alt="Share of the logit difference that each instruction loses when an instruction's own part is ablated; "
+        "numbers in the cells.",
+        caption="Rows: the ablated part; columns: the instruction that is measured. 0 is spared, 1 is gone; ablated "
+        "units carry what they carry on the corrupted state.",
+    )
+
+
+def _sentence(material: Material, op: str) -> str:
+    """What was put together from measurements about this instruction."""
+    try:
+        found = json.loads((material.run.path / "circuits" / "summary.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return ""
+    if found.get("provenance", {}).get("digest") != material.run.config.digest or op not in found["sentences"]:
+        return ""
+    return f"<p>{escape(found['sentences'][op])}</p>"
 
 
 def _found(circuit: Circuit) -> str:

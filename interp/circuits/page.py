@@ -1,0 +1,283 @@
+"""docs/circuits.md: what was found about circuits, run by run, in words and figures made from rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.circuits.page_drawings import along_drawing, dissociation_drawing
+from interp.circuits.seeds import seed_agreement
+from interp.circuits.store import Circuit, read_circuit
+from interp.circuits.study import summary_of
+from interp.files import write_text
+from interp.results import Control, Method, Metric, records, rows_frame, select
+from interp.runs import Run
+
+_METHODS = {
+    Method.EAP: "EAP",
+    Method.EAP_IG: "EAP-IG",
+    Method.ACDC: "ACDC-style search",
+    Method.ATTRIBUTION_PATCHING: "attribution patching, nodes",
+}
+
+
+def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> Path:
+    """Write `circuits.md` into `out`, with its figures beside it, and return its path.
+
+    Args:
+        runs: runs with circuits; several of one shape on one machine also get their agreement across seeds.
+        out: the folder.
+        n_null: random pairings of heads.
+
+    Raises:
+        ValueError: no run.
+        RunError: a run whose circuits were not measured.
+    """
+    if not runs:
+        raise ValueError("the page needs at least one run, got none")
+    names = " ".join(run.name for run in runs)
+    parts = [
+        "# Circuits\n",
+        f"Written by `tapelens circuit-page` about {names}; every number below comes from rows that "
+        "`tapelens circuit` measured. A circuit is a set of edges of the residual stream; all others carry what they "
+        "carry when the same state executes another instruction (resample ablation). Faithfulness: 1 = the full "
+        "model, 0 = nothing. Pairs are of held-out programs, circuits chosen on one half of them and scored on the "
+        "other.\n",
+    ]
+    for run in runs:
+        parts += _run_part(run, out)
+    if len(runs) > 1:
+        parts += _seeds_part(runs, n_null)
+    path = Path(out) / "circuits.md"
+    write_text(path, "\n".join(parts))
+    return path
+
+
+def _run_part(run: Run, out: Path) -> list[str]:
+    frame, summary = run.frame("circuits"), summary_of(run)
+    circuits = _circuits(run)
+    cfg = run.config.model
+    parts = [
+        f"## {run.name}\n",
+        f"`{run.config.task}`, {cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, seed "
+        f"{run.config.seed}, step {run.step:,}.\n",
+        _circuit_table(circuits, frame),
+        "In words, put together from measurements:\n",
+        *[f"- {text}" for text in summary["sentences"].values()],
+        "",
+    ]
+    parts += _shared_part(summary, circuits)
+    for ablation in ("resample", "mean", "zero"):
+        parts += _dissociation_part(run, frame, out, ablation)
+    parts += _approximation_part(frame)
+    parts += _along_part(run, frame, out)
+    parts += _failures(circuits, frame)
+    return parts
+
+
+def _circuits(run: Run) -> list[Circuit]:
+    found = [read_circuit(path)[0] for path in sorted((run.path / "circuits").glob("*.json")) if _is_circuit(path)]
+    order = [op.name for op in run.config.spec.ops]
+    return sorted(found, key=lambda circuit: order.index(circuit.op) if circuit.op in order else len(order))
+
+
+def _is_circuit(path: Path) -> bool:
+    return path.stem.isupper()
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _one(frame: pd.DataFrame, form: Callable[[dict[str, Any]], str], **columns: Any) -> str:
+    rows = records(select(frame, **columns))
+    return form(rows[0]) if rows else "–"
+
+
+def _estimate(row: dict[str, Any]) -> str:
+    return f"{row['estimate']:.2f}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{row['estimate']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+
+
+def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
+    headings = ["instruction", "edges", "faithfulness", "random edges", "random paths", "pairs, 5–95 %",
+                "incompleteness", "least needed node", "stability", "CPR", "CMD"]  # fmt: skip
+    lines = []
+    for circuit in circuits:
+        own = select(frame, op=circuit.op)
+        point = min(circuit.faithfulness, key=lambda each: abs(each.n_edges - circuit.size))
+        chosen = {"metric": Metric.FAITHFULNESS, "stratum": "chosen"}
+        lines.append(
+            [
+                circuit.op,
+                f"{circuit.n_connected} of {len(circuit.edges)}",
+                f"{point.estimate:.2f} [{point.ci_low:.2f}, {point.ci_high:.2f}]",
+                _one(own, _spread, **chosen, control=Control.RANDOM_CIRCUIT),
+                _one(own, _spread, **chosen, control=Control.RANDOM_PATHS),
+                _one(own, _spread, metric=Metric.FAITHFULNESS, stratum="examples"),
+                _one(own, _estimate, metric=Metric.COMPLETENESS),
+                _one(own, lambda row: f"{row['site']} {row['estimate']:.2f}", metric=Metric.MINIMALITY),
+                _one(own, _estimate, metric=Metric.JACCARD, stratum="resampled", control=None),
+                f"{circuit.cpr:.2f}",
+                f"{circuit.cmd:.2f}",
+            ]
+        )
+    words = (
+        "Random: circuits of as many edges, uniform or as unions of paths, mean and the middle 95 %. Pairs: median "
+        "share kept, and its spread over pairs. Incompleteness: how far circuit and model part when the same nodes go "
+        "from both, 0 is best. Stability: mean pairwise Jaccard of circuits from resampled pairs.\n"
+    )
+    return _table(headings, lines) + "\n" + words
+
+
+def _shared_part(summary: dict[str, Any], circuits: Sequence[Circuit]) -> list[str]:
+    if "shared" not in summary:
+        return []
+    nodes = ", ".join(f"`{node}`" for node in summary["shared"]["nodes"]) or "none"
+    own = {op: len(kinds["edges"]) for op, kinds in summary["own"].items()}
+    listed = ", ".join(f"{op} {count}" for op, count in own.items())
+    return [
+        f"All {len(own)} circuits share {len(summary['shared']['edges'])} edges, and the nodes {nodes}: the fetch. "
+        f"Edges in no other instruction's circuit: {listed}.\n"
+    ]
+
+
+def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) -> list[str]:
+    try:
+        svg = dissociation_drawing(frame, ablation=ablation)
+    except ValueError:
+        return []
+    file = f"circuits-{run.name}-dissociation-{ablation}.svg"
+    write_text(Path(out) / file, svg)
+    lines = []
+    for level in dict.fromkeys(select(frame, metric=Metric.DISSOCIATION, ablation=ablation)["granularity"]):
+        found = select(frame, metric=Metric.DISSOCIATION, ablation=ablation, granularity=level)
+        own, null = select(found, control=None), select(found, control=Control.RANDOM_PART)
+        beyond = int((own["estimate"].to_numpy() > null["ci_high"].to_numpy()).sum())
+        best = max(records(own), key=lambda row: row["estimate"])
+        pair = f"{best['op']} and {str(best['stratum']).removeprefix('against:')}"
+        values = own["estimate"]
+        lines.append(
+            [
+                str(level),
+                str(int(own["circuit_size"].iloc[0])),
+                f"{int((values > 0).sum())} of {len(own)}",
+                f"{beyond} of {len(own)}",
+                f"{values.median():.2f}",
+                f"{pair} {best['estimate']:.2f}",
+            ]
+        )
+    headings = ["level", "units a part", "above 0", "above the null's 97.5 %", "median", "largest"]
+    return [
+        f"### Double dissociation, {ablation} ablation\n",
+        f"![What is lost when a part is ablated]({file})\n",
+        "Rows are the ablated parts, columns the instructions measured; 0 is spared, 1 gone. The dissociation of two "
+        "instructions is the lesser of the two margins by which a part hurts its own instruction more:\n",
+        _table(headings, lines),
+    ]
+
+
+def _approximation_part(frame: pd.DataFrame) -> list[str]:
+    found = frame.loc[frame["metric"].isin([Metric.AUROC, Metric.SPEARMAN]) & frame["control"].isna()]
+    found = found.loc[found["method"].isin(list(_METHODS)) & (found["circuit_size"].notna())]
+    found = found.loc[found["stratum"].isna() | (found["stratum"] == "absolute")]
+    found = found.loc[found["position"].isna() | (found["position"] == "one gradient")]
+    auroc = select(found, metric=Metric.AUROC)
+    if auroc.empty:
+        return []
+    methods = [method for method in _METHODS if (found["method"] == method).any()]
+    lines = []
+    for op in dict.fromkeys(auroc["op"]):
+        line = [str(op), _one(select(auroc, op=op, granularity="edge"), lambda row: str(row["circuit_size"]))]
+        for method in methods:
+            here = select(found, op=op, method=method)
+            rank = select(here, metric=Metric.SPEARMAN, stratum="absolute")
+            line.append(f"{_one(rank, _estimate)} / {_one(select(here, metric=Metric.AUROC), _estimate)}")
+        lines.append(line)
+    return [
+        "### Approximations against exact patching of every edge\n",
+        "Rank correlation of |score| with the mean |effect| / AUROC of finding the edges that matter alone (1 % of the "
+        "gap):\n",
+        _table(["instruction", "edges that matter", *(_METHODS[method] for method in methods)], lines),
+    ]
+
+
+def _along_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
+    try:
+        svg = along_drawing(frame)
+    except ValueError:
+        return []
+    file = f"circuits-{run.name}-along.svg"
+    write_text(Path(out) / file, svg)
+    final = select(frame, metric=Metric.FAITHFULNESS, stratum="along:final")
+    steps = sorted({int(step) for step in select(frame, metric=Metric.JACCARD, stratum="final")["checkpoint_step"]})
+    lines = []
+    for step in steps:
+        here = select(frame, checkpoint_step=step)
+        overlap = select(here, metric=Metric.JACCARD, stratum="final", control=None)["estimate"].mean()
+        exact = select(here, metric=Metric.EXACT_MATCH, stratum="along")["estimate"].mean()
+        values = select(final, checkpoint_step=step)["estimate"]
+        own = select(here, metric=Metric.FAITHFULNESS, stratum="along:own")["estimate"]
+        lines.append(
+            [
+                f"{step:,}",
+                f"{exact:.2f}",
+                f"{overlap:.2f}",
+                f"{own.mean():.2f}" if len(own) else "–",
+                f"{values.mean():.2f}" if len(values) else "–",
+                str(len(values)),
+            ]
+        )
+    headings = ["step", "exact match", "Jaccard with final", "own circuit", "final circuit", "instructions with a gap"]
+    return [
+        "### Over training\n",
+        f"![Circuits over training]({file})\n",
+        "Means over instructions; faithfulness of the checkpoint's own top edges and of the final circuit's edges in "
+        "the checkpoint, of instructions whose gap is a logit or more:\n",
+        _table(headings, lines),
+    ]
+
+
+def _failures(circuits: Sequence[Circuit], frame: pd.DataFrame) -> list[str]:
+    """What did not work, by rules that are the same for every run."""
+    said = []
+    whole = [circuit.op for circuit in circuits if circuit.size == len(circuit.edges)]
+    if whole:
+        said.append(f"no circuit smaller than the model stays faithful for {', '.join(whole)}")
+    stable = select(frame, metric=Metric.JACCARD, stratum="resampled", control=None)
+    if low := [row["op"] for row in records(stable) if row["estimate"] < 0.6]:
+        said.append(f"stability over resampled pairs is below .60 for {', '.join(low)}")
+    holes = select(frame, metric=Metric.COMPLETENESS)
+    if low := [row["op"] for row in records(holes) if row["estimate"] > 0.3]:
+        said.append(f"incompleteness is above .30 for {', '.join(low)}")
+    losses = select(frame, metric=Metric.ABLATION_LOSS, granularity="neuron", ablation="resample", control=None)
+    weak = [row["op"] for row in records(losses) if row["stratum"] == f"own:{row['op']}" and row["estimate"] < 0.1]
+    if weak:
+        said.append(f"the neurons most their own carry less than a tenth of {', '.join(weak)}")
+    return [f"What failed: {'; '.join(said)}.\n"] if said else []
+
+
+def _seeds_part(runs: Sequence[Run], n_null: int) -> list[str]:
+    try:
+        frame = rows_frame(seed_agreement(runs, n_null=n_null))
+    except ValueError as error:
+        return ["## Across seeds\n", f"Not compared: {error}.\n"]
+    own, null = select(frame, control=None), select(frame, control=Control.RANDOM_MATCHING)
+    lines = []
+    for op in dict.fromkeys(own["op"]):
+        mine, chance = select(own, op=op)["estimate"], select(null, op=op)
+        beyond = int((mine.to_numpy() > chance["ci_high"].to_numpy()).sum())
+        lines.append([str(op), f"{mine.mean():.2f}", f"{chance['estimate'].mean():.2f}", f"{beyond} of {len(mine)}"])
+    return [
+        "## Across seeds\n",
+        "Heads are paired within layers by where they look, and the second model's circuit renamed by the pairing. "
+        "Mean Jaccard over pairs of runs, and with heads paired at random:\n",
+        _table(["instruction", "matched by role", "random pairing", "pairs above the null's 97.5 %"], lines),
+    ]

@@ -1,0 +1,103 @@
+"""The figures of docs/circuits.md, as small SVGs."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from interp.figures.dissociation import RANDOM, loss_matrix
+from interp.figures.style import OP_COLORS, present
+from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
+from interp.results import Control, Metric, select
+
+_CELL, _LEFT, _TOP = 30, 120, 66
+_LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
+_LEVELS = {"node": "heads and MLPs", "neuron": "neurons", "subspace": "directions"}
+
+
+def dissociation_drawing(frame: pd.DataFrame, *, ablation: str) -> str:
+    """A heat map a level: what each instruction (columns) loses without a part (rows); 0 light … 1 dark blue.
+
+    Raises:
+        ValueError: the frame has no dissociation under this ablation.
+    """
+    measured = present(select(frame, metric=Metric.ABLATION_LOSS, ablation=ablation), "granularity")
+    levels = [level for level in _LEVELS if level in measured]
+    if not levels:
+        raise ValueError(f"no dissociation under {ablation} ablation was measured")
+    parts: list[str] = []
+    left, height = _LEFT, 0
+    for level in levels:
+        ops, cells = loss_matrix(frame, level=level, ablation=ablation)
+        owners = [*ops, "shared", RANDOM]
+        size = int(next(iter(cells.values())).circuit_size)  # type: ignore[attr-defined]
+        parts.append(text(left, 18, f"{size} {_LEVELS[level]}", size=13))
+        for column, op in enumerate(ops):
+            parts.append(text(left + _CELL * column + _CELL / 2, _TOP - 8, op, size=8, fill=QUIET, anchor="middle"))
+        for place, owner in enumerate(owners):
+            y = _TOP + _CELL * place
+            if level == levels[0]:
+                words = owner if owner in (RANDOM, "shared") else f"own of {owner}"
+                parts.append(text(10, y + 19, words, size=11))
+            for column, op in enumerate(ops):
+                cell = cells.get((owner, op))
+                if cell is not None:
+                    parts.append(_cell(left + _CELL * column, y, float(cell.estimate)))  # type: ignore[attr-defined]
+        left += _CELL * len(ops) + 24
+        height = max(height, _TOP + _CELL * len(owners) + 10)
+    title = f"Share of the logit difference lost under {ablation} ablation of each part, by instruction"
+    return drawing(parts, width=left, height=height, title=title)
+
+
+def _cell(x: float, y: float, value: float) -> str:
+    share = min(1.0, max(0.0, value))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(_LOW, _HIGH, strict=True))
+    ink = "#ffffff" if share > 0.5 else INK
+    number = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.1f}"
+    box = f'<rect x="{x:g}" y="{y:g}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'
+    return box + text(x + _CELL / 2 - 1, y + 18, number, size=9, fill=ink, anchor="middle")
+
+
+def along_drawing(frame: pd.DataFrame) -> str:
+    """Jaccard of each checkpoint's circuit with the final one, a line an instruction, over a log axis of steps.
+
+    Raises:
+        ValueError: the frame has no circuits along a run.
+    """
+    rows = select(frame, metric=Metric.JACCARD, stratum="final")
+    own, chance = select(rows, control=None), select(rows, control=Control.RANDOM_CIRCUIT)
+    if own.empty:
+        raise ValueError("no circuits along the run were measured")
+    steps = sorted({int(step) for step in own["checkpoint_step"]})
+    low = min((step for step in steps if step > 0), default=1) / 2  # step 0 stands before the first trained one
+    span = math.log(max(steps[-1], 2) / low) or 1.0
+    width, height, left, bottom = 560.0, 300.0, 48.0, 260.0
+
+    def x(step: float) -> float:
+        return left + (width - left - 110) * math.log(max(step, low) / low) / span
+
+    def y(value: float) -> float:
+        return bottom - (bottom - 30) * value
+
+    parts = [text(10, 18, "Jaccard of each checkpoint's top edges with the final circuit's", size=13)]
+    for value in (0, 0.25, 0.5, 0.75, 1):
+        parts += [line(left, y(value), width - 110, y(value)), text(left - 6, y(value) + 4, f"{value:g}", size=10,
+                                                                     fill=QUIET, anchor="end")]  # fmt: skip
+    for step in steps[:: max(1, len(steps) // 8)]:
+        parts.append(text(x(step), bottom + 16, f"{step:,}", size=9, fill=QUIET, anchor="middle"))
+    parts.append(text((left + width - 110) / 2, bottom + 34, "optimizer step", size=11, fill=QUIET, anchor="middle"))
+    lines = {op: select(own, op=op) for op in present(own, "op")}
+    for place, (op, some) in enumerate(lines.items()):
+        some = some.sort_values("checkpoint_step")
+        points = [(x(int(s)), y(float(v))) for s, v in zip(some["checkpoint_step"], some["estimate"], strict=True)]
+        colour, dash = OP_COLORS.get(op, QUIET), "4,3" if op == "ENDW" else ""
+        parts.append(curve(points, stroke=colour, dash=dash))
+        parts += [dot(*point, fill=colour, radius=2) for point in points]
+        parts += [line(width - 100, 40 + 18 * place, width - 84, 40 + 18 * place, stroke=colour, width=3),
+                  text(width - 78, 44 + 18 * place, op, size=10)]  # fmt: skip
+    mean = chance.groupby("checkpoint_step")["estimate"].mean().sort_index()
+    points = [(x(int(step)), y(float(value))) for step, value in mean.items()]  # type: ignore[call-overload]
+    parts.append(curve(points, stroke=FAINT, width=3))
+    parts.append(text(width - 78, 48 + 18 * len(lines), "chance (grey)", size=10, fill=QUIET))
+    return drawing(parts, width=width, height=height, title="Circuits over training, held against the final one")

@@ -1,0 +1,387 @@
+"""Everything that `tapelens circuit` measures on a run, one resumable job after the other.
+
+    circuits         a circuit an instruction, or a way to freeze          circuits/NAME.json
+    roles            what the circuit's strongest heads do                 circuits/roles/NAME.json
+    dissociation     own and shared parts, ablated                         circuits/dissociation/LEVEL.ABLATION.json
+    evidence         nulls, examples, completeness, stability              circuits/evidence/NAME.json
+    approximations   methods against exact patching of every edge          circuits/approximations/NAME.json
+    positions        edges resolved by position                            circuits/positions/NAME.json
+    paths            path patching of named paths                          circuits/paths/NAME.json
+    along            circuits at the run's checkpoints                     circuits/along/STEP.json
+
+Every job writes its file when it is done and is skipped when the file is there, measured on the same weights with the
+same settings; `circuits.parquet` holds the rows of all files that are current, `circuits/summary.json` sentences made
+from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from cython_vm import Op
+from interp.circuits import find_circuit
+from interp.circuits.along import AlongConfig, circuits_at
+from interp.circuits.approximations import compare_approximations
+from interp.circuits.attention import attention_patterns, write_attention
+from interp.circuits.discovery import CircuitConfig
+from interp.circuits.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
+from interp.circuits.evaluation import ABLATIONS, Ablation
+from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.circuits.explain import explain
+from interp.circuits.findings import current_finding, findings, write_finding
+from interp.circuits.freezes import freezes
+from interp.circuits.graph import Graph
+from interp.circuits.overlap import sharing, sharing_rows
+from interp.circuits.pairs import draw_pairs
+from interp.circuits.parts import LEVELS, Level
+from interp.circuits.paths import parse_path, path_effects
+from interp.circuits.positions import position_rows
+from interp.circuits.roles import head_roles
+from interp.circuits.store import Circuit, circuit_rows, read_circuit, write_circuit
+from interp.files import write_json
+from interp.results import Aggregation, Method, Metric, rows_frame
+from interp.runs import Run, provenance
+
+Measure = Literal["roles", "dissociation", "evidence", "approximations", "positions"]
+KINDS = ("roles", "dissociation", "evidence", "approximations", "positions", "paths", "along")
+SUMMARY = "summary.json"
+_COST = {  # rough seconds a job at the default size, so that the bar tells the time left
+    "circuit": 25,
+    "roles": 5,
+    "dissociation": 20,
+    "evidence": 60,
+    "approximations": 60,
+    "positions": 5,
+    "paths": 1,
+    "along": 20,
+}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What to measure, and how hard."""
+
+    circuit: CircuitConfig = CircuitConfig()  # noqa: RUF009 (frozen)
+    freezes: bool = False  # also a circuit for each way to freeze
+    measure: tuple[Measure, ...] = ("dissociation", "roles")
+    levels: tuple[Level, ...] = LEVELS
+    ablations: tuple[Ablation, ...] = ("resample",)  # of parts
+    along: bool = False  # also every checkpoint that the run kept
+    paths: tuple[str, ...] = ()
+    n_heads: int = 3  # heads an instruction whose role is measured
+    n_role_pairs: int = 12
+    n_exact_pairs: int = 16  # of approximations, positions and paths
+    n_search_pairs: int = 6  # of the ACDC-style search
+    dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
+    evidence: EvidenceConfig = EvidenceConfig()  # noqa: RUF009
+    checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
+
+
+@dataclass(frozen=True)
+class _Job:
+    kind: str
+    name: str
+    settings: dict[str, Any]
+    run: Callable[[Callable[[float], None]], tuple[list[dict[str, Any]], dict[str, Any]]]
+
+
+def study(
+    run: Run,
+    *,
+    ops: Sequence[str] = (),
+    config: StudyConfig = StudyConfig(),  # frozen
+    seed: int = 5,
+    fresh: bool = False,
+    progress: Callable[[float, float, str], None] | None = None,
+) -> pd.DataFrame:
+    """Measure what is asked for and not there yet; returns the run's circuits frame.
+
+    Args:
+        run: a run of a transformer.
+        ops: opcodes and ways to freeze to find circuits of; all opcodes by default.
+        config: what to measure.
+        seed: of everything random.
+        fresh: measure again what was asked for.
+        progress: called with (work done, of how much, what is going on).
+
+    Raises:
+        ValueError: an unknown instruction, level, ablation or path, or no checkpoints where they are asked for.
+    """
+    return _Study(run, ops, config, seed, fresh, progress or (lambda done, total, at: None)).frame()
+
+
+class _Study:
+    def __init__(self, run: Run, ops: Sequence[str], config: StudyConfig, seed: int, fresh: bool, progress: Any):
+        self.run, self.config, self.seed, self.fresh = run, config, seed, fresh
+        self.known = [op.name for op in run.config.spec.ops]
+        self.freezes = [outcome.name for outcome in freezes(run.config.spec)]
+        if unknown := [name for name in ops if name not in self.known + self.freezes]:
+            known = ", ".join(self.known + self.freezes)
+            raise ValueError(f"no opcode {unknown[0]!r} on this machine; it has {known}")
+        self.names = list(ops) or [*self.known, *(self.freezes if config.freezes else [])]
+        for field, allowed in (("levels", LEVELS), ("ablations", ABLATIONS)):
+            if wrong := [value for value in getattr(config, field) if value not in allowed]:
+                raise ValueError(f"{field} must be among {', '.join(allowed)}; got {wrong[0]!r}")
+        if config.along and not run.steps:
+            raise ValueError(
+                f"{run.path} keeps no checkpoints; train with --training.steps-along N to have circuits along the run"
+            )
+        self.graph = Graph.of(run.model)
+        self.paths = [parse_path(self.graph, text) for text in config.paths]
+        self.progress = progress
+        self.circuits: dict[str, Circuit] = {}
+
+    def header(self, settings: dict[str, Any]) -> dict[str, Any]:
+        found = provenance(self.run.config, step=self.run.step, settings={**settings, "seed": self.seed})
+        return json.loads(json.dumps(found))
+
+    def frame(self) -> pd.DataFrame:
+        header = self.header(asdict(self.config.circuit))
+        self._read_circuits(header)
+        missing = [name for name in self.names if name not in self.circuits]
+        jobs = self._jobs()
+        total = sum(_COST["circuit"] for _ in missing) + sum(_COST[job.kind] for job in jobs)
+        done = 0.0
+        for name in missing:
+            circuit = find_circuit(
+                self.run.model,
+                self.run.task,
+                contrast_named(name),
+                config=self.config.circuit,
+                seed=self.seed,
+                progress=self._report(done, "circuit", total, name),
+            )
+            write_circuit(self.run.path / "circuits" / f"{name}.json", circuit, provenance=header)
+            self.circuits[name] = circuit
+            done += _COST["circuit"]
+        self._attention(header)
+        self._write(header)
+        for job in jobs:
+            rows, detail = job.run(self._report(done, job.kind, total, f"{job.kind} {job.name}"))
+            stamp = self.header(job.settings)
+            write_finding(self.run.path, job.kind, job.name, rows, detail, provenance=stamp)
+            done += _COST[job.kind]
+            self._write(header)
+        return self.run.frame("circuits")
+
+    def _report(self, done: float, kind: str, total: float, label: str) -> Callable[[float], None]:
+        return lambda share: self.progress(done + share * _COST[kind], total, label)
+
+    def _read_circuits(self, header: dict[str, Any]) -> None:
+        for name in self.known + self.freezes:
+            try:
+                circuit, found = read_circuit(self.run.path / "circuits" / f"{name}.json")
+            except (FileNotFoundError, ValueError):
+                continue
+            same = all(found.get(key) == header[key] for key in ("digest", "step", "settings"))
+            if same and not (self.fresh and name in self.names):
+                self.circuits[name] = circuit
+
+    def _attention(self, header: dict[str, Any]) -> None:
+        file = self.run.path / "attention.safetensors"
+        if self.fresh or not file.exists():
+            summary = attention_patterns(self.run.model, self.run.task, seed=self.seed)
+            write_attention(file, summary, provenance=header)
+
+    def _jobs(self) -> list[_Job]:
+        wanted = [job for kind in KINDS for job in getattr(self, f"_{kind}")()]
+        path = self.run.path
+        return [
+            job
+            for job in wanted
+            if self.fresh or not current_finding(path, job.kind, job.name, provenance=self.header(job.settings))
+        ]
+
+    def _asked(self, kind: str) -> bool:
+        return kind in self.config.measure
+
+    def _roles(self) -> list[_Job]:
+        settings = {"n_heads": self.config.n_heads, "n": self.config.n_role_pairs}
+
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                nodes = [node for node in self.circuits[name].nodes if node.kind == "head" and node.in_circuit]
+                nodes.sort(key=lambda node: -abs(node.effect or 0.0))
+                heads = [(int(node.layer or 0), int(node.head or 0)) for node in nodes[: self.config.n_heads]]
+                if not heads:
+                    return [], {"roles": []}
+                try:
+                    roles = head_roles(
+                        self.run.model,
+                        self.run.task,
+                        Op[name],
+                        heads=heads,
+                        n=self.config.n_role_pairs,
+                        seed=self.seed,
+                        progress=report,
+                    )
+                except ValueError as error:  # on a tiny machine no variable may change the answer often enough
+                    return [], {"roles": [], "none": str(error)}
+                return [], {"roles": [_finite(asdict(role)) for role in roles]}
+
+            return _Job("roles", name, settings, run)
+
+        return [job(name) for name in self.names if name in self.known] if self._asked("roles") else []
+
+    def _dissociation(self) -> list[_Job]:
+        if not self._asked("dissociation") or len(self.known) < 2:
+            return []
+
+        def job(level: Level, ablation: Ablation) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                found = dissociate(
+                    self.run.model,
+                    self.run.task,
+                    level=level,
+                    ablation=ablation,
+                    config=self.config.dissociation,
+                    seed=self.seed,
+                    progress=report,
+                )
+                return dissociation_rows(found), dissociation_detail(found)
+
+            return _Job("dissociation", f"{level}.{ablation}", asdict(self.config.dissociation), run)
+
+        return [job(level, ablation) for ablation in self.config.ablations for level in self.config.levels]
+
+    def _evidence(self) -> list[_Job]:
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                return gather_evidence(
+                    self.run.model,
+                    self.run.task,
+                    self.circuits[name],
+                    config=self.config.evidence,
+                    seed=self.seed,
+                    progress=report,
+                )
+
+            settings = {**asdict(self.config.evidence), "circuit": asdict(self.config.circuit)}
+            return _Job("evidence", name, settings, run)
+
+        return [job(name) for name in self.names] if self._asked("evidence") else []
+
+    def _approximations(self) -> list[_Job]:
+        settings = {"n": self.config.n_exact_pairs, "n_search": self.config.n_search_pairs}
+
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                n = self.config.n_exact_pairs
+                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
+                rows = compare_approximations(
+                    self.run.model,
+                    pairs,
+                    steps=self.config.circuit.steps,
+                    n_search=self.config.n_search_pairs,
+                    progress=report,
+                )
+                return rows, {}
+
+            return _Job("approximations", name, settings, run)
+
+        return [job(name) for name in self.names] if self._asked("approximations") else []
+
+    def _positions(self) -> list[_Job]:
+        settings = {"n": self.config.n_exact_pairs, "steps": self.config.circuit.steps}
+
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                n = self.config.n_exact_pairs
+                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
+                return position_rows(self.run.model, pairs, steps=self.config.circuit.steps), {}
+
+            return _Job("positions", name, settings, run)
+
+        return [job(name) for name in self.names] if self._asked("positions") else []
+
+    def _paths(self) -> list[_Job]:
+        settings = {"paths": [path.name for path in self.paths], "n": self.config.n_exact_pairs}
+
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                n = self.config.n_exact_pairs
+                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
+                rows = []
+                for path in self.paths:
+                    effect = float(path_effects(self.run.model, pairs, [path]).mean())
+                    rows.append(
+                        {
+                            "op": name,
+                            "site": path.name,
+                            "method": Method.PATH_PATCHING,
+                            "granularity": "path",
+                            "ablation": "resample",
+                            "metric": Metric.EFFECT,
+                            "aggregation": Aggregation.MEAN,
+                            "estimate": effect,
+                            "n": len(pairs),
+                        }
+                    )
+                return rows, {}
+
+            return _Job("paths", name, settings, run)
+
+        return [job(name) for name in self.names] if self.paths else []
+
+    def _along(self) -> list[_Job]:
+        settings = {**asdict(self.config.checkpoints), "circuit": asdict(self.config.circuit), "ops": self.names}
+
+        def job(step: int) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                then = self.run.at_step(step)
+                final = [self.circuits[name] for name in self.names]
+                rows = circuits_at(
+                    then.model,
+                    self.run.task,
+                    final,
+                    config=self.config.checkpoints,
+                    seed=self.seed,
+                    progress=report,
+                )
+                return [{**row, "checkpoint_step": step} for row in rows], {}
+
+            return _Job("along", str(step), settings, run)
+
+        return [job(step) for step in self.run.steps] if self.config.along else []
+
+    def _write(self, header: dict[str, Any]) -> None:
+        """The frame and the sentences, from all files that are current."""
+        circuits = [self.circuits[name] for name in self.known + self.freezes if name in self.circuits]
+        rows = [row for circuit in circuits for row in circuit_rows(circuit)]
+        of_ops = [circuit for circuit in circuits if circuit.op in self.known]
+        shared = sharing(of_ops) if len(of_ops) > 1 else None
+        if shared is not None:
+            rows += sharing_rows(shared)
+        here = {kind: findings(self.run.path, kind, digest=header["digest"], step=self.run.step) for kind in KINDS}
+        rows += [row for kind in KINDS for each in here[kind] for row in each.rows]
+        self.run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
+        roles = {each.name: each.detail["roles"] for each in here["roles"]}
+        apart = {each.name: each.detail for each in here["dissociation"]}
+        chosen = next((apart[name] for name in ("neuron.resample", *apart) if name in apart), None)
+        sentences = {
+            circuit.op: explain(circuit, roles=roles.get(circuit.op, ()), shared=shared, dissociation=chosen)
+            for circuit in circuits
+        }
+        summary: dict[str, Any] = {"provenance": header, "sentences": sentences}
+        if shared is not None:
+            summary["shared"] = {"edges": shared.shared(), "nodes": shared.shared("nodes")}
+            summary["own"] = {op: {kind: shared.own(op, kind) for kind in ("edges", "nodes")} for op in shared.ops}
+        write_json(self.run.path / "circuits" / SUMMARY, summary)
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """What `circuits/summary.json` says: sentences by instruction, shared and own edges and nodes; {} without one."""
+    try:
+        return json.loads((run.path / "circuits" / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {"sentences": {}}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """nan, which JSON lacks, as None."""
+    return {key: None if isinstance(value, float) and value != value else value for key, value in values.items()}

@@ -1,0 +1,124 @@
+"""`tapelens circuit` on a tiny run: every job writes its file, a second call measures nothing again."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp.circuits import CircuitConfig, Graph
+from interp.circuits.along import AlongConfig
+from interp.circuits.dissociation import DissociationConfig
+from interp.circuits.evidence import EvidenceConfig
+from interp.circuits.findings import finding_path, read_finding
+from interp.circuits.study import StudyConfig, study
+from interp.runs import STEPS, load, save_weights
+
+SMALL = StudyConfig(
+    circuit=CircuitConfig(
+        n_pairs=16, steps=2, n_sizes=3, n_null=2, n_null_pairs=4, n_exact=4, n_exact_pairs=12, n_bootstrap=20
+    ),
+    levels=("node", "neuron", "subspace"),
+    n_heads=1,
+    n_role_pairs=10,
+    n_exact_pairs=4,
+    n_search_pairs=2,
+    dissociation=DissociationConfig(n_nodes=1, n_neurons=4, n_directions=2, n_pairs=10, steps=2, n_null=2),
+    evidence=EvidenceConfig(n_pairs=12, n_null=4, n_null_pairs=4, n_criteria_pairs=4, n_resamples=4, steps=2),
+    checkpoints=AlongConfig(n_pairs=8, steps=2, n_sizes=3),
+    paths=("input->a0.h1<v>->logits", "input->logits"),
+)
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "tiny"
+    shutil.copytree(tiny_run.path, folder)
+    run = load(folder)
+    for step in (0, run.step):
+        model = run.untrained_model() if step == 0 else run.model
+        save_weights(folder / STEPS / f"{step}.safetensors", model, run.config, step=step, dtype=torch.bfloat16)
+    run = load(folder)
+    calls: list[tuple[float, float, str]] = []
+    config = replace(SMALL, measure=("roles", "dissociation", "evidence", "approximations", "positions"), along=True)
+    ops = ("NEXT", "INC", "VALUE_OVERFLOW")
+    frame = study(run, ops=ops, config=config, progress=lambda *now: calls.append(now))
+    return run, frame, calls, config, ops
+
+
+def test_every_job_leaves_its_file_and_rows(measured):
+    run, frame, calls, *_ = measured
+    assert {path.name for path in (run.path / "circuits").glob("*.json")} == {
+        "NEXT.json", "INC.json", "VALUE_OVERFLOW.json", "summary.json"
+    }  # fmt: skip
+    for kind, names in {
+        "roles": ["NEXT", "INC"],
+        "dissociation": ["node.resample", "neuron.resample", "subspace.resample"],
+        "evidence": ["NEXT", "INC", "VALUE_OVERFLOW"],
+        "approximations": ["NEXT", "INC", "VALUE_OVERFLOW"],
+        "positions": ["NEXT", "INC", "VALUE_OVERFLOW"],
+        "paths": ["NEXT", "INC", "VALUE_OVERFLOW"],
+        "along": ["0", str(run.step)],
+    }.items():
+        found = [path.stem for path in (run.path / "circuits" / kind).glob("*.json")]
+        assert sorted(found) == sorted(names)
+    done = [at[0] for at in calls]
+    assert done == sorted(done)
+    assert calls[-1][0] == pytest.approx(calls[-1][1])
+    assert set(frame.checkpoint_step) == {0, run.step}
+    metrics = {"ablation_loss", "dissociation", "jaccard", "completeness", "spearman", "effect", "faithfulness"}
+    assert metrics <= set(frame.metric)
+    assert len(frame[frame.method == "path_patching"]) == 3 * 2
+
+
+def test_the_final_checkpoint_holds_its_own_circuit(measured):
+    run, frame, *_ = measured
+    rows = frame[(frame.metric == "jaccard") & (frame.stratum == "final") & frame.control.isna()]
+    by_step = rows.groupby("checkpoint_step").estimate.mean()
+    assert by_step[run.step] > by_step[0]
+
+
+def test_sentences_are_made_of_measurements(measured):
+    run, *_ = measured
+    summary = json.loads((run.path / "circuits" / "summary.json").read_text())
+    text = summary["sentences"]["INC"]
+    assert text.startswith("INC: ")
+    assert f"of {Graph.of(run.model).n_edges} edges keep" in text
+    assert "neurons most its own" in text
+    own, shared = set(summary["own"]["INC"]["edges"]), set(summary["shared"]["edges"])
+    assert not own & shared
+
+
+def test_a_second_call_measures_nothing_and_new_settings_do(measured, monkeypatch):
+    run, frame, _, config, ops = measured
+    stamp = {path: path.stat().st_mtime_ns for path in (run.path / "circuits").glob("*/*.json")}
+    calls: list[tuple[float, float, str]] = []
+    again = study(run, ops=ops, config=config, progress=lambda *now: calls.append(now))
+    assert not calls
+    assert again.equals(frame)
+    assert {path: path.stat().st_mtime_ns for path in stamp} == stamp
+    changed = replace(config, measure=(), along=False, paths=("input->logits",))
+    study(run, ops=("INC",), config=changed)
+    newer = finding_path(run.path, "paths", "INC")
+    assert newer.stat().st_mtime_ns > stamp[newer]
+    found = read_finding(run.path, "paths", "INC")
+    assert found is not None
+    assert [row["site"] for row in found.rows] == ["input->logits"]
+
+
+def test_bad_requests_are_refused(tiny_run, tmp_path: Path):
+    with pytest.raises(ValueError, match="no opcode 'JUMP' on this machine; it has NEXT"):
+        study(tiny_run, ops=("JUMP",))
+    with pytest.raises(ValueError, match="levels must be among node, neuron, subspace; got 'layer'"):
+        study(tiny_run, config=replace(SMALL, levels=("layer",)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="keeps no checkpoints"):
+        study(tiny_run, config=replace(SMALL, along=True))
+    with pytest.raises(ValueError, match="'a7.h0<v>'"):
+        study(tiny_run, config=replace(SMALL, paths=("input->a7.h0<v>->logits",)))
+    broken = finding_path(tmp_path, "paths", "INC")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    with pytest.raises(ValueError, match="not a whole finding"):
+        read_finding(tmp_path, "paths", "INC")
