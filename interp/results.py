@@ -34,7 +34,11 @@ class Method(StrEnum):
     FULL_VECTOR = "full_vector"  # interchange of the whole activation vector at a site
     PROBE_SUBSPACE = "probe_subspace"  # interchange inside the row space of the variable's probe
     TRUE_SUBSPACE = "true_subspace"  # interchange inside the subspaces that a compiled model's answer key names
+    PROBE_MEAN = "probe_mean"  # what a probe reads replaced by the mean of another class
+    PROBE_SHIFT = "probe_shift"  # the difference of two class means added inside what a probe reads
+    PROBE_LOGITS = "probe_logits"  # the smallest change that exchanges two of a probe's logits
     DAS = "das"  # interchange inside a subspace that is fitted for it (distributed alignment search)
+    POSITION_SEARCH = "position_search"  # interchange of whole vectors at the smallest set of positions that was found
     EAP = "eap"  # edge attribution patching, gradient at the clean run
     EAP_IG = "eap_ig"  # edge attribution patching, gradients integrated over the inputs
     ATTRIBUTION_PATCHING = "attribution_patching"  # a node's patch estimated by the gradient at what it writes
@@ -56,8 +60,10 @@ class Control(StrEnum):
     EMBEDDING_ONLY = "embedding_only"  # the same probe on the embedding at that position
     UNTRAINED_MODEL = "untrained_model"  # the same measurement on an untrained copy of the model
     RANDOM_SUBSPACE = "random_subspace"  # a random subspace of the same rank
+    ALTERED_SEMANTICS = "altered_semantics"  # the run under permuted meanings of the opcodes (Jin & Rinard 2024)
     WRONG_SITE = "wrong_site"  # the same intervention at a site that should not matter
     COPY = "copy"  # the input given back unchanged
+    SINGLE_SWAP = "single_swap"  # of several variables swapped at once, the better one alone
     UNPATCHED = "unpatched"  # the model left alone, judged on the same pairs
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
     RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
@@ -87,6 +93,9 @@ class Metric(StrEnum):
     RECORDS = "records"  # training records seen so far
     ACCURACY = "accuracy"  # share of held-out labels that a probe gets right, 0 to 1
     SELECTIVITY = "selectivity"  # accuracy minus control-task accuracy, -1 to 1, higher is more telling
+    SEMANTIC_GAP = "semantic_gap"  # accuracy minus that under altered semantics, -1 to 1, higher is more telling
+    COMPRESSION = "compression"  # bits of uniform codes over online code length with a probe's help; 1 = no help
+    EDIT_SUCCESS = "edit_success"  # share of edits after which the model answers as the machine does so set, 0 to 1
     JOINT_EXACTNESS = "joint_exactness"  # share of states whose every cell is decoded right, 0 to 1
     IIA = "iia"  # interchange-intervention accuracy, 0 to 1
     LOGIT_DIFFERENCE = "logit_difference"  # logit(clean token) - logit(corrupted token)

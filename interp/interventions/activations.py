@@ -39,7 +39,7 @@ def collect(
     check_sites(model, sites)
     hooks = sorted({site.hook for site in sites})
     where = {name: resolve(position_names, name, batch.states) for name in {site.positions for site in sites}}
-    stop = _stop_layer(model, hooks)
+    stop = stop_layer(model, hooks)
     parts: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for start in range(0, len(batch), batch_size):
         rows = slice(start, start + batch_size)
@@ -63,7 +63,7 @@ def check_sites(model: Any, sites: Sequence[Site]) -> None:
             raise ValueError(f"{site.hook}: head must be from 0 to {model.cfg.n_heads - 1}, got {site.head}")
 
 
-def _stop_layer(model: Any, hooks: Sequence[str]) -> int | None:
+def stop_layer(model: Any, hooks: Sequence[str]) -> int | None:
     """The layer before which a forward pass may stop: one after the last hooked block; None to run to the end."""
     layers = [_BLOCK.match(name) for name in hooks]
     if not all(layers) or not hasattr(model.cfg, "n_layers"):

@@ -1,4 +1,4 @@
-"""The probe sweep: variables x layers x positions of a model, each probe beside its controls.
+"""The probe sweep over single steps: variables x layers x positions of a model, each probe beside its controls.
 
 Probes are fitted on programs of the training split and scored on programs of the evaluation split, both drawn evenly
 over op x outcome. Every accuracy is a row, and so is each control on the same held-out states:
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,13 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, program_hash, strata_weights, variable
 from interp.interventions import Site, collect, resolve
+from interp.probing.estimators import PROBES, check_methods
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
 from probes import (
     LinearProbe,
-    LogisticProbe,
     MajorityProbe,
-    MeanDifferenceProbe,
-    MLPProbe,
     Probe,
-    RidgeProbe,
     bootstrap_mean,
     control_labels,
 )
@@ -99,8 +95,7 @@ def probe_sweep(
         ValueError: an unknown method, variable or position, a name of several positions, or a variable with one
             value.
     """
-    if unknown := [method for method in methods if method not in PROBES]:
-        raise ValueError(f"no probe {unknown[0]!r}; there are {', '.join(PROBES)}")
+    check_methods(methods)
     spec = task.spec
     chosen = list(variables) or default_variables(spec)
     names = list(positions) or default_positions(spec)
@@ -150,15 +145,6 @@ def probe_sweep(
             done += 1
     report(done, done, "")
     return ProbeSweep(rows, subspaces)
-
-
-# Many activations separate the classes perfectly: ten times scikit-learn's default regularisation keeps weights small.
-PROBES: dict[str, Callable[[], Probe]] = {
-    Method.LOGISTIC: partial(LogisticProbe, C=0.1),
-    Method.RIDGE: RidgeProbe,
-    Method.MEAN_DIFFERENCE: MeanDifferenceProbe,
-    Method.MLP: MLPProbe,
-}
 
 
 def _right(probe: Probe, activations: Tensor, labels: np.ndarray) -> np.ndarray:
