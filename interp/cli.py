@@ -266,41 +266,59 @@ def probe(
     *,
     variables: tuple[str, ...] = (),
     positions: tuple[str, ...] = (),
+    sites: tuple[str, ...] = (),
     methods: tuple[str, ...] = ("logistic",),
-    n: int = 4_000,
+    n: int | None = None,
+    edits: int | None = None,
+    along: bool = False,
     seed: int = 3,
     fresh: bool = False,
     threads: int = 2,
 ) -> None:
     """Probe variables x layers x positions, with controls, into RUN/probes.parquet.
 
+    Runs of trace are probed on their streams, hook by hook: the same command continues where it stopped.
+
     Args:
         run: the run folder.
-        variables: names such as op, operand, cell[0] (default: the machine's derived variables).
-        positions: names such as cells[0] or instructions[@instruction_ptr] (default: the telling ones).
+        variables: names such as op, operand, cell[0] (default: the machine's derived variables; of streams, the
+            pointer, every cell and loop state).
+        positions: names such as cells[0] or instructions[@instruction_ptr] (default: the telling ones); of streams
+            stream (all tokens pooled), ops, answers, asked, or a token such as stream[7].
+        sites: hooks, such as blocks.0.hook_mlp_out (default: the residual stream before and after every layer).
         methods: logistic, ridge, mean_difference or mlp (one hidden layer), several if you like.
-        n: states, split by program into fit and held-out halves.
+        n: states, or tokens of streams, split by program into fit and held-out halves.
+        edits: pairs on which writing along each probe is judged by the machine (default: 64 on streams, else 0: none).
+        along: at every checkpoint that the run kept instead, into RUN/steps/STEP/.
         seed: of the states.
         fresh: measure again what the file already holds.
         threads: PyTorch threads.
     """
+    from interp.probing.stage import probe_along
     from interp.stages import probe_stage
 
-    _positive("--n", n)
+    if n is not None:
+        _positive("--n", n)
     _threads(threads)
     opened = load(run)
+    stage = functools.partial(
+        probe_stage,
+        variables=variables,
+        positions=positions,
+        hooks=sites,
+        methods=methods,
+        n=n,
+        n_edits=edits,
+        seed=seed,
+        fresh=fresh,
+    )
     with stage_display("probing") as progress:
-        rows = probe_stage(
-            opened,
-            variables=variables,
-            positions=positions,
-            methods=methods,
-            n=n,
-            seed=seed,
-            fresh=fresh,
-            progress=progress,
-        )
-    console.print(f"{len(rows):,} rows in {opened.path / 'probes.parquet'}")
+        if along:
+            rows = probe_along(opened, lambda then, report: stage(then, progress=report), progress=progress)
+        else:
+            rows = stage(opened, progress=progress)
+    where = opened.path / "steps" if along else opened.path / "probes.parquet"
+    console.print(f"{len(rows):,} rows in {where}")
 
 
 def patch(
@@ -308,6 +326,9 @@ def patch(
     *,
     variables: tuple[str, ...] = (),
     designs: tuple[Literal["independent", "minimal"], ...] = ("independent",),
+    methods: tuple[Literal["mean_difference", "das", "position_search"], ...] = (),
+    pairs_of: tuple[str, ...] = (),
+    rank: int = 4,
     n_pairs: int = 256,
     seed: int = 4,
     fresh: bool = False,
@@ -319,6 +340,10 @@ def patch(
         run: the run folder.
         variables: which to swap (default: the machine's variables that one step depends on).
         designs: independent draws base and source apart; minimal makes source from base by one edit.
+        methods: further questions at each variable's best place: swap within the differences of class means
+            (mean_difference) or a fitted subspace (das), and find the smallest set of positions (position_search).
+        pairs_of: variables to swap together, from sources of their own, such as op+operand.
+        rank: dimensions of das.
         n_pairs: base and source pairs a variable.
         seed: of the pairs.
         fresh: measure again what the file already holds.
@@ -327,6 +352,7 @@ def patch(
     from interp.stages import patch_stage
 
     _positive("--n-pairs", n_pairs)
+    _positive("--rank", rank)
     _threads(threads)
     opened = load(run)
     with stage_display("intervening") as progress:
@@ -334,6 +360,9 @@ def patch(
             opened,
             variables=variables,
             designs=designs,
+            methods=methods,
+            pairs_of=pairs_of,
+            rank=rank,
             n_pairs=n_pairs,
             seed=seed,
             fresh=fresh,

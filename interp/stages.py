@@ -21,7 +21,7 @@ import torch
 
 from cython_vm import variable
 from interp.files import atomic_path
-from interp.interventions import Site, run_interventions
+from interp.interventions import Site, deepen, jobs_done, run_interventions
 from interp.interventions import default_variables as default_swaps
 from interp.results import Aggregation, Metric, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance, require_next_state
@@ -89,25 +89,44 @@ def probe_stage(
     *,
     variables: Sequence[str] = (),
     positions: Sequence[str] = (),
+    hooks: Sequence[str] = (),
     methods: Sequence[str] = ("logistic",),
-    n: int = 4_000,
+    n: int | None = None,
+    n_edits: int | None = None,
     seed: int = 3,
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """The probe sweep; the directions of probes at pointed slots are kept for the interventions."""
+    """The probe sweep, over single steps or streams; the directions of probes at pointed slots are kept for the
+    interventions. `n` defaults to 4,000 states or 16,000 tokens, `n_edits` to none in steps and 64 in streams."""
     from safetensors.torch import save_file
 
-    from interp.probing import probe_sweep
+    from interp.probing import StreamSweepConfig, probe_sweep
+    from interp.probing.stage import stream_stage
 
+    if run.config.task == "trace":
+        config = StreamSweepConfig(
+            variables=tuple(variables),
+            places=tuple(positions) or StreamSweepConfig.places,
+            hooks=tuple(hooks),
+            methods=tuple(methods),
+            n=StreamSweepConfig.n if n is None else n,
+            seed=seed,
+        )
+        edits = 64 if n_edits is None else n_edits
+        return stream_stage(run, config=config, n_edits=edits, fresh=fresh, progress=progress)
     require_next_state(run, "the probe sweep")
     settings = {
         "variables": list(variables),
         "positions": list(positions),
         "methods": list(methods),
-        "n": n,
+        "n": 4_000 if n is None else n,
         "seed": seed,
     }
+    if hooks:
+        settings["hooks"] = list(hooks)
+    if n_edits:
+        settings["n_edits"] = n_edits
     if not fresh and (found := measured(run, "probes", settings)) is not None:
         return found
     sweep = probe_sweep(
@@ -116,8 +135,10 @@ def probe_stage(
         untrained=run.untrained_model(),
         variables=variables,
         positions=positions,
+        hooks=hooks,
         methods=methods,
-        n=n,
+        n=4_000 if n is None else n,
+        n_edits=n_edits or 0,
         seed=seed,
         progress=progress,
     )
@@ -150,18 +171,28 @@ def patch_stage(
     *,
     variables: Sequence[str] = (),
     designs: Sequence[PairDesign] = ("independent",),
+    methods: Sequence[str] = (),
+    pairs_of: Sequence[str] = (),
+    rank: int = 4,
     n_pairs: int = 256,
     seed: int = 4,
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped."""
-    require_next_state(run, "the interchange sweep")
+    """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped.
+
+    `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors.
+    """
+    groups = [tuple(group.split("+")) for group in pairs_of]
+    for name in {name for group in groups for name in group}:
+        variable(run.config.spec, name)
     names = list(variables) or default_swaps(run.config.spec)
+    swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
     settings = {"n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else measured(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
-    done = {(row["variable"], row["pair_design"]) for row in rows}
+    done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
+    untrained = run.untrained_model()
 
     def save(new: list[dict[str, Any]]) -> None:
         rows.extend(new)
@@ -170,16 +201,32 @@ def patch_stage(
     run_interventions(
         run.model,
         run.task,
-        variables=names,
-        designs=designs,
+        variables=swept,
+        designs=designs if not (methods or groups) else tuple(dict.fromkeys(["independent", *designs])),
         n_pairs=n_pairs,
         seed=seed,
-        subspaces=probe_subspaces(run, names),
-        untrained=run.untrained_model(),
+        subspaces=probe_subspaces(run, swept),
+        untrained=untrained,
         done=done,
         save=save,
         progress=progress,
     )
+    if methods or groups:
+        deepen(
+            run.model,
+            run.task,
+            rows,
+            variables=names,
+            methods=methods,
+            pairs_of=groups,
+            rank=rank,
+            n_pairs=n_pairs,
+            untrained=untrained,
+            done=jobs_done(rows),
+            seed=seed,
+            save=save,
+            progress=progress,
+        )
     return run.frame("interventions")
 
 

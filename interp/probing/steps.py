@@ -22,7 +22,9 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, program_hash, strata_weights, variable
 from interp.interventions import Site, collect, resolve
+from interp.probing.editing import edit_step_rows, wrong_hooks
 from interp.probing.estimators import PROBES, check_methods
+from interp.probing.readout import Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
 from probes import (
@@ -71,9 +73,11 @@ def probe_sweep(
     untrained: Any,
     variables: Sequence[str] = (),
     positions: Sequence[str] = (),
+    hooks: Sequence[str] = (),
     methods: Sequence[str] = (Method.LOGISTIC,),
     n: int = 4000,
     seed: int = 3,
+    n_edits: int = 0,
     subspaces_everywhere: bool = False,
     progress: Progress | None = None,
 ) -> ProbeSweep:
@@ -85,9 +89,11 @@ def probe_sweep(
         untrained: the same architecture with initial weights.
         variables: names; default `default_variables`.
         positions: names of single positions; default `default_positions`.
+        hooks: where to read besides the embedding; default the residual stream after each layer.
         methods: keys of `PROBES`; the subspaces are those of the first linear one.
         n: states in all, half to fit and half to score.
         seed: of the states, the control task and the bootstrap.
+        n_edits: edits along each linear probe at the pointed slots, judged by the machine (`editing`); 0: none.
         subspaces_everywhere: keep the probes' directions at every position, not at the pointed slots alone.
         progress: called with (probes' sites done, of how many, what is going on).
 
@@ -113,9 +119,11 @@ def probe_sweep(
             raise ValueError(f"variable {name!r} takes one value only on this machine: nothing to probe for")
     sweep = _Sweep(task, fit, held, chosen, names, fit_labels, held_labels, seed)
     control_fit, control_held = sweep.control_task()
-    hooks = residual_hooks(model.cfg.n_layers)
+    residual = residual_hooks(model.cfg.n_layers)
+    hooks = [residual[0], *(hook for hook in hooks if hook != residual[0])] if hooks else residual
     rows: list[dict[str, Any]] = []
     subspaces: dict[tuple[str, Site], Tensor] = {}
+    readouts: dict[tuple[str, Site], Readout] = {}
     report = progress or (lambda done, total, at: None)
     report(0, len(hooks) * len(methods), "activations")
     read = {name: sweep.activations(model, hooks, batch) for name, batch in (("fit", fit), ("held", held))}
@@ -140,9 +148,18 @@ def probe_sweep(
             ):
                 rows += sweep.rows(hook, values, method=method, metric=Metric.ACCURACY, control=kind)
             rows += sweep.rows(hook, right - control_right, method=method, metric=Metric.SELECTIVITY)
+            if isinstance(probe, LinearProbe) and n_edits:
+                readouts |= sweep.readouts(hook, probe, read["fit"][hook])
             if isinstance(probe, LinearProbe):
                 subspaces = sweep.subspaces(hook, probe, everywhere=subspaces_everywhere) | subspaces
             done += 1
+        if readouts:
+            report(done, len(hooks) * len(methods), f"{method}, edits")
+            away = wrong_hooks(hooks)
+            rows += edit_step_rows(
+                model, task, readouts, other_hook=away, method=method, n_pairs=n_edits, seed=seed + 1
+            )
+            readouts.clear()
     report(done, done, "")
     return ProbeSweep(rows, subspaces)
 
@@ -170,7 +187,9 @@ class _Sweep:
         sites = {hook: [Site(hook, position) for position in self.positions] for hook in hooks}
         everything = [site for some in sites.values() for site in some]
         found = collect(model, batch, everything, position_names=self.task.position_names)
-        return {hook: torch.stack([found[site][:, 0] for site in some])[:, None] for hook, some in sites.items()}
+        return {
+            hook: torch.stack([found[site][:, 0].flatten(1) for site in some])[:, None] for hook, some in sites.items()
+        }
 
     def majority_right(self) -> np.ndarray:
         probe = MajorityProbe().fit(np.zeros((len(self.fit), 1)), self.fit_labels)
@@ -207,6 +226,18 @@ class _Sweep:
                 basis = torch.from_numpy(directions[:rank]).float().contiguous()
                 found[name, Site(hook, position)] = basis
         return found
+
+    def readouts(self, hook: str, probe: LinearProbe, x: Tensor) -> dict[tuple[str, Site], Readout]:
+        """What the probes of settable variables read at pointed slots that vary; x is [position, 1, state, d]."""
+        return {
+            (name, Site(hook, position)): Readout.of(
+                probe.coef_[p, v], probe.intercept_[p, v], probe.classes_, x[p, 0], self.fit_labels[v]
+            )
+            for p, position in enumerate(self.positions)
+            if "@" in position and float(x[p, 0].var(0).max()) > 0
+            for v, name in enumerate(self.variables)
+            if variable(self.task.spec, name).settable
+        }
 
     def rows(
         self, hook: str, values: np.ndarray, *, method: str, metric: Metric, control: Control | None = None

@@ -38,6 +38,7 @@ from probes import LinearProbe, bootstrap_mean, control_labels, shuffled_labels
 from probes.controls import majority_label
 
 TAPE = "cells"
+EMBEDDING = "blocks.0.hook_resid_pre"
 AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
 _N_RESAMPLES = 200
 _MIN_PROGRAMS = 10
@@ -118,6 +119,8 @@ def stream_sweep(
                 blank = {part: token_activations(untrained, data, hook) for part, data in sweep.parts.items()}
             for method in methods:
                 report(done, total, f"{method}, {hook}, {place}")
+                if hook != EMBEDDING and method not in sweep.embedding:
+                    sweep.embed(model, method)
                 rows, readouts = sweep.measure(hook, method, x, blank)
                 done += 1
                 yield HookResult(hook, place, method, rows, readouts)
@@ -221,10 +224,9 @@ class _PlaceSweep:
         right, probe = self._fitted(method, x)
         majority = majority_label(self.fit_sets[None])[:, None] == self.held_sets[None]
         everything: dict[Control | None, np.ndarray] = {Control.MAJORITY_CLASS: majority} | right
-        if method not in self.embedding and hook == "blocks.0.hook_resid_pre":
+        if hook == EMBEDDING:
             self.embedding[method] = right[None]
-        if method in self.embedding:
-            everything[Control.EMBEDDING_ONLY] = self.embedding[method]
+        everything[Control.EMBEDDING_ONLY] = self.embedding[method]
         if blank is not None:
             everything[Control.UNTRAINED_MODEL] = self._fitted(method, blank, only_true=True)[0][None]
         altered = everything.pop(Control.ALTERED_SEMANTICS, None)
@@ -249,6 +251,11 @@ class _PlaceSweep:
             name: Readout.of(probe.coef_[v], probe.intercept_[v], probe.classes_, x["fit"], labels[v])
             for v, name in enumerate(self.names)
         }
+
+    def embed(self, model: Any, method: str) -> None:
+        """The control before the first layer, where the sweep has not been."""
+        x = {part: token_activations(model, data, EMBEDDING) for part, data in self.parts.items()}
+        self.embedding[method] = self._fitted(method, x, only_true=True)[0][None]
 
     def _fitted(
         self, method: str, x: dict[str, Tensor], *, only_true: bool = False
