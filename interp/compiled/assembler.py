@@ -65,6 +65,7 @@ def assemble(program: Program, cfg: TransformerConfig, directions: Tensor) -> Tr
 def _check(program: Program, cfg: TransformerConfig, directions: Tensor) -> None:
     expected = {"normalization_type": None, "act_fn": "relu", "qk_norm": False, "attn_only": False, "use_bias": True}
     expected |= {"positional_embedding_type": "learned", "tie_word_embeddings": False, "n_layers": program.n_layers}
+    expected |= {"gated_mlp": False, "rotary_dim": 0, "attention_chunk": 0}
     for name, value in expected.items():
         if getattr(cfg, name) != value:
             raise ValueError(f"a compiled program needs {name}={value!r}; got {getattr(cfg, name)!r}")

@@ -49,8 +49,8 @@ def learning_curve_of(run: Run, *, name: str | None = None) -> LearningCurve:
     strata = strata.drop_duplicates(["checkpoint_step", "op", "stratum"])
     by_op: dict[str, tuple[float, ...]] = {}
     for op in OP_COLORS:
-        found = select(strata, op=op).groupby("checkpoint_step")["estimate"].mean()
-        if set(steps) <= set(found.index):
+        found = select(strata, op=op).groupby("checkpoint_step")["estimate"].agg("mean").to_dict()
+        if set(steps) <= set(found):
             by_op[op] = tuple(float(found[step]) for step in steps)
     return LearningCurve(
         name or run.name,

@@ -21,7 +21,7 @@ def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) 
 
 def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
     """The page as Markdown."""
-    n = int(select(rows, metric=Metric.EXACT_MATCH)["n"].max())
+    n = int(select(rows, metric=Metric.EXACT_MATCH)["n"].to_numpy().max())
     tests = "\n".join(f"- **{name}**: {_sizes(machine)}" for name, machine in config.tests().items())
     schemes = "\n".join(f"- `{name}`: {ENCODINGS[name]}" for name in config.encodings)
     return (

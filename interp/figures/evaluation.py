@@ -24,7 +24,7 @@ def reliability_diagram(metrics: pd.DataFrame) -> go.Figure:
         raise ValueError("the frame has no calibration; expected rows with metric reliability, as tapelens eval gives")
     sure = select(metrics, metric=Metric.CONFIDENCE).drop_duplicates("stratum", keep="last")
     confidence = dict(zip(sure["stratum"], sure["estimate"], strict=True))
-    total = float(right["n"].sum())
+    total = float(right["n"].to_numpy().sum())
     points = go.Scatter(
         x=[confidence[row.stratum] for row in named_rows(right)],
         y=right["estimate"].tolist(),

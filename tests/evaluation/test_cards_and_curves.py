@@ -146,12 +146,17 @@ def test_a_bad_request_is_one_line(
     assert says in capsys.readouterr().err
 
 
+def traces(figure: Any) -> list[Any]:
+    """The traces of a plotly figure, whose type plotly does not tell."""
+    return list(figure.data)
+
+
 def test_the_figures_of_an_evaluation_show_its_rows(tiny_run: Run) -> None:
     rows = measure(tiny_run, n=120, seed=1, programs=10).rows
     survival = select(rows, metric=Metric.SURVIVAL)
-    lines = [trace for trace in survival_curves(rows).data if trace.mode == "lines+markers"]
+    lines = [trace for trace in traces(survival_curves(rows)) if trace.mode == "lines+markers"]
     assert list(lines[0].y) == survival["estimate"].tolist() and lines[0].x[-1] == 100
-    (points,) = [trace for trace in reliability_diagram(rows).data if trace.mode == "markers"]
+    (points,) = [trace for trace in traces(reliability_diagram(rows)) if trace.mode == "markers"]
     assert list(points.y) == select(rows, metric=Metric.RELIABILITY)["estimate"].tolist()
     assert list(points.x) == select(rows, metric=Metric.CONFIDENCE)["estimate"].tolist()
     without = select(rows, metric=Metric.EXACT_MATCH)
@@ -183,7 +188,7 @@ def test_tasks_that_do_not_answer_with_a_state_have_cards(
     assert not [words for words in says if words not in page]
     main(["eval", str(run.path), "--n", "40", "--threads", "1"])
     out = capsys.readouterr().out
-    (points,) = accuracy_by_op(rows_frame(values["rows"]).assign(checkpoint_step=2)).data
+    (points,) = traces(accuracy_by_op(rows_frame(values["rows"]).assign(checkpoint_step=2)))
     assert list(points.x) == [
         row["estimate"] for row in values["rows"] if row["metric"] == "exact_match" and row["aggregation"] == "mean"
     ]

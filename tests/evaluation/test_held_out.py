@@ -56,7 +56,7 @@ def test_batches_add_up_to_the_whole() -> None:
 
 
 def test_the_machine_is_right_and_copying_is_right_where_nothing_changes() -> None:
-    assert evaluate(Oracle(), TASK, n=200, seed=1)["estimate"].min() == 1
+    assert evaluate(Oracle(), TASK, n=200, seed=1)["estimate"].to_numpy().min() == 1
     copied = evaluate(Oracle(spoil=give_the_input_back), TASK, n=400, seed=1)
     exact = select(copied, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
     for row in records(exact):
@@ -111,7 +111,7 @@ def test_calibration_of_a_model_with_a_known_confidence() -> None:
     assert model.calls == 3  # it listens to the passes that were made
     assert not model._forward_hooks
     exact = select(scores, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
-    share = float((exact["estimate"] * exact["n"]).sum() / 300)
+    share = float((exact["estimate"] * exact["n"]).to_numpy().sum() / 300)
     rows = calibration.rows()
     assert value(rows, metric=str(Metric.CONFIDENCE), stratum="0.95 to 0.99") == pytest.approx(confidence)
     assert value(rows, metric=str(Metric.RELIABILITY), stratum="0.95 to 0.99") == pytest.approx(share)

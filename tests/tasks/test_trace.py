@@ -164,11 +164,12 @@ def test_score_by_op_branch_and_age() -> None:
     put = (batch.tokens == SPEC.op_id(Op.PUT)) & batch.loss_mask
     predicted[put] = SPEC.token_id("EOO")
     scores = TASK.score(predicted, batch)
-    exact = scores[scores["metric"] == "exact_match"].set_index(["op", "stratum"])["estimate"]
-    assert exact["PUT", "emitted"] == 0
-    assert set(exact.drop(("PUT", "emitted"))) == {1.0} and len(exact) == 5
+    rows = scores[scores["metric"] == "exact_match"]
+    exact = dict(zip(zip(rows["op"], rows["stratum"], strict=True), rows["estimate"], strict=True))
+    assert exact.pop(("PUT", "emitted")) == 0
+    assert set(exact.values()) == {1.0} and len(exact) == 4
     ages = scores[scores["metric"] == "token_accuracy"]
-    assert ages["n"].sum() == int(put.sum()) and (ages["estimate"] == 0).all() and len(ages) > 4
+    assert np.asarray(ages["n"]).sum() == int(put.sum()) and not np.asarray(ages["estimate"]).any() and len(ages) > 4
     whole = scores.loc[scores["metric"] == "sequence_match", "estimate"].item()
     assert whole == pytest.approx(1 - float(put.any(dim=1).float().mean()))
 
