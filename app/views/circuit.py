@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import circuit_data, run_access, selection, session, widgets
+from app import circuit_data, circuit_parts, run_access, selection, session, widgets
 from app.circuit_panels import draw_edge, draw_evidence, draw_node, draw_state, edge_words, two
 from app.components.graph import DrawnEdge, layered_graph, node_words
 from app.session import View
@@ -175,6 +175,9 @@ def page() -> None:
     theirs = set() if other_op == NONE else draw_comparison(view, circuit, kept, other_op)
     edges = circuit_data.drawn_edges(circuit, kept, theirs)
     draw_summary(circuit, kept, edges)
+    if told := circuit_parts.sentence(view, op):
+        with st.expander("In words", icon=":material/notes:"):
+            st.markdown(told.replace("<", "&lt;").replace("@", "&#64;"))
     left, right = st.columns([5, 3], gap="large")
     with left:
         draw_graph(circuit, edges)
@@ -189,6 +192,8 @@ def page() -> None:
     if view.op == op and not missed:
         st.divider()
         draw_state(view)
+    with st.expander("What is its own, and what do all instructions share?", icon=":material/call_split:"):
+        circuit_parts.draw_parts(view, op)
     with st.expander(f"All {len(edges)} edges", icon=":material/table_rows:"):
         draw_edges_table(circuit, edges, compared=other_op != NONE)
 

@@ -6,36 +6,50 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from interp.circuits.along import AlongConfig, circuits_at
+from interp.circuits.approximations import compare_approximations
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
 from interp.circuits.attribution import eap, eap_ig
 from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
 from interp.circuits.discovery import CircuitConfig, find_circuit, node_effects
+from interp.circuits.dissociation import Dissociation, DissociationConfig, dissociate, dissociation_rows
 from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
+from interp.circuits.evidence import EvidenceConfig, gather_evidence
 from interp.circuits.exact import exact_effects
 from interp.circuits.freezes import FREEZES, freezes
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
+from interp.circuits.overlap import Sharing, Stability, sharing, stability
 from interp.circuits.pairs import Contrast, Pairs, draw_pairs
+from interp.circuits.paths import parse_path, path_effects
+from interp.circuits.positions import eap_ig_by_position, exact_by_position
 from interp.circuits.roles import HeadRole, head_roles
 from interp.circuits.search import Search, acdc, acdc_scores
+from interp.circuits.seeds import match_heads, seed_agreement
 from interp.circuits.store import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 from interp.tasks import Task
 
 __all__ = [
     "FREEZES",
+    "AlongConfig",
     "AttentionSummary",
     "Circuit",
     "CircuitConfig",
     "CircuitFileError",
     "Completeness",
     "Contrast",
+    "Dissociation",
+    "DissociationConfig",
     "Edge",
+    "EvidenceConfig",
     "Graph",
     "HeadRole",
     "NodeNeed",
     "Pairs",
     "Reader",
     "Search",
+    "Sharing",
+    "Stability",
     "Writer",
     "acdc",
     "acdc_scores",
@@ -43,23 +57,36 @@ __all__ = [
     "attention_patterns",
     "attribution_patching",
     "circuit_rows",
+    "circuits_at",
+    "compare_approximations",
     "completeness",
+    "dissociate",
+    "dissociation_rows",
     "draw_pairs",
     "eap",
     "eap_ig",
+    "eap_ig_by_position",
+    "exact_by_position",
     "exact_effects",
     "faithfulness",
     "find_circuit",
     "find_circuits",
     "freezes",
+    "gather_evidence",
     "head_roles",
+    "match_heads",
     "minimality",
     "node_effects",
+    "parse_path",
+    "path_effects",
     "ranked",
     "read_attention",
     "read_circuit",
     "run_circuits",
+    "seed_agreement",
+    "sharing",
     "size_grid",
+    "stability",
     "write_attention",
     "write_circuit",
 ]

@@ -36,6 +36,7 @@ from interp.circuits.parts import (
     Part,
     attribution_matrices,
     level_hooks,
+    mean_activations,
     node_losses,
     part_of,
     random_part,
@@ -125,11 +126,13 @@ def dissociate(
     size, hooks = config.size(level), level_hooks(model, level)
     rng = np.random.default_rng(seed)
     nulls = [random_part(model, level, size, rng=rng) for _ in range(config.n_null)]
-    reference = task.sample(config.n_reference, seed=seed).tokens if ablation == "mean" else None
+    means = None
+    if ablation == "mean":
+        means = mean_activations(model, task.sample(config.n_reference, seed=seed).tokens, hooks)
 
     def ablator(op: Contrast, half: int) -> Ablator:
         pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=half)
-        return Ablator(model, pairs, hooks, ablation=ablation, reference=reference)
+        return Ablator(model, pairs, hooks, ablation=ablation, means=means)
 
     found = []
     for place, op in enumerate(ops):

@@ -127,11 +127,20 @@ def random_part(model: Any, level: Level, size: int, *, rng: np.random.Generator
 class Ablator:
     """Runs of pairs with parts ablated; what is shared by all parts is computed once."""
 
-    def __init__(self, model: Any, pairs: Pairs, hooks: Sequence[str], *, ablation: Ablation, reference: Tensor | None):
+    def __init__(
+        self,
+        model: Any,
+        pairs: Pairs,
+        hooks: Sequence[str],
+        *,
+        ablation: Ablation,
+        means: Mapping[str, Tensor] | None = None,
+    ):
+        """`means` are what "mean" puts in, from `mean_activations`."""
         if ablation not in ("resample", "mean", "zero"):
             raise ValueError(f"ablation must be resample, mean or zero; got {ablation!r}")
-        if ablation == "mean" and (reference is None or not len(reference)):
-            raise ValueError("mean ablation needs reference tokens, got none")
+        if ablation == "mean" and means is None:
+            raise ValueError("mean ablation needs mean activations, got none")
         self.model, self.pairs = model, pairs
         streams = [f"blocks.{layer}.hook_resid_pre" for layer in range(model.cfg.n_layers)]
         logits, kept = activations(model, pairs.clean.tokens, streams)
@@ -145,9 +154,8 @@ class Ablator:
         elif ablation == "zero":
             self.values = {name: torch.zeros_like(value[:1]) for name, value in corrupted.items()}
         else:
-            assert reference is not None
-            seen = activations(model, reference, hooks)[1]
-            self.values = {name: value.mean(0, keepdim=True) for name, value in seen.items()}
+            assert means is not None
+            self.values = {name: means[name] for name in hooks}
 
     @property
     def gap(self) -> float:
@@ -193,6 +201,11 @@ def activations(model: Any, tokens: Tensor, hooks: Sequence[str]) -> tuple[Tenso
     with model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
         logits = model(tokens)
     return logits, kept
+
+
+def mean_activations(model: Any, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
+    """The mean over examples of the activation at each hook, [1, pos, ...]."""
+    return {name: value.mean(0, keepdim=True) for name, value in activations(model, tokens, hooks)[1].items()}
 
 
 def node_losses(ablator: Ablator) -> np.ndarray:

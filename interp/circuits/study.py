@@ -33,7 +33,7 @@ from interp.circuits.dissociation import DissociationConfig, dissociate, dissoci
 from interp.circuits.evaluation import ABLATIONS, Ablation
 from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
 from interp.circuits.explain import explain
-from interp.circuits.findings import current_finding, findings, write_finding
+from interp.circuits.findings import Finding, current_finding, findings, write_finding
 from interp.circuits.freezes import freezes
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import sharing, sharing_rows
@@ -201,7 +201,8 @@ class _Study:
         return kind in self.config.measure
 
     def _roles(self) -> list[_Job]:
-        settings = {"n_heads": self.config.n_heads, "n": self.config.n_role_pairs}
+        circuit = asdict(self.config.circuit)
+        settings = {"n_heads": self.config.n_heads, "n": self.config.n_role_pairs, "circuit": circuit}
 
         def job(name: str) -> _Job:
             def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -349,6 +350,12 @@ class _Study:
 
         return [job(step) for step in self.run.steps] if self.config.along else []
 
+    def _current(self, kind: str, header: dict[str, Any]) -> list[Finding]:
+        """The findings of a kind on these weights; of those about a circuit, the ones about the circuits found so."""
+        circuit = {key: value for key, value in header["settings"].items() if key != "seed"}
+        found = findings(self.run.path, kind, digest=header["digest"], step=self.run.step)
+        return [each for each in found if each.provenance["settings"].get("circuit", circuit) == circuit]
+
     def _write(self, header: dict[str, Any]) -> None:
         """The frame and the sentences, from all files that are current."""
         circuits = [self.circuits[name] for name in self.known + self.freezes if name in self.circuits]
@@ -357,7 +364,7 @@ class _Study:
         shared = sharing(of_ops) if len(of_ops) > 1 else None
         if shared is not None:
             rows += sharing_rows(shared)
-        here = {kind: findings(self.run.path, kind, digest=header["digest"], step=self.run.step) for kind in KINDS}
+        here = {kind: self._current(kind, header) for kind in KINDS}
         rows += [row for kind in KINDS for each in here[kind] for row in each.rows]
         self.run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
         roles = {each.name: each.detail["roles"] for each in here["roles"]}

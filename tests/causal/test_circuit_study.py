@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from interp.circuits.along import AlongConfig
 from interp.circuits.dissociation import DissociationConfig
 from interp.circuits.evidence import EvidenceConfig
 from interp.circuits.findings import finding_path, read_finding
+from interp.circuits.page import write_circuit_page
 from interp.circuits.study import StudyConfig, study
+from interp.figures import along_curves, dissociation_heatmap
 from interp.runs import STEPS, load, save_weights
 
 SMALL = StudyConfig(
@@ -122,3 +125,18 @@ def test_bad_requests_are_refused(tiny_run, tmp_path: Path):
     broken.write_text("{")
     with pytest.raises(ValueError, match="not a whole finding"):
         read_finding(tmp_path, "paths", "INC")
+
+
+def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_path: Path):
+    run, frame, *_ = measured
+    text = write_circuit_page([run, run], tmp_path, n_null=5).read_text()
+    for heading in ("## tiny", "### Double dissociation, resample", "### Approximations", "### Over training"):
+        assert heading in text
+    assert "| INC | 1.00 |" in text.split("## Across seeds")[1]
+    for file in ("circuits-tiny-dissociation-resample.svg", "circuits-tiny-along.svg"):
+        assert f"({file})" in text
+        ElementTree.parse(tmp_path / file)
+    assert len(dissociation_heatmap(frame).data) == 3
+    assert len(along_curves(frame).data) == 3 + 1
+    with pytest.raises(ValueError, match="no dissociation under zero ablation"):
+        dissociation_heatmap(frame, ablation="zero")
