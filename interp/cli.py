@@ -321,6 +321,18 @@ def probe(
     console.print(f"{len(rows):,} rows in {where}")
 
 
+def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
+    """Write probing.md and its figures about RUNS, from what tapelens probe measured on them.
+
+    Args:
+        runs: run folders.
+        out: the folder to write to.
+    """
+    from interp.probing.page import write_probing_page
+
+    console.print(f"page in {write_probing_page([load(run) for run in runs], out)}")
+
+
 def patch(
     run: RunPath,
     *,
@@ -622,6 +634,7 @@ COMMANDS = {
     "eval": evaluate,
     "card": card,
     "probe": probe,
+    "probing-page": probing_page,
     "patch": patch,
     "circuit": circuit,
     "circuit-page": circuit_page,

@@ -74,7 +74,7 @@ def minimize(
         rounding = noise * here.loss.abs().clamp(min=1)
         tiny = slope <= ROUNDED * rounding  # too little is promised to be seen in the loss: take what comes
         for _ in range(MAX_TRIALS):
-            w = here.w - step[..., None] * direction
+            w = torch.where(done[..., None], here.w, here.w - step[..., None] * direction)
             there = Point(w, *objective(w))
             gain = here.loss - there.loss
             refused = ~done & ~(gain >= torch.where(tiny, -rounding, ARMIJO * step * slope))
@@ -94,7 +94,10 @@ def minimize(
 
 def _remember(s: Tensor, y: Tensor, new_s: Tensor, new_y: Tensor, memory: int) -> tuple[Tensor, Tensor]:
     """The pairs with one more; a pair without positive curvature becomes zero and counts for nothing."""
-    useful = (new_s * new_y).sum(-1, keepdim=True) > torch.finfo(s.dtype).tiny
+    finfo = torch.finfo(s.dtype)
+    curvature = (new_s * new_y).sum(-1, keepdim=True)
+    lengths = torch.linalg.vector_norm(new_s, dim=-1) * torch.linalg.vector_norm(new_y, dim=-1)
+    useful = (curvature > finfo.tiny) & (curvature > finfo.eps * lengths[..., None])  # not lost in rounding
     pairs = ((s, new_s), (y, new_y))
     s, y = (torch.cat([old, torch.where(useful, new, 0.0)[..., None, :]], -2)[..., -memory:, :] for old, new in pairs)
     return s, y
@@ -114,4 +117,6 @@ def _inverse_times(gradient: Tensor, s: Tensor, y: Tensor, precondition: Callabl
     a = torch.linalg.solve_triangular(r, s @ gradient[..., None], upper=True)
     b = (torch.diag_embed(diagonal) + y @ hy.mT) @ a - y @ first
     c = torch.linalg.solve_triangular(r.mT, b, upper=False)
-    return (first + s.mT @ c - hy.mT @ a)[..., 0]
+    direction = (first + s.mT @ c - hy.mT @ a)[..., 0]
+    usable = torch.isfinite(direction).all(-1, keepdim=True)  # pairs far below 1 may overflow their inverse
+    return torch.where(usable, direction, first[..., 0])

@@ -22,6 +22,8 @@ from probes.stack import Array, Axes, Problem, Stack
 
 BUDGET = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of X handed to one solve: about the cache, or a slice of the GPU
 
+FAR = 3  # medians of the distance from the mean
+
 
 @dataclass(frozen=True)
 class Design:
@@ -48,6 +50,20 @@ class Design:
         """[s, d, d]: centred second moments."""
         centred = self.x[..., : self.d]
         return centred.mT @ centred / self.x.shape[1]
+
+    @cached_property
+    def tame_covariance(self) -> Tensor:
+        """[s, d, d]: the covariance with rows further out than `FAR` medians drawn in to there.
+
+        A few huge rows would make up the whole of it, yet lie far from every boundary and say nothing about its
+        curvature. Without such rows it is the covariance.
+        """
+        length = torch.linalg.vector_norm(self.x[..., : self.d], dim=-1)
+        limit = FAR * length.median(dim=1, keepdim=True).values
+        if not bool((length > limit).any()):
+            return self.covariance
+        drawn = self.x[..., : self.d] * torch.where(length > limit, limit / length, 1.0)[..., None]
+        return drawn.mT @ drawn / self.x.shape[1]
 
     def class_sums(self, labels: Tensor, c: int) -> Tensor:
         """[s, v, c, d + 1]: row sums of each class of labels [v, n], over n; the last column is its frequency."""

@@ -92,7 +92,8 @@ class LogisticProbe(LinearProbe, SoftmaxProbe):
         # Guess of the Hessian, a block a class: slack · covariance + penalty, diagonal in one basis for all of a site.
         unit = penalty[:, 0, 0, :-1].sqrt() / strength**0.5
         unit = torch.where(unit > 0, unit, 1.0)
-        spread = design.covariance + SPREAD * torch.diag_embed(variance)
+        tame = design.tame_covariance
+        spread = tame + SPREAD * torch.diag_embed(tame.diagonal(dim1=1, dim2=2))
         values, vectors = torch.linalg.eigh(spread / (unit[:, :, None] * unit[:, None]))
         basis = (vectors / unit[:, :, None])[:, None]
 

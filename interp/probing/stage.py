@@ -88,8 +88,12 @@ def probe_along(run: Run, stage: Callable[[Run, Progress], pd.DataFrame], *, pro
             progress(index + done / max(1, total), len(run.steps), f"step {step}: {at}")
 
         then = run.at_step(step)
-        frames.append(stage(then, report))
-        frames.append(then.identified(rows_frame([behaviour(then)])))
+        rows = stage(then, report)
+        if select(rows, metric=Metric.EXACT_MATCH).empty:
+            settings = rows.attrs["provenance"].get("settings")
+            rows = pd.concat([rows, rows_frame([behaviour(then)])], ignore_index=True)
+            then.write_frame("probes", rows, settings=settings)
+        frames.append(then.frame("probes"))
     progress(len(run.steps), len(run.steps), "")
     return pd.concat(frames, ignore_index=True)
 

@@ -56,3 +56,24 @@ def test_stops_where_it_is_told():
     assert found.n_iter == 3
     assert not found.converged.any()
     assert found.loss.item() < 1
+
+
+def test_a_problem_that_is_done_stays_where_it_is_whatever_its_direction_becomes():
+    """One problem begins at its minimum; from then on the preconditioner breaks down for it alone."""
+    curvature = torch.tensor([[1.0, 3.0], [2.0, 50.0]])
+    calls = []
+
+    def objective(w):
+        return 0.5 * (curvature * w * w).sum(-1), curvature * w, w.new_ones(2)
+
+    def precondition(vectors, hint):
+        calls.append(len(calls))
+        broken = vectors.clone()
+        if len(calls) > 1:
+            broken[0] = torch.inf
+        return broken
+
+    found = minimize(objective, torch.tensor([[0.0, 0.0], [3.0, 1.0]]), precondition, tol=1e-8, max_iter=50)
+    assert torch.equal(found.w[0], torch.zeros(2))
+    torch.testing.assert_close(found.w[1], torch.zeros(2), atol=1e-3, rtol=0)
+    assert bool(found.converged.all()) and len(calls) > 2

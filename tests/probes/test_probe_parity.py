@@ -130,3 +130,21 @@ def test_mean_difference_is_the_nearest_centroid_and_the_difference_of_means():
     probe = MeanDifferenceProbe().fit(x, y % 2)
     difference = x[y % 2 == 1].mean(0) - x[y % 2 == 0].mean(0)
     np.testing.assert_allclose(np.abs(probe.directions(1)[0]), np.abs(difference / np.linalg.norm(difference)))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_logistic_does_not_stop_early_on_heavy_tailed_rows(seed):
+    """Row lengths are lognormal with sigma 2: a few rows make up nearly all of the covariance."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, 3000)
+    x = rng.normal(size=(5, 24))[y] + 0.5 * rng.normal(size=(3000, 24))
+    x = (x * np.exp(2 * rng.normal(size=(3000, 1)))).astype(np.float32)
+    fitted = LogisticProbe(C=0.1).fit(x, y)
+    exact = LogisticProbe(C=0.1, tol=1e-8, max_iter=2000).fit(x.astype(np.float64), y)
+
+    def loss(probe):
+        z = torch.from_numpy(probe.decision_function(x.astype(np.float64))).log_softmax(-1).numpy()
+        return -z[np.arange(len(y)), y].mean() + 0.5 * (probe.coef_**2).sum() / (0.1 * len(y))
+
+    assert loss(fitted) - loss(exact) < 0.015
+    assert fitted.score(x, y) > exact.score(x, y) - 0.005

@@ -62,7 +62,7 @@ def test_altered_semantics_is_the_same_program_under_other_meanings() -> None:
     assert np.array_equal(after.array_ptr[known], told[known])
     assert (altered_labels(states, "array_ptr") == states.array_ptr).all()
     for meanings in ({Op.NEXT: Op.PREV, Op.PREV: Op.NEXT}, {Op.NEXT: Op.PUT, Op.PUT: Op.NEXT}, {Op.NEXT: Op.INC}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="meaning|negates|permutation"):
             altered(states, meanings)
 
 
@@ -76,8 +76,7 @@ def test_altered_labels_of_streams_follow_the_altered_run() -> None:
         assert label == (told.row(row).array_ptr[at] if at <= told.n_steps[row] else -1)
 
 
-def test_sweep_reads_what_is_planted_and_nothing_from_the_untrained(trace_run: Run) -> None:
-    """A hook that writes the pointer into the residual stream: the probe reads it there, and only there."""
+def test_every_accuracy_stands_beside_its_controls(trace_run: Run) -> None:
     task: Any = trace_run.task
     results = {(r.hook): r for r in stream_sweep(trace_run.model, task, untrained=trace_run.model, config=CONFIG)}
     assert list(results) == ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"]
