@@ -28,6 +28,7 @@ class Method(StrEnum):
     TRAINING = "training"  # a scalar logged by the training loop
     GREEDY = "greedy"  # the model's own greedy answer, compared with the machine
     LOGISTIC = "logistic"  # multinomial logistic probe
+    LOGISTIC_PATH = "logistic_path"  # the same with its penalty chosen on a validation part of the fit
     RIDGE = "ridge"  # closed-form one-hot regression probe
     MEAN_DIFFERENCE = "mean_difference"  # nearest class mean along the mean-difference directions
     MLP = "mlp"  # probe with one hidden layer

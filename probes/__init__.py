@@ -17,12 +17,14 @@ from probes.evaluation import (
 from probes.linear import DiscriminantProbe, LinearProbe, MeanDifferenceProbe, RidgeProbe
 from probes.logistic import LogisticProbe
 from probes.mlp import MLPProbe
+from probes.path import LogisticPathProbe
 
 __all__ = [
     "CodeLength",
     "DiscriminantProbe",
     "Interval",
     "LinearProbe",
+    "LogisticPathProbe",
     "LogisticProbe",
     "MLPProbe",
     "MajorityProbe",

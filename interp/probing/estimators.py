@@ -9,11 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from interp.results import Method
-from probes import LogisticProbe, MeanDifferenceProbe, MLPProbe, Probe, RidgeProbe
+from probes import LogisticPathProbe, LogisticProbe, MeanDifferenceProbe, MLPProbe, Probe, RidgeProbe
 
 # Many activations separate the classes perfectly: ten times scikit-learn's default regularisation keeps weights small.
 PROBES: dict[str, Callable[[], Probe]] = {
     Method.LOGISTIC: partial(LogisticProbe, C=0.1),
+    Method.LOGISTIC_PATH: LogisticPathProbe,
     Method.RIDGE: RidgeProbe,
     Method.MEAN_DIFFERENCE: MeanDifferenceProbe,
     Method.MLP: MLPProbe,

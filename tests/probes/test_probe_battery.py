@@ -8,13 +8,14 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from probes import DiscriminantProbe, LogisticProbe, MeanDifferenceProbe, MLPProbe, RidgeProbe
+from probes import DiscriminantProbe, LogisticPathProbe, LogisticProbe, MeanDifferenceProbe, MLPProbe, RidgeProbe
 
 torch.set_num_threads(1)
 
 PROBES: dict[str, Any] = {
     "logistic": LogisticProbe(),
     "logistic_standardized": LogisticProbe(standardize=True),
+    "logistic_path": LogisticPathProbe(Cs=(0.01, 1.0)),
     "ridge": RidgeProbe(),
     "discriminant": DiscriminantProbe(),
     "mean_difference": MeanDifferenceProbe(),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +79,11 @@ def test_curves_along_training_rise_to_the_left_edge_of_the_scale() -> None:
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2]) and heights[0] > heights[2]
 
 
-def test_the_example_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "probe_hidden_state.py", "20", "1200", "12"],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "read and written" in done.stdout and "probing.md" in done.stdout
+def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["probe_hidden_state.py", "20", "1200", "12"])
+    runpy.run_path(str(ROOT / "examples" / "probe_hidden_state.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    table = out.partition("read and written")[2]
+    assert all(name in table for name in ("array_ptr", "operand", "cell[2]"))
+    page = Path(out.strip().rpartition(": ")[2])
+    assert "| `operand` |" in page.read_text() and list(page.parent.glob("probing_*.svg"))
