@@ -11,6 +11,7 @@ from interp.figures.dissociation import along_curves, dissociation_heatmap
 from interp.figures.evaluation import reliability_diagram, survival_curves
 from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
+from interp.figures.interventions import where_kept
 from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "reliability_diagram",
     "site_words",
     "survival_curves",
+    "where_kept",
 ]

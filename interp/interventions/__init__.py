@@ -10,6 +10,7 @@ from interp.interventions.das import (
     row_and_null_parts,
     subspace_swaps,
 )
+from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
 from interp.interventions.experiment import default_variables, run_interventions
 from interp.interventions.interchange import (
     SharedPairs,
@@ -20,29 +21,41 @@ from interp.interventions.interchange import (
     residual_sites,
     site_column,
 )
+from interp.interventions.joint import JointPairs, joint_rows, swapped_answers
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
+from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.sites import Site, block_slots, resolve
+from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
 
 __all__ = [
+    "METHODS",
     "DasConfig",
     "DasFit",
     "Interchange",
+    "JointPairs",
     "Patch",
+    "PositionSet",
     "SharedPairs",
     "Site",
     "ablate",
     "ablation_value",
+    "best_places",
     "block_slots",
+    "candidate_parts",
     "check_sites",
     "collect",
     "das_rows",
+    "deepen",
     "default_position_sets",
     "default_variables",
     "fit_das",
     "iia_sweep",
     "interchange",
     "interchange_answers",
+    "jobs_done",
+    "joint_rows",
+    "mean_difference_basis",
     "patch_activation",
     "patch_from",
     "patched",
@@ -54,5 +67,9 @@ __all__ = [
     "row_and_null_parts",
     "run_interventions",
     "site_column",
+    "smallest_set",
+    "smallest_set_rows",
+    "subspace_rows",
     "subspace_swaps",
+    "swapped_answers",
 ]

@@ -8,7 +8,8 @@ on the whole predicted next state. In a subspace with orthonormal rows R, h' = h
 
 Read the number in the stratum "changes", where the machine's counterfactual answer differs from its answer on base:
 elsewhere a patch that does nothing is right. Beside it stand, on the same pairs: the unpatched model, an untrained
-model, a random subspace of the same rank, and the wrong site, as many random positions outside the set. At layer 0
+model, a random subspace of the same rank, and the wrong site, as many random positions outside the set (in the same
+subspace). At layer 0
 swapping the positions that hold a stored variable edits the input: a ceiling, not evidence. Swapping all positions
 gives model(source) at any layer.
 """
@@ -192,7 +193,7 @@ def iia_sweep(
     wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
     n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
-    total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces)
+    total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces + wrong_site)
 
     def run(subject: Any, some: Sequence[Interchange], done: int, rows: np.ndarray | None = None) -> Tensor:
         base, source = pairs.base.tokens, pairs.source.tokens
@@ -236,8 +237,9 @@ def iia_sweep(
             bases += [basis, *random]
             repeated += [site] * (1 + n_random_subspaces)
         some = interchange(task, repeated, pairs.base.states[rows], pairs.source.states[rows], bases=bases)
-        answers = run(model, some, done, rows)
-        done += len(some)
+        elsewhere = _wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
+        answers = run(model, [*some, *elsewhere.values()], done, rows)
+        done += len(some) + len(elsewhere)
         for place, (site, basis) in enumerate(own):
             first = place * (1 + n_random_subspaces)
             key = {"method": subspace_method, "rank": len(basis)}
@@ -246,6 +248,9 @@ def iia_sweep(
             if n_random_subspaces:
                 random_answers = answers[first + 1 : first + 1 + n_random_subspaces]
                 scores.add(name, site, key, random_answers, control=Control.RANDOM_SUBSPACE)
+            if place in elsewhere:
+                moved = answers[len(some) + list(elsewhere).index(place)]
+                scores.add(name, site, key, moved, control=Control.WRONG_SITE)
     rates = [
         {
             "variable": name,
@@ -279,7 +284,7 @@ def _wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict
             continue
         order = torch.from_numpy(rng.random((n, n_ctx))) + taken  # taken positions come last
         positions = order.argsort(dim=1)[:, :k].sort(dim=1).values
-        wrong[index] = Interchange(swap.hook, positions, positions, head=swap.head)
+        wrong[index] = Interchange(swap.hook, positions, positions, head=swap.head, basis=swap.basis)
     return wrong
 
 

@@ -207,7 +207,7 @@ def test_rows_and_controls(inplace):
     assert set(frame.method) == {"das"}
     assert set(frame["rank"]) == {2}
     plain = frame[frame.granularity.isna()]
-    assert set(plain.control.dropna()) == {"unpatched", "random_subspace", "untrained_model"}
+    assert set(plain.control.dropna()) == {"unpatched", "random_subspace", "untrained_model", "wrong_site"}
     assert set(frame.granularity.dropna()) == {"row_space", "null_space"}
     found = select(frame, stratum="changes", control=None, granularity=None)
     assert len(found) == 1

@@ -140,7 +140,7 @@ def test_strata_are_a_partition_and_controls_share_their_row_s_key(task, model):
     for _, group in frame.groupby(key, dropna=False):
         assert group.control.isna().sum() == 1
         subspace = set(group.method) == {"probe_subspace"}
-        assert set(group.control.dropna()) == ({"unpatched", "random_subspace"} if subspace else full)
+        assert set(group.control.dropna()) == ({"unpatched", "random_subspace", "wrong_site"} if subspace else full)
         assert set(frame.loc[group.index, "rank"].dropna()) == ({3} if subspace else set())
     for name in names:
         part = select(frame, variable=name, method="full_vector", control=None)
