@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -46,7 +48,7 @@ def where_kept(
         if len(read := read.loc[read.variable.isin(list(iia.variable.unique()))]):
             parts.append((f"readable: accuracy of the {probe} probe", read))
     variables = present(iia, "variable")
-    figure = make_subplots(
+    figure: Any = make_subplots(
         rows=len(parts), cols=1, vertical_spacing=0.2 if len(parts) > 1 else 0, subplot_titles=[t for t, _ in parts]
     )
     for row, (title, rows) in enumerate(parts, start=1):
