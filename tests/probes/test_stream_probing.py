@@ -90,7 +90,7 @@ def test_every_accuracy_stands_beside_its_controls(trace_run: Run) -> None:
         Control.UNTRAINED_MODEL,
         Control.ALTERED_SEMANTICS,
     }
-    by = {control: float(rows.estimate.iloc[0]) for control, rows in accuracy.groupby(accuracy.control.fillna("probe"))}
+    by = dict(zip(accuracy.control.fillna("probe"), accuracy.estimate, strict=True))
     assert by["probe"] == by[Control.UNTRAINED_MODEL]  # the same model was given as its own control
     assert by[Control.SHUFFLED_LABELS] < by[Control.MAJORITY_CLASS] + 0.1
     selectivity = select(frame, metric=Metric.SELECTIVITY, variable="array_ptr", site="blocks.0.hook_resid_post")
@@ -209,7 +209,8 @@ def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run,
     ],
 )
 def test_bad_requests_are_refused_in_a_sentence(trace_run: Run, change: dict[str, Any], words: str) -> None:
-    config = StreamSweepConfig(**({"n": 400} | change))
+    settings: dict[str, Any] = {"n": 400} | change
+    config = StreamSweepConfig(**settings)
     with pytest.raises(ValueError, match=words):
         list(stream_sweep(trace_run.model, trace_run.task, untrained=trace_run.model, config=config))  # type: ignore[arg-type]
 
