@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from probes.base import SoftmaxProbe
 from probes.linear import LinearProbe
 from probes.logistic import LogisticProbe
-from probes.stack import MIN_ROWS, Array, as_activations, as_labels
+from probes.stack import MIN_ROWS, Array, Stack, as_activations, as_labels
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 _ROWS = 8192  # rows whose class scores are held at once
@@ -43,6 +43,7 @@ class LogisticPathProbe(LinearProbe, SoftmaxProbe):
             raise ValueError(f"Cs must name positive strengths, got {self.Cs}")
         x = as_activations(X)
         labels = as_labels(y, n=x.shape[-2], device=x.device)
+        Stack.of(x, labels)  # refuses what no probe can be fitted on, before any is
         held_out = self._held_out(x.shape[-2], groups)
         rest = np.flatnonzero(held_out)
         strengths = sorted(self.Cs)

@@ -96,10 +96,10 @@ def test_every_accuracy_stands_beside_its_controls(trace_run: Run) -> None:
     selectivity = select(frame, metric=Metric.SELECTIVITY, variable="array_ptr", site="blocks.0.hook_resid_post")
     assert float(selectivity.estimate.iloc[0]) == pytest.approx(by["probe"] - by[Control.CONTROL_TASK])
     joint = select(frame, metric=Metric.JOINT_EXACTNESS, control=None)
-    tape = select(frame, metric=Metric.ACCURACY, variable="cells", control=None)
+    tape: Any = select(frame, metric=Metric.ACCURACY, variable="cells", control=None)
     tape = tape[tape.stratum.isna()]
     assert (joint.estimate.to_numpy() <= tape.estimate.to_numpy()).all()
-    single = select(frame, metric=Metric.ACCURACY, control=None, site="blocks.0.hook_resid_post")
+    single: Any = select(frame, metric=Metric.ACCURACY, control=None, site="blocks.0.hook_resid_post")
     cells = [float(single[single.variable == f"cell[{i}]"].estimate.iloc[0]) for i in range(3)]
     assert float(tape[tape.site == "blocks.0.hook_resid_post"].estimate.iloc[0]) == pytest.approx(np.mean(cells))
 
