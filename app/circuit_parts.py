@@ -42,12 +42,15 @@ def draw_parts(view: View, op: str) -> None:
     left, right = st.columns(2)
     with left:
         level = st.selectbox(
-            "Parts of", present(rows, "granularity"), key="part_level", format_func=lambda name: _LEVELS.get(name, name)
-        )
+            "Parts of",
+            present(rows, "granularity"),
+            key="part_level",
+            format_func=lambda name: str(_LEVELS.get(name, name)),
+        )  # fmt: skip
     with right:
         ablation = st.selectbox(
             "Replaced by", present(select(rows, granularity=level), "ablation"), key="part_ablation",
-            format_func=lambda name: _ABLATIONS.get(name, name),
+            format_func=lambda name: str(_ABLATIONS.get(name, name)),
         )  # fmt: skip
     ops, cells = loss_matrix(frame, level=str(level), ablation=str(ablation))
     owners = [*ops, "shared", RANDOM]

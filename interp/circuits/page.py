@@ -163,7 +163,7 @@ def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) 
         beyond = int((own["estimate"].to_numpy() > null["ci_high"].to_numpy()).sum())
         best = max(records(own), key=lambda row: row["estimate"])
         pair = f"{best['op']} and {str(best['stratum']).removeprefix('against:')}"
-        values = own["estimate"]
+        values: Any = own["estimate"]
         lines.append(
             [
                 str(level),

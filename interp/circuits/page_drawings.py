@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -96,8 +97,9 @@ def along_drawing(frame: pd.DataFrame) -> str:
         parts += [dot(*point, fill=colour, radius=2) for point in points]
         parts += [line(width - 100, 40 + 18 * place, width - 84, 40 + 18 * place, stroke=colour, width=3),
                   text(width - 78, 44 + 18 * place, op, size=10)]  # fmt: skip
-    mean = chance.groupby("checkpoint_step")["estimate"].mean().sort_index()
-    points = [(x(int(step)), y(float(value))) for step, value in mean.items()]  # type: ignore[call-overload]
+    mean: Any = chance.groupby("checkpoint_step")["estimate"].agg("mean")
+    mean = mean.sort_index()
+    points = [(x(int(step)), y(float(value))) for step, value in mean.items()]
     parts.append(curve(points, stroke=FAINT, width=3))
     parts.append(text(width - 78, 48 + 18 * len(lines), "chance (grey)", size=10, fill=QUIET))
     return drawing(parts, width=width, height=height, title="Circuits over training, held against the final one")

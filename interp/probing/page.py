@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -80,7 +81,8 @@ def _table(frame: pd.DataFrame) -> str:
         "| variable | read best | accuracy | strongest control | decodable | edited best | success | control | used |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in read_and_written(frame).itertuples():
+    rows: Any = read_and_written(frame).itertuples()
+    for row in rows:
         cells = [
             f"`{row.variable}`",
             f"{site_words(str(row.read_site))}, {row.read_position} (of {row.n_probes})",
@@ -105,7 +107,7 @@ def _tape(frame: pd.DataFrame) -> str | None:
     best = measured.loc[measured["estimate"].idxmax()]
     majority = select(joint, control=Control.MAJORITY_CLASS, site=best["site"], position=best["position"])["estimate"]
     tape = select(frame, metric=Metric.ACCURACY, variable="cells", control=None, site=best["site"])
-    share = tape[tape["stratum"].isna() & (tape["position"] == best["position"])]["estimate"]
+    share: Any = tape[tape["stratum"].isna() & (tape["position"] == best["position"])]["estimate"]
     return (
         f"The tape: every cell is right at once in {best['estimate']:.1%} of tokens at {site_words(best['site'])} "
         f"({best['position']}), single cells in {float(share.iloc[0]):.1%}; always answering the commonest values gets "
@@ -131,7 +133,7 @@ def heatmap_drawing(frame: pd.DataFrame, *, position: str, method: str = Method.
     Raises:
         ValueError: no probe was scored at this position.
     """
-    rows = select(frame, metric=Metric.ACCURACY, method=method, position=position)
+    rows: Any = select(frame, metric=Metric.ACCURACY, method=method, position=position)
     rows = rows[rows["stratum"].isna()]
     if select(rows, control=None).empty:
         raise ValueError(f"no {method} probe was scored at {position!r}")

@@ -107,5 +107,5 @@ def behaviour(run: Run, *, n: int = 256, seed: int = 2) -> dict[str, Any]:
         "metric": Metric.EXACT_MATCH,
         "aggregation": Aggregation.MACRO,
         "estimate": macro_average(scores),
-        "n": int(select(scores, metric=Metric.EXACT_MATCH)["n"].sum()),
+        "n": int(select(scores, metric=Metric.EXACT_MATCH)["n"].to_numpy().sum()),
     }

@@ -16,7 +16,7 @@ _WRITE_CONTROLS = (Control.UNPATCHED, Control.RANDOM_SUBSPACE)
 
 def with_controls(rows: pd.DataFrame, keys: list[str], controls: tuple[Control, ...]) -> pd.DataFrame:
     """The measured rows, with the greatest estimate among these controls as column `control_estimate` (0 for none)."""
-    beside = rows[rows["control"].isin(controls)].groupby(keys, dropna=False)["estimate"].max()
+    beside: Any = rows[rows["control"].isin(controls)].groupby(keys, dropna=False)["estimate"].max()
     measured = select(rows, control=None)
     return measured.join(beside.rename("control_estimate"), on=keys).fillna({"control_estimate": 0.0})
 
@@ -32,14 +32,14 @@ def read_and_written(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> 
     Raises:
         ValueError: the frame has no probe accuracy by this method.
     """
-    whole = probes[probes["stratum"].isna() | probes["metric"].eq(Metric.EDIT_SUCCESS)]
+    whole: Any = probes[probes["stratum"].isna() | probes["metric"].eq(Metric.EDIT_SUCCESS)]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
     keys = ["site", "position", "variable"]
-    read = with_controls(accuracy, keys, _READ_CONTROLS)
+    read: Any = with_controls(accuracy, keys, _READ_CONTROLS)
     if read.empty:
         raise ValueError(f"the frame has no {method} probe accuracy")
-    edits = select(whole, metric=Metric.EDIT_SUCCESS, granularity=method)
-    written = with_controls(edits[edits["method"].isin(EDITS)], [*keys, "method"], _WRITE_CONTROLS)
+    edits: Any = select(whole, metric=Metric.EDIT_SUCCESS, granularity=method)
+    written: Any = with_controls(edits[edits["method"].isin(EDITS)], [*keys, "method"], _WRITE_CONTROLS)
     lines: list[dict[str, Any]] = []
     for name in dict.fromkeys(read["variable"]):
         mine = read[read["variable"] == name]
@@ -75,11 +75,12 @@ def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> tupl
     A place counts as decodable, or used, when its score stands `ABOVE` over its strongest control.
     """
     keys = ["site", "variable"]
-    accuracy = select(probes[probes["stratum"].isna()], metric=Metric.ACCURACY, method=method)
+    whole: Any = probes[probes["stratum"].isna()]
+    accuracy = select(whole, metric=Metric.ACCURACY, method=method)
     edits = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
 
-    def places(rows: pd.DataFrame, controls: tuple[Control, ...], more: list[str]) -> pd.Series:
-        joined = with_controls(rows, keys + more, controls)
+    def places(rows: pd.DataFrame, controls: tuple[Control, ...], more: list[str]) -> Any:
+        joined: Any = with_controls(rows, keys + more, controls)
         passes = joined["estimate"] - joined["control_estimate"] >= ABOVE
         return passes.groupby([joined[key] for key in keys]).any()
 
@@ -87,6 +88,6 @@ def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> tupl
         places(accuracy, _READ_CONTROLS, ["position"]),
         places(edits, _WRITE_CONTROLS, ["position", "method"]),
     )
-    both = pd.concat([read.rename("read"), written.rename("written")], axis=1, join="inner").astype(bool)
+    both: Any = pd.concat([read.rename("read"), written.rename("written")], axis=1, join="inner").astype(bool)
     r, w = both["read"], both["written"]
     return int((r & w).sum()), int((r & ~w).sum()), int((~r & w).sum()), int((~r & ~w).sum())

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -136,7 +137,7 @@ def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_
     for file in ("circuits-tiny-dissociation-resample.svg", "circuits-tiny-along.svg"):
         assert f"({file})" in text
         ElementTree.parse(tmp_path / file)
-    assert len(dissociation_heatmap(frame).data) == 3
-    assert len(along_curves(frame).data) == 3 + 1
+    drawn: list[Any] = [dissociation_heatmap(frame), along_curves(frame)]
+    assert [len(each.data) for each in drawn] == [3, 3 + 1]
     with pytest.raises(ValueError, match="no dissociation under zero ablation"):
         dissociation_heatmap(frame, ablation="zero")

@@ -1,5 +1,7 @@
 """Parts are ablated exactly, and a compiled interpreter, whose circuits are known, comes apart where it should."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from interp.circuits import draw_pairs
 from interp.circuits.dissociation import DissociationConfig, dissociate, dissociation_rows
 from interp.circuits.parts import (
     Ablator,
+    Level,
     Part,
     attribution_matrices,
     level_hooks,
@@ -112,7 +115,9 @@ def test_instructions_of_a_compiled_interpreter_come_apart():
 
 def test_random_parts_have_their_size(small):
     rng = np.random.default_rng(0)
-    for level, size in (("node", 4), ("neuron", 30), ("subspace", 9)):
+    sizes: dict[Level, int] = {"node": 4, "neuron": 30, "subspace": 9}
+    part: Any = None
+    for level, size in sizes.items():
         part = random_part(small, level, size, rng=rng)
         assert part.size == size
     for basis in part.units.values():

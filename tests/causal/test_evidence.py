@@ -1,6 +1,7 @@
 """Nulls, spread over examples, agreement with exact effects and circuits along a run, where the answer is known."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_the_whole_graph_keeps_everything_in_every_pair(model, inplace, circuit)
     whole = replace(circuit, edges=tuple(replace(edge, in_circuit=True) for edge in circuit.edges))
     config = EvidenceConfig(n_pairs=16, n_null=6, n_null_pairs=6, n_criteria_pairs=4, n_resamples=4, steps=2)
     rows, detail = gather_evidence(model, inplace, whole, config=config, seed=3)
-    frame = rows_frame(rows)
+    frame: Any = rows_frame(rows)
     examples = detail["examples"]
     np.testing.assert_allclose(examples["m_circuit"], examples["m_model"], atol=1e-5)
     assert frame[frame.metric == "completeness"].estimate.iloc[0] == pytest.approx(0, abs=1e-4)

@@ -1,5 +1,7 @@
 """Overlap, stability and agreement across seeds, on cases whose answer is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,7 @@ def _repeated(pairs, times):
     from cython_vm import States
     from interp.tasks import Batch
 
-    def batch(part):
+    def batch(part: Any) -> Any:
         tensors = [torch.cat([each] * times) for each in (part.tokens, part.targets, part.loss_mask)]
         return Batch(*tensors, States.concatenate([part.states] * times))
 
