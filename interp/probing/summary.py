@@ -11,7 +11,7 @@ from interp.results import Control, Method, Metric, select
 ABOVE = 0.1  # how far a score must stand above its strongest control, to be worth a word
 EDITS = (Method.PROBE_MEAN, Method.PROBE_SHIFT, Method.PROBE_LOGITS)
 _READ_CONTROLS = (Control.MAJORITY_CLASS, Control.CONTROL_TASK, Control.EMBEDDING_ONLY, Control.UNTRAINED_MODEL)
-_WRITE_CONTROLS = (Control.UNPATCHED, Control.RANDOM_SUBSPACE)
+_WRITE_CONTROLS = (Control.UNPATCHED, Control.RANDOM_SUBSPACE, Control.WRONG_SITE)
 
 
 def with_controls(rows: pd.DataFrame, keys: list[str], controls: tuple[Control, ...]) -> pd.DataFrame:
