@@ -64,10 +64,10 @@ def _repeated(pairs, times):
     from interp.tasks import Batch
 
     def batch(part: Any) -> Any:
-        tensors = [torch.cat([each] * times) for each in (part.tokens, part.targets, part.loss_mask)]
-        return Batch(*tensors, States.concatenate([part.states] * times))
+        tokens, targets, mask = (torch.cat([each] * times) for each in (part.tokens, part.targets, part.loss_mask))
+        return Batch(tokens, targets, mask, States.concatenate([part.states] * times))
 
-    again = {
+    again: dict[str, Any] = {
         name: torch.cat([getattr(pairs, name)] * times) for name in ("clean_answer", "corrupted_answer", "weights")
     }
     programs = np.concatenate([pairs.programs] * times)
