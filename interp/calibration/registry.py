@@ -65,6 +65,12 @@ EXEMPT: dict[Method, str] = {
     Method.GREEDY: "the answers themselves; every calibration model must give them without an error",
     Method.ACTIVATION_PATCHING: "an operation; node effects (exact_nodes) and interchange are the claims made with it",
     Method.ABLATION: "an operation; exact_nodes measures it under resample, mean and zero",
+    Method.LOGISTIC_PATH: "logistic regression with a chosen penalty, not yet held against compiled models",
+    Method.PROBE_MEAN: "an edit along a probe of a stream task, of which there is no compiled model",
+    Method.PROBE_SHIFT: "an edit along a probe of a stream task, of which there is no compiled model",
+    Method.PROBE_LOGITS: "an edit along a probe of a stream task, of which there is no compiled model",
+    Method.POSITION_SEARCH: "a search over sets of positions, not yet held against compiled models",
+    Method.PATH_PATCHING: "an operation on one named path, not yet held against compiled models",
 }
 
 
