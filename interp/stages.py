@@ -183,6 +183,7 @@ def patch_stage(
 
     `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors.
     """
+    require_next_state(run, "interchange")
     groups = [tuple(group.split("+")) for group in pairs_of]
     for name in {name for group in groups for name in group}:
         variable(run.config.spec, name)
