@@ -40,6 +40,7 @@ from cython_vm import (
 log = logging.getLogger(__name__)
 
 BATCH = 2_048  # rows at a time, that arrays of them stay in the second-level cache
+PARCEL = 4  # batches that a thread takes at a time: with halves, the slower core keeps both waiting
 NUMPY_BATCH = 8_192  # NumPy: the fastest of 2^10 … 2^15, since every one of its operations has a price of its own
 DO_BATCH = 8_192  # rows at a time under `do`, where checking the values has a fixed price a call
 LONG, LIMIT = 32, 1_000  # long runs: at least so many steps within so many
@@ -68,7 +69,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
         run_steps(spec, "last", n=max(20, round(10_000 * size)), rounds=rounds, seed=seed),
         run_steps(spec, "all", n=max(20, round(2_000 * size)), rounds=rounds, seed=seed),
         step_do(spec, batches=max(1, round(16 * size)), rounds=rounds, seed=seed),
-        two_threads(spec, batches=batches, rounds=rounds, seed=seed),
+        two_threads(spec, batches=batches, rounds=3 * rounds, seed=seed),
     ]
 
 
@@ -221,14 +222,14 @@ def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
 
 
 def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
-    """Labelled records a second of two Python threads, each on one half of the rows."""
-    halves = (range(batches // 2), range(batches // 2, batches))
+    """Labelled records a second of two Python threads that take the next parcel of rows as they come free."""
+    parcels = [range(start, min(start + PARCEL, batches)) for start in range(0, batches, PARCEL)]
     size = 4 * BATCH  # threads take turns between two calls: longer ones, fewer turns
     cpu = {"two": 0.0, "one": 0.0}
 
     def make(name: str, spread: Callable) -> None:
         start = time.process_time()
-        list(spread(partial(make_records, spec, seed=seed, size=size), halves))
+        list(spread(partial(make_records, spec, seed=seed, size=size), parcels))
         cpu[name] += time.process_time() - start
 
     with ThreadPoolExecutor(2) as pool:
