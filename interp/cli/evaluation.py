@@ -1,4 +1,4 @@
-"""The verbs of `tapelens` about what a model gets right: eval, card, curves, lengths. Imported by the command line."""
+"""What a model gets right: eval, card, curves, lengths."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from interp.cli.arguments import RunPath, at_least, use_threads
 from interp.console import console, show_scores, stage_display
 from interp.files import write_json, write_text
 from interp.results import records
 from interp.runs import load
-
-RunPath = Annotated[Path, tyro.conf.Positional]
 
 
 def evaluate(
@@ -46,12 +45,12 @@ def evaluate(
     from interp.evaluation.measure import measure
     from interp.stages import EVALUATION_SEED, evaluate_stage
 
-    _at_least("--n", n, 1)
-    _at_least("--programs", programs, 0)
-    _at_least("--max-steps", max_steps, 1)
+    at_least("--n", n, 1)
+    at_least("--programs", programs, 0)
+    at_least("--max-steps", max_steps, 1)
     if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
-    _threads(threads)
+    use_threads(threads)
     opened = load(run)
     evolved = ProgramArchive.load(archive) if archive is not None else None
     failures = ()
@@ -89,9 +88,9 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
     """
     from interp.evaluation.cards import make_card
 
-    _at_least("--n", n, 1)
-    _at_least("--programs", programs, 0)
-    _threads(threads)
+    at_least("--n", n, 1)
+    at_least("--programs", programs, 0)
+    use_threads(threads)
     opened = load(run)
     with stage_display("measuring") as progress:
         values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
@@ -146,9 +145,9 @@ def lengths(
     from interp.evaluation.lengths import ENCODINGS, LengthsConfig, measure_lengths
     from interp.evaluation.lengths_page import write_lengths_page
 
-    _at_least("--steps", steps, 1)
-    _at_least("--n", n, 1)
-    _threads(threads)
+    at_least("--steps", steps, 1)
+    at_least("--n", n, 1)
+    use_threads(threads)
     config = LengthsConfig(encodings=encodings or tuple(ENCODINGS), steps=steps, n_states=n, seed=seed, threads=threads)
     with stage_display("training and testing") as progress:
         rows = measure_lengths(out, config, fresh=fresh, progress=progress)
@@ -156,15 +155,3 @@ def lengths(
     if publish:
         page = write_lengths_page(Path("docs"), rows, config)
     console.print(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")
-
-
-def _at_least(option: str, value: int, low: int) -> None:
-    if value < low:
-        raise ValueError(f"{option} must be at least {low}, got {value}")
-
-
-def _threads(count: int) -> None:
-    import torch
-
-    _at_least("--threads", count, 1)
-    torch.set_num_threads(count)

@@ -1,0 +1,139 @@
+"""Causal tests of a model: patch, circuit, circuit-page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from interp.cli.arguments import RunPath, at_least, use_threads
+from interp.console import console, stage_display
+from interp.runs import load
+
+
+def patch(
+    run: RunPath,
+    *,
+    variables: tuple[str, ...] = (),
+    designs: tuple[Literal["independent", "minimal"], ...] = ("independent",),
+    methods: tuple[Literal["mean_difference", "das", "position_search"], ...] = (),
+    pairs_of: tuple[str, ...] = (),
+    rank: int = 4,
+    n_pairs: int = 256,
+    seed: int = 4,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Interchange interventions, judged by the machine, into RUN/interventions.parquet.
+
+    Args:
+        run: the run folder.
+        variables: which to swap (default: the machine's variables that one step depends on).
+        designs: independent draws base and source apart; minimal makes source from base by one edit.
+        methods: further questions at each variable's best place: swap within the differences of class means
+            (mean_difference) or a fitted subspace (das), and find the smallest set of positions (position_search).
+        pairs_of: variables to swap together, from sources of their own, such as op+operand.
+        rank: dimensions of das.
+        n_pairs: base and source pairs a variable.
+        seed: of the pairs.
+        fresh: measure again what the file already holds.
+        threads: PyTorch threads.
+    """
+    from interp.stages import patch_stage
+
+    at_least("--n-pairs", n_pairs, 1)
+    at_least("--rank", rank, 1)
+    use_threads(threads)
+    opened = load(run)
+    with stage_display("intervening") as progress:
+        rows = patch_stage(
+            opened,
+            variables=variables,
+            designs=designs,
+            methods=methods,
+            pairs_of=pairs_of,
+            rank=rank,
+            n_pairs=n_pairs,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
+        )
+    console.print(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
+
+
+def circuit(
+    run: RunPath,
+    *,
+    ops: tuple[str, ...] = (),
+    freezes: bool = False,
+    measure: tuple[Literal["roles", "dissociation", "evidence", "approximations", "positions"], ...] = (
+        "roles",
+        "dissociation",
+    ),
+    levels: tuple[Literal["node", "neuron", "subspace"], ...] = ("node", "neuron", "subspace"),
+    ablations: tuple[Literal["resample", "mean", "zero"], ...] = ("resample",),
+    along: bool = False,
+    paths: tuple[str, ...] = (),
+    n_pairs: int = 128,
+    seed: int = 5,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Find the circuit of each instruction, into RUN/circuits.parquet and RUN/circuits/.
+
+    What is measured already, with the same settings, is kept: the same command continues.
+
+    Args:
+        run: the run folder.
+        ops: opcodes and ways to freeze, such as INC VALUE_OVERFLOW (default: all opcodes of the machine).
+        freezes: also every way to freeze.
+        measure: beside the circuits: roles of their heads; dissociation of own and shared parts; evidence (hundreds of
+            random circuits, spread over examples, completeness, minimality, stability); approximations against exact
+            patching of every edge; positions that edges work at. Without a name after it: none.
+        levels: of dissociation.
+        ablations: of dissociation.
+        along: also at every checkpoint that the run kept, beside the final circuits.
+        paths: patch these paths, such as "input->a0.h1<v>->logits".
+        n_pairs: clean and corrupted pairs an opcode.
+        seed: of the pairs.
+        fresh: measure again what the folder already holds.
+        threads: PyTorch threads.
+    """
+    from interp.circuits.study import summary_of
+    from interp.stages import circuit_stage
+
+    at_least("--n-pairs", n_pairs, 1)
+    use_threads(threads)
+    opened = load(run)
+    with stage_display("finding circuits") as progress:
+        rows = circuit_stage(
+            opened,
+            ops=ops,
+            freezes=freezes,
+            measure=measure,
+            levels=levels,
+            ablations=ablations,
+            along=along,
+            paths=paths,
+            n_pairs=n_pairs,
+            seed=seed,
+            fresh=fresh,
+            progress=progress,
+        )
+    for sentence in summary_of(opened)["sentences"].values():
+        console.print(sentence, markup=False)
+    console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
+
+
+def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs"), n_null: int = 200) -> None:
+    """Write circuits.md and its figures about RUNS, from what tapelens circuit measured on them.
+
+    Args:
+        runs: run folders; several of one machine and shape also get their agreement across seeds.
+        out: the folder to write to.
+        n_null: random pairings of heads.
+    """
+    from interp.circuits.page import write_circuit_page
+
+    console.print(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")

@@ -1,0 +1,111 @@
+"""Models whose mechanism is known: compile, calibrate."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from cython_vm import MachineSpec
+from interp.cli.arguments import at_least, use_threads
+from interp.compiled.config import NoiseConfig
+from interp.console import console, stage_display
+
+
+def compile_interpreter(
+    *,
+    out: Path = Path("runs/compiled"),
+    task: Literal["step_inplace", "step"] = "step_inplace",
+    spec: MachineSpec = MachineSpec(),  # noqa: B008 (frozen)
+    noise: NoiseConfig = NoiseConfig(),  # noqa: B008 (frozen)
+    sharpness: float = 12.0,
+    gain: float = 10.0,
+    d_model: int | None = None,
+    n_circuit_pairs: int = 12,
+    margin: float | None = None,
+    fresh: bool = False,
+    threads: int = 2,
+) -> None:
+    """Write the weights of a model that runs the machine exactly, and the answer key that tools are tested against.
+
+    Args:
+        out: the run folder.
+        task: step_inplace (bidirectional) or step (causal).
+        spec: the machine.
+        noise: what is added that leaves the function alone.
+        sharpness: by how many nats the key attended to outscores every other.
+        gain: by how much the right token's logit exceeds the others.
+        d_model: width of the residual stream (default: the least that holds the program).
+        n_circuit_pairs: pairs that the key's circuits are derived on, for each op, outcome and branch; 0: no circuits.
+        margin: squeeze as many dimensions away as still leave the right token this many logits ahead on 600 states.
+        fresh: replace a compiled run that --out holds, with what was measured on it.
+        threads: PyTorch threads.
+    """
+    from interp.compiled import compile_model, compile_run, tightest
+
+    if n_circuit_pairs < 0:
+        raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
+    use_threads(threads)
+    if margin is not None:
+        noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
+        console.print(f"squeezed by {noise.squeeze} dimensions")
+    with stage_display("deriving circuits") as progress:
+        compiled = compile_model(
+            spec,
+            task=task,
+            noise=noise,
+            sharpness=sharpness,
+            gain=gain,
+            d_model=d_model,
+            n_circuit_pairs=n_circuit_pairs,
+            progress=lambda share: progress(share, 1.0, ""),
+        )
+    compile_run(compiled, out, fresh=fresh, command="tapelens " + " ".join(sys.argv[1:]))
+    cfg = compiled.model.cfg
+    console.print(
+        f"{cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, "
+        f"{sum(p.numel() for p in compiled.model.parameters()):,} parameters, and their answer key in {out}"
+    )
+
+
+def calibrate(
+    *,
+    out: Path = Path("runs/calibration"),
+    models: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    quick: bool = False,
+    publish: bool = False,
+    fresh: bool = False,
+    workers: int = 2,
+) -> None:
+    """Hold every method against compiled models, whose mechanism is known; write the table into OUT.
+
+    What is in OUT already, measured with the same settings, is kept: the same command continues.
+
+    Args:
+        out: the folder.
+        models: names of calibration models (default: all).
+        methods: names of entries, such as eap_ig or logistic (default: all).
+        quick: a tiny machine, two models, a minute; to see that it runs.
+        publish: also write docs/calibration.md, its figure, and the summary that the package shows beside results.
+        fresh: measure again what is there.
+        workers: processes, each with one thread.
+    """
+    from interp.calibration.page import write_page
+    from interp.calibration.run import calibrate as run_calibration
+    from interp.calibration.run import publish_summary
+    from interp.calibration.settings import QUICK, CalibrationSettings
+
+    at_least("--workers", workers, 1)
+    use_threads(1)
+    settings = QUICK if quick else CalibrationSettings()
+    settings = replace(settings, subjects=models or settings.subjects)
+    with stage_display("calibrating") as progress:
+        rows = run_calibration(out, settings=settings, only=methods, fresh=fresh, workers=workers, progress=progress)
+    page = write_page(out, rows, settings)
+    publish_summary(out, rows, settings)
+    if publish:
+        write_page(Path("docs"), rows, settings)
+        publish_summary(Path("interp/calibration"), rows, settings)
+    console.print(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")

@@ -1,0 +1,104 @@
+"""Training: train."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interp.console import console, stage_display, training_display
+from interp.training.logs import LogTo
+from interp.training.overrides import (
+    ModelOverrides,
+    OptionsOverrides,
+    TrainingOverrides,
+    given,
+    machine_from,
+    overridden,
+)
+
+if TYPE_CHECKING:
+    from interp.training.records import TrainingRecords
+
+
+def train(
+    *,
+    preset: str = "quickstart",
+    out: Path | None = None,
+    data: Path | None = None,
+    machine: tuple[str, ...] = (),
+    resume: bool = False,
+    fresh: bool = False,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    log: LogTo | None = None,
+    training: TrainingOverrides = TrainingOverrides(),  # noqa: B008 (frozen)
+    model: ModelOverrides = ModelOverrides(),  # noqa: B008 (frozen)
+    options: OptionsOverrides = OptionsOverrides(),  # noqa: B008 (frozen)
+) -> None:
+    """Train a model into a run folder. A second call continues where the first stopped.
+
+    On several devices: torchrun --nproc_per_node=N -m interp train … gives the same run as one process.
+
+    Args:
+        preset: a named run; a name that does not exist lists them.
+        out: the run folder (default: runs/PRESET).
+        data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
+            machine is theirs; records of held-out programs are left out.
+        machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index.
+        resume: continue what --out holds, with the settings it was begun with.
+        fresh: start over.
+        steps: optimizer steps; short for --training.steps, and so on.
+        batch_size: records a step.
+        seed: of weights and records.
+        threads: PyTorch threads.
+        log: where scalars go besides RUN/metrics.parquet: RUN/tensorboard, or Weights & Biases.
+        training: fields of the training instead of the preset's.
+        model: fields of the model instead of the preset's.
+        options: of the task, such as how many steps a chain or a stream has.
+    """
+    from interp.runs import read_config
+    from interp.training import PRESETS
+    from interp.training import train as run_training
+    from interp.training.devices import is_main_process
+
+    if preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
+    if machine and (resume or data is not None):
+        raise ValueError("--machine needs a new run that draws its own records: leave --resume and --data out")
+    short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
+    changes = given(training) | {name: value for name, value in short.items() if value is not None}
+    folder = out if out is not None else Path("runs") / preset
+    records = None
+    if resume:
+        if others := {**changes, **given(model), **given(options)}:
+            named = next(iter(others))
+            raise ValueError(f"--resume goes on with the settings of {folder}; leave {named} out")
+        config = read_config(folder)
+        if config.data is not None:
+            records = _training_records(data or Path(config.data.path))
+    else:
+        records = _training_records(data) if data is not None else None
+        config = PRESETS[preset]
+        spec = machine_from(config.spec, machine) if records is None else records.spec
+        config = overridden(config, spec, training=changes, model=given(model), options=given(options))
+        config = replace(config, data=None if records is None else records.source)
+    command = "tapelens " + " ".join(sys.argv[1:])
+    with training_display() if is_main_process() else contextlib.nullcontext() as report:
+        run = run_training(config, folder, fresh=fresh, command=command, records=records, log=log, on_progress=report)
+    if is_main_process():
+        console.print(f"trained to step {run.step:,} in {folder}")
+
+
+def _training_records(path: Path) -> TrainingRecords:
+    """Open records to train on, and say how many of them are left out."""
+    from interp.training.records import TrainingRecords
+
+    with stage_display("checking the records") as progress:
+        records = TrainingRecords(path, progress=lambda done, total: progress(done, total, ""))
+    console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
+    return records
