@@ -1,7 +1,7 @@
 """The stages of a run: each measures one thing, writes its files whole, and is skipped when they are already there.
 
     evaluate    exact match on held-out programs        → metrics.parquet
-    probe       variables x layers x positions          → probes.parquet, probes.safetensors
+    probe       variables x layers x positions          → probes.parquet, probe_errors.parquet, probes.safetensors
     patch       interchange interventions               → interventions.parquet
     circuit     a circuit an instruction, attention     → circuits.parquet, circuits/, attention.safetensors
 
@@ -21,9 +21,17 @@ import torch
 
 from cython_vm import variable
 from interp.files import atomic_path
-from interp.interventions import Site, deepen, jobs_done, run_interventions
+from interp.interventions import (
+    Site,
+    deepen,
+    default_position_sets,
+    jobs_done,
+    named_sites,
+    run_interventions,
+    site_column,
+)
 from interp.interventions import default_variables as default_swaps
-from interp.results import Aggregation, Metric, read_frame, records, rows_frame
+from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame
 from interp.runs import Run, RunError, provenance, require_next_state
 from interp.tasks.base import PairDesign
 
@@ -93,61 +101,28 @@ def probe_stage(
     methods: Sequence[str] = ("logistic",),
     n: int | None = None,
     n_edits: int | None = None,
+    controls: bool = True,
     seed: int = 3,
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """The probe sweep, over single steps or streams; the directions of probes at pointed slots are kept for the
-    interventions. `n` defaults to 4,000 states or 16,000 tokens, `n_edits` to none in steps and 64 in streams."""
-    from safetensors.torch import save_file
+    """The probe sweep, over single steps or streams (`interp.probing.stage`). `n` defaults to 4,000 states or 16,000
+    tokens, `n_edits` to 64."""
+    from interp.probing import SweepConfig
+    from interp.probing.stage import probe_run
 
-    from interp.probing import StreamSweepConfig, probe_sweep
-    from interp.probing.stage import stream_stage
-
-    if run.config.task == "trace":
-        config = StreamSweepConfig(
-            variables=tuple(variables),
-            places=tuple(positions) or StreamSweepConfig.places,
-            hooks=tuple(hooks),
-            methods=tuple(methods),
-            n=StreamSweepConfig.n if n is None else n,
-            seed=seed,
-        )
-        edits = 64 if n_edits is None else n_edits
-        return stream_stage(run, config=config, n_edits=edits, fresh=fresh, progress=progress)
-    require_next_state(run, "the probe sweep")
-    settings = {
-        "variables": list(variables),
-        "positions": list(positions),
-        "methods": list(methods),
-        "n": 4_000 if n is None else n,
-        "seed": seed,
-    }
-    if hooks:
-        settings["hooks"] = list(hooks)
-    if n_edits:
-        settings["n_edits"] = n_edits
-    if not fresh and (found := measured(run, "probes", settings)) is not None:
-        return found
-    sweep = probe_sweep(
-        run.model,
-        run.task,
-        untrained=run.untrained_model(),
-        variables=variables,
-        positions=positions,
-        hooks=hooks,
-        methods=methods,
-        n=4_000 if n is None else n,
-        n_edits=n_edits or 0,
+    streams = run.config.task == "trace"
+    config = SweepConfig(
+        variables=tuple(variables),
+        places=tuple(positions),
+        hooks=tuple(hooks),
+        methods=tuple(methods),
+        n=(16_000 if streams else 4_000) if n is None else n,
         seed=seed,
-        progress=progress,
+        controls=controls,
     )
-    tensors = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in sweep.subspaces.items()}
-    with atomic_path(run.path / SUBSPACES) as temporary:
-        save_file(tensors, temporary, metadata={"provenance": json.dumps(provenance(run.config, step=run.step))})
-    frame = rows_frame(sweep.rows)
-    run.write_frame("probes", frame, settings=settings)
-    return run.frame("probes")
+    edits = 64 if n_edits is None else n_edits
+    return probe_run(run, config=config, n_edits=edits, fresh=fresh, progress=progress)
 
 
 def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site], torch.Tensor]:
@@ -173,6 +148,9 @@ def patch_stage(
     designs: Sequence[PairDesign] = ("independent",),
     methods: Sequence[str] = (),
     pairs_of: Sequence[str] = (),
+    hooks: Sequence[str] = (),
+    positions: Sequence[str] = (),
+    places: int = 1,
     rank: int = 4,
     n_pairs: int = 256,
     seed: int = 4,
@@ -181,9 +159,15 @@ def patch_stage(
 ) -> pd.DataFrame:
     """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped.
 
-    `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors.
+    `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors,
+    at the `places` best places of each variable. `hooks` ("mlp.hook_post", "attn.hook_z[*]") and `positions` sweep
+    further sites, and the best places are then taken among those.
     """
     require_next_state(run, "interchange")
+    sites: list[Site] = []
+    if hooks or positions:
+        streams = ["blocks.0.hook_resid_pre", "hook_resid_post"]
+        sites = named_sites(run.model, hooks or streams, positions or default_position_sets(run.config.spec))
     groups = [tuple(group.split("+")) for group in pairs_of]
     for name in {name for group in groups for name in group}:
         variable(run.config.spec, name)
@@ -212,6 +196,19 @@ def patch_stage(
         save=save,
         progress=progress,
     )
+    for some in _unswept(sites, swept, rows):
+        run_interventions(
+            run.model,
+            run.task,
+            variables=swept,
+            sites=some,
+            designs=("independent",),
+            n_pairs=n_pairs,
+            seed=seed,
+            untrained=untrained,
+            save=lambda new: save([row for row in new if row["metric"] != Metric.REDRAW_RATE]),
+            progress=progress,
+        )
     if methods or groups:
         deepen(
             run.model,
@@ -220,6 +217,8 @@ def patch_stage(
             variables=names,
             methods=methods,
             pairs_of=groups,
+            sites=sites,
+            places=places,
             rank=rank,
             n_pairs=n_pairs,
             untrained=untrained,
@@ -231,18 +230,30 @@ def patch_stage(
     return run.frame("interventions")
 
 
+def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:
+    """The sites at which some variable was not swapped, hook by hook."""
+    seen = {(row["variable"], row["site"], row["position"]) for row in rows if row["method"] == Method.FULL_VECTOR}
+    groups: dict[str, list[Site]] = {}
+    for site in sites:
+        if any((name, site_column(site), site.positions) not in seen for name in variables):
+            groups.setdefault(site.hook, []).append(site)
+    return list(groups.values())
+
+
 def circuit_stage(
     run: Run,
     *,
     ops: Sequence[str] = (),
     n_pairs: int = 128,
     seed: int = 5,
-    measure: Sequence[Measure] = ("dissociation", "roles"),
+    measure: Sequence[Measure] = ("dissociation", "roles", "edges"),
     levels: Sequence[Level] = ("neuron",),
     ablations: Sequence[CircuitAblation] = ("resample",),
     freezes: bool = False,
     along: bool = False,
     paths: Sequence[str] = (),
+    n_exact_pairs: int = 16,
+    n_search_pairs: int = 6,
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
@@ -260,5 +271,7 @@ def circuit_stage(
         ablations=tuple(ablations),
         along=along,
         paths=tuple(paths),
+        n_exact_pairs=n_exact_pairs,
+        n_search_pairs=n_search_pairs,
     )
     return study(run, ops=ops, config=config, seed=seed, fresh=fresh, progress=progress)

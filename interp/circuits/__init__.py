@@ -16,6 +16,7 @@ from interp.circuits.dissociation import Dissociation, DissociationConfig, disso
 from interp.circuits.evaluation import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.evidence import EvidenceConfig, gather_evidence
 from interp.circuits.exact import exact_effects
+from interp.circuits.examples import EdgeExamples, edge_examples, read_examples
 from interp.circuits.freezes import FREEZES, freezes
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
@@ -41,6 +42,7 @@ __all__ = [
     "Dissociation",
     "DissociationConfig",
     "Edge",
+    "EdgeExamples",
     "EvidenceConfig",
     "Graph",
     "HeadRole",
@@ -66,6 +68,7 @@ __all__ = [
     "eap",
     "eap_ig",
     "eap_ig_by_position",
+    "edge_examples",
     "exact_by_position",
     "exact_effects",
     "faithfulness",
@@ -82,6 +85,7 @@ __all__ = [
     "ranked",
     "read_attention",
     "read_circuit",
+    "read_examples",
     "run_circuits",
     "seed_agreement",
     "sharing",

@@ -4,8 +4,10 @@
    random paths from the input to the logits, since a small uniform set is seldom connected at all.
 2. Examples: the share of the gap that the circuit keeps, pair by pair (median, and the 5 and 95 percentile), and by
    outcome of the clean step.
-3. Completeness and minimality (`interp.circuits.criteria`).
-4. Stability over resampled pairs (`interp.circuits.overlap`).
+3. The ablation is part of the claim: the circuit's faithfulness, its edges kept, when excluded edges carry a corrupted
+   run's values, their mean over held-out states, or zero.
+4. Completeness and minimality (`interp.circuits.criteria`).
+5. Stability over resampled pairs (`interp.circuits.overlap`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 
 from cython_vm import Op, Outcome, step
 from interp.circuits.criteria import completeness, minimality
-from interp.circuits.evaluation import run_circuits
+from interp.circuits.evaluation import ABLATIONS, run_circuits
 from interp.circuits.freezes import FREEZES
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import matrices, stability
@@ -85,7 +87,8 @@ def gather_evidence(
         )
     members = matrices(circuit)[1]
     ablation: Any = circuit.ablation
-    reference = task.sample(256, seed=seed).tokens if ablation == "mean" else None
+    states = task.sample(256, seed=seed).tokens
+    reference = states if ablation == "mean" else None
     op = contrast_named(circuit.op)
     pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=1)
     key: dict[str, Any] = {
@@ -111,6 +114,12 @@ def gather_evidence(
         "right": runs.exact[0].tolist(),
         "outcome": [Outcome(int(each)).name for each in step(pairs.clean.states).outcome],
     }
+    for other in ABLATIONS:
+        if other != ablation:
+            runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=other, reference=states)
+        m = runs.m.mean(1) if other != ablation else np.array([found.mean(), empty.mean(), full.mean()])
+        here = {**key, "metric": Metric.FAITHFULNESS, "stratum": "ablation", "ablation": other, "n": len(pairs)}
+        rows.append({**here, "estimate": float((m[0] - m[1]) / (m[2] - m[1]))})
     report(0.05)
 
     few, n = pairs[: config.n_null_pairs], config.n_null

@@ -2,6 +2,7 @@
 
     circuits         a circuit an instruction, or a way to freeze          circuits/NAME.json
     roles            what the circuit's strongest heads do                 circuits/roles/NAME.json
+    edges            its strongest edges, pair by pair                     circuits/edges/NAME.json
     dissociation     own and shared parts, ablated                         circuits/dissociation/LEVEL.ABLATION.json
     evidence         nulls, examples, completeness, stability              circuits/evidence/NAME.json
     approximations   methods against exact patching of every edge          circuits/approximations/NAME.json
@@ -32,6 +33,7 @@ from interp.circuits.discovery import CircuitConfig
 from interp.circuits.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
 from interp.circuits.evaluation import ABLATIONS, Ablation
 from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.circuits.examples import edge_examples
 from interp.circuits.explain import explain
 from interp.circuits.findings import Finding, current_finding, findings, write_finding
 from interp.circuits.freezes import freezes
@@ -47,12 +49,13 @@ from interp.files import write_json
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
 
-Measure = Literal["roles", "dissociation", "evidence", "approximations", "positions"]
-KINDS = ("roles", "dissociation", "evidence", "approximations", "positions", "paths", "along")
+Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"]
+KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "paths", "along")
 SUMMARY = "summary.json"
 _COST = {  # rough seconds a job at the default size, so that the bar tells the time left
     "circuit": 25,
     "roles": 5,
+    "edges": 2,
     "dissociation": 20,
     "evidence": 60,
     "approximations": 60,
@@ -68,13 +71,14 @@ class StudyConfig:
 
     circuit: CircuitConfig = CircuitConfig()  # noqa: RUF009 (frozen)
     freezes: bool = False  # also a circuit for each way to freeze
-    measure: tuple[Measure, ...] = ("dissociation", "roles")
+    measure: tuple[Measure, ...] = ("dissociation", "roles", "edges")
     levels: tuple[Level, ...] = LEVELS
     ablations: tuple[Ablation, ...] = ("resample",)  # of parts
     along: bool = False  # also every checkpoint that the run kept
     paths: tuple[str, ...] = ()
     n_heads: int = 3  # heads an instruction whose role is measured
     n_role_pairs: int = 12
+    n_edges: int = 20  # of highest |score|, an instruction, that are kept pair by pair
     n_exact_pairs: int = 16  # of approximations, positions and paths
     n_search_pairs: int = 6  # of the ACDC-style search
     dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
@@ -229,6 +233,27 @@ class _Study:
 
         return [job(name) for name in self.names if name in self.known] if self._asked("roles") else []
 
+    def _edges(self) -> list[_Job]:
+        circuit = self.config.circuit
+        settings = {"n_edges": self.config.n_edges, "n": circuit.n_exact_pairs, "circuit": asdict(circuit)}
+
+        def job(name: str) -> _Job:
+            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+                found = edge_examples(
+                    self.run.model,
+                    self.run.task,
+                    self.circuits[name],
+                    n_edges=self.config.n_edges,
+                    n_pairs=circuit.n_exact_pairs,
+                    seed=self.seed,
+                    progress=report,
+                )
+                return [], found.detail()
+
+            return _Job("edges", name, settings, run)
+
+        return [job(name) for name in self.names] if self._asked("edges") else []
+
     def _dissociation(self) -> list[_Job]:
         if not self._asked("dissociation") or len(self.known) < 2:
             return []
@@ -274,14 +299,13 @@ class _Study:
             def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
                 n = self.config.n_exact_pairs
                 pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
-                rows = compare_approximations(
+                return compare_approximations(
                     self.run.model,
                     pairs,
                     steps=self.config.circuit.steps,
                     n_search=self.config.n_search_pairs,
                     progress=report,
                 )
-                return rows, {}
 
             return _Job("approximations", name, settings, run)
 

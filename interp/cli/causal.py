@@ -19,6 +19,9 @@ def patch(
     designs: tuple[Literal["independent", "minimal"], ...] = ("independent",),
     methods: tuple[Literal["mean_difference", "das", "position_search"], ...] = (),
     pairs_of: tuple[str, ...] = (),
+    hooks: tuple[str, ...] = (),
+    positions: tuple[str, ...] = (),
+    places: int = 1,
     rank: int = 4,
     n_pairs: int = 256,
     seed: int = 4,
@@ -31,9 +34,13 @@ def patch(
         run: the run folder.
         variables: which to swap (default: the machine's variables that one step depends on).
         designs: independent draws base and source apart; minimal makes source from base by one edit.
-        methods: further questions at each variable's best place: swap within the differences of class means
+        methods: further questions at each variable's best places: swap within the differences of class means
             (mean_difference) or a fitted subspace (das), and find the smallest set of positions (position_search).
         pairs_of: variables to swap together, from sources of their own, such as op+operand.
+        hooks: further places to swap at, beside the residual stream: attn.hook_z, attn.hook_z[*] (each head apart),
+            mlp.hook_post, or one layer's by its whole name. Methods then ask at the best of these.
+        positions: sets of positions there, such as cells[@array_ptr] array_ptr+cells (default: blocks, pointed slots).
+        places: at how many of a variable's best places the methods ask.
         rank: dimensions of das.
         n_pairs: base and source pairs a variable.
         seed: of the pairs.
@@ -44,6 +51,7 @@ def patch(
 
     at_least("--n-pairs", n_pairs, 1)
     at_least("--rank", rank, 1)
+    at_least("--places", places, 1)
     use_threads(threads)
     opened = load(run)
     with stage_display("intervening") as progress:
@@ -53,6 +61,9 @@ def patch(
             designs=designs,
             methods=methods,
             pairs_of=pairs_of,
+            hooks=hooks,
+            positions=positions,
+            places=places,
             rank=rank,
             n_pairs=n_pairs,
             seed=seed,
@@ -67,8 +78,9 @@ def circuit(
     *,
     ops: tuple[str, ...] = (),
     freezes: bool = False,
-    measure: tuple[Literal["roles", "dissociation", "evidence", "approximations", "positions"], ...] = (
+    measure: tuple[Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"], ...] = (
         "roles",
+        "edges",
         "dissociation",
     ),
     levels: tuple[Literal["node", "neuron", "subspace"], ...] = ("node", "neuron", "subspace"),
@@ -76,6 +88,8 @@ def circuit(
     along: bool = False,
     paths: tuple[str, ...] = (),
     n_pairs: int = 128,
+    n_exact_pairs: int = 16,
+    n_search_pairs: int = 6,
     seed: int = 5,
     fresh: bool = False,
     threads: int = 2,
@@ -88,14 +102,17 @@ def circuit(
         run: the run folder.
         ops: opcodes and ways to freeze, such as INC VALUE_OVERFLOW (default: all opcodes of the machine).
         freezes: also every way to freeze.
-        measure: beside the circuits: roles of their heads; dissociation of own and shared parts; evidence (hundreds of
-            random circuits, spread over examples, completeness, minimality, stability); approximations against exact
-            patching of every edge; positions that edges work at. Without a name after it: none.
+        measure: beside the circuits: roles of their heads; their strongest edges pair by pair; dissociation of own and
+            shared parts; evidence (hundreds of random circuits, spread over examples, other ablations, completeness,
+            minimality, stability); approximations against exact patching of every edge; positions that edges work at.
+            Without a name after it: none.
         levels: of dissociation.
         ablations: of dissociation.
         along: also at every checkpoint that the run kept, beside the final circuits.
         paths: patch these paths, such as "input->a0.h1<v>->logits".
         n_pairs: clean and corrupted pairs an opcode.
+        n_exact_pairs: of approximations, positions and paths, where every edge is patched.
+        n_search_pairs: of the ACDC-style search among the approximations (0: no search).
         seed: of the pairs.
         fresh: measure again what the folder already holds.
         threads: PyTorch threads.
@@ -104,6 +121,8 @@ def circuit(
     from interp.stages import circuit_stage
 
     at_least("--n-pairs", n_pairs, 1)
+    at_least("--n-exact-pairs", n_exact_pairs, 1)
+    at_least("--n-search-pairs", n_search_pairs, 0)
     use_threads(threads)
     opened = load(run)
     with stage_display("finding circuits") as progress:
@@ -116,6 +135,8 @@ def circuit(
             ablations=ablations,
             along=along,
             paths=paths,
+            n_exact_pairs=n_exact_pairs,
+            n_search_pairs=n_search_pairs,
             n_pairs=n_pairs,
             seed=seed,
             fresh=fresh,

@@ -11,7 +11,7 @@ from interp.interventions.das import (
     subspace_swaps,
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
-from interp.interventions.experiment import default_variables, run_interventions
+from interp.interventions.experiment import default_variables, named_sites, run_interventions
 from interp.interventions.interchange import (
     SharedPairs,
     default_position_sets,
@@ -56,6 +56,7 @@ __all__ = [
     "jobs_done",
     "joint_rows",
     "mean_difference_basis",
+    "named_sites",
     "patch_activation",
     "patch_from",
     "patched",

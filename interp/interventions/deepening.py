@@ -1,7 +1,8 @@
 """What a sweep of whole vectors leaves open, asked where it found most: subspaces, position sets, joint swaps.
 
-A swap before the first layer edits the input, one after the last exchanges the output, and swapping all positions gives
-the source's answer: these places are never chosen.
+In the residual stream a swap before the first layer edits the input, one after the last exchanges the output, and
+swapping all positions gives the source's answer: these places are never chosen. At other hooks every place that was
+swept may be.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from interp.interventions.das import DasConfig
+from interp.interventions.interchange import site_column
 from interp.interventions.joint import joint_rows
 from interp.interventions.search import smallest_set_rows
 from interp.interventions.sites import Site
@@ -19,34 +21,52 @@ from interp.tasks import Task
 
 METHODS = (Method.MEAN_DIFFERENCE, Method.DAS, Method.POSITION_SEARCH)  # beside the sweep of whole vectors
 Rows = list[dict[str, Any]]
-Job = tuple[str, str, int | None]  # variable or variables, method or "joint", rank of DAS
+Job = tuple[str, str, int | None, str]  # variable or variables, method or "joint", rank of DAS, where
 
 
-def best_places(rows: Sequence[dict[str, Any]], variable: str, n_layers: int) -> list[tuple[Site, float]]:
-    """Places of a finished sweep that are no ceiling, with the variable's IIA where the answer should change.
+def best_places(
+    rows: Sequence[dict[str, Any]], variable: str, n_layers: int, *, sites: Sequence[Site] = ()
+) -> list[tuple[Site, float]]:
+    """Places of a finished sweep, with the variable's IIA where the answer should change.
 
-    Highest first; of equals the earlier layer. Places whose hook is not a residual stream are left out.
+    Highest first; of equals the earlier. `sites` are the places to choose among; without them the residual stream's,
+    ceilings left out.
     """
     inner = [f"blocks.{layer}.hook_resid_post" for layer in range(n_layers - 1)]
-    found = [
-        (Site(row["site"], row["position"]), row["estimate"])
-        for row in rows
-        if row.get("variable") == variable
-        and row["metric"] == Metric.IIA
-        and row["method"] == Method.FULL_VECTOR
-        and (row["pair_design"], row["stratum"], row["control"]) == ("independent", "changes", None)
-        and row["site"] in inner
-        and row["position"] != "all"
-    ]
-    return sorted(found, key=lambda place: (-place[1], inner.index(place[0].hook)))
+    wanted = {(site_column(site), site.positions): site for site in sites}
+    found = []
+    for row in rows:
+        if row["metric"] != Metric.IIA or row["method"] != Method.FULL_VECTOR or row.get("variable") != variable:
+            continue
+        if (row["pair_design"], row["stratum"], row["control"]) != ("independent", "changes", None):
+            continue
+        place = (row["site"], row["position"])
+        if wanted and place in wanted:
+            found.append((wanted[place], row["estimate"]))
+        elif not wanted and row["site"] in inner and row["position"] != "all":
+            found.append((Site(*place), row["estimate"]))
+    order = [site.hook for site in sites] or inner
+    return sorted(found, key=lambda place: (-place[1], order.index(place[0].hook)))
 
 
 def jobs_done(rows: Sequence[dict[str, Any]]) -> set[Job]:
     """The jobs that these rows come from."""
     own = [row for row in rows if row["metric"] == Metric.IIA]
-    joint: set[Job] = {(row["variable"], "joint", None) for row in own if row["pair_design"] == "joint"}
+    joint: set[Job] = {(row["variable"], "joint", None, "") for row in own if row["pair_design"] == "joint"}
     single = (row for row in own if row["method"] in METHODS)
-    return joint | {(row["variable"], row["method"], _rank(row["method"], row["rank"])) for row in single}
+    return joint | {
+        (row["variable"], row["method"], _rank(row["method"], row["rank"]), _where(row["method"], row))
+        for row in single
+    }
+
+
+def _spelled(site: Site) -> str:
+    return f"{site_column(site)} at {site.positions}"
+
+
+def _where(method: str, row: dict[str, Any]) -> str:
+    """A search chooses the positions itself: its hook is the place."""
+    return row["site"] if method == Method.POSITION_SEARCH else f"{row['site']} at {row['position']}"
 
 
 def _rank(method: str, rank: int | None) -> int | None:
@@ -61,6 +81,8 @@ def deepen(
     variables: Sequence[str],
     methods: Sequence[str] = (),
     pairs_of: Sequence[tuple[str, ...]] = (),
+    sites: Sequence[Site] = (),
+    places: int = 1,
     rank: int = 4,
     n_pairs: int = 256,
     das: DasConfig = DasConfig(),  # noqa: B008 (frozen)
@@ -70,7 +92,7 @@ def deepen(
     save: Callable[[Rows], None] | None = None,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> Rows:
-    """Measure each variable by each method at its best place, and groups of variables swapped together, as tidy rows.
+    """Measure each variable by each method at its best places, and groups of variables swapped together, as tidy rows.
 
     Joint swaps are made at every inner layer, each variable at its best position set there that shares no block
     with those of the variables before it.
@@ -82,6 +104,8 @@ def deepen(
         variables: which.
         methods: of `METHODS`.
         pairs_of: groups of variables to swap at once.
+        sites: of these, which `rows` hold, the best places are taken; the residual stream's where empty.
+        places: how many places a variable.
         rank: of DAS; mean differences have as many directions as the classes span.
         n_pairs: held-out pairs.
         das: how DAS is fitted.
@@ -97,30 +121,35 @@ def deepen(
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"no method {unknown[0]!r} beside full_vector; there are {', '.join(METHODS)}")
     n_layers, found = model.cfg.n_layers, []
-    jobs: list[Job] = [(name, method, _rank(method, rank)) for name in variables for method in methods]
-    jobs += [(" & ".join(group), "joint", None) for group in pairs_of]
-    jobs = [job for job in jobs if job not in done]
-    places = {name: best_places(rows, name, n_layers) for job in jobs for name in job[0].split(" & ")}
-    for index, (names, method, _) in enumerate(jobs):
+    names_used = {*variables, *(name for group in pairs_of for name in group)}
+    best = {name: best_places(rows, name, n_layers, sites=sites) for name in names_used}
+    jobs: dict[Job, Site | None] = {}
+    for name in variables:
+        for method in methods:
+            for site, _ in best[name][:places]:
+                where = site.hook if method == Method.POSITION_SEARCH else _spelled(site)
+                jobs.setdefault((name, method, _rank(method, rank), where), site)
+    inner = {name: best_places(rows, name, n_layers) for group in pairs_of for name in group}
+    jobs |= {(" & ".join(group), "joint", None, ""): None for group in pairs_of if all(inner[name] for name in group)}
+    left = [(job, site) for job, site in jobs.items() if job not in done]
+    for index, ((names, method, _, where), site) in enumerate(left):
 
-        def report(share: float, index: int = index, label: str = f"{names}, {method}") -> None:
+        def report(share: float, index: int = index, label: str = f"{names}, {method}, {where}") -> None:
             if progress is not None:
-                progress(index + share, len(jobs), label)
+                progress(index + share, len(left), label.removesuffix(", "))
 
         report(0.0)
-        if not all(places[name] for name in names.split(" & ")):
-            continue  # nothing was measured at an inner layer
-        if method == "joint":
-            new = _jointly(model, task, names.split(" & "), places, n_pairs, untrained, seed)
+        if site is None:
+            new = _jointly(model, task, names.split(" & "), inner, n_pairs, untrained, seed)
         elif method == Method.POSITION_SEARCH:
             options: dict[str, Any] = {"n_pairs": n_pairs, "untrained": untrained, "seed": seed, "progress": report}
-            new = smallest_set_rows(model, task, names, places[names][0][0].hook, **options)[1]
+            new = smallest_set_rows(model, task, names, site.hook, **options)[1]
         else:
             new = subspace_rows(
                 model,
                 task,
                 names,
-                places[names][0][0],
+                site,
                 method=Method(method),
                 rank=_rank(method, rank),
                 n_pairs=n_pairs,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from cython_vm import MachineSpec, variable
+from interp.interventions.activations import check_sites
 from interp.interventions.interchange import Subspaces, default_position_sets, iia_sweep, residual_sites
+from interp.interventions.sites import Site
 from interp.tasks import Task
 from interp.tasks.base import PairDesign
 
 _KINDS = ("fetch", "decide", "result")
+_HOOK = re.compile(r"(?P<hook>[^\[\]]+)(?:\[(?P<head>\d+|\*)\])?")
 
 
 def default_variables(spec: MachineSpec) -> list[str]:
@@ -20,11 +24,42 @@ def default_variables(spec: MachineSpec) -> list[str]:
     return roots + [name for name in names if variable(spec, name).kind in _KINDS]
 
 
+def named_sites(model: Any, hooks: Sequence[str], position_sets: Sequence[str]) -> list[Site]:
+    """Sites from short names, at each position set.
+
+    `mlp.hook_post` stands for every layer's, `blocks.1.mlp.hook_post` for one; `attn.hook_z[2]` is head 2 of every
+    layer, `attn.hook_z[*]` each head apart, `attn.hook_z` all heads of a layer together.
+
+    Raises:
+        ValueError: the model has no such hook or head.
+    """
+    found = []
+    for text in hooks:
+        match = _HOOK.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"a hook is spelt like mlp.hook_post, blocks.1.mlp.hook_post or attn.hook_z[2]; got {text!r}"
+            )
+        whole = [name for name in model.hook_dict if name == match["hook"]]
+        here = whole or [
+            name for name in model.hook_dict if re.fullmatch(r"blocks\.\d+\." + re.escape(match["hook"]), name)
+        ]
+        if not here:
+            raise ValueError(f"the model has no hook {match['hook']!r}, in no layer either")
+        heads: Sequence[int | None] = [None]
+        if match["head"] is not None:
+            heads = range(model.cfg.n_heads) if match["head"] == "*" else [int(match["head"])]
+        found += [Site(name, positions, head) for name in here for head in heads for positions in position_sets]
+    check_sites(model, found)
+    return found
+
+
 def run_interventions(
     model: Any,
     task: Task,
     *,
     variables: Sequence[str] | None = None,
+    sites: Sequence[Site] | None = None,
     position_sets: Sequence[str] | None = None,
     designs: Sequence[PairDesign] = ("independent", "minimal"),
     n_pairs: int = 256,
@@ -35,7 +70,7 @@ def run_interventions(
     save: Callable[[list[dict[str, Any]]], None] | None = None,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """IIA of variables at the residual stream before the first layer and after each, with controls, as rows.
+    """IIA of variables at sites (the residual stream before the first layer and after each), with controls, as rows.
 
     Independent pairs are shared, so their variables go through one sweep together, with every control. Minimal pairs
     are a variable's own: each has a sweep of its own, on half as many, with the unpatched model as its one control.
@@ -45,6 +80,7 @@ def run_interventions(
         model: the hooked transformer, in eval mode.
         task: draws the pairs and knows the machine.
         variables: `default_variables` where None.
+        sites: where to swap; the residual stream at `position_sets` where None.
         position_sets: `default_position_sets` where None.
         designs: pair designs, in order.
         n_pairs: independent pairs a variable.
@@ -59,7 +95,8 @@ def run_interventions(
         ValueError: an unknown or unsettable variable, an unknown position set, or a basis of the wrong shape.
     """
     names = default_variables(task.spec) if variables is None else list(variables)
-    sites = residual_sites(model.cfg.n_layers, position_sets or default_position_sets(task.spec))
+    if sites is None:
+        sites = residual_sites(model.cfg.n_layers, position_sets or default_position_sets(task.spec))
     sweeps: list[tuple[PairDesign, list[str]]] = []
     for design in designs:
         left = [name for name in names if (name, design) not in done]

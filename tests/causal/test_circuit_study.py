@@ -46,7 +46,9 @@ def measured(tiny_run, tmp_path_factory):
         save_weights(folder / STEPS / f"{step}.safetensors", model, run.config, step=step, dtype=torch.bfloat16)
     run = load(folder)
     calls: list[tuple[float, float, str]] = []
-    config = replace(SMALL, measure=("roles", "dissociation", "evidence", "approximations", "positions"), along=True)
+    config = replace(
+        SMALL, measure=("roles", "edges", "dissociation", "evidence", "approximations", "positions"), along=True
+    )
     ops = ("NEXT", "INC", "VALUE_OVERFLOW")
     frame = study(run, ops=ops, config=config, progress=lambda *now: calls.append(now))
     return run, frame, calls, config, ops
@@ -59,6 +61,7 @@ def test_every_job_leaves_its_file_and_rows(measured):
     }  # fmt: skip
     for kind, names in {
         "roles": ["NEXT", "INC"],
+        "edges": ["NEXT", "INC", "VALUE_OVERFLOW"],
         "dissociation": ["node.resample", "neuron.resample", "subspace.resample"],
         "evidence": ["NEXT", "INC", "VALUE_OVERFLOW"],
         "approximations": ["NEXT", "INC", "VALUE_OVERFLOW"],

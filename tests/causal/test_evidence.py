@@ -1,5 +1,6 @@
 """Nulls, spread over examples, agreement with exact effects and circuits along a run, where the answer is known."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from interp.circuits import Circuit, Graph, find_circuit
 from interp.circuits.along import AlongConfig, circuits_at
 from interp.circuits.approximations import agreement_rows, compare_approximations, spearman
 from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.circuits.examples import edge_examples, read_examples
 from interp.circuits.explain import explain
 from interp.circuits.pairs import draw_pairs
 from interp.results import Method, rows_frame
@@ -52,9 +54,30 @@ def test_the_whole_graph_keeps_everything_in_every_pair(model, inplace, circuit)
     # a null of as many edges as there are is the model too
     assert chosen[chosen.control == "random_circuit"].estimate.iloc[0] == pytest.approx(1, abs=1e-4)
     assert {"examples", "chosen", "resampled"} <= set(frame.stratum.dropna())
+    by_ablation = frame[frame.stratum == "ablation"]
+    assert set(by_ablation.ablation) == {"resample", "mean", "zero"}
+    np.testing.assert_allclose(by_ablation.estimate, 1, atol=1e-5)  # the whole graph has nothing to ablate
     other = replace(circuit, n_layers=2)
     with pytest.raises(ValueError, match="the circuit is of a model of 2 x 2 heads, this one has 1 x 2"):
         gather_evidence(model, inplace, other)
+
+
+def test_the_strongest_edges_pair_by_pair(model, inplace, circuit):
+    found = edge_examples(model, inplace, circuit, n_edges=5, n_pairs=circuit.n_effects, seed=circuit.seed)
+    known = {f"{edge.source}->{edge.target}": edge for edge in circuit.edges}
+    assert sorted(found.edges) == sorted(sorted(known, key=lambda name: -abs(known[name].score))[:5])
+    for name, effects in zip(found.edges, found.effects, strict=True):
+        exact = known[name].exact
+        assert exact is None or effects.mean() == pytest.approx(exact, abs=1e-5)
+        worst = found.worst(name, k=3)
+        assert list(effects[worst]) == sorted(effects)[:3]
+    read = read_examples(inplace.spec, json.loads(json.dumps(found.detail())))
+    assert read.clean.equal(found.clean).all()
+    assert read.corrupted.equal(found.corrupted).all()
+    np.testing.assert_allclose(read.effects, found.effects, atol=1e-4)
+    assert read.edges == found.edges
+    with pytest.raises(ValueError, match="was not patched pair by pair; 5 others were"):
+        found.worst("input->nowhere")
 
 
 def test_agreement_by_hand():
@@ -74,7 +97,7 @@ def test_agreement_by_hand():
 def test_methods_agree_with_exact_patching_better_than_chance(model, inplace):
     calls: list[float] = []
     pairs = draw_pairs(inplace, Op.INC, 8, seed=0)
-    rows = compare_approximations(model, pairs, steps=4, n_search=2, progress=calls.append)
+    rows, numbers = compare_approximations(model, pairs, steps=4, n_search=2, progress=calls.append)
     ranks = {
         row["method"]: row["estimate"]
         for row in rows
@@ -82,6 +105,8 @@ def test_methods_agree_with_exact_patching_better_than_chance(model, inplace):
     }
     assert set(ranks) == {Method.EAP, Method.EAP_IG, Method.ACDC, Method.ATTRIBUTION_PATCHING}
     assert ranks[Method.EAP_IG] > 0.5
+    assert numbers["edges"] == [Graph.of(model).edge(*place).name for place in np.argwhere(Graph.of(model).mask)]
+    assert spearman(np.abs(numbers["eap"]), np.array(numbers["mean_absolute"])) == pytest.approx(ranks["eap"], abs=0.02)
     assert calls == sorted(calls)
 
 

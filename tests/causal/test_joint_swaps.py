@@ -11,11 +11,14 @@ from interp.figures import where_kept
 from interp.interventions import (
     JointPairs,
     Site,
+    best_places,
     deepen,
     jobs_done,
     joint_rows,
     mean_difference_basis,
+    named_sites,
     run_interventions,
+    site_column,
     smallest_set,
     swapped_answers,
 )
@@ -104,11 +107,43 @@ def test_deepening_goes_on_where_it_stopped(inplace):
     means: Any = select(frame, method="mean_difference")
     assert set(means.control.dropna()) == {"unpatched", "random_subspace", "wrong_site", "untrained_model"}
     assert means["rank"].nunique() == 1
-    assert jobs_done(new) >= {("operand", "mean_difference", None)}
-    assert ("operand & array_ptr", "joint", None) in jobs_done(new)
+    place = best_places(rows, "operand", 2)[0][0]
+    assert jobs_done(new) == {
+        ("operand", "mean_difference", None, f"{place.hook} at {place.positions}"),
+        ("operand & array_ptr", "joint", None, ""),
+    }
     assert deepen(model, inplace, rows, done=jobs_done(new), **further, **options) == []
+    twice = deepen(model, inplace, rows, done=jobs_done(new), places=2, **further, **options)
+    assert {(row["site"], row["position"]) for row in twice} == {
+        (best_places(rows, "operand", 2)[1][0].hook, best_places(rows, "operand", 2)[1][0].positions)
+    }
     figure: Any = where_kept(frame)
     kept: Any = select(frame, variable="operand", stratum="changes", control=None, method="full_vector")
     assert figure.data[0].z[0][0] == pytest.approx(kept.estimate.iloc[0])
     with pytest.raises(ValueError, match="no method 'das2'"):
         deepen(model, inplace, rows, variables=names, methods=("das2",))
+
+
+def test_hooks_by_short_names(inplace):
+    model = random_model(inplace)
+    z, post = "attn.hook_z", "mlp.hook_post"
+    heads = named_sites(model, [f"{z}[*]"], ["cells"])
+    assert heads == [Site(f"blocks.{layer}.{z}", "cells", head) for layer in range(2) for head in range(2)]
+    assert named_sites(model, [f"{z}[1]"], ["cells"]) == heads[1::2]
+    assert named_sites(model, [f"blocks.1.{post}"], ["cells", "input"])[1] == Site(f"blocks.1.{post}", "input")
+    assert [site.hook for site in named_sites(model, ["hook_resid_post"], ["all"])] == [
+        "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
+    ]  # fmt: skip
+    for wrong, message in (("mlp.hook_pots", "no hook 'mlp.hook_pots'"), (f"{z}[2]", "head must be from 0 to 1"),
+                           (f"{z}[a]", "spelt like")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            named_sites(model, [wrong], ["all"])
+    options: dict[str, Any] = {"n_pairs": 12, "seed": 0}
+    sites = [*heads, *named_sites(model, [post], ["cells[@array_ptr]"])]
+    rows = run_interventions(model, inplace, variables=["operand"], sites=sites, designs=("independent",), **options)
+    best = best_places(rows, "operand", 2, sites=sites)
+    assert {site for site, _ in best} == set(sites)
+    found = [iia for _, iia in best]
+    assert found == sorted(found, reverse=True)
+    further = deepen(model, inplace, rows, variables=["operand"], methods=("mean_difference",), sites=sites, **options)
+    assert {(row["site"], row["position"]) for row in further} == {(site_column(best[0][0]), best[0][0].positions)}
