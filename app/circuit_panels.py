@@ -12,6 +12,7 @@ from app.components.clickable import clickable
 from app.components.graph import DrawnEdge, node_words
 from app.components.heads import head_grid
 from app.components.lines import faithfulness_curve
+from app.edge_examples import draw_examples
 from app.session import View
 from interp import RunError
 
@@ -86,7 +87,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
 
 
 def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
-    """An edge's score beside its measured effect."""
+    """An edge's score beside its measured effect, and the states where it does most."""
     edge = next(edge for edge in circuit.edges if f"{edge.source}->{edge.target}" == edge_id)
     st.markdown(f"##### {edge_words(edge_id)}")
     whole = circuit.m_clean - circuit.m_corrupted
@@ -100,6 +101,7 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
         f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
     )
     st.markdown("It is part of the circuit." if edge.in_circuit else "It is not part of the chosen circuit.")
+    draw_examples(view, circuit.op, edge_id)
 
 
 def draw_evidence(circuit: Circuit) -> None:

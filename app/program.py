@@ -124,6 +124,11 @@ def of_state(states: States, row: int = 0) -> Start:
     )
 
 
+def executed(states: States, row: int = 0) -> str:
+    """The opcode name that row `row` of `states` executes next."""
+    return Op(int(states.program[row][int(states.instruction_ptr[row])])).name
+
+
 def walk(start: States, *, max_steps: int = MAX_STEPS) -> Walk:
     """Step the machine until it halts or freezes, or `max_steps` are done; the freezing step is the last."""
     states, ending = [start], "cut"

@@ -258,6 +258,30 @@ def test_circuit_explains_a_picked_edge_by_its_patched_effect(open_page: Open, w
     assert f"**{-edge['exact']:.3f}**" in words(at)
 
 
+def test_an_edge_leads_to_the_states_where_it_is_missed_most(open_page: Open, words: Words, copied_run: Path) -> None:
+    from interp.circuits import edge_examples, read_circuit
+    from interp.circuits.findings import write_finding
+    from interp.runs import provenance
+
+    run = interp.load(copied_run)
+    circuit = read_circuit(copied_run / "circuits" / "INC.json")[0]
+    found = edge_examples(run.model, run.task, circuit, n_edges=2, n_pairs=6, seed=circuit.seed)
+    stamp = provenance(run.config, step=run.step)
+    write_finding(copied_run, "edges", "INC", [], found.detail(), provenance=stamp)
+    edge = found.edges[0]
+    at = open_page("circuit", copied_run, op="INC", kind="edge", id=edge)
+    worst = found.worst(edge, k=1)[0]
+    assert f"loses **{-found.effects[0, worst]:.2f}** of {found.m_clean[worst]:.2f} logits" in words(at)
+    button(at, "example_0").click().run()
+    assert not at.exception
+    start = at.session_state["start"]
+    assert program.build(start, run.config.spec).equal(found.clean[worst : worst + 1]).all()
+    other = next(f"{e.source}->{e.target}" for e in circuit.edges if e.exact is not None and
+                 f"{e.source}->{e.target}" not in found.edges)  # fmt: skip
+    assert "of the 2 strongest edges" in words(open_page("circuit", copied_run, op="INC", kind="edge", id=other))
+    assert "does not exist yet" in words(open_page("circuit", copied_run, op="DEC", kind="edge", id=edge))
+
+
 def test_measured_effects_carry_their_own_n(open_page: Open, words: Words, copied_run: Path) -> None:
     """Effects are measured on fewer pairs than faithfulness; the page must not lend them the larger n."""
     file = copied_run / "circuits" / "INC.json"

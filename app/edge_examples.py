@@ -1,0 +1,82 @@
+"""An edge's worst examples: the states whose answer loses most without it, each a click from the Step page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import program, selection, session
+from app.run_access import fingerprint, require_current
+from app.session import View
+from cython_vm import States
+from interp import Run, RunError
+
+if TYPE_CHECKING:  # interp.circuits brings torch
+    from interp.circuits import EdgeExamples
+
+SHOWN = 3
+
+
+def read(run: Run, op: str) -> EdgeExamples:
+    """The strongest edges of an instruction, pair by pair. Raises RunError: not made yet, broken, or of another run."""
+    from interp.circuits.findings import finding_path
+
+    file = finding_path(run.path, "edges", op)
+    mend = f"tapelens circuit {run.path} --measure edges"
+    if not file.exists():
+        raise RunError(f"{file} does not exist yet; make it with: {mend}")
+    try:
+        provenance, examples = _read(str(run.path), op, fingerprint(file))
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{file} is broken ({error}); make it anew with: {mend} --fresh") from None
+    require_current(run, file, provenance, mend)
+    return examples
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _read(folder: str, op: str, fingerprint: str):
+    from pathlib import Path
+
+    import interp
+    from interp.circuits import read_examples
+    from interp.circuits.findings import read_finding
+
+    found = read_finding(Path(folder), "edges", op)
+    assert found is not None
+    return found.provenance, read_examples(interp.load(folder).config.spec, found.detail)
+
+
+def draw_examples(view: View, op: str, edge_id: str) -> None:
+    """The pairs that lose most when the edge is corrupted, each with a way to its state."""
+    try:
+        examples = read(view.run, op)
+    except RunError as error:
+        st.caption(str(error))
+        return
+    if edge_id not in examples.edges:
+        st.caption(f"Its effect was not kept pair by pair: only that of the {len(examples.edges)} strongest edges was.")
+        return
+    effects = examples.effects[examples.edges.index(edge_id)]
+    lost = int((-effects > 0).sum())
+    st.markdown(f"It helps in **{lost} of {len(effects)}** pairs. Where it is missed most:")
+    for place, row in enumerate(examples.worst(edge_id, k=SHOWN)):
+        words, button = st.columns([4, 1], vertical_alignment="center")
+        words.markdown(
+            f"{in_words(examples.clean, row)}: loses **{-effects[row]:.2f}** of {examples.m_clean[row]:.2f} logits "
+            f"against {program.executed(examples.corrupted, row)}"
+        )
+        if button.button("Show", key=f"example_{place}", help="This state on the Step page"):
+            session.set_start(program.of_state(examples.clean, row))
+            selection.emit(step=0, op="", kind="", id="")
+            st.switch_page("views/step.py")
+
+
+def in_words(states: States, row: int) -> str:
+    """ "`+>[-]` at instruction 2, cell 1 holds 0"."""
+    spelt = program.spell(program.of_state(states, row).program)
+    pointer = int(states.array_ptr[row])
+    return (
+        f"`{spelt}` at instruction {int(states.instruction_ptr[row])}, cell {pointer} holding "
+        f"{int(states.cells[row][pointer])}"
+    )
