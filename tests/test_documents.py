@@ -59,6 +59,4 @@ def test_nothing_of_ours_is_imported_by_the_wrong_room() -> None:
             if file.suffix not in (".py", ".pyx"):
                 continue
             found = set(re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), flags=re.MULTILINE)) & rooms
-            if file.name == "cli.py":
-                found -= {"app"}  # `tapelens app` finds the app's folder
             assert found <= may, f"{file} imports {found - may}"

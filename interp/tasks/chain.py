@@ -49,8 +49,11 @@ class Chain(Task):
 
     @property
     def position_roles(self) -> tuple[int, ...]:
-        layout = self.spec.layout
-        return tuple(int(role) + k * layout.n_roles for k in range(len(self.shown) + 1) for role in layout.roles)
+        """Blocks by turns where attention reaches one state back: what is learned at one step serves at every other."""
+        layout, period = self.spec.layout, 2 if self.attention_chunk else 1 + len(self.shown)
+        return tuple(
+            int(role) + k % period * layout.n_roles for k in range(1 + len(self.shown)) for role in layout.roles
+        )
 
     @property
     def position_indices(self) -> tuple[int, ...]:

@@ -98,7 +98,11 @@ PRESETS: dict[str, RunConfig] = {
         TrainingConfig(steps=12000, ema_decay=0.998, steps_along=20, eval_states=1000, threads=1),
         d_model=96,
     ),
-    "chain": _run("chain", CHAIN_MACHINE, TrainingConfig(steps=12000, batch_size=8, eval_every=1000, eval_states=256)),
+    "chain": _run(
+        "chain",
+        CHAIN_MACHINE,
+        TrainingConfig(steps=6000, batch_size=8, eval_every=500, eval_states=256, ema_decay=0.998, threads=1),
+    ),
     "chain_direct": _run(
         "chain", CHAIN_MACHINE, TrainingConfig(steps=12000), options=TaskOptions(direct=True), d_model=96
     ),
