@@ -91,9 +91,12 @@ def learning_curves_drawing(curves: Sequence[LearningCurve]) -> str:
     high = max(each.records[-1] for each in everything)
     width, height = 760, 300
     parts = [
-        text(16, 22, "Exact match on held-out programs against records seen (macro average over op × outcome)", size=14)
+        text(
+            16, 22, "Exact match on held-out programs against records seen (macro average over op × outcome)", size=14
+        ),
+        text(60, 38, "no error in an evaluation: drawn at half an error", size=10, fill=QUIET),
     ]
-    panel = _Panel(60, 40, width - 270, height - 80, low, high)
+    panel = _Panel(60, 48, width - 280, height - 88, low, high)
     parts += panel.frame()
     for place, each in enumerate(everything):
         theirs = each is original
@@ -102,9 +105,12 @@ def learning_curves_drawing(curves: Sequence[LearningCurve]) -> str:
         parts.append(curve(points, stroke=color, width=1.2 if theirs else 2, dash="2 3" if theirs else ""))
         parts += [dot(x, y, fill="#ffffff" if theirs else color, stroke=color) for x, y in points]
         y = 52 + 18 * place
-        parts += [line(width - 196, y - 4, width - 176, y - 4, stroke=color, width=2), text(width - 170, y, each.name)]
-    parts.append(text(width - 196, 52 + 18 * len(everything), "(its own evaluation, not averaged", size=10, fill=QUIET))
-    parts.append(text(width - 196, 64 + 18 * len(everything), "over op × outcome)", size=10, fill=QUIET))
+        parts += [
+            line(width - 206, y - 4, width - 186, y - 4, stroke=color, width=2),
+            text(width - 180, y, each.name, size=11),
+        ]
+    parts.append(text(width - 206, 52 + 18 * len(everything), "(its own evaluation, not averaged", size=10, fill=QUIET))
+    parts.append(text(width - 206, 64 + 18 * len(everything), "over op × outcome)", size=10, fill=QUIET))
     top, size = float(height), 250
     with_ops = [each for each in curves if each.by_op]
     for place, each in enumerate(with_ops):
