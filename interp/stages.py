@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 
 from cython_vm import variable
-from interp.files import atomic_path
 from interp.interventions import (
     Site,
     deepen,
@@ -32,7 +31,7 @@ from interp.interventions import (
 )
 from interp.interventions import default_variables as default_swaps
 from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame
-from interp.runs import Run, RunError, provenance, require_next_state
+from interp.runs import Run, RunError, require_next_state
 from interp.tasks.base import PairDesign
 
 if TYPE_CHECKING:
@@ -232,7 +231,7 @@ def patch_stage(
 
 def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:
     """The sites at which some variable was not swapped, hook by hook."""
-    seen = {(row["variable"], row["site"], row["position"]) for row in rows if row["method"] == Method.FULL_VECTOR}
+    seen = {(row["variable"], row["site"], row["position"]) for row in rows if row.get("method") == Method.FULL_VECTOR}
     groups: dict[str, list[Site]] = {}
     for site in sites:
         if any((name, site_column(site), site.positions) not in seen for name in variables):

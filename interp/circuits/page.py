@@ -8,10 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from interp.circuits.page_drawings import along_drawing, dissociation_drawing
+from interp.circuits.findings import Finding, findings
+from interp.circuits.page_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
+from interp.circuits.page_graphs import circuits_drawing, faithfulness_drawing
+from interp.circuits.page_interchange import failures as interchange_failures
+from interp.circuits.page_interchange import interchange_part, markdown_table
 from interp.circuits.seeds import seed_agreement
 from interp.circuits.store import Circuit, read_circuit
 from interp.circuits.study import summary_of
+from interp.figures.style import present
 from interp.files import write_text
 from interp.results import Control, Method, Metric, records, rows_frame, select
 from interp.runs import Run
@@ -40,9 +45,9 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
         raise ValueError("the page needs at least one run, got none")
     names = " ".join(run.name for run in runs)
     parts = [
-        "# Circuits\n",
-        f"Written by `tapelens circuit-page` about {names}; every number below comes from rows that "
-        "`tapelens circuit` measured. A circuit is a set of edges of the residual stream; all others carry what they "
+        "# Circuits and where variables are kept\n",
+        f"Written by `tapelens circuit-page` about {names}; every number below comes from rows that `tapelens circuit` "
+        "and `tapelens patch` measured. A circuit is a set of edges of the residual stream; all others carry what they "
         "carry when the same state executes another instruction (resample ablation). Faithfulness: 1 = the full "
         "model, 0 = nothing. Pairs are of held-out programs, circuits chosen on one half of them and scored on the "
         "other.\n",
@@ -50,7 +55,7 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
     for run in runs:
         parts += _run_part(run, out)
     if len(runs) > 1:
-        parts += _seeds_part(runs, n_null)
+        parts += _seeds_part(runs, n_null, out)
     path = Path(out) / "circuits.md"
     write_text(path, "\n".join(parts))
     return path
@@ -64,18 +69,34 @@ def _run_part(run: Run, out: Path) -> list[str]:
         f"## {run.name}\n",
         f"`{run.config.task}`, {cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, seed "
         f"{run.config.seed}, step {run.step:,}.\n",
+        *_drawings(run, circuits, summary, out),
         _circuit_table(circuits, frame),
         "In words, put together from measurements:\n",
         *[f"- {text}" for text in summary["sentences"].values()],
         "",
     ]
     parts += _shared_part(summary, circuits)
+    parts += interchange_part(run, out)
     for ablation in ("resample", "mean", "zero"):
         parts += _dissociation_part(run, frame, out, ablation)
-    parts += _approximation_part(frame)
+    parts += _approximation_part(run, frame, out)
     parts += _along_part(run, frame, out)
-    parts += _failures(circuits, frame)
+    parts += _failures(run, circuits, frame)
     return parts
+
+
+def _drawings(run: Run, circuits: Sequence[Circuit], summary: dict[str, Any], out: Path) -> list[str]:
+    """The circuits side by side, and their faithfulness by size."""
+    ops = [circuit for circuit in circuits if circuit.op in {op.name for op in run.config.spec.ops}]
+    if not ops:
+        return []
+    shared = summary.get("shared", {}).get("edges", ())
+    own = summary.get("own", {})
+    graphs, curves = f"circuits-{run.name}-graphs.svg", f"circuits-{run.name}-faithfulness.svg"
+    drawn = circuits_drawing(ops, shared=shared, own=lambda op: own.get(op, {}).get("edges", ()))
+    write_text(Path(out) / graphs, drawn)
+    write_text(Path(out) / curves, faithfulness_drawing(ops))
+    return [f"![The circuit of each instruction]({graphs})\n", f"![Faithfulness by size]({curves})\n"]
 
 
 def _circuits(run: Run) -> list[Circuit]:
@@ -86,11 +107,6 @@ def _circuits(run: Run) -> list[Circuit]:
 
 def _is_circuit(path: Path) -> bool:
     return path.stem.isupper()
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _one(frame: pd.DataFrame, form: Callable[[dict[str, Any]], str], **columns: Any) -> str:
@@ -107,8 +123,8 @@ def _spread(row: dict[str, Any]) -> str:
 
 
 def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
-    headings = ["instruction", "edges", "faithfulness", "random edges", "random paths", "pairs, 5–95 %",
-                "incompleteness", "least needed node", "stability", "CPR", "CMD"]  # fmt: skip
+    headings = ["instruction", "edges", "faithfulness", "mean ablation", "zero", "random edges", "random paths",
+                "pairs, 5–95 %", "incompleteness", "least needed node", "stability", "CPR", "CMD"]  # fmt: skip
     lines = []
     for circuit in circuits:
         own = select(frame, op=circuit.op)
@@ -119,6 +135,8 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
                 circuit.op,
                 f"{circuit.n_connected} of {len(circuit.edges)}",
                 f"{point.estimate:.2f} [{point.ci_low:.2f}, {point.ci_high:.2f}]",
+                _one(own, _estimate, metric=Metric.FAITHFULNESS, stratum="ablation", ablation="mean"),
+                _one(own, _estimate, metric=Metric.FAITHFULNESS, stratum="ablation", ablation="zero"),
                 _one(own, _spread, **chosen, control=Control.RANDOM_CIRCUIT),
                 _one(own, _spread, **chosen, control=Control.RANDOM_PATHS),
                 _one(own, _spread, metric=Metric.FAITHFULNESS, stratum="examples"),
@@ -129,12 +147,27 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
                 f"{circuit.cmd:.2f}",
             ]
         )
+    first = circuits[0]
     words = (
+        f"Scores by EAP-IG on {first.n_scored} pairs an instruction, faithfulness on {first.n} of other programs; "
+        f"the circuit is the smallest tried that stays at {first.threshold:g}. Mean ablation, zero: the same edges "
+        f"kept, all others carrying their mean over held-out states, or nothing{_evidence_sizes(frame)}. "
         "Random: circuits of as many edges, uniform or as unions of paths, mean and the middle 95 %. Pairs: median "
         "share kept, and its spread over pairs. Incompleteness: how far circuit and model part when the same nodes go "
         "from both, 0 is best. Stability: mean pairwise Jaccard of circuits from resampled pairs.\n"
     )
-    return _table(headings, lines) + "\n" + words
+    return markdown_table(headings, lines) + "\n" + words
+
+
+def _evidence_sizes(frame: pd.DataFrame) -> str:
+    """On how many pairs the columns of evidence rest."""
+    sizes = {
+        "spread": select(frame, metric=Metric.FAITHFULNESS, stratum="examples")["n"],
+        "random circuits": select(frame, metric=Metric.FAITHFULNESS, stratum="chosen")["n"],
+        "incompleteness and need": select(frame, metric=Metric.COMPLETENESS)["n"],
+    }
+    said = [f"{words} {int(n.iloc[0])}" for words, n in sizes.items() if len(n)]
+    return f" (pairs: {', '.join(said)})" if said else ""
 
 
 def _shared_part(summary: dict[str, Any], circuits: Sequence[Circuit]) -> list[str]:
@@ -180,11 +213,11 @@ def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) 
         f"![What is lost when a part is ablated]({file})\n",
         "Rows are the ablated parts, columns the instructions measured; 0 is spared, 1 gone. The dissociation of two "
         "instructions is the lesser of the two margins by which a part hurts its own instruction more:\n",
-        _table(headings, lines),
+        markdown_table(headings, lines),
     ]
 
 
-def _approximation_part(frame: pd.DataFrame) -> list[str]:
+def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
     found = frame.loc[frame["metric"].isin([Metric.AUROC, Metric.SPEARMAN]) & frame["control"].isna()]
     found = found.loc[found["method"].isin(list(_METHODS)) & (found["circuit_size"].notna())]
     found = found.loc[found["stratum"].isna() | (found["stratum"] == "absolute")]
@@ -201,12 +234,30 @@ def _approximation_part(frame: pd.DataFrame) -> list[str]:
             rank = select(here, metric=Metric.SPEARMAN, stratum="absolute")
             line.append(f"{_one(rank, _estimate)} / {_one(select(here, metric=Metric.AUROC), _estimate)}")
         lines.append(line)
+    drawn: dict[str, dict[str, dict[str, float]]] = {
+        "rank correlation with the effect": {},
+        "AUROC of what matters": {},
+    }
+    for row in records(found.loc[found["granularity"] == "edge"]):
+        panel = list(drawn)[row["metric"] == Metric.AUROC]
+        drawn[panel].setdefault(row["op"], {})[row["method"]] = row["estimate"]
+    file = f"circuits-{run.name}-approximations.svg"
+    by_edge = {str(method): _METHODS[method] for method in methods if method != Method.ATTRIBUTION_PATCHING}
+    write_text(Path(out) / file, approximation_drawing(drawn, by_edge))
+    settings = [each.provenance["settings"] for each in _findings(run, "approximations")]
+    searched = ", ".join(str(n) for n in sorted({each["n_search"] for each in settings}))
+    n = max(row["n"] for row in records(auroc))
     return [
         "### Approximations against exact patching of every edge\n",
+        f"![Approximations against exact patching]({file})\n",
         "Rank correlation of |score| with the mean |effect| / AUROC of finding the edges that matter alone (1 % of the "
-        "gap):\n",
-        _table(["instruction", "edges that matter", *(_METHODS[method] for method in methods)], lines),
+        f"gap). {n} pairs an instruction; the search ran on {searched} of them.\n",
+        markdown_table(["instruction", "edges that matter", *(_METHODS[method] for method in methods)], lines),
     ]
+
+
+def _findings(run: Run, kind: str) -> list[Finding]:
+    return findings(run.path, kind, digest=run.config.digest, step=run.step)
 
 
 def _along_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
@@ -241,30 +292,46 @@ def _along_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
         f"![Circuits over training]({file})\n",
         "Means over instructions; faithfulness of the checkpoint's own top edges and of the final circuit's edges in "
         "the checkpoint, of instructions whose gap is a logit or more:\n",
-        _table(headings, lines),
+        markdown_table(headings, lines),
     ]
 
 
-def _failures(circuits: Sequence[Circuit], frame: pd.DataFrame) -> list[str]:
+def _failures(run: Run, circuits: Sequence[Circuit], frame: pd.DataFrame) -> list[str]:
     """What did not work, by rules that are the same for every run."""
     said = []
     whole = [circuit.op for circuit in circuits if circuit.size == len(circuit.edges)]
     if whole:
         said.append(f"no circuit smaller than the model stays faithful for {', '.join(whole)}")
+    shares = {circuit.op: circuit.n_connected / len(circuit.edges) for circuit in circuits}
+    if large := [f"{op} ({share:.0%})" for op, share in shares.items() if share > 0.25]:
+        said.append(f"circuits that hold more than a quarter of all edges are no small mechanism: {', '.join(large)}")
+    for ablation in ("mean", "zero"):
+        rows = select(frame, metric=Metric.FAITHFULNESS, stratum="ablation", ablation=ablation)
+        if low := [f"{row['op']} ({row['estimate']:.2f})" for row in records(rows) if abs(row["estimate"] - 1) > 0.3]:
+            said.append(f"found under resample ablation, under {ablation} ablation the circuit does not do what the "
+                        f"model does for {', '.join(low)}")  # fmt: skip
     stable = select(frame, metric=Metric.JACCARD, stratum="resampled", control=None)
     if low := [row["op"] for row in records(stable) if row["estimate"] < 0.6]:
         said.append(f"stability over resampled pairs is below .60 for {', '.join(low)}")
     holes = select(frame, metric=Metric.COMPLETENESS)
-    if low := [row["op"] for row in records(holes) if row["estimate"] > 0.3]:
+    if low := [f"{row['op']} ({row['estimate']:.2f})" for row in records(holes) if row["estimate"] > 0.3]:
         said.append(f"incompleteness is above .30 for {', '.join(low)}")
     losses = select(frame, metric=Metric.ABLATION_LOSS, granularity="neuron", ablation="resample", control=None)
     weak = [row["op"] for row in records(losses) if row["stratum"] == f"own:{row['op']}" and row["estimate"] < 0.1]
     if weak:
         said.append(f"the neurons most their own carry less than a tenth of {', '.join(weak)}")
-    return [f"What failed: {'; '.join(said)}.\n"] if said else []
+    for level in present(select(frame, metric=Metric.DISSOCIATION, ablation="resample"), "granularity"):
+        found = select(frame, metric=Metric.DISSOCIATION, ablation="resample", granularity=level)
+        own, null = select(found, control=None), select(found, control=Control.RANDOM_PART)
+        within = int((own["estimate"].to_numpy() <= null["ci_high"].to_numpy()).sum())
+        if within:
+            said.append(f"at {level} level {within} of {len(own)} pairs of instructions come no further apart than "
+                        "random parts do")  # fmt: skip
+    said += interchange_failures(run)
+    return ["### What failed\n", *[f"- {clause[0].upper()}{clause[1:]}." for clause in said], ""] if said else []
 
 
-def _seeds_part(runs: Sequence[Run], n_null: int) -> list[str]:
+def _seeds_part(runs: Sequence[Run], n_null: int, out: Path) -> list[str]:
     try:
         frame = rows_frame(seed_agreement(runs, n_null=n_null))
     except ValueError as error:
@@ -275,9 +342,11 @@ def _seeds_part(runs: Sequence[Run], n_null: int) -> list[str]:
         mine, chance = select(own, op=op)["estimate"], select(null, op=op)
         beyond = int((mine.to_numpy() > chance["ci_high"].to_numpy()).sum())
         lines.append([str(op), f"{mine.mean():.2f}", f"{chance['estimate'].mean():.2f}", f"{beyond} of {len(mine)}"])
+    write_text(Path(out) / "circuits-seeds.svg", seeds_drawing(frame))
     return [
         "## Across seeds\n",
+        "![Agreement across seeds](circuits-seeds.svg)\n",
         "Heads are paired within layers by where they look, and the second model's circuit renamed by the pairing. "
         "Mean Jaccard over pairs of runs, and with heads paired at random:\n",
-        _table(["instruction", "matched by role", "random pairing", "pairs above the null's 97.5 %"], lines),
+        markdown_table(["instruction", "matched by role", "random pairing", "pairs above the null's 97.5 %"], lines),
     ]

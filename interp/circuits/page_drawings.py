@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from interp.figures.dissociation import RANDOM, loss_matrix
 from interp.figures.style import OP_COLORS, present
 from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
-from interp.results import Control, Metric, select
+from interp.results import Control, Metric, records, select
 
 _CELL, _LEFT, _TOP = 30, 120, 66
 _LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
@@ -58,6 +59,74 @@ def _cell(x: float, y: float, value: float) -> str:
     number = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.1f}"
     box = f'<rect x="{x:g}" y="{y:g}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'
     return box + text(x + _CELL / 2 - 1, y + 18, number, size=9, fill=ink, anchor="middle")
+
+
+_METHOD_COLOURS = {"eap": "#E69F00", "eap_ig": "#0072B2", "acdc": "#009E73", "attribution_patching": "#CC79A7"}
+
+
+def approximation_drawing(values: Mapping[str, Mapping[str, Mapping[str, float]]], names: Mapping[str, str]) -> str:
+    """Dots of each method, an instruction a row and a measure a panel, from 0 to 1.
+
+    Args:
+        values: by measure, instruction and method.
+        names: of the methods that are drawn, in words.
+    """
+    ops = list(dict.fromkeys(op for by_op in values.values() for op in by_op))
+    width, step, top = 250.0, 20.0, 66.0
+    parts: list[str] = []
+    for place, (method, words) in enumerate(names.items()):
+        x = 12 + 150 * place
+        parts += [dot(x + 4, 16, fill=_METHOD_COLOURS[method], radius=4), text(x + 14, 20, words, size=11)]
+    for panel, (measure, by_op) in enumerate(values.items()):
+        left = 96 + (width + 30) * panel
+        parts.append(text(left, 44, measure, size=12))
+        for value in (0, 0.25, 0.5, 0.75, 1):
+            x = left + width * value
+            parts += [line(x, top - 8, x, top + step * len(ops) - 8),
+                      text(x, top - 12, f"{value:g}", size=9, fill=QUIET, anchor="middle")]  # fmt: skip
+        for row, op in enumerate(ops):
+            y = top + step * row + 4
+            if not panel:
+                parts.append(text(84, y + 4, op, size=10, anchor="end"))
+            for method, value in by_op.get(op, {}).items():
+                if method in names and value == value:
+                    x = left + width * min(1.0, max(0.0, value))
+                    parts.append(dot(x, y, fill=_METHOD_COLOURS[method], radius=4))
+    right = 96 + (width + 30) * len(values)
+    title = "Approximations held against exact edge patching, by instruction"
+    return drawing(parts, width=right, height=top + step * len(ops) + 10, title=title)
+
+
+def seeds_drawing(frame: pd.DataFrame) -> str:
+    """Jaccard of every two runs' circuits, heads matched by role (dots), beside random pairings (grey bars).
+
+    Raises:
+        ValueError: the frame has no agreement across seeds.
+    """
+    rows = select(frame, metric=Metric.JACCARD, stratum="seeds")
+    own, null = select(rows, control=None), select(rows, control=Control.RANDOM_MATCHING)
+    ops = present(own, "op")
+    if not ops:
+        raise ValueError("no agreement across seeds was measured")
+    left, width, step, top = 70.0, 420.0, 26.0, 56.0
+    parts = [text(10, 18, "Jaccard of circuits across seeds: heads matched by role; grey: paired at random", size=13)]
+    for value in (0, 0.25, 0.5, 0.75, 1):
+        x = left + width * value
+        parts += [line(x, top - 10, x, top + step * len(ops) - 10),
+                  text(x, top - 16, f"{value:g}", size=9, fill=QUIET, anchor="middle")]  # fmt: skip
+    runs = present(own, "run")
+    for row, op in enumerate(ops):
+        y = top + step * row
+        parts.append(text(left - 8, y + 6, op, size=10, anchor="end"))
+        for place, run in enumerate(runs):
+            at = y - 4 + 14 * (place + 0.5) / len(runs)
+            for control in records(select(null, op=op, run=run)):
+                ends = (left + width * control[end] for end in ("ci_low", "ci_high"))
+                parts.append(line(next(ends), at, next(ends), at, stroke="#B6BCC5", width=4))
+            for found in records(select(own, op=op, run=run)):
+                parts.append(dot(left + width * found["estimate"], at, fill=OP_COLORS.get(op, QUIET), radius=3.5))
+    title = "Agreement of circuits across training seeds"
+    return drawing(parts, width=left + width + 30, height=top + step * len(ops) + 4, title=title)
 
 
 def along_drawing(frame: pd.DataFrame) -> str:

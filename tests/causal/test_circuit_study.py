@@ -19,6 +19,7 @@ from interp.circuits.page import write_circuit_page
 from interp.circuits.study import StudyConfig, study
 from interp.figures import along_curves, dissociation_heatmap
 from interp.runs import STEPS, load, save_weights
+from interp.stages import patch_stage
 
 SMALL = StudyConfig(
     circuit=CircuitConfig(
@@ -133,11 +134,20 @@ def test_bad_requests_are_refused(tiny_run, tmp_path: Path):
 
 def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_path: Path):
     run, frame, *_ = measured
+    patch_stage(run, variables=("operand", "array_ptr"), methods=("mean_difference",), pairs_of=("operand+array_ptr",),
+                n_pairs=12)  # fmt: skip
     text = write_circuit_page([run, run], tmp_path, n_null=5).read_text()
-    for heading in ("## tiny", "### Double dissociation, resample", "### Approximations", "### Over training"):
+    for heading in (
+        "## tiny",
+        "### Where each variable is kept",
+        "### Double dissociation, resample",
+        "### Approximations",
+        "### Over training",
+    ):
         assert heading in text
     assert "| INC | 1.00 |" in text.split("## Across seeds")[1]
-    for file in ("circuits-tiny-dissociation-resample.svg", "circuits-tiny-along.svg"):
+    names = ("graphs", "faithfulness", "kept", "approximations", "dissociation-resample", "along")
+    for file in (*(f"circuits-tiny-{name}.svg" for name in names), "circuits-seeds.svg"):
         assert f"({file})" in text
         ElementTree.parse(tmp_path / file)
     drawn: list[Any] = [dissociation_heatmap(frame), along_curves(frame)]
