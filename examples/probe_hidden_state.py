@@ -9,9 +9,9 @@ from tempfile import mkdtemp
 
 from cython_vm import MachineSpec
 from interp.options import TaskOptions
-from interp.probing import StreamSweepConfig
+from interp.probing import SweepConfig
 from interp.probing.page import write_probing_page
-from interp.probing.stage import stream_stage
+from interp.probing.stage import probe_run
 from interp.probing.summary import read_and_written
 from interp.results import Control, Metric, select
 from interp.runs import RunConfig
@@ -30,10 +30,8 @@ scores = run.task.score(run.task.answer(run.model, batch), batch)
 print(scores[scores.metric == Metric.EXACT_MATCH][["op", "stratum", "estimate", "n"]].to_string(index=False))
 
 # Every variable at every layer, at the tokens where the model must answer, with controls and edits along each probe.
-config = StreamSweepConfig(
-    variables=("array_ptr", "operand", "cell[0]", "cell[1]", "cell[2]"), places=("asked",), n=n_tokens
-)
-rows = stream_stage(run, config=config, n_edits=n_pairs)
+config = SweepConfig(variables=("array_ptr", "operand", "cell[0]", "cell[1]", "cell[2]"), places=("asked",), n=n_tokens)
+rows = probe_run(run, config=config, n_edits=n_pairs)
 for control in (None, Control.CONTROL_TASK, Control.UNTRAINED_MODEL):
     accuracy = select(rows[rows.stratum.isna()], metric=Metric.ACCURACY, control=control)
     print("\naccuracy,", control or "probe")

@@ -107,6 +107,7 @@ class Metric(StrEnum):
     MINIMALITY = "minimality"  # a node's largest |F(C less K and v) - F(C less K)| over the gap; near 0: not needed
     AUROC = "auroc"  # chance that a true part outscores one that is not, 0 to 1, 0.5 is chance
     PRECISION_AT_SIZE = "precision_at_size"  # share of true parts among the top as many as there are, 0 to 1
+    PRECISION = "precision"  # share of what is found that is true, 0 to 1
     RECALL = "recall"  # share of true parts that are found, 0 to 1
     FALSE_POSITIVE_RATE = "false_positive_rate"  # share of parts that are not true and are found all the same, 0 to 1
     PRINCIPAL_ANGLE = "principal_angle"  # largest angle between two subspaces, degrees, 0 to 90, 0 is best
@@ -133,6 +134,8 @@ class IntervalKind(StrEnum):
     BOOTSTRAP_PROGRAMS = "bootstrap_programs"  # 95 %, resampling whole programs
     WILSON = "wilson"  # 95 %, binomial over n states of n different programs
     MOVER = "mover"  # 95 %, Wilson intervals of the strata of a macro average combined (Zou & Donner 2008)
+    SEEDS = "seeds"  # 95 %, Student's t over five or more training seeds
+    SEED_RANGE = "seed_range"  # least and greatest of fewer than five training seeds: spread
     NULL_RANGE = "null_range"  # 2.5 and 97.5 percentile of the random draws themselves
     EXAMPLES = "examples"  # 5 and 95 percentile of the examples themselves: spread, not uncertainty
     BOOTSTRAP_PAIRS = "bootstrap_pairs"  # 2.5 and 97.5 percentile over resamples of the pairs themselves: spread

@@ -4,6 +4,7 @@ from probes.base import Probe, SoftmaxProbe
 from probes.code_length import CodeLength, online_code_length
 from probes.controls import MajorityProbe, control_labels, majority_label, selectivity, shuffled_labels
 from probes.evaluation import (
+    Bootstrap,
     Interval,
     ProbeScore,
     accuracy,
@@ -20,6 +21,7 @@ from probes.mlp import MLPProbe
 from probes.path import LogisticPathProbe
 
 __all__ = [
+    "Bootstrap",
     "CodeLength",
     "DiscriminantProbe",
     "Interval",

@@ -4,6 +4,7 @@ Rows that come from one program are not independent, so a *group* (the program's
 in one part of a split, and the bootstrap redraws whole groups.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -122,34 +123,57 @@ def bootstrap_mean(
         n_resamples: number of redraws.
         level: coverage aimed at.
     """
-    x = np.asarray(values, dtype=np.float64)
-    ids = _group_ids(groups, n=x.shape[-1])
-    mask = np.ones(x.shape, bool) if defined is None else np.broadcast_to(np.asarray(defined, bool), x.shape)
-    n_groups = int(ids.max()) + 1
-    if n_groups < MIN_GROUPS:
-        raise ValueError(f"groups must number at least {MIN_GROUPS} for an interval, got {n_groups}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    flat, flat_mask = x.reshape(-1, x.shape[-1]), mask.reshape(-1, x.shape[-1])
-    sums = np.stack([np.bincount(ids, np.where(m, row, 0), n_groups) for row, m in zip(flat, flat_mask, strict=True)])
-    sizes = np.stack([np.bincount(ids, m, n_groups) for m in flat_mask])
-    rng = np.random.default_rng(seed)
-    means = np.empty((len(flat), n_resamples))
-    chunk = max(1, (1 << 22) // n_groups)
-    with np.errstate(invalid="ignore"):
-        for start in range(0, n_resamples, chunk):
-            size = min(chunk, n_resamples - start)
+    drawn = Bootstrap(groups, seed=seed, n_resamples=n_resamples)
+    return drawn.mean(values, defined=defined, level=level)
+
+
+class Bootstrap:
+    """Draws of groups, made once and used for many means; see `bootstrap_mean`."""
+
+    def __init__(self, groups: ArrayLike, *, seed: int, n_resamples: int = 1000):
+        self._ids = _group_ids(groups)
+        self._n = n_groups = int(self._ids.max()) + 1
+        if n_groups < MIN_GROUPS:
+            raise ValueError(f"groups must number at least {MIN_GROUPS} for an interval, got {n_groups}")
+        rng = np.random.default_rng(seed)
+        # How often each group stands in each resample, [n_groups, n_resamples].
+        self._weights = np.empty((n_groups, n_resamples), np.float32)
+        for start, size in self._chunks():
             draws = rng.integers(n_groups, size=(size, n_groups)) + n_groups * np.arange(size)[:, None]
-            weights = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups).T.astype(np.float64)
-            means[:, start : start + size] = (sums @ weights) / (sizes @ weights)
-        estimate = sums.sum(1) / sizes.sum(1)
-        tail = (1 - level) / 2
-        known = np.isfinite(estimate)
-        ends = np.full((2, len(flat)), np.nan)
-        if known.any():
-            ends[:, known] = np.nanquantile(means[known], [tail, 1 - tail], axis=1)
-    batch = x.shape[:-1]
-    return Interval(*(_plain(part.reshape(batch)) for part in (estimate, ends[0], ends[1])))
+            counts = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)
+            self._weights[:, start : start + size] = counts.T
+
+    def mean(self, values: ArrayLike, *, defined: ArrayLike | None = None, level: float = 0.95) -> Interval:
+        """Means of values [*batch, n] over the rows that are defined, with their intervals."""
+        x = np.asarray(values)
+        if x.shape[-1] != len(self._ids):
+            raise ValueError(f"groups must have shape [{x.shape[-1]}], one a row, got [{len(self._ids)}]")
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level}")
+        mask = np.ones(x.shape, bool) if defined is None else np.broadcast_to(np.asarray(defined, bool), x.shape)
+        flat, flat_mask = x.reshape(-1, x.shape[-1]), mask.reshape(-1, x.shape[-1])
+        sums, sizes = np.empty((2, len(flat), self._n))
+        for i, (row, m) in enumerate(zip(flat, flat_mask, strict=True)):
+            sums[i] = np.bincount(self._ids, np.where(m, row, 0), self._n)
+            sizes[i] = np.bincount(self._ids, m, self._n)
+        means = np.empty((len(flat), self._weights.shape[1]))
+        with np.errstate(invalid="ignore"):
+            for start, size in self._chunks():
+                weights = self._weights[:, start : start + size].astype(np.float64)
+                means[:, start : start + size] = (sums @ weights) / (sizes @ weights)
+            estimate = sums.sum(1) / sizes.sum(1)
+            tail = (1 - level) / 2
+            known = np.isfinite(estimate)
+            ends = np.full((2, len(flat)), np.nan)
+            if known.any():
+                ends[:, known] = np.nanquantile(means[known], [tail, 1 - tail], axis=1)
+        batch = x.shape[:-1]
+        return Interval(*(_plain(part.reshape(batch)) for part in (estimate, ends[0], ends[1])))
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """(first, how many) of the resamples that are handled at once."""
+        n_resamples, chunk = self._weights.shape[1], max(1, (1 << 22) // self._n)
+        return ((start, min(chunk, n_resamples - start)) for start in range(0, n_resamples, chunk))
 
 
 def score_predictions(

@@ -68,10 +68,11 @@ class Design:
     def class_sums(self, labels: Tensor, c: int) -> Tensor:
         """[s, v, c, d + 1]: row sums of each class of labels [v, n], over n; the last column is its frequency."""
         s, n, _ = self.x.shape
-        v = len(labels)
-        one_hot = self.x.new_zeros(v, c, n).scatter_(1, labels[:, None], 1.0)
-        sums = one_hot.view(v * c, n) @ self.x
-        return sums.view(s, v, c, -1) / n
+        parts = []
+        for some in labels.split(max(1, BUDGET["cuda" if self.x.is_cuda else "cpu"] // (c * n))):
+            one_hot = self.x.new_zeros(len(some), c, n).scatter_(1, some[:, None], 1.0)
+            parts.append((one_hot.view(-1, n) @ self.x).view(s, len(some), c, -1))
+        return torch.cat(parts, 1) / n
 
 
 class LinearProbe(Probe):

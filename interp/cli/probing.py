@@ -21,6 +21,7 @@ def probe(
     methods: tuple[str, ...] = ("logistic",),
     n: int | None = None,
     edits: int | None = None,
+    controls: bool = True,
     along: bool = False,
     seed: int = 3,
     fresh: bool = False,
@@ -28,7 +29,7 @@ def probe(
 ) -> None:
     """Probe variables x layers x positions, with controls, into RUN/probes.parquet.
 
-    Runs of trace are probed on their streams, hook by hook: the same command continues where it stopped.
+    Saved after every hook: the same command continues where it stopped.
 
     Args:
         run: the run folder.
@@ -39,13 +40,16 @@ def probe(
         sites: hooks, such as blocks.0.hook_mlp_out (default: the residual stream before and after every layer).
         methods: logistic, ridge, mean_difference or mlp (one hidden layer), several if you like.
         n: states, or tokens of streams, split by program into fit and held-out halves.
-        edits: pairs on which writing along each probe is judged by the machine (default: 64 on streams, else 0: none).
+        edits: pairs on which writing along each probe is judged by the machine (default: 64; 0: none).
+        controls: also fit control task, shuffled labels, altered semantics and an untrained model, and measure code
+            lengths (--no-controls: a quarter of the time).
         along: at every checkpoint that the run kept instead, into RUN/steps/STEP/.
         seed: of the states.
         fresh: measure again what the file already holds.
         threads: PyTorch threads.
     """
-    from interp.probing.stage import probe_along
+    from interp.probing.stage import n_probes, peak_megabytes, probe_along
+    from interp.results import records
     from interp.stages import probe_stage
 
     if n is not None:
@@ -60,6 +64,7 @@ def probe(
         methods=methods,
         n=n,
         n_edits=edits,
+        controls=controls,
         seed=seed,
         fresh=fresh,
     )
@@ -69,7 +74,9 @@ def probe(
         else:
             rows = stage(opened, progress=progress)
     where = opened.path / "steps" if along else opened.path / "probes.parquet"
-    console.print(f"{len(rows):,} rows in {where}")
+    console.print(
+        f"{len(rows):,} rows about {n_probes(records(rows)):,} probes in {where}; {peak_megabytes():,.0f} MB at most"
+    )
 
 
 def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:

@@ -28,7 +28,7 @@ from cython_vm.reachable import advance
 from interp.interventions import Patch, Site, collect, patched, resolve
 from interp.probing.readout import Edit, Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, wilson_interval
-from interp.tasks import Task
+from interp.tasks import Batch, Task
 from interp.tasks.trace import Trace
 from interp.tasks.trace_pairs import TraceCounterfactual
 
@@ -264,6 +264,7 @@ def edit_step_rows(
         base, expected = task.batch(states, told), torch.from_numpy(told.astype(np.int64))
         read = variable(task.spec, name).read
         present, target = (read(each).astype(np.int64) for each in (states, drawn.source.states[chosen]))
+        unpatched = _whole_answers(model, task, base, expected)
         for (variable_name, site), readout in readouts.items():
             if variable_name != name:
                 continue
@@ -281,19 +282,31 @@ def edit_step_rows(
                 written[usable] = readout.edited(h[usable], *ends, how=kind)
                 moved[usable] = readout.edited(other[usable], *ends, how=kind)
                 random = turned(h, written, torch.Generator().manual_seed(seed))
-                patches: dict[Control | None, Patch | None] = {
-                    None: Patch(site.hook, positions, written[:, None]),
-                    Control.UNPATCHED: None,
-                    Control.RANDOM_SUBSPACE: Patch(site.hook, positions, random[:, None]),
-                    Control.WRONG_SITE: Patch(wrong.hook, positions, moved[:, None]),
+                right = {
+                    None: _whole_answers(model, task, base, expected, Patch(site.hook, positions, written[:, None])),
+                    Control.UNPATCHED: unpatched,
+                    Control.RANDOM_SUBSPACE: _whole_answers(
+                        model, task, base, expected, Patch(site.hook, positions, random[:, None])
+                    ),
+                    Control.WRONG_SITE: _whole_answers(
+                        model, task, base, expected, Patch(wrong.hook, positions, moved[:, None])
+                    ),
                 }
-                for control, patch in patches.items():
-                    with torch.no_grad(), patched(model, [] if patch is None else [patch]):
-                        said = task.next_state_logits(model(base.tokens)).argmax(-1)
-                    right = (said == expected).all(-1).numpy() & known
+                for control, hits in right.items():
                     columns = _columns(site.hook, site.positions, kind, method, control)
-                    rows.append(columns | {"variable": name} | _share(int(right.sum()), int(known.sum())))
+                    rows.append(columns | {"variable": name} | _share(int(hits[known].sum()), int(known.sum())))
     return rows
+
+
+@torch.no_grad()
+def _whole_answers(model: Any, task: Task, base: Batch, expected: Tensor, patch: Patch | None = None) -> np.ndarray:
+    """Whether the model's whole next state is the expected one [n, state_length], bool [n].
+
+    A causal record holds the expected answer before the token that is judged, as when it is decoded greedily.
+    """
+    with patched(model, [] if patch is None else [patch]):
+        said = task.next_state_logits(model(base.tokens)).argmax(-1)
+    return (said == expected).all(-1).numpy()
 
 
 def _columns(hook: str, position: str, kind: Edit, method: str, control: Control | None) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _section(run: Run, out: Path) -> str:
         parts.append(f"![Probe accuracy at {position} by variable and layer, with controls]({file.name})")
     parts.append(_table(frame))
     if select(frame, metric=Metric.EDIT_SUCCESS).size:
-        both, read, written, neither = localisation(frame)
+        both, read, written, neither = localisation(frame).counts()
         parts.append(
             f"Of {both + read + written + neither} places (variable × layer) where an edit was tried, {both} are "
             f"decodable and used, {read} decodable alone, {written} used alone, {neither} neither"

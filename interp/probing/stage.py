@@ -1,76 +1,189 @@
-"""The probe stage of a run on streams, and of any run at every checkpoint that it kept."""
+"""The probe stage of a run, of single steps or of streams, and of any run at every checkpoint that it kept.
+
+    probes.parquet         every accuracy beside its controls, code length, edits, localisation
+    probe_errors.parquet   confusion counts and worst examples (`errors`)
+    probes.safetensors     directions of probes of single steps at pointed slots, for the interventions
+
+All three are written after every hook, and the same request goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import resource
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 
+from interp.files import atomic_path
 from interp.probing.editing import EditPairs, edit_stream_rows, wrong_hooks
+from interp.probing.errors import read_errors, write_errors
+from interp.probing.examples import HookResult, SweepConfig, residual_hooks
 from interp.probing.readout import Edit
-from interp.probing.steps import residual_hooks
-from interp.probing.streams import StreamSweepConfig, stream_sweep
+from interp.probing.steps import directions, step_edits, step_sweep
+from interp.probing.streams import stream_sweep
+from interp.probing.summary import WINDOW, localisation_rows
 from interp.results import Aggregation, Metric, records, rows_frame, select
-from interp.runs import Run, RunError
+from interp.runs import Run, RunError, provenance, require_next_state
 from interp.tasks import macro_average
 from interp.tasks.trace import Trace
 
 Progress = Callable[[float, float, str], None]
+SUBSPACES = "probes.safetensors"
+_log = logging.getLogger(__name__)
 
 
-def stream_stage(
+def probe_run(
     run: Run,
     *,
-    config: StreamSweepConfig,
-    n_edits: int = 64,
+    config: SweepConfig,
+    n_edits: int = 0,
     edits: Sequence[Edit] = ("mean",),
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Probes and edits of a `trace` run, saved after every hook, so that an interrupted sweep goes on.
+    """Probe a run, with edits along its linear probes, into the run's folder. Returns the frame of probes.parquet.
 
-    n_edits: pairs that the edits of a variable are judged on; 0: none. edits: ways of editing (`readout`).
+    Args:
+        run: of `step`, `step_inplace` or `trace`.
+        config: what to probe for, where and how.
+        n_edits: pairs that the edits of a variable are judged on; 0: none.
+        edits: ways of editing in streams (`readout`).
+        fresh: measure again what the files hold already.
+        progress: called with (done, of how many, what is going on).
+
+    Raises:
+        RunError: the run's task cannot be probed.
+        ValueError: as the sweeps.
     """
     from interp.stages import measured
 
-    task = run.task
-    if not isinstance(task, Trace):
-        raise RunError(f"{run.path} was trained on the task {run.config.task}, whose examples are no streams")
+    streams = isinstance(run.task, Trace)
+    if not streams:
+        require_next_state(run, "the probe sweep")
     settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
     found = None if fresh else measured(run, "probes", settings)
     rows = [] if found is None else records(found)
+    rows = [row for row in rows if row["stratum"] != WINDOW]  # made anew from the whole
+    errors: list[dict[str, Any]] = []
+    if rows:
+        try:
+            errors = _plain(read_errors(run))
+        except RunError:
+            rows = []
+    subspaces = _stored(run.path / SUBSPACES) if rows and not streams else {}
     done = {(row["site"], row["position"], row["method"]) for row in rows}
     hooks = list(config.hooks) or residual_hooks(run.model.cfg.n_layers)
     away = wrong_hooks(hooks)
     pairs: dict[str, EditPairs] = {}
-    results = stream_sweep(
-        run.model,
-        task,
-        untrained=run.untrained_model(),
-        config=config,
-        skip=lambda hook, place, method: (hook, place, method) in done,
-        progress=progress,
+
+    def skip(hook: str, place: str, method: str) -> bool:
+        return (hook, place, method) in done
+
+    untrained = run.untrained_model()
+    results = (
+        stream_sweep(run.model, run.task, untrained=untrained, config=config, skip=skip, progress=progress)
+        if isinstance(run.task, Trace)
+        else step_sweep(
+            run.model,
+            run.task,
+            untrained=untrained,
+            config=config,
+            skip=skip,
+            progress=progress,
+            scratch=run.path,
+        )
     )
     for result in results:
-        rows += result.rows
+        rows = [row for row in rows if not _of(row, result)] + result.rows  # some places may have been there
+        errors = [row for row in errors if not _of(row, result)] + result.errors
         if n_edits and result.readouts:
-            rows += edit_stream_rows(
-                run.model,
-                task,
-                result.readouts,
-                hook=result.hook,
-                other_hook=away[result.hook],
-                method=result.method,
-                n_pairs=n_edits,
-                seed=config.seed + 1,
-                kinds=edits,
-                pairs=pairs,
-            )
+            rows += _edits(run, result, away, n_edits=n_edits, edits=edits, seed=config.seed + 1, pairs=pairs)
         run.write_frame("probes", rows_frame(rows), settings=settings)
+        write_errors(run, errors, settings=settings)
+        if not streams:
+            new = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in directions(result).items()}
+            subspaces = new | subspaces  # those of the first linear method stay
+            with atomic_path(run.path / SUBSPACES) as temporary:
+                header = {"provenance": json.dumps(provenance(run.config, step=run.step))}
+                save_file(subspaces, temporary, metadata=header)
+    if n_edits:
+        final = rows_frame([*rows, *localisation_rows(rows_frame(rows))])
+        run.write_frame("probes", final, settings=settings)
+    _log.info("%s: %d probes, %.0f MB resident at most", run.name, n_probes(rows), peak_megabytes())
     return run.frame("probes")
+
+
+def n_probes(rows: Sequence[dict[str, Any]]) -> int:
+    """How many probes of true labels a sweep's rows report: among so many, the best is chosen."""
+    kinds = ("variable", "site", "position", "method")
+    return len(
+        {
+            tuple(row[k] for k in kinds)
+            for row in rows
+            if row["metric"] == Metric.ACCURACY and row.get("control") is None
+        }
+    )
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held at once, in MB of 10^6 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _edits(
+    run: Run,
+    result: HookResult,
+    away: dict[str, str],
+    *,
+    n_edits: int,
+    edits: Sequence[Edit],
+    seed: int,
+    pairs: dict[str, EditPairs],
+) -> list[dict[str, Any]]:
+    if not isinstance(run.task, Trace):
+        return step_edits(run.model, run.task, result, away, n_pairs=n_edits, seed=seed)
+    return edit_stream_rows(
+        run.model,
+        run.task,
+        {name: readout for (name, _), readout in result.readouts.items()},
+        hook=result.hook,
+        other_hook=away[result.hook],
+        method=result.method,
+        n_pairs=n_edits,
+        seed=seed,
+        kinds=edits,
+        pairs=pairs,
+    )
+
+
+def _of(row: dict[str, Any], result: HookResult) -> bool:
+    """Whether a row of an earlier attempt is about what this result measured again."""
+    here = row["site"] == result.hook and row["position"] in result.places
+    return here and result.method in (row["method"], row.get("granularity"))
+
+
+def _stored(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path) if path.exists() else {}
+
+
+def _plain(errors: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as they were before they were written: absent is None, a start is a list."""
+    rows: list[dict[str, Any]] = errors.astype(object).to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        row["start"] = None if row["start"] is None else list(row["start"])
+        for name in ("margin", "step"):
+            row[name] = None if pd.isna(row[name]) else row[name]
+        row["step"] = None if row["step"] is None else int(row["step"])
+    return rows
 
 
 def probe_along(run: Run, stage: Callable[[Run, Progress], pd.DataFrame], *, progress: Progress) -> pd.DataFrame:

@@ -1,42 +1,36 @@
 """The probe sweep over single steps: variables x layers x positions of a model, each probe beside its controls.
 
 Probes are fitted on programs of the training split and scored on programs of the evaluation split, both drawn evenly
-over op x outcome. Every accuracy is a row, and so is each control on the same held-out states:
-
-    majority_class    the commonest class of the fit
-    control_task      the same probe on labels re-drawn per input type (`Task.control_types`); selectivity is the
-                      difference, with an interval that pairs the two
-    embedding_only    the same probe on the embedding at that position, before the first layer
-    untrained_model   the same probe on the same model with the weights that training began from
+over op x outcome; `targets` lists the controls. States are drawn, labelled and run through the model a batch at a
+time, and activations wait in files until their site is fitted: memory holds the labels and one site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, program_hash, strata_weights, variable
+from cython_vm import MachineSpec, States, program_hash, strata_weights, variable
 from interp.interventions import Site, collect, resolve
+from interp.probing.activation_files import ActivationFiles
 from interp.probing.editing import edit_step_rows, wrong_hooks
-from interp.probing.estimators import PROBES, check_methods
-from interp.probing.readout import Readout
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric
-from interp.tasks import Batch, Task
-from probes import (
-    LinearProbe,
-    MajorityProbe,
-    Probe,
-    bootstrap_mean,
-    control_labels,
-)
+from interp.probing.estimators import check_methods
+from interp.probing.examples import Examples, HookResult, SweepConfig, check_hooks, residual_hooks, to_fit
+from interp.probing.semantics import altered_labels
+from interp.probing.targets import Targets
+from interp.results import Method
+from interp.tasks import Task
+from interp.tasks.base import Split
 
 Progress = Callable[[float, float, str], None]
 _POINTED = {"instruction_ptr": ("instruction_ptr", "instructions"), "array_ptr": ("array_ptr", "cells")}
+_CHUNK = 2048  # states that are drawn and run at once
 
 
 @dataclass(frozen=True)
@@ -61,9 +55,82 @@ def default_positions(spec: MachineSpec) -> list[str]:
     return [*pointed, *first, "{"]
 
 
-def residual_hooks(n_layers: int) -> list[str]:
-    """The residual stream before the first layer and after each."""
-    return ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
+def step_sweep(
+    model: Any,
+    task: Task,
+    *,
+    untrained: Any,
+    config: SweepConfig,
+    skip: Callable[[str, str, str], bool] = lambda hook, place, method: False,
+    progress: Progress | None = None,
+    scratch: Path | None = None,
+) -> Iterator[HookResult]:
+    """Fit and score probes at one hook after the other, at all positions of each.
+
+    Args:
+        model: the hooked model, in eval mode.
+        task: draws the states and knows the machine.
+        untrained: the same architecture with the weights that training began from.
+        config: what to probe for, where and how.
+        skip: (hook, position, method) that are measured already; a hook is left out where all of its positions are.
+        progress: called with (hooks done, of how many, what is going on).
+        scratch: where files of activations are put while the sweep runs (default: the system's place for such).
+
+    Raises:
+        ValueError: an unknown method, variable, position or hook, a name of several positions, a variable with one
+            value, or too few programs.
+    """
+    check_methods(config.methods)
+    check_hooks(model, config.hooks)
+    names = list(config.variables) or default_variables(task.spec)
+    for name in names:
+        variable(task.spec, name)
+    places = config.places or tuple(default_positions(task.spec))
+    hooks = list(config.hooks) or residual_hooks(model.cfg.n_layers)
+    todo = [(h, m) for m in config.methods for h in hooks if not all(skip(h, place, m) for place in places)]
+    total, done = len(hooks) * len(config.methods), len(hooks) * len(config.methods) - len(todo)
+    report = progress or (lambda done, total, at: None)
+    report(done, total, "activations")
+    if not todo:
+        return
+    embedding = residual_hooks(0)[0]
+    sites = [Site(hook, place) for hook in dict.fromkeys([embedding, *(h for h, _ in todo)]) for place in places]
+    models = {"model": model} | ({"untrained": untrained} if config.controls else {})
+    with TemporaryDirectory(dir=scratch, prefix=".activations-") as folder:
+        files = ActivationFiles(Path(folder))
+        drawn = {}
+        for part, split, n in (("fit", "train", config.n // 2), ("held", "evaluation", config.n - config.n // 2)):
+            tell = lambda share, part=part: report(done, total, f"activations to {part}, {share:.0%}")  # noqa: E731
+            drawn[part] = _draw(task, names, sites, models, files, n, part, split, config.seed, tell)  # type: ignore[arg-type]
+        targets = Targets.of(
+            names,
+            task.spec.variables(),
+            drawn["fit"],
+            drawn["held"],
+            at=places[0] if len(places) == 1 else "every position",
+            n_cells=task.spec.n_cells,
+            seed=config.seed,
+            controls=config.controls,
+            asked=bool(config.variables),
+        )
+
+        def read(who: str, hook: str, place: str) -> dict[str, Tensor]:
+            return {part: to_fit(files.read(f"{who} {part}", Site(hook, place))) for part in drawn}
+
+        for hook, method in todo:
+            rows, errors, readouts = [], [], {}
+            for index, place in enumerate(places):
+                report(done + index / len(places), total, f"{method}, {hook}, {place}")
+                if hook != embedding:
+                    targets.embed(place, method, read("model", embedding, place))
+                blank = read("untrained", hook, place) if config.controls else None
+                found = targets.measure(hook, place, method, read("model", hook, place), blank)
+                rows += found[0]
+                errors += found[1]
+                readouts |= found[2]
+            done += 1
+            yield HookResult(hook, places, method, rows, errors, readouts)
+    report(total, total, "")
 
 
 def probe_sweep(
@@ -78,191 +145,93 @@ def probe_sweep(
     n: int = 4000,
     seed: int = 3,
     n_edits: int = 0,
+    controls: bool = True,
     subspaces_everywhere: bool = False,
     progress: Progress | None = None,
 ) -> ProbeSweep:
-    """Fit and score probes of `variables` at every layer's residual stream and each named position.
+    """`step_sweep` in one call, with the probes' directions and, if asked for, edits along them.
 
     Args:
-        model: the hooked model, in eval mode.
-        task: draws the states and knows the machine.
-        untrained: the same architecture with initial weights.
-        variables: names; default `default_variables`.
-        positions: names of single positions; default `default_positions`.
-        hooks: where to read besides the embedding; default the residual stream after each layer.
-        methods: keys of `PROBES`; the subspaces are those of the first linear one.
         n: states in all, half to fit and half to score.
-        seed: of the states, the control task and the bootstrap.
         n_edits: edits along each linear probe at the pointed slots, judged by the machine (`editing`); 0: none.
+        controls: control task, shuffled labels, altered semantics, untrained model and code length too.
         subspaces_everywhere: keep the probes' directions at every position, not at the pointed slots alone.
-        progress: called with (probes' sites done, of how many, what is going on).
 
-    Raises:
-        ValueError: an unknown method, variable or position, a name of several positions, or a variable with one
-            value.
+    The other arguments and errors are those of `step_sweep` and `SweepConfig`.
     """
-    check_methods(methods)
-    spec = task.spec
-    chosen = list(variables) or default_variables(spec)
-    names = list(positions) or default_positions(spec)
-    weights = strata_weights(spec)
-    fit = task.sample(n // 2, seed=seed, split="train", weights=weights)
-    held = task.sample(n - n // 2, seed=seed, split="evaluation", weights=weights)
-    for name in names:
-        width = resolve(task.position_names, name, held.states[:1]).shape[1]
-        if width != 1:
-            raise ValueError(f"a probe reads one position; {name!r} names {width}")
-    fit_labels = np.stack([task.labels(fit, name) for name in chosen])
-    held_labels = np.stack([task.labels(held, name) for name in chosen])
-    for name, labels in zip(chosen, fit_labels, strict=True):
-        if len(np.unique(labels[labels >= 0])) < 2:
-            raise ValueError(f"variable {name!r} takes one value only on this machine: nothing to probe for")
-    sweep = _Sweep(task, fit, held, chosen, names, fit_labels, held_labels, seed)
-    control_fit, control_held = sweep.control_task()
-    residual = residual_hooks(model.cfg.n_layers)
-    hooks = [residual[0], *(hook for hook in hooks if hook != residual[0])] if hooks else residual
+    config = SweepConfig(
+        tuple(variables), tuple(positions), tuple(hooks), tuple(methods), n, seed=seed, controls=controls
+    )
+    away = wrong_hooks(list(hooks) or residual_hooks(model.cfg.n_layers))
     rows: list[dict[str, Any]] = []
     subspaces: dict[tuple[str, Site], Tensor] = {}
-    readouts: dict[tuple[str, Site], Readout] = {}
-    report = progress or (lambda done, total, at: None)
-    report(0, len(hooks) * len(methods), "activations")
-    read = {name: sweep.activations(model, hooks, batch) for name, batch in (("fit", fit), ("held", held))}
-    blank = {name: sweep.activations(untrained, hooks, batch) for name, batch in (("fit", fit), ("held", held))}
-    done = 0
-    for method in methods:
-        embedding: np.ndarray | None = None
-        for hook in hooks:
-            report(done, len(hooks) * len(methods), f"{method}, {hook}")
-            probe = PROBES[method]().fit(read["fit"][hook], fit_labels)
-            right = _right(probe, read["held"][hook], held_labels)
-            control = PROBES[method]().fit(read["fit"][hook], control_fit)
-            control_right = _right(control, read["held"][hook], control_held)
-            blank_right = _right(PROBES[method]().fit(blank["fit"][hook], fit_labels), blank["held"][hook], held_labels)
-            embedding = right if embedding is None else embedding
-            for values, kind in (
-                (right, None),
-                (sweep.majority_right(), Control.MAJORITY_CLASS),
-                (control_right, Control.CONTROL_TASK),
-                (embedding, Control.EMBEDDING_ONLY),
-                (blank_right, Control.UNTRAINED_MODEL),
-            ):
-                rows += sweep.rows(hook, values, method=method, metric=Metric.ACCURACY, control=kind)
-            rows += sweep.rows(hook, right - control_right, method=method, metric=Metric.SELECTIVITY)
-            if isinstance(probe, LinearProbe) and n_edits:
-                readouts |= sweep.readouts(hook, probe, read["fit"][hook])
-            if isinstance(probe, LinearProbe):
-                subspaces = sweep.subspaces(hook, probe, everywhere=subspaces_everywhere) | subspaces
-            done += 1
-        if readouts:
-            report(done, len(hooks) * len(methods), f"{method}, edits")
-            away = wrong_hooks(hooks)
-            rows += edit_step_rows(
-                model, task, readouts, other_hook=away, method=method, n_pairs=n_edits, seed=seed + 1
-            )
-            readouts.clear()
-    report(done, done, "")
+    for result in step_sweep(model, task, untrained=untrained, config=config, progress=progress):
+        rows += result.rows
+        subspaces = directions(result, everywhere=subspaces_everywhere) | subspaces
+        if n_edits:
+            rows += step_edits(model, task, result, away, n_pairs=n_edits, seed=seed + 1)
     return ProbeSweep(rows, subspaces)
 
 
-def _right(probe: Probe, activations: Tensor, labels: np.ndarray) -> np.ndarray:
-    """1.0 where the probe is right, 0.0 where wrong, [position, variable, state]."""
-    return (probe.predict(activations) == labels).astype(np.float64)
+def directions(result: HookResult, *, everywhere: bool = False) -> dict[tuple[str, Site], Tensor]:
+    """What the linear probes of a hook read at pointed slots, or everywhere: orthonormal rows [rank, d_model]."""
+    return {
+        (name, Site(result.hook, place)): readout.basis
+        for (name, place), readout in result.readouts.items()
+        if everywhere or "@" in place
+    }
 
 
-@dataclass
-class _Sweep:
-    """The data that every layer of a sweep shares. Arrays are [position, variable, state]."""
+def step_edits(
+    model: Any, task: Task, result: HookResult, away: dict[str, str], *, n_pairs: int, seed: int
+) -> list[dict[str, Any]]:
+    """Edits along the probes of a hook at pointed slots, as rows; away: hook -> that of the control `wrong_site`."""
+    readouts = {
+        (name, Site(result.hook, place)): readout
+        for (name, place), readout in result.readouts.items()
+        if "@" in place and len(readout.basis)
+    }
+    return edit_step_rows(model, task, readouts, other_hook=away, method=result.method, n_pairs=n_pairs, seed=seed)
 
-    task: Task
-    fit: Batch
-    held: Batch
-    variables: list[str]
-    positions: list[str]
-    fit_labels: np.ndarray  # [variable, state]
-    held_labels: np.ndarray
-    seed: int
 
-    def activations(self, model: Any, hooks: Sequence[str], batch: Batch) -> dict[str, Tensor]:
-        """For each hook [position, 1, state, d]."""
-        sites = {hook: [Site(hook, position) for position in self.positions] for hook in hooks}
-        everything = [site for some in sites.values() for site in some]
-        found = collect(model, batch, everything, position_names=self.task.position_names)
-        return {
-            hook: torch.stack([found[site][:, 0].flatten(1) for site in some])[:, None] for hook, some in sites.items()
-        }
-
-    def majority_right(self) -> np.ndarray:
-        probe = MajorityProbe().fit(np.zeros((len(self.fit), 1)), self.fit_labels)
-        right = probe.predict(np.zeros((len(self.held), 1))) == self.held_labels
-        return np.repeat(right[None], len(self.positions), axis=0).astype(np.float64)
-
-    def control_task(self) -> tuple[np.ndarray, np.ndarray]:
-        """Control labels of the fit and the held-out states, [variable, state]; a type has one label in both."""
-        fit_types, held_types = (
-            np.stack([self.task.control_types(batch, name) for name in self.variables])
-            for batch in (self.fit, self.held)
-        )
-        for seed in range(self.seed, self.seed + 100):  # where all types of a variable drew one label, draw again
-            fit = control_labels(self.fit_labels, fit_types, seed=seed, reference=self.fit_labels)
-            if all(len(np.unique(row[row >= 0])) > 1 for row in fit):
-                held = control_labels(self.held_labels, held_types, seed=seed, reference=self.fit_labels)
-                return fit, held
-        raise ValueError("no control task: the types of some variable are too few to be given two labels")
-
-    def subspaces(self, hook: str, probe: LinearProbe, *, everywhere: bool) -> dict[tuple[str, Site], Tensor]:
-        """Each variable's probe directions at the pointed positions, or at all; orthonormal over the classes it saw."""
-        found = {}
-        for p, position in enumerate(self.positions):
-            if "@" not in position and not everywhere:
-                continue
-            for v, name in enumerate(self.variables):
-                seen = np.isfinite(probe.intercept_[p, v])
-                if not seen.any():  # nothing to read at a position that never changes
-                    continue
-                weights = probe.coef_[p, v][seen]
-                weights = weights - weights.mean(axis=0)
-                _, sizes, directions = np.linalg.svd(weights, full_matrices=False)
-                rank = int((sizes > 1e-6 * sizes[0]).sum())
-                basis = torch.from_numpy(directions[:rank]).float().contiguous()
-                found[name, Site(hook, position)] = basis
-        return found
-
-    def readouts(self, hook: str, probe: LinearProbe, x: Tensor) -> dict[tuple[str, Site], Readout]:
-        """What the probes of settable variables read at pointed slots that vary; x is [position, 1, state, d]."""
-        return {
-            (name, Site(hook, position)): Readout.of(
-                probe.coef_[p, v], probe.intercept_[p, v], probe.classes_, x[p, 0], self.fit_labels[v]
-            )
-            for p, position in enumerate(self.positions)
-            if "@" in position and float(x[p, 0].var(0).max()) > 0
-            for v, name in enumerate(self.variables)
-            if variable(self.task.spec, name).settable
-        }
-
-    def rows(
-        self, hook: str, values: np.ndarray, *, method: str, metric: Metric, control: Control | None = None
-    ) -> list[dict[str, Any]]:
-        """One row a position and variable: the mean of `values` [position, variable, state] over defined states."""
-        defined = np.broadcast_to(self.held_labels >= 0, values.shape)
-        groups = program_hash(self.held.states).astype(np.int64)
-        interval = bootstrap_mean(values, groups, seed=self.seed, defined=defined, n_resamples=200)
-        rows = []
-        for p, position in enumerate(self.positions):
-            for v, name in enumerate(self.variables):
-                rows.append(
-                    {
-                        "site": hook,
-                        "position": position,
-                        "variable": name,
-                        "method": method,
-                        "control": control,
-                        "metric": metric,
-                        "aggregation": Aggregation.MEAN,
-                        "estimate": float(interval.estimate[p, v]),
-                        "ci_low": float(interval.low[p, v]),
-                        "ci_high": float(interval.high[p, v]),
-                        "interval_kind": IntervalKind.BOOTSTRAP_PROGRAMS,
-                        "n": int(defined[p, v].sum()),
-                    }
-                )
-        return rows
+def _draw(
+    task: Task,
+    names: list[str],
+    sites: list[Site],
+    models: dict[str, Any],
+    files: ActivationFiles,
+    n: int,
+    part: str,
+    split: Split,
+    seed: int,
+    tell: Callable[[float], None],
+) -> Examples:
+    """`n` labelled states of a split; the activations of each model at every site go to `files`."""
+    weights = strata_weights(task.spec)
+    states, labels, altered, types = [], [], [], []
+    for start in range(0, n, _CHUNK):
+        tell(start / n)
+        batch = task.sample(min(_CHUNK, n - start), seed=seed, start=start, split=split, weights=weights)
+        if start == 0:
+            for site in sites:
+                if (width := resolve(task.position_names, site.positions, batch.states[:1]).shape[1]) != 1:
+                    raise ValueError(f"a probe reads one position; {site.positions!r} names {width}")
+        states.append(batch.states)
+        labels.append(np.stack([task.labels(batch, name) for name in names]))
+        altered.append(np.stack([altered_labels(batch.states, name) for name in names]))
+        types.append(np.stack([task.control_types(batch, name) for name in names]))
+        for who, model in models.items():
+            found = collect(model, batch, sites, position_names=task.position_names)
+            for site, x in found.items():
+                files.append(f"{who} {part}", site, x[:, 0])
+    everything = States.concatenate(states)
+    return Examples(
+        labels=np.concatenate(labels, axis=1),
+        altered=np.concatenate(altered, axis=1),
+        types=np.concatenate(types, axis=1),
+        programs=program_hash(everything).astype(np.int64),
+        starts=everything,
+        row=np.arange(n),
+        step=np.zeros(n, dtype=np.int64),
+        ages=None,
+    )

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, program_hash
+from cython_vm import MachineSpec, States, program_hash
+from interp.probing.examples import Examples
 from interp.probing.semantics import AlteredRuns
 from interp.tasks.base import Split
 from interp.tasks.trace import Trace, TraceBatch
@@ -24,20 +25,12 @@ _CHUNK = 256  # streams that are run and labelled at once
 
 
 @dataclass(frozen=True, eq=False)
-class StreamTokens:
-    """Some tokens of some streams. Labels are -1 where the stream does not determine the variable."""
+class StreamTokens(Examples):
+    """Some tokens of some streams. Labels are -1 where the stream does not determine the variable; types are pairs
+    (token, position), all that the embedding sees; rows rise."""
 
     tokens: Tensor  # long [streams, pos]: what the model sees
-    row: np.ndarray  # int64 [m]: the stream of each chosen token, rising
     position: np.ndarray  # int64 [m]
-    labels: np.ndarray  # int64 [variables, m]
-    altered: np.ndarray  # int64 [variables, m]: the same variables, had opcodes other meanings (`semantics`)
-    types: np.ndarray  # int64 [m]: (token, position), all that the embedding sees
-    ages: np.ndarray  # int64 [n_cells, m]: steps since the stream last revealed each cell, -1: never
-    programs: np.ndarray  # int64 [m]: a hash of the program
-
-    def __len__(self) -> int:
-        return len(self.row)
 
 
 def stream_variables(spec: MachineSpec) -> list[str]:
@@ -97,9 +90,10 @@ def draw_tokens(
         raise ValueError(f"none of {n_streams} streams has a token at {place!r}")
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
-        for name in ("row", "position", "labels", "altered", "types", "ages", "programs")
+        for name in ("row", "position", "step", "labels", "altered", "types", "ages", "programs")
     }
-    return StreamTokens(tokens=torch.cat([part.tokens for part in parts]), **arrays)
+    starts = States.concatenate([part.starts for part in parts])
+    return StreamTokens(tokens=torch.cat([part.tokens for part in parts]), starts=starts, **arrays)
 
 
 def _chosen(
@@ -121,8 +115,10 @@ def _chosen(
     tokens = batch.tokens.numpy()
     return StreamTokens(
         tokens=batch.tokens,
+        starts=batch.states,
         row=row + first,
         position=position,
+        step=steps,
         labels=np.stack([task.labels(batch, name)[row, position] for name in variables]),
         altered=np.stack([other.labels(name, row, steps) for name in variables]),
         types=tokens[row, position] * task.n_ctx + position,

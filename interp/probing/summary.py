@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
-from interp.results import Control, Method, Metric, select
+from interp.figures.style import site_order
+from interp.results import COLUMNS, Aggregation, Control, IntervalKind, Method, Metric, select
 
 ABOVE = 0.1  # how far a score must stand above its strongest control, to be worth a word
+WINDOW = "window"  # the stratum of rows that hold probes against the causal window
+ENOUGH_SEEDS = 5
+_OF_ONE_RUN = ("run", "seed", "checkpoint_step")
 EDITS = (Method.PROBE_MEAN, Method.PROBE_SHIFT, Method.PROBE_LOGITS)
 _READ_CONTROLS = (Control.MAJORITY_CLASS, Control.CONTROL_TASK, Control.EMBEDDING_ONLY, Control.UNTRAINED_MODEL)
 _WRITE_CONTROLS = (Control.UNPATCHED, Control.RANDOM_SUBSPACE, Control.WRONG_SITE)
@@ -69,25 +77,113 @@ def read_and_written(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> 
     return pd.DataFrame(lines, columns=columns)
 
 
-def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> tuple[int, int, int, int]:
-    """Of the places (variable, site) where edits were tried: decodable and used, decodable alone, used alone, neither.
+@dataclass(frozen=True)
+class Places:
+    """For each place (variable, site, position) where a probe and an edit were tried: what passed its controls."""
 
-    A place counts as decodable, or used, when its score stands `ABOVE` over its strongest control.
+    frame: pd.DataFrame  # variable, site, position, decodable, used, in_window: bool
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Decodable and used, decodable alone, used alone, neither."""
+        read, used = (self.frame[name].to_numpy(bool) for name in ("decodable", "used"))
+        return (
+            int((read & used).sum()),
+            int((read & ~used).sum()),
+            int((~read & used).sum()),
+            int((~read & ~used).sum()),
+        )
+
+
+def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> Places:
+    """Where each variable is decodable, and where it is written and not yet consumed.
+
+    A place counts as decodable, or used, when its score stands `ABOVE` over its strongest control. An edit changes the
+    answer only after the variable was written there and before it is consumed: the *window* of a variable at a position
+    is made of the layers from the first where an edit is used to the last. In streams, where edits are made at tokens
+    of their own, a place is a site: decodable or used at any position.
     """
-    keys = ["site", "variable"]
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
     edits = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
+    joint = set(edits["position"]) <= set(accuracy["position"])  # edited where the probe reads
+    keys = ["variable", "site", "position"] if joint else ["variable", "site"]
 
-    def places(rows: pd.DataFrame, controls: tuple[Control, ...], more: list[str]) -> Any:
-        joined: Any = with_controls(rows, keys + more, controls)
-        passes = joined["estimate"] - joined["control_estimate"] >= ABOVE
-        return passes.groupby([joined[key] for key in keys]).any()
+    def passes(rows: pd.DataFrame, controls: tuple[Control, ...]) -> Any:
+        joined: Any = with_controls(rows, ["variable", "site", "position", "method"], controls)
+        above = joined["estimate"] - joined["control_estimate"] >= ABOVE
+        return above.groupby([joined[key] for key in keys]).any()
 
-    read, written = (
-        places(accuracy, _READ_CONTROLS, ["position"]),
-        places(edits, _WRITE_CONTROLS, ["position", "method"]),
+    both: Any = pd.concat(
+        [passes(accuracy, _READ_CONTROLS).rename("decodable"), passes(edits, _WRITE_CONTROLS).rename("used")],
+        axis=1,
+        join="inner",
     )
-    both: Any = pd.concat([read.rename("read"), written.rename("written")], axis=1, join="inner").astype(bool)
-    r, w = both["read"], both["written"]
-    return int((r & w).sum()), int((r & ~w).sum()), int((~r & w).sum()), int((~r & ~w).sum())
+    found = both.astype(bool).reset_index()
+    if not joint:
+        found["position"] = None
+    order = {site: i for i, site in enumerate(site_order(found["site"]))}
+    depth = found["site"].map(order)
+    found["in_window"] = False
+    for _, part in found.groupby(["variable", "position"], dropna=False):
+        at = depth.loc[part.index]
+        acting = at[part["used"]]
+        if len(acting):
+            found.loc[part.index, "in_window"] = at.between(acting.min(), acting.max()).to_numpy()
+    return Places(found[["variable", "site", "position", "decodable", "used", "in_window"]])
+
+
+def localisation_rows(probes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Precision, recall and false-positive rate of "decodable" against the window, for each variable and for all.
+
+    Of the places where both were tried (`localisation`); `n` counts those that the rate is a share of. No row where
+    that is none.
+    """
+    rows: list[dict[str, Any]] = []
+    for method in select(probes, metric=Metric.EDIT_SUCCESS)["granularity"].dropna().unique():
+        places = localisation(probes, method=method).frame
+        for name in [*dict.fromkeys(places["variable"]), None]:
+            part = places if name is None else places[places["variable"] == name]
+            read, window = (part[column].to_numpy(bool) for column in ("decodable", "in_window"))
+            for metric, share, of in (
+                (Metric.PRECISION, window, read),
+                (Metric.RECALL, read, window),
+                (Metric.FALSE_POSITIVE_RATE, read, ~window),
+            ):
+                if of.any():
+                    rows.append(
+                        {
+                            "variable": name,
+                            "method": method,
+                            "stratum": WINDOW,
+                            "metric": metric,
+                            "aggregation": Aggregation.MEAN,
+                            "estimate": float(share[of].mean()),
+                            "n": int(of.sum()),
+                        }
+                    )
+    return rows
+
+
+def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of runs that differ in their seed alone, averaged: one row for each that all runs hold.
+
+    `n` counts runs. The interval is Student's t over five or more seeds, and the least and greatest value below that.
+
+    Raises:
+        ValueError: fewer than two runs, or two of one seed.
+    """
+    seeds = [int(frame["seed"].iloc[0]) for frame in frames]
+    if len(frames) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"an interval over training seeds needs two or more runs of different seeds, got {seeds}")
+    keys = [
+        name for name in COLUMNS if name not in (*_OF_ONE_RUN, "estimate", "ci_low", "ci_high", "interval_kind", "n")
+    ]
+    values: Any = pd.concat(list(frames)).groupby(keys, dropna=False, sort=False)["estimate"]
+    found = values.agg(["mean", "min", "max", "std", "size"]).reset_index()
+    found = found[found["size"] == len(frames)]
+    low, high, kind = found["min"], found["max"], IntervalKind.SEED_RANGE
+    if len(frames) >= ENOUGH_SEEDS:
+        half = student.ppf(0.975, len(frames) - 1) * found["std"] / np.sqrt(len(frames))
+        low, high, kind = found["mean"] - half, found["mean"] + half, IntervalKind.SEEDS
+    rows = found[keys].assign(estimate=found["mean"], ci_low=low, ci_high=high, interval_kind=kind, n=len(frames))
+    return rows.reindex(columns=list(COLUMNS)).astype(COLUMNS)  # type: ignore[arg-type]

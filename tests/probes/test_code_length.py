@@ -55,6 +55,20 @@ def test_more_possible_classes_and_undefined_rows():
     assert 400 < found.bits < 700  # one bit a label is learned from, three are not
 
 
+def test_a_stack_of_variables_costs_what_each_costs_alone():
+    rng = np.random.default_rng(1)
+    labels = np.stack([rng.integers(0, 3, 700), rng.integers(0, 2, 700), rng.integers(0, 4, 700)])
+    x = np.stack([np.eye(4)[labels[2]] * s + rng.normal(size=(700, 4)) for s in (0.5, 2.0)])
+    labels[1, ::3] = -1
+    groups = np.arange(700) // 2
+    together = online_code_length(LogisticProbe(), x, labels, seed=3, groups=groups, n_classes=[3, 2, 5])
+    assert together.bits.shape == together.compression.shape == (2, 3)
+    for v, k in enumerate((3, 2, 5)):
+        alone = online_code_length(LogisticProbe(), x, labels[v], seed=3, groups=groups, n_classes=k)
+        assert together.bits[:, v] == pytest.approx(alone.bits, rel=1e-3)
+        assert together.uniform_bits[v] == pytest.approx(alone.uniform_bits)
+
+
 def test_refusals():
     x, y = np.zeros((50, 3)), np.arange(50) % 2
     with pytest.raises(TypeError, match="must give probabilities"):
@@ -63,7 +77,7 @@ def test_refusals():
         online_code_length(LogisticProbe(), x, y, seed=0, fractions=(0.5, 0.2, 1.0))
     with pytest.raises(ValueError, match="got 50 rows and 1 classes"):
         online_code_length(LogisticProbe(), x, y * 0, seed=0)
-    with pytest.raises(ValueError, match="one variable a call"):
-        online_code_length(LogisticProbe(), x, np.stack([y, y]), seed=0)
+    with pytest.raises(ValueError, match=r"y must have shape \[50\] or \[v, 50\]"):
+        online_code_length(LogisticProbe(), x, np.stack([[y, y]]), seed=0)
     with pytest.raises(ValueError, match=r"groups must have shape \[50\]"):
         online_code_length(LogisticProbe(), x, y, seed=0, groups=np.arange(3))

@@ -53,7 +53,7 @@ def test_decodable_and_used_are_told_apart_by_their_controls() -> None:
     assert lines.loc["operand", "edit_site"] == "blocks.1.hook_resid_post"
     assert not lines.loc["array_ptr", "decodable"] and lines.loc["array_ptr", "used"]
     # operand at layer 0 is decodable and not used, at layer 1 both; array_ptr at layer 0 is used alone
-    assert localisation(FRAME) == (1, 1, 1, 0)
+    assert localisation(FRAME).counts() == (1, 1, 1, 0)
 
 
 def test_the_heat_map_has_a_fixed_scale_and_draws_controls() -> None:

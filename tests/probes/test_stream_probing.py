@@ -11,10 +11,10 @@ import torch
 
 from cython_vm import MachineSpec, Op, run, sample, step, variable
 from interp.options import TaskOptions
-from interp.probing import Readout, StreamSweepConfig, draw_tokens, stream_sweep, token_activations
+from interp.probing import Readout, SweepConfig, draw_tokens, stream_sweep, token_activations
 from interp.probing.editing import edit_stream_rows, stream_edits, turned
 from interp.probing.semantics import altered, altered_labels
-from interp.probing.stage import probe_along, stream_stage
+from interp.probing.stage import probe_along, probe_run
 from interp.results import Control, Metric, rows_frame, select
 from interp.runs import Run, RunConfig
 from interp.tasks.trace import Trace
@@ -24,7 +24,7 @@ from probes import LogisticProbe
 
 SPEC = MachineSpec(n_instructions=12, n_cells=3, n_input=4, n_output=4, bits=2)
 OPTIONS = TaskOptions(n_steps=12)
-CONFIG = StreamSweepConfig(variables=("array_ptr", "cell[0]", "cell[1]", "cell[2]", "operand"), n=1600, per_stream=8)
+CONFIG = SweepConfig(variables=("array_ptr", "cell[0]", "cell[1]", "cell[2]", "operand"), n=1600, per_stream=8)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_window_edits_hold_what_the_slow_machine_computes(name: str) -> None:
 
 
 def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run, tmp_path: Path) -> None:
-    config = StreamSweepConfig(variables=("operand", "array_ptr"), n=800, per_stream=8, controls=False)
+    config = SweepConfig(variables=("operand", "array_ptr"), n=800, per_stream=8, controls=False)
     stops = []
 
     def stop(done: float, total: float, at: str) -> None:
@@ -172,11 +172,11 @@ def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stream_stage(trace_run, config=config, n_edits=8, progress=stop)
+        probe_run(trace_run, config=config, n_edits=8, progress=stop)
     half = trace_run.frame("probes")
     assert set(half.site) == {"blocks.0.hook_resid_pre"}
-    whole = stream_stage(trace_run, config=config, n_edits=8)
-    assert set(whole.site) == {"blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"}
+    whole = probe_run(trace_run, config=config, n_edits=8)
+    assert set(whole.site.dropna()) == {"blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"}
     first = whole[whole.site == "blocks.0.hook_resid_pre"].estimate.to_numpy()
     assert np.array_equal(first, half.estimate.to_numpy())
     edits = select(whole, metric=Metric.EDIT_SUCCESS, control=None)
@@ -186,10 +186,10 @@ def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run,
     probe = select(whole, site="blocks.0.hook_resid_pre", control=None, variable="operand", metric=Metric.ACCURACY)
     assert float(embedding.estimate.iloc[0]) == float(probe.estimate.iloc[0])
 
-    small = StreamSweepConfig(variables=("operand",), n=400, hooks=("blocks.0.hook_resid_post",), controls=False)
+    small = SweepConfig(variables=("operand",), n=400, hooks=("blocks.0.hook_resid_post",), controls=False)
     along = probe_along(
         trace_run,
-        lambda then, report: stream_stage(then, config=small, n_edits=0, progress=report),
+        lambda then, report: probe_run(then, config=small, n_edits=0, progress=report),
         progress=lambda *a: None,
     )
     assert sorted(set(along.checkpoint_step)) == list(trace_run.steps)
@@ -204,13 +204,13 @@ def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run,
         ({"hooks": ("blocks.9.hook_resid_post",)}, "no hook"),
         ({"methods": ("oracle",)}, "no probe"),
         ({"variables": ("steps_to_halt",), "places": ("stream[0]",)}, "nothing to probe"),
-        ({"variables": ("array_ptr",), "places": ("{",)}, "takes 1 value"),
+        ({"variables": ("array_ptr",), "places": ("{",)}, "takes one value"),
         ({"n": 20, "per_stream": 16}, "raise n"),
     ],
 )
 def test_bad_requests_are_refused_in_a_sentence(trace_run: Run, change: dict[str, Any], words: str) -> None:
     settings: dict[str, Any] = {"n": 400} | change
-    config = StreamSweepConfig(**settings)
+    config = SweepConfig(**settings)
     with pytest.raises(ValueError, match=words):
         list(stream_sweep(trace_run.model, trace_run.task, untrained=trace_run.model, config=config))  # type: ignore[arg-type]
 

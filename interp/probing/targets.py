@@ -1,0 +1,282 @@
+"""What the probes of a place are fitted to, and what is said of them: each accuracy beside its controls, as rows.
+
+Beside each accuracy, on the same held-out examples:
+
+    majority_class     the commonest class of the fit
+    control_task       labels re-drawn per input type (Hewitt & Liang 2019); `selectivity` is the paired difference
+    shuffled_labels    the labels in random order
+    embedding_only     the same probe before the first layer
+    untrained_model    the same probe on the weights that training began from
+    altered_semantics  the same probe for the machine under permuted meanings of the opcodes (`semantics`), with the
+                       paired difference as `semantic_gap`; left out where that machine's variable is the true one
+                       relabelled
+
+`compression` is that of the online code of the fit's labels (Voita & Titov 2020): how easily, not only how well, the
+variable is read. Intervals redraw whole programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from interp.probing.errors import probe_errors
+from interp.probing.estimators import PROBES, predict_in_parts
+from interp.probing.examples import Examples
+from interp.probing.readout import Readout
+from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from probes import Bootstrap, LinearProbe, control_labels, online_code_length, shuffled_labels
+from probes.controls import majority_label
+
+TAPE = "cells"
+AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
+_N_RESAMPLES = 200
+_MIN_PROGRAMS = 10
+LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [variables, m]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The label sets that every site of a place is probed for."""
+
+    names: list[str]  # the variables
+    n_values: list[int]  # of each
+    fit: Examples
+    held: Examples
+    fit_sets: LabelSets
+    held_sets: LabelSets
+    usable: np.ndarray  # bool [variables]: altered labels are worth a probe
+    seed: int
+    draws: Bootstrap
+    whole_tape: bool  # every cell is among the variables
+    embedding: dict[tuple[str, str], np.ndarray] = field(
+        default_factory=dict
+    )  # (place, method) -> right before layer 0
+
+    @classmethod
+    def of(
+        cls,
+        names: list[str],
+        values: dict[str, int],
+        fit: Examples,
+        held: Examples,
+        *,
+        at: str,
+        n_cells: int,
+        seed: int,
+        controls: bool,
+        asked: bool,
+    ) -> Targets:
+        """Draw the controls.
+
+        Args:
+            names: the variables, as in fit.labels and held.labels.
+            values: how many values each can take.
+            at: the place, for messages.
+            n_cells: of the machine.
+            seed: of the controls and the bootstrap.
+            controls: draw those that need fits of their own.
+            asked: somebody asked for these variables; else those that cannot be probed here are left out.
+
+        Raises:
+            ValueError: too few programs, or a variable without two values or ten labels.
+        """
+        for data in (fit, held):
+            if (programs := len(np.unique(data.programs))) < _MIN_PROGRAMS:
+                raise ValueError(
+                    f"{len(fit) + len(held)} examples come from {programs} programs; probes need at least "
+                    f"{_MIN_PROGRAMS} to fit on and as many to score: raise n"
+                )
+        keep = [v for v in range(len(names)) if probeable(fit.labels[v], held.labels[v])]
+        for v, name in enumerate(names):
+            if v not in keep and (asked or not keep):
+                found = np.unique(fit.labels[v][fit.labels[v] >= 0])
+                what = (
+                    "is never determined"
+                    if not len(found)
+                    else f"takes one value only ({found[0]})"
+                    if len(found) == 1
+                    else "is determined too rarely"
+                )
+                raise ValueError(f"variable {name!r} {what} at {at!r}: nothing to probe for")
+        names = [names[v] for v in keep]
+        fit_sets: LabelSets = {None: fit.labels[keep]}
+        held_sets: LabelSets = {None: held.labels[keep]}
+        usable = np.zeros(len(names), dtype=bool)
+        if controls:
+            fit_types, held_types = (d.types[keep] if d.types.ndim == 2 else d.types for d in (fit, held))
+            for draw in range(seed, seed + 100):  # where all types of a variable drew one label, draw again
+                control = control_labels(fit_sets[None], fit_types, seed=draw, reference=fit_sets[None])
+                if all(len(np.unique(row[row >= 0])) > 1 for row in control):
+                    break
+            else:
+                raise ValueError(f"no control task at {at!r}: the types of some variable are too few for two labels")
+            fit_sets[Control.CONTROL_TASK] = control
+            held_sets[Control.CONTROL_TASK] = control_labels(
+                held_sets[None], held_types, seed=draw, reference=fit_sets[None]
+            )
+            fit_sets[Control.SHUFFLED_LABELS] = shuffled_labels(fit_sets[None], seed=seed)
+            held_sets[Control.SHUFFLED_LABELS] = held_sets[None]
+            both = [np.where(data.labels >= 0, data.altered, -1)[keep] for data in (fit, held)]
+            usable = np.array(
+                [
+                    probeable(*pair) and not relabelled(true, pair[0])
+                    for true, *pair in zip(fit_sets[None], *both, strict=True)
+                ],
+                dtype=bool,
+            )
+            fit_sets[Control.ALTERED_SEMANTICS], held_sets[Control.ALTERED_SEMANTICS] = both
+        draws = Bootstrap(held.programs, seed=seed, n_resamples=_N_RESAMPLES)
+        tape = sum(name.startswith("cell[") for name in names) == n_cells
+        counts = [values[name] for name in names]
+        return cls(names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, tape)
+
+    def measure(
+        self, hook: str, place: str, method: str, x: dict[str, Tensor], blank: dict[str, Tensor] | None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[tuple[str, str], Readout]]:
+        """Rows at one site, the probes' errors, and what linear probes read.
+
+        Args:
+            hook: its hook.
+            place: its place; the embedding there must have been measured or embedded before.
+            method: a key of `PROBES`.
+            x: activations of "fit" and "held", [m, d].
+            blank: those of the untrained model; None: without that control.
+        """
+        right, predicted, probe = self._fitted(method, x)
+        majority = majority_label(self.fit_sets[None])[:, None] == self.held_sets[None]
+        everything: dict[Control | None, np.ndarray] = {Control.MAJORITY_CLASS: majority} | right
+        everything[Control.EMBEDDING_ONLY] = self.embedding.setdefault((place, method), right[None])
+        if blank is not None:
+            everything[Control.UNTRAINED_MODEL] = self._fitted(method, blank, only_true=True)[0][None]
+        altered = everything.pop(Control.ALTERED_SEMANTICS, None)
+        columns = {"site": hook, "position": place, "method": method}
+        rows: list[dict[str, Any]] = []
+        for control, values in everything.items():
+            rows += self._rows(values, columns | {"control": control, "metric": Metric.ACCURACY})
+            rows += self._tape_rows(values, columns | {"control": control})
+        if Control.CONTROL_TASK in right:
+            difference = right[None].astype(np.int8) - right[Control.CONTROL_TASK].astype(np.int8)
+            rows += self._rows(difference, columns | {"metric": Metric.SELECTIVITY})
+        if altered is not None and self.usable.any():
+            where = (self.held_sets[Control.ALTERED_SEMANTICS] >= 0) & self.usable[:, None]
+            measured = columns | {"control": Control.ALTERED_SEMANTICS, "metric": Metric.ACCURACY}
+            rows += self._rows(altered, measured, where)
+            gap = right[None].astype(np.int8) - altered.astype(np.int8)
+            rows += self._rows(gap, columns | {"metric": Metric.SEMANTIC_GAP}, where)
+        if method == Method.LOGISTIC and Control.CONTROL_TASK in right:
+            rows += self._code_rows(x["fit"], columns)
+        truth = self.held_sets[None]
+        errors = []
+        for v, name in enumerate(self.names):
+            errors += probe_errors(probe, v, x["held"], truth[v], predicted[v], self.held, columns | {"variable": name})
+        if not isinstance(probe, LinearProbe):
+            return rows, errors, {}
+        labels, fit = self.fit_sets[None], x["fit"].cpu()
+        readouts = {
+            (name, place): Readout.of(probe.coef_[v], probe.intercept_[v], probe.classes_, fit, labels[v])
+            for v, name in enumerate(self.names)
+        }
+        return rows, errors, readouts
+
+    def embed(self, place: str, method: str, x: dict[str, Tensor]) -> None:
+        """The control before the first layer, where the sweep has not been: x as in `measure`."""
+        if (place, method) not in self.embedding:
+            self.embedding[place, method] = self._fitted(method, x, only_true=True)[0][None]
+
+    def _fitted(
+        self, method: str, x: dict[str, Tensor], *, only_true: bool = False
+    ) -> tuple[LabelSets, np.ndarray, Any]:
+        """For each set of labels which held-out examples are right, bool [variables, m]; what the probe of the true
+        ones predicts, [variables, m]; and the probes, those of the true labels first.
+
+        All sets are fitted as one stack: they share the Gram matrix of the activations.
+        """
+        kinds = [None] if only_true else list(self.fit_sets)
+        chosen = {kind: self.usable if kind == Control.ALTERED_SEMANTICS else slice(None) for kind in kinds}
+        probe = PROBES[method]().fit(x["fit"], np.concatenate([self.fit_sets[k][chosen[k]] for k in kinds]))
+        predicted = predict_in_parts(probe, x["held"])
+        right: LabelSets = {}
+        start = 0
+        for kind in kinds:
+            truth = self.held_sets[kind]
+            right[kind] = np.zeros(truth.shape, dtype=bool)
+            count = len(truth[chosen[kind]])
+            right[kind][chosen[kind]] = predicted[start : start + count] == truth[chosen[kind]]
+            start += count
+        return right, predicted[: len(self.names)], probe
+
+    def _code_rows(self, x: Tensor, columns: dict[str, Any]) -> list[dict[str, Any]]:
+        """Compression of each variable's online code, on the labels of the fit."""
+        labels = self.fit_sets[None]
+        code = online_code_length(
+            PROBES[Method.LOGISTIC](), x, labels, seed=self.seed, groups=self.fit.programs, n_classes=self.n_values
+        )  # type: ignore[arg-type]
+        measured = columns | {"metric": Metric.COMPRESSION, "aggregation": Aggregation.MEAN}
+        return [
+            measured | {"variable": name, "estimate": float(value), "n": int((y >= 0).sum())}
+            for name, value, y in zip(self.names, code.compression, labels, strict=True)
+        ]
+
+    def _rows(self, values: np.ndarray, columns: dict[str, Any], where: np.ndarray | None = None) -> list[dict]:
+        """A row a variable: the mean of `values` [variables, m] where defined."""
+        defined = self.held_sets[None] >= 0 if where is None else where
+        return [
+            columns | {"variable": name} | row
+            for name, row in zip(self.names, self._means(values, defined), strict=True)
+            if row["n"]
+        ]
+
+    def _tape_rows(self, right: np.ndarray, columns: dict[str, Any]) -> list[dict[str, Any]]:
+        """The tape as a whole: all cells pooled, the same by age, and every cell right at once."""
+        if not self.whole_tape:
+            return []
+        cells = [v for v, name in enumerate(self.names) if name.startswith("cell[")]
+        labels, tape = self.held_sets[None][cells], right[cells]
+        known = labels >= 0
+        strata: list[tuple[str | None, np.ndarray]] = [(None, known)]
+        if self.held.ages is not None:
+            ages = self.held.ages[[int(self.names[v][5:-1]) for v in cells]]
+            for low, high in AGES:
+                words = "never revealed" if low < 0 else f"revealed {low}–{high} steps before"
+                words = f"revealed {low} steps before" if low == high >= 0 else words
+                strata.append((words, known & (ages >= low) & (ages <= high)))
+        rows = []
+        for stratum, where in strata:
+            if where.any():  # one number an example: its cells count together
+                share = (tape & where).sum(axis=0) / np.maximum(where.sum(axis=0), 1)
+                (row,) = self._means(share[None], np.any(where, axis=0, keepdims=True))
+                rows.append(columns | {"variable": TAPE, "stratum": stratum, "metric": Metric.ACCURACY} | row)
+        exact, whole = np.all(tape | ~known, axis=0, keepdims=True), np.all(known, axis=0, keepdims=True)
+        (row,) = self._means(exact, whole)
+        return [*rows, columns | {"variable": TAPE, "metric": Metric.JOINT_EXACTNESS} | row]
+
+    def _means(self, values: np.ndarray, defined: np.ndarray) -> list[dict[str, Any]]:
+        """Mean, interval over programs and count of each row of `values` [k, m] where defined."""
+        found = self.draws.mean(values, defined=defined)
+        return [
+            {
+                "estimate": float(estimate),
+                "ci_low": float(low),
+                "ci_high": float(high),
+                "aggregation": Aggregation.MEAN,
+                "interval_kind": IntervalKind.BOOTSTRAP_PROGRAMS,
+                "n": int(where.sum()),
+            }
+            for estimate, low, high, where in zip(found.estimate, found.low, found.high, defined, strict=True)
+        ]
+
+
+def probeable(fit: np.ndarray, held: np.ndarray) -> bool:
+    """Whether labels have two classes and ten rows to fit, and rows to score."""
+    return len(np.unique(fit[fit >= 0])) > 1 and int((fit >= 0).sum()) >= 10 and bool((held >= 0).any())
+
+
+def relabelled(y: np.ndarray, other: np.ndarray) -> bool:
+    """Whether labels `other` are labels `y` under other names, wherever both are defined: [m], -1 undefined."""
+    both = (y >= 0) & (other >= 0)
+    pairs = np.unique(np.stack([y[both], other[both]]), axis=1)
+    return len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
