@@ -24,6 +24,7 @@ CONTROL_WORDS = {
     Control.UNTRAINED_MODEL.value: "the same probe on an untrained model",
     Control.MAJORITY_CLASS.value: "the commonest class",
     Control.SHUFFLED_LABELS.value: "shuffled labels",
+    Control.ALTERED_SEMANTICS.value: "the same variable, had opcodes other meanings",
 }
 INTERVAL_WORDS = {
     "bootstrap_programs": "95 % interval, bootstrap over programs",

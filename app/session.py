@@ -14,6 +14,7 @@ from cython_vm import MachineSpec, Op, States
 from interp import Run, RunError
 from interp.calibration import score
 from interp.results import Aggregation, Metric, records, select
+from interp.runs import NEXT_STATE_TASKS
 
 _START = "start"
 
@@ -77,7 +78,10 @@ def set_start(start: Start, *, keep_step: bool = False) -> None:
 
 
 def predicted(view: View) -> Prediction | None:
-    """The model's predictions along the walk; None while the model is not there. Raises RunError."""
+    """The model's predictions along the walk; None while the model is not there, or if its task is another than one
+    step. Raises RunError."""
+    if view.run.config.task not in NEXT_STATE_TASKS:
+        return None
     loaded = run_access.model_if_there(view.run)
     return None if loaded is None else predict(loaded, view.walk.states[: view.walk.n_steps])
 
@@ -85,6 +89,8 @@ def predicted(view: View) -> Prediction | None:
 def status(view: View, prediction: Prediction | None) -> str:
     """Where we are, in one line."""
     where = f"{describe_model(view.run)} · step {view.step + 1} of {view.walk.n_steps} · next **{view.op}**"
+    if view.run.config.task not in NEXT_STATE_TASKS:
+        return f"{where} · the model's task is {view.run.config.task}, not one step"
     if prediction is None:
         return f"{where} · the model is loading"
     right = bool(prediction.right[view.step])

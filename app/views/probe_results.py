@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import run_access, selection, session, widgets
+from app import probe_errors, run_access, selection, session, widgets
 from app.components.heatmap import filled, heatmap
 from app.results_view import (
     CONTROL_WORDS,
@@ -50,7 +50,7 @@ def choose(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
             "Minus", [c for c in CONTROL_WORDS if c in set(frame.control.dropna())], key="probe_control",
             format_func=lambda c: CONTROL_WORDS[c],
         )  # fmt: skip
-    return where(frame, frame.method == method), control, family
+    return where(frame, (frame.method == method) & frame.stratum.isna()), control, family
 
 
 def of_family(rows: pd.DataFrame, family: str) -> pd.DataFrame:
@@ -152,13 +152,17 @@ def pick_by_keyboard(frames: list[pd.DataFrame]) -> None:
             )  # fmt: skip
 
 
-def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: str) -> None:
-    """What was measured at the picked cell: the probe, each control, the causal test; with intervals and n."""
+def draw_cell(view: session.View, probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: str) -> None:
+    """What was measured at the picked cell: the probe, each control, where it errs, the causal test; with intervals
+    and n."""
     variable, site, position = cell.split("|")
     st.markdown(f"##### {variable} at {position}, {site_words(site)}")
     rows = of_cell(probes, cell)
-    for _, row in measured(rows, Metric.ACCURACY).iterrows():
-        controls = where(rows, (rows.metric == Metric.ACCURACY) & rows.control.notna() & (rows.method == row.method))
+    whole = where(rows, rows.stratum.isna())
+    for _, row in measured(whole, Metric.ACCURACY).iterrows():
+        controls = where(
+            whole, (whole.metric == Metric.ACCURACY) & whole.control.notna() & (whole.method == row.method)
+        )
         listed = "; ".join(
             f"{CONTROL_WORDS.get(c['control'], c['control'])} {c['estimate']:.3f}" for c in controls.to_dict("records")
         )
@@ -167,6 +171,7 @@ def draw_cell(probes: pd.DataFrame, interventions: pd.DataFrame | None, cell: st
             f"A **{row.method}** probe reads it right in **{in_words(row)}** held-out states{kind}. "
             f"Beside it: {listed}."
         )
+        probe_errors.draw_errors(view, cell, row.method)
     if rows.empty:
         st.markdown("No probe was fitted here.")
     parts = [rows.assign(source="probe")]
@@ -191,6 +196,7 @@ def page() -> None:
         "programs it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."
     )
     probes = run_access.frame(view.run, "probes")
+    probes = where(probes, probes.site.notna())
     interventions, problem = None, None
     try:
         interventions = run_access.frame(view.run, "interventions")
@@ -206,10 +212,14 @@ def page() -> None:
     session.show_calibration(sorted(set(rows.method.dropna())))
     best = [f"**{v}** at {p}, {site_words(s)} ({gap:+.2f})" for v, p, s, gap in clearest(of_family(rows, family))]
     if best:
-        st.markdown(f"Furthest above the best of all controls: {'; '.join(best)}.")
+        tried = len(measured(rows, Metric.ACCURACY)[["variable", "site", "position"]].drop_duplicates())
+        st.markdown(
+            f"Furthest above the best of all controls: {'; '.join(best)}. These are the best of {tried:,} probes, "
+            "chosen on the data they are scored on."
+        )
     pick_by_keyboard(frames)
     if chosen.kind == "probe":
-        draw_cell(probes, interventions, chosen.id)
+        draw_cell(view, probes, interventions, chosen.id)
     else:
         st.caption("Pick a cell, by a click or here, to see its probe, every control and the causal test.")
     st.divider()

@@ -16,6 +16,7 @@ from app.step_panels import draw_editor, draw_legend, draw_slots, search
 from app.theme import GLYPHS
 from cython_vm import Op
 from interp import RunError
+from interp.runs import NEXT_STATE_TASKS
 
 PLAY_SECONDS = 0.7  # between two steps of Run
 OUTCOME_WORDS = {
@@ -210,7 +211,7 @@ def page() -> None:
             draw_verdict(view, prediction)
         elif problem is not None:
             run_access.show_problem(problem)
-        else:
+        elif view.run.config.task in NEXT_STATE_TASKS:
             run_access.model_or_wait(view.run)
     with ribbon_slot:
         right = None if prediction is None else [bool(r) for r in prediction.right]

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from interp.figures.style import present, site_order, site_words
-from interp.figures.svg import FAINT, INK, QUIET, curve, drawing, line, text
 from interp.files import write_text
-from interp.probing.summary import ABOVE, localisation, read_and_written
-from interp.results import Control, Method, Metric, select
+from interp.probing.page_drawings import along_drawing, heatmap_drawing
+from interp.probing.stage import n_probes
+from interp.probing.summary import (
+    ABOVE,
+    WINDOW,
+    formation,
+    localisation,
+    over_seeds,
+    read_and_written,
+    where_first,
+)
+from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, RunError
 
-_PANELS: tuple[tuple[Control | None, str], ...] = (
-    (None, "probe"),
-    (Control.CONTROL_TASK, "control task"),
-    (Control.ALTERED_SEMANTICS, "altered semantics"),
-    (Control.UNTRAINED_MODEL, "untrained"),
-    (Control.EMBEDDING_ONLY, "embedding"),
-    (Control.SHUFFLED_LABELS, "shuffled"),
-    (Control.MAJORITY_CLASS, "majority"),
-)
-_CELL, _TOP, _LEFT = 26, 52, 130
-_LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_PUBLISHED = (
+    ("linear probe of a hidden board, accuracy", "99.5 % (3 classes)", "Nanda et al. 2023"),
+    ("trace of a program, linear probe, accuracy", "63.2 % (2-layer MLP 82.3 %)", "Jin & Rinard 2024"),
+    ("edited board state, legal moves after the edit", "90 to 92 % (40.5 % unedited)", "Karvonen 2024"),
+)  # fmt: skip
 
 
 def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
     """Write `probing.md` into `out`, with its figures beside it, and return its path.
+
+    Runs of one task and machine, which differ in their seed, share a section.
 
     Raises:
         ValueError: no run.
@@ -38,56 +45,92 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
     """
     if not runs:
         raise ValueError("the page needs at least one run, got none")
+    counts = [(n_probes(records(run.frame("probes"))), _examples(run.frame("probes"))) for run in runs]
+    total, least = sum(count for count, _ in counts), min(n for _, n in counts)
+    half = norm.ppf(1 - 0.025 / total) * 0.5 / np.sqrt(least)
     parts = [
         "# What can be read, and what is used\n\nWritten by `tapelens probing-page` from the rows of `tapelens probe`. "
-        "Probes are fitted on programs of the training split and scored on programs of the evaluation split. A score "
-        f"counts where it stands {ABOVE:g} above its strongest control. Best places are maxima over the probes counted "
-        "beside them, on the same held-out data."
+        "Linear (multinomial logistic) probes are fitted on programs of the training split and scored on programs of "
+        "the evaluation split. *Decodable*: accuracy at least "
+        f"{ABOVE:g} above the strongest of majority class, control task, the same probe on the embedding, and on an "
+        "untrained model. *Used*: writing another value into what the probe reads makes the model answer as the "
+        f"machine does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random direction "
+        "of the same length, and the wrong layer.\n\n"
+        f"**Multiple comparisons.** {total:,} probes in {len(runs)} runs stand behind this page, and best places are "
+        "maxima over those counted beside them, on the same held-out data. With "
+        f"{least:,} held-out examples or more, a Bonferroni-corrected 95 % interval over all of them is at most "
+        f"±{half:.3f} wide, so a margin of {ABOVE:g} is not a matter of luck among many; a best value itself may be "
+        "flattered by as much.",
+        "For scale, from elsewhere and on other tasks:\n\n| what | figure | source |\n| --- | --- | --- |\n"
+        + "\n".join(f"| {what} | {figure} | {source} |" for what, figure, source in _PUBLISHED),
     ]
-    parts += [_section(run, out) for run in runs]
+    kind = lambda run: (run.config.task, str(run.config.spec), run.config.model.d_model)  # noqa: E731
+    for _, group in groupby(sorted(runs, key=lambda run: (kind(run), run.config.seed)), key=kind):
+        parts.append(_section(list(group), out))
     path = out / "probing.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def _section(run: Run, out: Path) -> str:
-    frame = run.frame("probes")
-    parts = [f"## {run.name}: the task `{run.config.task}`, seed {run.config.seed}"]
-    accuracy = select(frame, metric=Metric.ACCURACY, method=Method.LOGISTIC)
-    for position in present(select(accuracy, control=None), "position"):
-        file = out / f"probing_{run.name}_{len(parts)}.svg"
-        write_text(file, heatmap_drawing(frame, position=position))
+def _examples(frame: pd.DataFrame) -> int:
+    """The least number of held-out examples behind an accuracy; variables that are defined in few are passed over."""
+    return int(select(frame, metric=Metric.ACCURACY, control=None, stratum=None)["n"].quantile(0.25))  # type: ignore[arg-type]
+
+
+def _section(runs: list[Run], out: Path) -> str:
+    names = ", ".join(f"`{run.name}` (seed {run.config.seed})" for run in runs)
+    first = runs[0]
+    frames = [run.frame("probes") for run in runs]
+    parts = [f"## The task `{first.config.task}`: {names}"]
+    accuracy = select(frames[0], metric=Metric.ACCURACY, method=Method.LOGISTIC)
+    for number, position in enumerate(_drawn(accuracy), start=1):
+        file = out / f"probing_{first.name}_{number}.svg"
+        write_text(file, heatmap_drawing(frames[0], position=position))
         parts.append(f"![Probe accuracy at {position} by variable and layer, with controls]({file.name})")
-    parts.append(_table(frame))
-    if select(frame, metric=Metric.EDIT_SUCCESS).size:
-        both, read, written, neither = localisation(frame).counts()
-        parts.append(
-            f"Of {both + read + written + neither} places (variable × layer) where an edit was tried, {both} are "
-            f"decodable and used, {read} decodable alone, {written} used alone, {neither} neither"
-            + (f": a decodable place is used in {both / (both + read):.0%} of cases." if both + read else ".")
-        )
-    if (tape := _tape(frame)) is not None:
-        parts.append(tape)
-    along = _along(run)
-    if along is not None:
-        file = out / f"probing_{run.name}_along.svg"
-        write_text(file, along_drawing(along))
-        parts.append(f"![Best accuracy of each variable, and exact match, over training]({file.name})")
+    for run, frame in zip(runs, frames, strict=True):
+        if len(runs) > 1:
+            parts.append(f"### Seed {run.config.seed}")
+        parts += [_table(frame), _both_ways(frame)]
+        parts += [each for each in (_places(frame), _tape(frame)) if each]
+        if run.config.task != "trace":
+            parts.append(_first(run, frame))
+    if len(runs) > 1:
+        parts += ["### Over training seeds", _seeds(frames)]
+    for run in runs:
+        if (along := _along(run)) is not None:
+            file = out / f"probing_{run.name}_along.svg"
+            write_text(file, along_drawing(along))
+            parts.append(f"### Over training, seed {run.config.seed}")
+            parts.append(f"![Best accuracy of each variable, and exact match, over training]({file.name})")
+            parts.append(_formation(along))
     return "\n\n".join(parts)
+
+
+def _drawn(accuracy: pd.DataFrame) -> list[str]:
+    """Positions worth a figure: the pointed ones and sets of tokens, and the closing brace; at most four."""
+    positions = present(select(accuracy, control=None), "position")
+    telling = [name for name in positions if "@" in name or "[" not in name]
+    return (telling or positions)[:4]
 
 
 def _table(frame: pd.DataFrame) -> str:
     lines = [
-        "| variable | read best | accuracy | strongest control | decodable | edited best | success | control | used |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| variable | read best | accuracy | strongest control | selectivity | compression | decodable | edited best "
+        "| success | control | used |",
+        "| " + " | ".join(["---"] * 11) + " |",
     ]
     rows: Any = read_and_written(frame).itertuples()
     for row in rows:
+        here = {"variable": row.variable, "site": row.read_site, "position": row.read_position, "control": None}
+        beside = [
+            select(frame, metric=metric, **here)["estimate"] for metric in (Metric.SELECTIVITY, Metric.COMPRESSION)
+        ]
         cells = [
             f"`{row.variable}`",
             f"{site_words(str(row.read_site))}, {row.read_position} (of {row.n_probes})",
             f"{row.accuracy:.3f}",
             f"{row.accuracy_control:.3f}",
+            *("–" if values.empty else f"{float(values.iloc[0]):.2f}" for values in beside),
             "yes" if row.decodable else "no",
         ]
         if pd.isna(row.success):
@@ -97,6 +140,43 @@ def _table(frame: pd.DataFrame) -> str:
             cells += [f"{row.success_control:.3f}", "yes" if row.used else "no"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _both_ways(frame: pd.DataFrame) -> str:
+    """Decodable but not used, and the reverse, in words."""
+    lines = read_and_written(frame)
+    tried = lines[lines["used"].notna()]
+    idle = [f"`{name}`" for name in tried[tried["decodable"] & ~tried["used"].astype(bool)]["variable"]]
+    hidden = [f"`{name}`" for name in tried[~tried["decodable"] & tried["used"].astype(bool)]["variable"]]
+    unread = [f"`{name}`" for name in lines[~lines["decodable"]]["variable"]]
+    return (
+        f"Decodable, but no edit along the probe works: {', '.join(idle) or 'none'}. Edits work, though not decodable "
+        f"by this margin: {', '.join(hidden) or 'none'}. Not decodable anywhere: {', '.join(unread) or 'none'}."
+    )
+
+
+def _places(frame: pd.DataFrame) -> str | None:
+    """Localisation: are probes right where the variable is written and not yet consumed?"""
+    if select(frame, metric=Metric.EDIT_SUCCESS).empty:
+        return None
+    both, read, written, neither = localisation(frame).counts()
+    rates = select(frame, stratum=WINDOW, variable=None, method=Method.LOGISTIC)
+    known = {str(row["metric"]): (row["estimate"], row["n"]) for row in records(rates)}
+    words = [
+        f"{label} {known[metric][0]:.2f} (of {known[metric][1]})"
+        for label, metric in (
+            ("precision", Metric.PRECISION),
+            ("recall", Metric.RECALL),
+            ("false-positive rate", Metric.FALSE_POSITIVE_RATE),
+        )
+        if metric in known
+    ]
+    return (
+        f"Of {both + read + written + neither} places where an edit was tried, {both} are decodable and used, {read} "
+        f"decodable alone, {written} used alone, {neither} neither. Held against the window between the first and the "
+        f"last layer where edits of the variable work (where it is written and not yet consumed), “decodable” has "
+        f"{', '.join(words) or 'nothing to be right about'}."
+    )
 
 
 def _tape(frame: pd.DataFrame) -> str | None:
@@ -115,6 +195,64 @@ def _tape(frame: pd.DataFrame) -> str | None:
     )
 
 
+def _first(run: Run, frame: pd.DataFrame) -> str:
+    """By layer and position: where each variable is first decodable, and first used."""
+    try:
+        swaps = run.frame("interventions")
+    except RunError:
+        swaps = None
+    lines = [
+        "Where each variable is first decodable, first moved by an edit along its probe, and first carried by an "
+        "interchange of whole activations (after the embedding, which edits the input):\n",
+        "| variable | first decodable | edits work from | interchange works from |",
+        "| --- | --- | --- | --- |",
+    ]
+    rows: Any = where_first(frame, swaps).itertuples()
+    for row in rows:
+        places = (
+            (row.read_site, row.read_positions),
+            (row.edit_site, row.edit_positions),
+            (row.swap_site, row.swap_positions),
+        )
+        cells = ["–" if pd.isna(site) else f"{site_words(str(site))}: {positions}" for site, positions in places]
+        lines.append(f"| `{row.variable}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _seeds(frames: list[pd.DataFrame]) -> str:
+    """By layer, over seeds: accuracy, selectivity, joint exactness and edit success, mean and range."""
+    rows = over_seeds(frames)
+    whole = rows[rows["control"].isna() & (rows["stratum"].isna() | rows["metric"].eq(Metric.EDIT_SUCCESS))]
+    whole = whole[whole["variable"].notna() & whole["site"].notna()]
+    sites = site_order(whole["site"])
+    words = {
+        Metric.ACCURACY: "accuracy",
+        Metric.SELECTIVITY: "selectivity",
+        Metric.JOINT_EXACTNESS: "joint exactness",
+        Metric.EDIT_SUCCESS: "edit success",
+    }
+    n = len(frames)
+    lines = [
+        f"Mean of {n} seeds, and the least and greatest, by layer"
+        + ("" if n >= 5 else " (fewer than five: no interval)")
+        + ".\n",
+        "| variable | at | measure | " + " | ".join(site_words(site) for site in sites) + " |",
+        "| --- | --- | --- | " + " | ".join(["---"] * len(sites)) + " |",
+    ]
+    for (name, position), part in whole.groupby(["variable", "position"], sort=False):
+        for metric, label in words.items():
+            found = {row["site"]: row for row in records(select(part, metric=metric))}
+            if found:
+                cells = [
+                    ""
+                    if (r := found.get(site)) is None
+                    else f"{r['estimate']:.2f} [{r['ci_low']:.2f}, {r['ci_high']:.2f}]"
+                    for site in sites
+                ]
+                lines.append(f"| `{name}` | {position} | {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _along(run: Run) -> pd.DataFrame | None:
     """Rows of the checkpoints along the run that were probed."""
     frames = []
@@ -127,79 +265,16 @@ def _along(run: Run) -> pd.DataFrame | None:
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else None
 
 
-def heatmap_drawing(frame: pd.DataFrame, *, position: str, method: str = Method.LOGISTIC) -> str:
-    """Accuracy of every variable (rows) at every layer (columns), a panel a control; 0 light … 1 dark blue, always.
-
-    Raises:
-        ValueError: no probe was scored at this position.
-    """
-    rows: Any = select(frame, metric=Metric.ACCURACY, method=method, position=position)
-    rows = rows[rows["stratum"].isna()]
-    if select(rows, control=None).empty:
-        raise ValueError(f"no {method} probe was scored at {position!r}")
-    variables, sites = present(select(rows, control=None), "variable"), site_order(rows["site"])
-    parts = [text(_LEFT - 8, _TOP + _CELL * i + 17, name, size=11, anchor="end") for i, name in enumerate(variables)]
-    left = _LEFT
-    for control, title in _PANELS:
-        panel = select(rows, control=control)
-        if panel.empty:
-            continue
-        constant = control in (Control.EMBEDDING_ONLY, Control.MAJORITY_CLASS)
-        columns = sites[-1:] if constant else sites
-        found = {(str(r.variable), str(r.site)): float(r.estimate) for r in panel.itertuples()}  # type: ignore[arg-type]
-        parts.append(text(left, 18, title, size=11))
-        for c, site in enumerate(columns):
-            x = left + _CELL * c
-            words = "" if constant else site_words(site).replace("input", "in")
-            parts.append(text(x + _CELL / 2, _TOP - 8, words, size=9, fill=QUIET, anchor="middle"))
-            parts += [
-                _cell(x, _TOP + _CELL * i, found[name, site])
-                for i, name in enumerate(variables)
-                if (name, site) in found
-            ]
-        left += max(_CELL * len(columns), 7 * len(title)) + 16
-    return drawing(parts, width=left, height=_TOP + _CELL * len(variables) + 10, title=f"Probe accuracy at {position}")
-
-
-def along_drawing(frame: pd.DataFrame, *, method: str = Method.LOGISTIC) -> str:
-    """Best accuracy over layers of each variable at each checkpoint, and exact match (black), over training steps."""
-    rows = select(frame, metric=Metric.ACCURACY, method=method, control=None)
-    rows = rows[rows["stratum"].isna()]
-    steps = sorted(set(frame["checkpoint_step"].astype(int)))
-    width, height, left, top = 420, 240, 44, 16
-
-    def point(step: int, value: float) -> tuple[float, float]:
-        return left + width * steps.index(step) / max(1, len(steps) - 1), top + height * (1 - value)
-
-    parts = [line(left, point(steps[0], v)[1], left + width, point(steps[0], v)[1]) for v in (0, 0.5, 1)]
-    parts += [
-        text(left - 6, point(steps[0], v)[1] + 4, f"{v:g}", size=10, fill=QUIET, anchor="end") for v in (0, 0.5, 1)
+def _formation(along: pd.DataFrame) -> str:
+    lines = [
+        f"From which kept checkpoint on a variable is decodable ({ABOVE:g} above majority class and embedding, and "
+        "from then on), from which it is read within 0.05 of its best, and from which the instructions that need it are "
+        "right in nine of ten held-out examples:\n",
+        "| variable | decodable from step | nearly at its best | needed by | these are right from step |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    every = max(1, len(steps) // 6)
-    parts += [
-        text(point(s, 0)[0], top + height + 16, f"{s:,}", size=9, fill=QUIET, anchor="middle") for s in steps[::every]
-    ]
-    curves = {
-        name: part.groupby("checkpoint_step")["estimate"].max() for name, part in rows.groupby("variable", sort=False)
-    }
-    exact = select(frame, metric=Metric.EXACT_MATCH)
-    if len(exact):
-        curves["exact match"] = exact.groupby("checkpoint_step")["estimate"].max()
-    for i, (name, values) in enumerate(curves.items()):
-        color = INK if name == "exact match" else _COLORS[i % len(_COLORS)]
-        dash = "" if name == "exact match" or i < len(_COLORS) else "4 3"
-        parts.append(curve([point(int(s), float(v)) for s, v in values.items()], stroke=color, dash=dash))  # type: ignore[arg-type]
-        parts.append(text(left + width + 12, top + 12 + 15 * i, str(name), size=10, fill=color))
-    parts.append(line(left, top + height, left + width, top + height, stroke=FAINT))
-    height_all = max(top + height + 26, top + 20 + 15 * len(curves))
-    return drawing(parts, width=left + width + 130, height=height_all, title="What forms when, by training step")
-
-
-def _cell(x: float, y: float, value: float) -> str:
-    share = min(1.0, max(0.0, value))
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(_LOW, _HIGH, strict=True))
-    number = f"{value:.2f}".replace("0.", ".", 1) if value < 0.995 else "1"
-    box = f'<rect x="{x:g}" y="{y:g}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'
-    return box + text(
-        x + _CELL / 2 - 1, y + 16, number, size=9, fill="#ffffff" if share > 0.5 else INK, anchor="middle"
-    )
+    rows: Any = formation(along).itertuples()
+    for row in rows:
+        steps = ["never" if pd.isna(step) else f"{int(step):,}" for step in (row.decodable, row.best, row.behaviour)]
+        lines.append(f"| `{row.variable}` | {steps[0]} | {steps[1]} | {row.needed_by} | {steps[2]} |")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The probe stage of a run, of single steps or of streams, and of any run at every checkpoint that it kept.
 
     probes.parquet         every accuracy beside its controls, code length, edits, localisation
-    probe_errors.parquet   confusion counts and worst examples (`errors`)
+    probe_errors.parquet   confusion counts and worst examples (`interp.probe_errors`)
     probes.safetensors     directions of probes of single steps at pointed slots, for the interventions
 
 All three are written after every hook, and the same request goes on where it stopped.
@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from cython_vm import strata_weights
 from interp.files import atomic_path
+from interp.probe_errors import read_errors, write_errors
 from interp.probing.editing import EditPairs, edit_stream_rows, wrong_hooks
-from interp.probing.errors import read_errors, write_errors
 from interp.probing.examples import HookResult, SweepConfig, residual_hooks
 from interp.probing.readout import Edit
 from interp.probing.steps import directions, step_edits, step_sweep
@@ -204,7 +205,7 @@ def probe_along(run: Run, stage: Callable[[Run, Progress], pd.DataFrame], *, pro
         rows = stage(then, report)
         if select(rows, metric=Metric.EXACT_MATCH).empty:
             settings = rows.attrs["provenance"].get("settings")
-            rows = pd.concat([rows, rows_frame([behaviour(then)])], ignore_index=True)
+            rows = pd.concat([rows, rows_frame(behaviour(then))], ignore_index=True)
             then.write_frame("probes", rows, settings=settings)
         frames.append(then.frame("probes"))
     progress(len(run.steps), len(run.steps), "")
@@ -212,13 +213,22 @@ def probe_along(run: Run, stage: Callable[[Run, Progress], pd.DataFrame], *, pro
 
 
 @torch.no_grad()
-def behaviour(run: Run, *, n: int = 256, seed: int = 2) -> dict[str, Any]:
-    """A row: exact match on held-out examples, macro over strata, of a model while it learns."""
-    batch = run.task.sample(n, seed=seed, split="evaluation")
+def behaviour(run: Run, *, n: int = 512, seed: int = 2) -> list[dict[str, Any]]:
+    """Exact match on held-out examples of a model while it learns: macro over strata, and for each instruction."""
+    weights = strata_weights(run.config.spec) if run.task.has_strata else None
+    batch = run.task.sample(n, seed=seed, split="evaluation", weights=weights)
     scores = run.task.score(run.task.answer(run.model, batch), batch)
-    return {
-        "metric": Metric.EXACT_MATCH,
-        "aggregation": Aggregation.MACRO,
-        "estimate": macro_average(scores),
-        "n": int(select(scores, metric=Metric.EXACT_MATCH)["n"].to_numpy().sum()),
-    }
+    exact = select(scores, metric=Metric.EXACT_MATCH)
+    rows: list[dict[str, Any]] = []
+    for op in [None, *dict.fromkeys(exact["op"].dropna())]:
+        part = exact if op is None else select(exact, op=op)
+        rows.append(
+            {
+                "op": op,
+                "metric": Metric.EXACT_MATCH,
+                "aggregation": Aggregation.MACRO,
+                "estimate": macro_average(part),
+                "n": int(part["n"].to_numpy().sum()),
+            }
+        )
+    return rows

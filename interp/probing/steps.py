@@ -55,6 +55,12 @@ def default_positions(spec: MachineSpec) -> list[str]:
     return [*pointed, *first, "{"]
 
 
+def answering_positions(task: Task) -> list[str]:
+    """Of a causal record: the last token of S_t, and the bracket in S_{t+1} behind which each block is written."""
+    brackets = [name for block in task.layout.blocks if (name := f"next.{block}.[") in task.position_names]
+    return ["}", *brackets] if brackets else []
+
+
 def step_sweep(
     model: Any,
     task: Task,
@@ -85,7 +91,7 @@ def step_sweep(
     names = list(config.variables) or default_variables(task.spec)
     for name in names:
         variable(task.spec, name)
-    places = config.places or tuple(default_positions(task.spec))
+    places = config.places or (*default_positions(task.spec), *answering_positions(task))
     hooks = list(config.hooks) or residual_hooks(model.cfg.n_layers)
     todo = [(h, m) for m in config.methods for h in hooks if not all(skip(h, place, m) for place in places)]
     total, done = len(hooks) * len(config.methods), len(hooks) * len(config.methods) - len(todo)

@@ -16,6 +16,22 @@ from interp.results import COLUMNS, Aggregation, Control, IntervalKind, Method, 
 ABOVE = 0.1  # how far a score must stand above its strongest control, to be worth a word
 WINDOW = "window"  # the stratum of rows that hold probes against the causal window
 ENOUGH_SEEDS = 5
+_INPUT = "blocks.0.hook_resid_pre"
+# Instructions whose answer hangs on a variable, of those that a task asks for.
+NEEDED_BY = {
+    "array_ptr": ("PUT", "WHILE", "ENDW"),
+    "operand": ("PUT", "WHILE", "ENDW", "INC", "DEC"),
+    "cell": ("PUT", "WHILE", "ENDW"),
+    "cells": ("PUT", "WHILE", "ENDW"),
+    "loop_depth": ("WHILE", "ENDW"),
+    "jump_target": ("WHILE", "ENDW"),
+    "branch_taken": ("WHILE", "ENDW"),
+    "next_array_ptr": ("NEXT", "PREV"),
+    "result": ("INC", "DEC", "GET"),
+    "input_head": ("GET",),
+    "output_length": ("PUT",),
+    "emitted": ("PUT",),
+}
 _OF_ONE_RUN = ("run", "seed", "checkpoint_step")
 EDITS = (Method.PROBE_MEAN, Method.PROBE_SHIFT, Method.PROBE_LOGITS)
 _READ_CONTROLS = (Control.MAJORITY_CLASS, Control.CONTROL_TASK, Control.EMBEDDING_ONLY, Control.UNTRAINED_MODEL)
@@ -187,3 +203,77 @@ def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         low, high, kind = found["mean"] - half, found["mean"] + half, IntervalKind.SEEDS
     rows = found[keys].assign(estimate=found["mean"], ci_low=low, ci_high=high, interval_kind=kind, n=len(frames))
     return rows.reindex(columns=list(COLUMNS)).astype(COLUMNS)  # type: ignore[arg-type]
+
+
+def where_first(probes: pd.DataFrame, swaps: pd.DataFrame | None, *, method: str = Method.LOGISTIC) -> pd.DataFrame:
+    """One line a variable: the first layer, and the positions there, at which it is decodable and at which it is used.
+
+    Columns: variable; read_site, read_positions; edit_site, edit_positions (edits along probes); swap_site,
+    swap_positions (interchange of whole activations in independent pairs whose answer changes, after the embedding,
+    from the rows of `tapelens patch`). Absent where that is nowhere so. A place counts where its score stands `ABOVE`
+    over its strongest control.
+    """
+    whole: Any = probes[probes["stratum"].isna()]
+    accuracy = select(whole, metric=Metric.ACCURACY, method=method)
+    edits = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
+    kinds = [("read", accuracy, _READ_CONTROLS), ("edit", edits, _WRITE_CONTROLS)]
+    if swaps is not None:
+        chosen = select(
+            swaps, metric=Metric.IIA, method=Method.FULL_VECTOR, pair_design="independent", stratum="changes"
+        )
+        inside: Any = chosen[chosen["site"] != _INPUT]
+        kinds.append(("swap", inside, (*_WRITE_CONTROLS, Control.UNTRAINED_MODEL)))
+    lines = {name: {"variable": name} for name in dict.fromkeys(select(accuracy, control=None)["variable"])}
+    for kind, rows, controls in kinds:
+        if rows.empty:
+            continue
+        joined: Any = with_controls(rows, ["variable", "site", "position", "method"], controls)
+        passing = joined[joined["estimate"] - joined["control_estimate"] >= ABOVE]
+        depth = {site: i for i, site in enumerate(site_order(joined["site"]))}
+        for name, line in lines.items():
+            mine = passing[passing["variable"] == name]
+            if len(mine):
+                site = min(mine["site"], key=depth.__getitem__)
+                here = mine[mine["site"] == site].sort_values("estimate", ascending=False)
+                shown = [f"{r.position} ({r.estimate:.2f})" for r in here.head(3).itertuples()]
+                more = f" and {len(here) - 3} more" if len(here) > 3 else ""
+                line |= {f"{kind}_site": site, f"{kind}_positions": ", ".join(shown) + more}
+    columns = ["variable", *(f"{kind}_{what}" for kind in ("read", "edit", "swap") for what in ("site", "positions"))]
+    return pd.DataFrame(list(lines.values()), columns=columns)
+
+
+def formation(along: pd.DataFrame, *, method: str = Method.LOGISTIC) -> pd.DataFrame:
+    """One line a variable: when it becomes decodable, and when the behaviour that needs it appears.
+
+    Columns: variable; decodable: the first kept step from which on the best place stands `ABOVE` over majority class
+    and embedding; best: the first step whose best accuracy is within .05 of the greatest; needed_by: the instructions
+    whose answer hangs on it; behaviour: the first step from which on all of them have exact match of .9. NaN for never.
+    """
+    whole: Any = along[along["stratum"].isna()]
+    accuracy = select(whole, metric=Metric.ACCURACY, method=method)
+    keys = ["checkpoint_step", "site", "position", "variable"]
+    joined: Any = with_controls(accuracy, keys, (Control.MAJORITY_CLASS, Control.EMBEDDING_ONLY))
+    joined = joined.assign(gap=joined["estimate"] - joined["control_estimate"])
+    exact: Any = select(along, metric=Metric.EXACT_MATCH)
+    by_op = exact[exact["op"].notna()].pivot_table(index="checkpoint_step", columns="op", values="estimate")
+    lines = []
+    for name, part in joined.groupby("variable", sort=False):
+        best = part.groupby("checkpoint_step")[["gap", "estimate"]].max()
+        ops = [op for op in NEEDED_BY.get(str(name).partition("[")[0], ()) if op in by_op]
+        right = (by_op[ops] >= 0.9).all(axis=1) if ops else pd.Series(dtype=bool)
+        lines.append(
+            {
+                "variable": name,
+                "decodable": _from_then_on(best["gap"] >= ABOVE),
+                "best": _from_then_on(best["estimate"] >= best["estimate"].max() - 0.05),
+                "needed_by": ", ".join(ops) or "–",
+                "behaviour": _from_then_on(right),
+            }
+        )
+    return pd.DataFrame(lines, columns=["variable", "decodable", "best", "needed_by", "behaviour"])
+
+
+def _from_then_on(holds: pd.Series) -> float:
+    """The first index from which on it holds to the end; NaN where the last does not."""
+    lasting = holds.astype(bool)[::-1].cummin()[::-1]
+    return float(lasting.index[lasting][0]) if lasting.any() else float("nan")

@@ -7,15 +7,21 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import interp
 from app import program
 from app.predictions import predict
-from cython_vm import MachineSpec, encode, sample
+from app.probe_errors import confusion
+from cython_vm import MachineSpec, Op, decode, encode, sample, step
 from interp.calibration import score
 from interp.compiled import compile_model, compile_run
+from interp.probe_errors import read_errors
+from interp.probing import SweepConfig
+from interp.probing.stage import probe_run
 from interp.runs import save_weights, write_config
 
 Open = Callable[..., AppTest]
@@ -341,3 +347,31 @@ def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) ->
             assert told.lead == pytest.approx(lead, abs=1e-3)
             assert sum(value for _, value in told.parts) == pytest.approx(lead, abs=1e-3)
             assert lead > 0  # the answer is what the model says
+
+
+def test_a_probes_mistakes_lead_to_their_states(open_page: Open, words: Words, bare_run: Path) -> None:
+    place = "cells[@array_ptr]"
+    run = interp.load(bare_run)
+    probe_run(run, config=SweepConfig(("op",), (place,), n=300, controls=False), n_edits=0)
+    site = "blocks.0.hook_resid_post"
+    errors = read_errors(run)
+    here = errors[(errors.site == site) & errors.margin.notna()]
+    worst = here.loc[here.margin.idxmax()]
+    at = open_page("probe_results", bare_run, kind="probe", id=f"op|{site}|{place}")
+    assert not at.exception
+    assert f"op is **{worst.truth}**, read as **{worst.predicted}**" in words(at)
+    button(at, "mistake_0").click().run()
+    assert not at.exception
+    state = decode(run.config.spec, np.array([list(worst.start)]))
+    assert f"next **{Op(int(step(state).latents['op'][0])).name}**" in at.markdown[0].value
+    assert int(step(state).latents["op"][0]) == worst.truth
+
+
+def test_the_confusion_matrix_holds_shares_of_true_values() -> None:
+    rows = pd.DataFrame(
+        [(0, 0, 3, np.nan), (0, 2, 1, np.nan), (2, 2, 5, np.nan), (0, 2, 1, 4.5)],
+        columns=["truth", "predicted", "count", "margin"],
+    )
+    matrix, values = confusion(rows)
+    assert values == [0, 2]
+    assert np.array_equal(matrix, [[0.75, 0.25], [np.nan, 1.0]], equal_nan=True)

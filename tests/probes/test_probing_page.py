@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interp.probing.page import along_drawing, heatmap_drawing
+from interp.probing.page_drawings import along_drawing, heatmap_drawing
 from interp.probing.summary import localisation, read_and_written
 from interp.results import Control, Metric, rows_frame
 

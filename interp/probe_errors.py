@@ -1,0 +1,62 @@
+"""RUN/probe_errors.parquet: where each probe errs. Confusion counts, and its surest mistakes with the states they are
+made in.
+
+Columns: site, position, variable, method; truth, predicted, count (how many held-out examples); and for single
+mistakes, count 1, margin (log of the predicted value's probability over that of the truth, in nats), start (the tokens
+of the state that the machine's run begins in) and step (of that run, from 0); these three are absent on counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp.files import atomic_path
+from interp.runs import Run, RunError, provenance
+
+FILE = "probe_errors.parquet"
+_SCHEMA = pa.schema(
+    [(name, pa.dictionary(pa.int32(), pa.string())) for name in ("site", "position", "variable", "method")]
+    + [("truth", pa.int32()), ("predicted", pa.int32()), ("count", pa.int64()), ("margin", pa.float64())]
+    + [("start", pa.list_(pa.uint16())), ("step", pa.int64())]
+)
+
+
+def write_errors(run: Run, rows: Sequence[Mapping[str, Any]], **extra: Any) -> None:
+    """Write the run's file, whole or not at all, with the run's provenance."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA)
+    table = table.replace_schema_metadata({"tapelens": json.dumps(provenance(run.config, step=run.step, **extra))})
+    with atomic_path(run.path / FILE) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_errors(run: Run) -> pd.DataFrame:
+    """The run's file; `attrs["provenance"]` says what it was measured on.
+
+    Raises:
+        RunError: not measured yet, broken, or measured under another config.
+    """
+    path = run.path / FILE
+    if not path.exists():
+        raise RunError(f"{path} does not exist yet; make it with: tapelens probe {run.path}")
+    try:
+        table = pq.read_table(path)
+        found = json.loads((table.schema.metadata or {})[b"tapelens"])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{path} is not readable ({reason}); make it anew with: tapelens probe {run.path} --fresh"
+        ) from None
+    if found.get("digest") != run.config.digest:
+        raise RunError(
+            f"{path} was measured under config {found.get('digest')}, but this run is {run.config.digest}; "
+            f"make it anew with: tapelens probe {run.path} --fresh"
+        )
+    frame = table.to_pandas()
+    frame.attrs["provenance"] = found
+    return frame
