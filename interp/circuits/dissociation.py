@@ -4,6 +4,9 @@ On pairs of one half of the held-out programs, a unit has a loss e(u, A) under i
 
     own part of A     the k units of largest e(u, A) - max over B other than A of e(u, B)
     shared part       the k units of largest min over A of e(u, A): what every instruction needs, the fetch
+    later layers      sums of estimates mislead where an early unit feeds everything, so parts are also chosen among the
+                      units of each layer and those after it; of these the one is taken whose ablation, on the same
+                      pairs, hurts A most above the other instruction that it hurts most
     directions        candidates are, at each hook, the eigenvectors of A's matrix minus the mean of the others' (for
                       the shared part: of the mean of all), and then chosen by the same two rules
 
@@ -59,10 +62,11 @@ class DissociationConfig:
     steps: int = 5  # midpoints of the gradient's average
     n_null: int = 20  # random parts
     n_reference: int = 256  # held-out states that mean ablation averages over
+    later_layers: bool = True  # also try parts of later layers alone
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            least = 2 if name == "n_null" else 1
+            least = 2 if name == "n_null" else 0 if name == "later_layers" else 1
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
 
@@ -134,12 +138,15 @@ def dissociate(
         pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=half)
         return Ablator(model, pairs, hooks, ablation=ablation, means=means)
 
+    choosing = [ablator(op, 0) for op in ops]
     found = []
-    for place, op in enumerate(ops):
-        here = ablator(op, 0)
+    for place, here in enumerate(choosing):
         found.append(node_losses(here) if level == "node" else attribution_matrices(here, hooks, steps=config.steps))
-        report(0.5 * (place + 1) / len(ops))
+        report(0.3 * (place + 1) / len(ops))
     parts, predicted = _choose(model, level, found, size)
+    if config.later_layers:
+        later = [_choose(model, level, found, size, first=layer) for layer in range(1, model.cfg.n_layers)]
+        parts, predicted = _best(choosing, [(parts, predicted), *later], lambda share: report(0.3 + 0.3 * share))
 
     tried = [*parts, *nulls]
     shape = (len(tried), len(ops))
@@ -152,7 +159,7 @@ def dissociate(
         loss[:, column], right[:, column] = lost.mean(1), np.stack(exact).mean(1)
         low[:, column], high[:, column] = _interval(lost, here.pairs.programs, seed)
         clean[column] = here.right.mean()
-        report(0.5 + 0.5 * (column + 1) / len(ops))
+        report(0.6 + 0.4 * (column + 1) / len(ops))
     n = len(parts)
     return Dissociation(
         level=level,
@@ -179,13 +186,31 @@ def _interval(values: np.ndarray, programs: np.ndarray, seed: int) -> tuple[np.n
     return low, high
 
 
-def _choose(model: Any, level: Level, found: list[Any], size: int) -> tuple[list[Part], np.ndarray]:
-    """Own parts and the shared one, and the summed losses that are predicted, [part, op]."""
+Choice = tuple[list[Part], np.ndarray]  # own parts and the shared one, and the losses predicted of them, [part, op]
+
+
+def _best(choosing: list[Ablator], choices: list[Choice], report: Callable[[float], None]) -> Choice:
+    """Of several own parts of each instruction the one that, really ablated, hurts it most above any other."""
+    parts, predicted = list(choices[0][0]), choices[0][1].copy()
+    for place in range(len(choosing)):
+        margins = []
+        for some, _ in choices:
+            loss = np.array([float((each.m_clean - each.run(some[place])[0]).mean()) / each.gap for each in choosing])
+            margins.append(loss[place] - np.delete(loss, place).max())
+        best = int(np.nanargmax(margins)) if not np.isnan(margins).all() else 0
+        parts[place], predicted[place] = choices[best][0][place], choices[best][1][place]
+        report((place + 1) / len(choosing))
+    return parts, predicted
+
+
+def _choose(model: Any, level: Level, found: list[Any], size: int, *, first: int = 0) -> Choice:
+    """Parts of units from layer `first` on; fewer than `size` where there are no more."""
     if level == "subspace":
-        return _choose_directions(found, size)
+        return _choose_directions(found, size, first)
     losses = np.stack(found) if level == "node" else np.stack([_diagonals(each) for each in found])  # [op, unit]
+    before = first * (losses.shape[1] // model.cfg.n_layers)
     scores = [_own_scores(losses, place) for place in range(len(losses))] + [losses.min(0)]
-    chosen = [np.argsort(-score, kind="stable")[:size] for score in scores]
+    chosen = [before + np.argsort(-score[before:], kind="stable")[:size] for score in scores]
     parts = [part_of(model, level, units.tolist()) for units in chosen]
     return parts, np.stack([losses[:, units].sum(1) for units in chosen])
 
@@ -199,8 +224,8 @@ def _own_scores(losses: np.ndarray, place: int) -> np.ndarray:
     return losses[place] - np.delete(losses, place, axis=0).max(0)
 
 
-def _choose_directions(found: list[dict[str, Tensor]], size: int) -> tuple[list[Part], np.ndarray]:
-    hooks = list(found[0])
+def _choose_directions(found: list[dict[str, Tensor]], size: int, first: int) -> Choice:
+    hooks = [hook for hook in found[0] if int(hook.split(".")[1]) >= first]
     stacks = {hook: torch.stack([matrices[hook] for matrices in found]).double() for hook in hooks}  # [op, d, d]
     n_ops = len(found)
     parts, predicted = [], []

@@ -177,7 +177,8 @@ def _shared_part(summary: dict[str, Any], circuits: Sequence[Circuit]) -> list[s
     own = {op: len(kinds["edges"]) for op, kinds in summary["own"].items()}
     listed = ", ".join(f"{op} {count}" for op, count in own.items())
     return [
-        f"All {len(own)} circuits share {len(summary['shared']['edges'])} edges, and the nodes {nodes}: the fetch. "
+        f"All {len(own)} circuits share {len(summary['shared']['edges'])} edges, and the nodes {nodes}: what every "
+        "instruction needs. "
         f"Edges in no other instruction's circuit: {listed}.\n"
     ]
 
@@ -220,7 +221,7 @@ def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) 
 def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
     found = frame.loc[frame["metric"].isin([Metric.AUROC, Metric.SPEARMAN]) & frame["control"].isna()]
     found = found.loc[found["method"].isin(list(_METHODS)) & (found["circuit_size"].notna())]
-    found = found.loc[found["stratum"].isna() | (found["stratum"] == "absolute")]
+    found = found.loc[(found["metric"] == Metric.AUROC) | (found["stratum"] == "absolute")]
     found = found.loc[found["position"].isna() | (found["position"] == "one gradient")]
     auroc = select(found, metric=Metric.AUROC)
     if auroc.empty:

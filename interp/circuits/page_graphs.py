@@ -77,7 +77,7 @@ def _node_places(circuit: Circuit, left: float, top: float) -> dict[str, tuple[f
 
 def faithfulness_drawing(circuits: Sequence[Circuit]) -> str:
     """Faithfulness over the number of edges kept (log axis), a line an instruction; random circuits in grey."""
-    width, left, right, top, bottom = 620.0, 48.0, 500.0, 34.0, 290.0
+    width, left, right, top, bottom = 650.0, 48.0, 500.0, 34.0, 290.0
     sizes = [point.n_edges for circuit in circuits for point in circuit.faithfulness]
     low, high = min(sizes), max(max(sizes), min(sizes) + 1)
     values = [point.estimate for circuit in circuits for point in circuit.faithfulness]

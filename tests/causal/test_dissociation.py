@@ -1,5 +1,6 @@
 """Parts are ablated exactly, and a compiled interpreter, whose circuits are known, comes apart where it should."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,14 @@ def test_instructions_of_a_compiled_interpreter_come_apart():
     for place in range(3):
         assert found.loss[place, place] > 0.35
         assert np.delete(found.loss[place], place).max() < 0.2
-        assert found.right[place, place] == 0
+        assert found.right[place, place] < 0.2
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert found.pair(a, b) > 0.2
         assert found.pair(a, b) > found.null_pair(a, b).max()
+    first = dissociate(compiled.model, task, ops=ops, level="neuron", ablation="zero",
+                       config=replace(config, later_layers=False))  # fmt: skip
+    margin = [[each.loss[p, p] - np.delete(each.loss[p], p).max() for p in range(3)] for each in (found, first)]
+    assert sum(margin[0]) >= sum(margin[1]) - 0.05  # chosen by margin, on other programs
     frame = rows_frame(dissociation_rows(found))
     own = frame[(frame.metric == "ablation_loss") & frame.control.isna()]
     assert len(own) == 3 * 4
