@@ -44,13 +44,14 @@ class Panel:
 def probe_heatmap(probes: pd.DataFrame, *, position: str, method: str = Method.LOGISTIC) -> go.Figure:
     """Probe accuracy of each variable at each layer, at one position, beside its controls, and selectivity.
 
-    Controls that the frame holds get a panel each: the control task, an untrained model, the embedding alone, the
-    commonest class. Selectivity is accuracy minus control-task accuracy, from -1 to 1.
+    Controls that the frame holds get a panel each: the control task, an untrained model, the same variable had opcodes
+    other meanings, shuffled labels, the embedding alone, the commonest class. Selectivity is accuracy minus
+    control-task accuracy, from -1 to 1.
 
     Raises:
         ValueError: the frame has no probe accuracy at this position.
     """
-    here = select(probes, position=position, method=method)
+    here = select(probes, position=position, method=method, stratum=None)
     accuracy = select(here, metric=Metric.ACCURACY)
     if select(accuracy, control=None).empty:
         known = present(select(probes, metric=Metric.ACCURACY, method=method), "position")
@@ -63,6 +64,8 @@ def probe_heatmap(probes: pd.DataFrame, *, position: str, method: str = Method.L
         {
             Control.CONTROL_TASK: "control task",
             Control.UNTRAINED_MODEL: "untrained model",
+            Control.ALTERED_SEMANTICS: "altered semantics",
+            Control.SHUFFLED_LABELS: "shuffled labels",
             Control.EMBEDDING_ONLY: "embed-<br>ding",
             Control.MAJORITY_CLASS: "majo-<br>rity",
         },

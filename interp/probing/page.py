@@ -54,8 +54,8 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
         "the evaluation split. *Decodable*: accuracy at least "
         f"{ABOVE:g} above the strongest of majority class, control task, the same probe on the embedding, and on an "
         "untrained model. *Used*: writing another value into what the probe reads makes the model answer as the "
-        f"machine does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random direction "
-        "of the same length, and the wrong layer.\n\n"
+        f"machine does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random "
+        "direction of the same length, and the wrong layer.\n\n"
         f"**Multiple comparisons.** {total:,} probes in {len(runs)} runs stand behind this page, and best places are "
         "maxima over those counted beside them, on the same held-out data. With "
         f"{least:,} held-out examples or more, a Bonferroni-corrected 95 % interval over all of them is at most "
@@ -268,8 +268,8 @@ def _along(run: Run) -> pd.DataFrame | None:
 def _formation(along: pd.DataFrame) -> str:
     lines = [
         f"From which kept checkpoint on a variable is decodable ({ABOVE:g} above majority class and embedding, and "
-        "from then on), from which it is read within 0.05 of its best, and from which the instructions that need it are "
-        "right in nine of ten held-out examples:\n",
+        "from then on), from which it is read within 0.05 of its best, and from which the instructions that need it "
+        "are right in nine of ten held-out examples:\n",
         "| variable | decodable from step | nearly at its best | needed by | these are right from step |",
         "| --- | --- | --- | --- | --- |",
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from interp.probing.page import write_probing_page
 from interp.probing.page_drawings import along_drawing, heatmap_drawing
 from interp.probing.summary import localisation, read_and_written
 from interp.results import Control, Metric, rows_frame
@@ -79,11 +80,17 @@ def test_curves_along_training_rise_to_the_left_edge_of_the_scale() -> None:
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2]) and heights[0] > heights[2]
 
 
-def test_the_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["probe_hidden_state.py", "20", "1200", "12"])
-    runpy.run_path(str(ROOT / "examples" / "probe_hidden_state.py"), run_name="__main__")
-    out = capsys.readouterr().out
-    table = out.partition("read and written")[2]
-    assert all(name in table for name in ("array_ptr", "operand", "cell[2]"))
-    page = Path(out.strip().rpartition(": ")[2])
-    assert "| `operand` |" in page.read_text() and list(page.parent.glob("probing_*.svg"))
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells in order, in one namespace, as a notebook runs them; parameters are reduced."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cells = json.loads((ROOT / "examples" / "probe_hidden_state.ipynb").read_text())["cells"]
+    scope: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            if "parameters" in cell["metadata"].get("tags", ()):
+                source = "steps, n_tokens, n_pairs = 20, 1200, 12"
+            exec(compile(source, "notebook", "exec"), scope)
+    assert set(scope["rows"].variable.dropna()) >= {"array_ptr", "operand", "cell[2]", "cells"}
+    page = write_probing_page([scope["run"]], tmp_path).read_text()
+    assert "| `operand` |" in page and "Multiple comparisons" in page and list(tmp_path.glob("probing_*.svg"))
