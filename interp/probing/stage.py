@@ -99,7 +99,6 @@ def probe_run(
             config=config,
             skip=skip,
             progress=progress,
-            scratch=run.path,
         )
     )
     for result in results:

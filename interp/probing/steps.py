@@ -70,6 +70,7 @@ def step_sweep(
     skip: Callable[[str, str, str], bool] = lambda hook, place, method: False,
     progress: Progress | None = None,
     scratch: Path | None = None,
+    code_length: bool = True,
 ) -> Iterator[HookResult]:
     """Fit and score probes at one hook after the other, at all positions of each.
 
@@ -81,6 +82,7 @@ def step_sweep(
         skip: (hook, position, method) that are measured already; a hook is left out where all of its positions are.
         progress: called with (hooks done, of how many, what is going on).
         scratch: where files of activations are put while the sweep runs (default: the system's place for such).
+        code_length: with the controls, measure code lengths too.
 
     Raises:
         ValueError: an unknown method, variable, position or hook, a name of several positions, a variable with one
@@ -102,7 +104,7 @@ def step_sweep(
     embedding = residual_hooks(0)[0]
     sites = [Site(hook, place) for hook in dict.fromkeys([embedding, *(h for h, _ in todo)]) for place in places]
     models = {"model": model} | ({"untrained": untrained} if config.controls else {})
-    with TemporaryDirectory(dir=scratch, prefix=".activations-") as folder:
+    with TemporaryDirectory(dir=scratch, prefix="tapelens-activations-") as folder:
         files = ActivationFiles(Path(folder))
         drawn = {}
         for part, split, n in (("fit", "train", config.n // 2), ("held", "evaluation", config.n - config.n // 2)):
@@ -130,7 +132,8 @@ def step_sweep(
                 if hook != embedding:
                     targets.embed(place, method, read("model", embedding, place))
                 blank = read("untrained", hook, place) if config.controls else None
-                found = targets.measure(hook, place, method, read("model", hook, place), blank)
+                x = read("model", hook, place)
+                found = targets.measure(hook, place, method, x, blank, code_length=code_length)
                 rows += found[0]
                 errors += found[1]
                 readouts |= found[2]
@@ -160,7 +163,7 @@ def probe_sweep(
     Args:
         n: states in all, half to fit and half to score.
         n_edits: edits along each linear probe at the pointed slots, judged by the machine (`editing`); 0: none.
-        controls: control task, shuffled labels, altered semantics, untrained model and code length too.
+        controls: control task, shuffled labels, altered semantics and untrained model too; no code lengths.
         subspaces_everywhere: keep the probes' directions at every position, not at the pointed slots alone.
 
     The other arguments and errors are those of `step_sweep` and `SweepConfig`.
@@ -171,7 +174,7 @@ def probe_sweep(
     away = wrong_hooks(list(hooks) or residual_hooks(model.cfg.n_layers))
     rows: list[dict[str, Any]] = []
     subspaces: dict[tuple[str, Site], Tensor] = {}
-    for result in step_sweep(model, task, untrained=untrained, config=config, progress=progress):
+    for result in step_sweep(model, task, untrained=untrained, config=config, progress=progress, code_length=False):
         rows += result.rows
         subspaces = directions(result, everywhere=subspaces_everywhere) | subspaces
         if n_edits:

@@ -16,6 +16,7 @@ from interp.results import COLUMNS, Aggregation, Control, IntervalKind, Method, 
 ABOVE = 0.1  # how far a score must stand above its strongest control, to be worth a word
 WINDOW = "window"  # the stratum of rows that hold probes against the causal window
 ENOUGH_SEEDS = 5
+ENOUGH_PAIRS = 10  # edits on fewer pairs are not judged
 _INPUT = "blocks.0.hook_resid_pre"
 # Instructions whose answer hangs on a variable, of those that a task asks for.
 NEEDED_BY = {
@@ -62,7 +63,7 @@ def read_and_written(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> 
     read: Any = with_controls(accuracy, keys, _READ_CONTROLS)
     if read.empty:
         raise ValueError(f"the frame has no {method} probe accuracy")
-    edits: Any = select(whole, metric=Metric.EDIT_SUCCESS, granularity=method)
+    edits: Any = _judged_edits(whole, method)
     written: Any = with_controls(edits[edits["method"].isin(EDITS)], [*keys, "method"], _WRITE_CONTROLS)
     lines: list[dict[str, Any]] = []
     for name in dict.fromkeys(read["variable"]):
@@ -93,6 +94,12 @@ def read_and_written(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> 
     return pd.DataFrame(lines, columns=columns)
 
 
+def _judged_edits(probes: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Rows of edits along probes of this kind, on pairs enough to be judged."""
+    rows: Any = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
+    return rows[rows["n"] >= ENOUGH_PAIRS]
+
+
 @dataclass(frozen=True)
 class Places:
     """For each place (variable, site, position) where a probe and an edit were tried: what passed its controls."""
@@ -120,7 +127,7 @@ def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> Plac
     """
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
-    edits = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
+    edits = _judged_edits(probes, method)
     joint = set(edits["position"]) <= set(accuracy["position"])  # edited where the probe reads
     keys = ["variable", "site", "position"] if joint else ["variable", "site"]
 
@@ -215,7 +222,7 @@ def where_first(probes: pd.DataFrame, swaps: pd.DataFrame | None, *, method: str
     """
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
-    edits = select(probes, metric=Metric.EDIT_SUCCESS, granularity=method)
+    edits = _judged_edits(probes, method)
     kinds = [("read", accuracy, _READ_CONTROLS), ("edit", edits, _WRITE_CONTROLS)]
     if swaps is not None:
         chosen = select(

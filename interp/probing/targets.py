@@ -135,7 +135,14 @@ class Targets:
         return cls(names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, tape)
 
     def measure(
-        self, hook: str, place: str, method: str, x: dict[str, Tensor], blank: dict[str, Tensor] | None
+        self,
+        hook: str,
+        place: str,
+        method: str,
+        x: dict[str, Tensor],
+        blank: dict[str, Tensor] | None,
+        *,
+        code_length: bool = True,
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[tuple[str, str], Readout]]:
         """Rows at one site, the probes' errors, and what linear probes read.
 
@@ -145,6 +152,7 @@ class Targets:
             method: a key of `PROBES`.
             x: activations of "fit" and "held", [m, d].
             blank: those of the untrained model; None: without that control.
+            code_length: measure it, where there are controls.
         """
         right, predicted, probe = self._fitted(method, x)
         majority = majority_label(self.fit_sets[None])[:, None] == self.held_sets[None]
@@ -167,7 +175,7 @@ class Targets:
             rows += self._rows(altered, measured, where)
             gap = right[None].astype(np.int8) - altered.astype(np.int8)
             rows += self._rows(gap, columns | {"metric": Metric.SEMANTIC_GAP}, where)
-        if method == Method.LOGISTIC and Control.CONTROL_TASK in right:
+        if code_length and method == Method.LOGISTIC and Control.CONTROL_TASK in right:
             rows += self._code_rows(x["fit"], columns)
         truth = self.held_sets[None]
         errors = []
