@@ -26,7 +26,7 @@ from torch import Tensor
 
 from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
-from interp.circuits.passes import LayerPass, Readout, layer_passes, read_logits, spread
+from interp.circuits.passes import LayerPass, Readout, layer_passes, read_logits, spread, written_difference
 
 
 def eap(model: Any, pairs: Pairs, *, batch_size: int = 128) -> np.ndarray:
@@ -55,28 +55,11 @@ def _scores(model: Any, pairs: Pairs, fractions: list[float], *, batch_size: int
         readout = Readout.of(part)
         with torch.no_grad():
             clean, corrupted = (model(batch.tokens, stop_at_layer=0) for batch in (part.clean, part.corrupted))
-            difference = _written(model, torch.cat([corrupted, clean]), readout)
+            difference = written_difference(model, corrupted, clean, readout)
         points = torch.stack([corrupted + fraction * (clean - corrupted) for fraction in fractions])
         gradient = _gradients(model, points, readout)
         total += (gradient.flatten(1) @ difference.flatten(1).T).double() / len(fractions)
     return (total / len(pairs)).numpy() * graph.mask
-
-
-def _written(model: Any, embeddings: Tensor, readout: Readout) -> Tensor:
-    """What each writer writes on the first half of the embeddings less on the second, [writer, n, pos, d_model].
-
-    The last layer's writers are given at the read positions alone, where the logits need them.
-    """
-    n, n_ctx = len(embeddings) // 2, embeddings.shape[1]
-    layers, _ = layer_passes(model, embeddings, readout.positions.repeat(2, 1))
-    parts = [(embeddings[:n] - embeddings[n:])[None]]
-    for block, layer in zip(model.blocks, layers, strict=True):
-        z, mlp = (out[:n] - out[n:] for out in (layer.z, layer.mlp_out))
-        new = torch.cat([torch.einsum("bphe,hed->hbpd", z, block.attn.W_O), mlp[None]])
-        if layer is layers[-1]:
-            new = torch.stack([spread(each, readout.positions, n_ctx) for each in new])
-        parts.append(new)
-    return torch.cat(parts)
 
 
 @torch.enable_grad()

@@ -17,10 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.edges import written
 from interp.circuits.graph import Edge, Graph, Writer
 from interp.circuits.pairs import Pairs
-from interp.circuits.passes import Readout, attended, finish, heads, layer_passes, read_logits, take, through_mlp
+from interp.circuits.passes import (
+    Readout,
+    attended,
+    finish,
+    heads,
+    layer_passes,
+    read_logits,
+    take,
+    through_mlp,
+    written_difference,
+)
 
 _PARTS = ("q", "k", "v")
 
@@ -54,10 +63,9 @@ def exact_effects(
     for start in range(0, len(pairs), batch_size):
         rows = slice(start, min(start + batch_size, len(pairs)))
         part = pairs[rows]
-        run = _CleanRun(model, part)
-        corrupted, _ = written(model, graph, part.corrupted.tokens, batch_size=batch_size)
-        clean, _ = written(model, graph, part.clean.tokens, batch_size=batch_size)
-        difference = dict(zip(graph.writers, corrupted.sub_(clean), strict=True))
+        clean, corrupted = (model(batch.tokens, stop_at_layer=0) for batch in (part.clean, part.corrupted))
+        run = _CleanRun(model, part, clean)
+        difference = dict(zip(graph.writers, written_difference(model, corrupted, clean, run.readout), strict=True))
         for (layer, writer), indices in groups.items():
             m = run.patched(layer, [edges[index] for index in indices], difference[writer], batch_size=batch_size)
             effects[indices, rows] = (m - run.m).numpy()
@@ -70,10 +78,9 @@ def exact_effects(
 class _CleanRun:
     """Every layer of the clean run of n pairs, and the metric when an input of one reader is moved."""
 
-    def __init__(self, model: Any, pairs: Pairs):
+    def __init__(self, model: Any, pairs: Pairs, embedding: Tensor):
         self.model, self.readout = model, Readout.of(pairs)
         self.last = model.cfg.n_layers - 1
-        embedding = model(pairs.clean.tokens, stop_at_layer=0)
         self.layers, self.final = layer_passes(model, embedding, self.readout.positions)
         self.heads = [heads(block.attn, layer.raw) for block, layer in zip(model.blocks, self.layers, strict=True)]
         self.m = self.readout.metric(read_logits(model, self.final))

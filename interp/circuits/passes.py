@@ -102,6 +102,24 @@ def layer_passes(model: Any, embedding: Tensor, positions: Tensor) -> tuple[list
     return found, resid
 
 
+def written_difference(model: Any, first: Tensor, second: Tensor, readout: Readout) -> Tensor:
+    """What each writer writes from the embeddings `first` less from `second`, [n, pos, d_model] each.
+
+    Returns:
+        [writer, n, pos, d_model]; the last layer's writers at the read positions alone, where the logits need them.
+    """
+    n, n_ctx = first.shape[:2]
+    layers, _ = layer_passes(model, torch.cat([first, second]), readout.positions.repeat(2, 1))
+    parts = [(first - second)[None]]
+    for block, layer in zip(model.blocks, layers, strict=True):
+        z, mlp = (out[:n] - out[n:] for out in (layer.z, layer.mlp_out))
+        new = torch.cat([torch.einsum("bphe,hed->hbpd", z, block.attn.W_O), mlp[None]])
+        if layer is layers[-1]:
+            new = torch.stack([spread(each, readout.positions, n_ctx) for each in new])
+        parts.append(new)
+    return torch.cat(parts)
+
+
 def finish(model: Any, resid: Tensor, *, layer: int, positions: Tensor) -> Tensor:
     """Logits [batch, k, d_vocab] at positions [batch, k], from the residual stream before `layer`."""
     last = model.cfg.n_layers - 1
