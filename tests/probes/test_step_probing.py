@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny import tiny_config
@@ -16,7 +17,7 @@ from interp.probe_errors import read_errors
 from interp.probing import Readout, SweepConfig, step_sweep
 from interp.probing.editing import edit_step_rows
 from interp.probing.stage import n_probes, probe_run
-from interp.probing.summary import localisation_rows, over_seeds
+from interp.probing.summary import formation, localisation_rows, over_seeds, where_first
 from interp.probing.targets import relabelled
 from interp.results import Control, IntervalKind, Metric, records, rows_frame, select
 from interp.runs import Run
@@ -187,3 +188,34 @@ def test_turned_edits_leave_other_states_alone(step_run: Run) -> None:
     assert len({row["estimate"] for row in rows}) == 1 and {row["control"] for row in rows} == {
         None, Control.UNPATCHED, Control.RANDOM_SUBSPACE, Control.WRONG_SITE
     }  # fmt: skip
+
+
+def test_first_places_are_the_shallowest_that_pass_their_controls() -> None:
+    rows = [place_row(i, v, Metric.ACCURACY) for i, v in enumerate((0.3, 0.9, 0.95))]
+    rows += [place_row(i, 0.3, Metric.ACCURACY, control=Control.CONTROL_TASK) for i in range(3)]
+    rows += [place_row(1, 0.7, Metric.ACCURACY, position="{")]
+    rows += [place_row(i, v, Metric.EDIT_SUCCESS, n=20) for i, v in enumerate((0.0, 0.05, 0.6))]
+    swaps = [
+        place_row(i, v, Metric.IIA, method="full_vector", pair_design="independent", stratum="changes")
+        for i, v in enumerate((0.5, 0.8))
+    ]
+    (line,) = where_first(rows_frame(rows), rows_frame(swaps)).itertuples()
+    assert line.read_site == "blocks.1.hook_resid_post"
+    assert line.read_positions == "cells[@array_ptr] (0.90), { (0.70)"
+    assert line.edit_site == "blocks.2.hook_resid_post" and line.swap_site == "blocks.0.hook_resid_post"
+    few = [row | {"n": 5} if row["metric"] == Metric.EDIT_SUCCESS else row for row in rows]
+    (line,) = where_first(rows_frame(few), None).itertuples()
+    assert pd.isna(line.edit_site) and pd.isna(line.swap_site)
+
+
+def test_formation_is_from_then_on() -> None:
+    steps, rows = (0, 10, 100, 1000), []
+    for step, read, exact in zip(steps, (0.5, 0.2, 0.6, 0.9), (0.0, 0.95, 0.5, 1.0), strict=True):
+        rows.append(place_row(0, read, Metric.ACCURACY, checkpoint_step=step))
+        rows.append(place_row(0, 0.3, Metric.ACCURACY, checkpoint_step=step, control=Control.MAJORITY_CLASS))
+        rows += [
+            {"metric": Metric.EXACT_MATCH, "op": op, "estimate": exact, "checkpoint_step": step, "n": 9}
+            for op in ("PUT", "INC")
+        ]
+    (line,) = formation(rows_frame(rows)).itertuples()
+    assert (line.decodable, line.best, line.behaviour, line.needed_by) == (100, 1000, 1000, "PUT, INC")
