@@ -131,6 +131,23 @@ def draw_use(interventions: pd.DataFrame, family: str) -> None:
     )  # fmt: skip
 
 
+def draw_kept(interventions: pd.DataFrame, probes: pd.DataFrame) -> None:
+    """Use and readability of every variable, position set and layer, one above the other."""
+    with st.expander("Where is each variable kept, and until when is it used?", icon=":material/map:"):
+        from interp.figures import where_kept
+
+        try:
+            drawing = where_kept(interventions, probes)
+        except ValueError as error:
+            st.caption(f"Not drawn: {error}.")
+            return
+        st.plotly_chart(drawing, key="where_kept")
+        st.caption(
+            "Whole vectors swapped, independent pairs whose answer should change. Before the first layer a swap edits "
+            "the input, after the last it exchanges the output, and all positions together give the source's answer."
+        )
+
+
 def pick_by_keyboard(frames: list[pd.DataFrame]) -> None:
     """Three selectboxes that make the same choice as a click on a cell."""
     chosen = selection.current()
@@ -225,6 +242,7 @@ def page() -> None:
     st.divider()
     if interventions is not None:
         draw_use(interventions, family)
+        draw_kept(interventions, probes)
     elif problem is not None:
         run_access.show_problem(problem)
 

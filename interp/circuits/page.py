@@ -228,7 +228,9 @@ def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
         return []
     methods = [method for method in _METHODS if (found["method"] == method).any()]
     lines = []
-    for op in dict.fromkeys(auroc["op"]):
+    order = [op.name for op in run.config.spec.ops]
+    ops = sorted(present(auroc, "op"), key=lambda op: order.index(op) if op in order else len(order))
+    for op in ops:
         line = [str(op), _one(select(auroc, op=op, granularity="edge"), lambda row: str(row["circuit_size"]))]
         for method in methods:
             here = select(found, op=op, method=method)
@@ -239,7 +241,8 @@ def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
         "rank correlation with the effect": {},
         "AUROC of what matters": {},
     }
-    for row in records(found.loc[found["granularity"] == "edge"]):
+    by_op = sorted(records(found.loc[found["granularity"] == "edge"]), key=lambda row: ops.index(row["op"]))
+    for row in by_op:
         panel = list(drawn)[row["metric"] == Metric.AUROC]
         drawn[panel].setdefault(row["op"], {})[row["method"]] = row["estimate"]
     file = f"circuits-{run.name}-approximations.svg"

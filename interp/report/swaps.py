@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from interp.figures import iia_heatmap
+from interp.figures import iia_heatmap, where_kept
 from interp.figures.style import present, site_order
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, how_to_read, missing, table
@@ -39,9 +39,24 @@ def interventions_section(material: Material, page: Page) -> str:
         "positions gives the model's answer on the source.",
         *calibration({Method.FULL_VECTOR: "swapping whole vectors gives"}),
     )
-    body += _best_swaps(frame)
+    body += _best_swaps(frame) + _kept(frame, material, page)
     panels = [(name, _swap_panel(frame, name, page)) for name in present(swaps, "position")]
     return body + "<h3>Every layer, position set by position set</h3>" + page.tabs("swapped at", panels)
+
+
+def _kept(frame: pd.DataFrame, material: Material, page: Page) -> str:
+    """Every variable, position set and layer at once, the probe's accuracy below."""
+    probes = material.frames.get("probes")
+    try:
+        drawing = where_kept(frame, probes if isinstance(probes, pd.DataFrame) else None)
+    except ValueError:
+        return ""
+    return "<h3>Where is each variable kept, and until when is it used?</h3>" + page.figure(
+        drawing,
+        alt="IIA of every variable by position set and layer, above the accuracy of a probe; numbers below.",
+        caption="Above: bright where swapping the place changes the answer as the variable should. Below: what a probe "
+        "reads there. A variable can often be read long after, or far from, where it is used.",
+    )
 
 
 def _swap_panel(frame: pd.DataFrame, position: str, page: Page) -> str:
