@@ -341,11 +341,15 @@ def _seeds_part(runs: Sequence[Run], n_null: int, out: Path) -> list[str]:
     except ValueError as error:
         return ["## Across seeds\n", f"Not compared: {error}.\n"]
     own, null = select(frame, control=None), select(frame, control=Control.RANDOM_MATCHING)
-    lines = []
+    lines, above = [], 0
     for op in dict.fromkeys(own["op"]):
         mine, chance = select(own, op=op)["estimate"], select(null, op=op)
         beyond = int((mine.to_numpy() > chance["ci_high"].to_numpy()).sum())
+        above += beyond
         lines.append([str(op), f"{mine.mean():.2f}", f"{chance['estimate'].mean():.2f}", f"{beyond} of {len(mine)}"])
+    verdict = f"{above} of {len(own)} comparisons are above what random pairing gives"
+    if above <= 0.05 * len(own):
+        verdict += ": paired by where they look, heads of two seeds are wired no more alike than heads paired at random"
     write_text(Path(out) / "circuits-seeds.svg", seeds_drawing(frame))
     return [
         "## Across seeds\n",
@@ -353,4 +357,5 @@ def _seeds_part(runs: Sequence[Run], n_null: int, out: Path) -> list[str]:
         "Heads are paired within layers by where they look, and the second model's circuit renamed by the pairing. "
         "Mean Jaccard over pairs of runs, and with heads paired at random:\n",
         markdown_table(["instruction", "matched by role", "random pairing", "pairs above the null's 97.5 %"], lines),
+        f"{verdict}.\n",
     ]
