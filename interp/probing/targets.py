@@ -28,13 +28,14 @@ from interp.probing.estimators import PROBES, predict_in_parts
 from interp.probing.examples import Examples
 from interp.probing.readout import Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
-from probes import Bootstrap, LinearProbe, control_labels, online_code_length, shuffled_labels
+from probes import Bootstrap, LinearProbe, LogisticProbe, control_labels, online_code_length, shuffled_labels
 from probes.controls import majority_label
 
 TAPE = "cells"
 AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
 _N_RESAMPLES = 200
 _MIN_PROGRAMS = 10
+_CODE_TOLERANCE = 1e-3  # nats a row: what a code may be too long by
 LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [variables, m]
 
 
@@ -221,7 +222,12 @@ class Targets:
         """Compression of each variable's online code, on the labels of the fit."""
         labels = self.fit_sets[None]
         code = online_code_length(
-            PROBES[Method.LOGISTIC](), x, labels, seed=self.seed, groups=self.fit.programs, n_classes=self.n_values
+            LogisticProbe(C=0.1, tol=_CODE_TOLERANCE),
+            x,
+            labels,
+            seed=self.seed,
+            groups=self.fit.programs,
+            n_classes=self.n_values,
         )  # type: ignore[arg-type]
         measured = columns | {"metric": Metric.COMPRESSION, "aggregation": Aggregation.MEAN}
         return [
