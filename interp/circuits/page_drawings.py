@@ -109,7 +109,7 @@ def seeds_drawing(frame: pd.DataFrame) -> str:
     if not ops:
         raise ValueError("no agreement across seeds was measured")
     left, width, step, top = 70.0, 420.0, 26.0, 56.0
-    parts = [text(10, 18, "Jaccard of circuits across seeds: heads matched by role; grey: paired at random", size=13)]
+    parts = [text(10, 18, "Jaccard across seeds: heads matched by role (dot), at random (grey)", size=13)]
     for value in (0, 0.25, 0.5, 0.75, 1):
         x = left + width * value
         parts += [line(x, top - 10, x, top + step * len(ops) - 10),

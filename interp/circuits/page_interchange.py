@@ -16,6 +16,7 @@ from interp.runs import Run, RunError
 
 _CELL, _LEFT = 13, 130
 _LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
+_CLEAR = 0.9  # probe accuracy from which on a variable counts as readable
 _FEW = 0.5  # IIA below which no place is said to carry a variable
 _FURTHER = {
     Method.MEAN_DIFFERENCE: "class means",
@@ -46,8 +47,9 @@ def interchange_part(run: Run, out: Path) -> list[str]:
         parts += [
             f"IIA: the share of up to {n} pairs of independent states whose whole answer, after the swap, is the "
             "machine's with that variable set to the source's value; only pairs whose answer should change. Input, "
-            "last layer and `all` are ceilings and left out of the table. The best of many places is flattered by its "
-            "choice:\n",
+            "last layer and `all` are ceilings and left out of the table. A fetched copy such as `op` cannot be moved "
+            "by swapping the slot that it is fetched from, which is itself part of the answer. The best of many places "
+            "is flattered by its choice:\n",
             _best_table(whole),
         ]
     return parts + _further(frame)
@@ -64,8 +66,24 @@ def failures(run: Run) -> list[str]:
     for row in records(own):
         best[row["variable"]] = max(row["estimate"], best.get(row["variable"], 0.0))
     if low := [f"`{name}` ({value:.2f})" for name, value in best.items() if value < _FEW]:
-        return [f"no single set of positions at one layer carries {', '.join(low)}: best IIA below {_FEW:g}"]
+        said = [f"no single set of positions at one layer carries {', '.join(low)}: best IIA below {_FEW:g}"]
+        return said + _readable(run, [name for name, value in best.items() if value < _FEW])
     return []
+
+
+def _readable(run: Run, names: Sequence[str]) -> list[str]:
+    """Which of these a probe reads all the same."""
+    try:
+        rows = select(run.frame("probes"), metric=Metric.ACCURACY, method=Method.LOGISTIC, control=None)
+    except RunError:
+        return []
+    best = {name: max((row["estimate"] for row in records(select(rows, variable=name))), default=0.0) for name in names}
+    clear = [f"`{name}` ({value:.2f})" for name, value in best.items() if value >= _CLEAR]
+    return (
+        [f"of these a probe reads {', '.join(clear)} somewhere: what can be read need not be used there"]
+        if clear
+        else []
+    )
 
 
 def _whole(frame: pd.DataFrame) -> pd.DataFrame:
