@@ -17,9 +17,9 @@ from interp.probing.page_drawings import along_drawing, heatmap_drawing
 from interp.probing.stage import n_probes
 from interp.probing.summary import (
     ABOVE,
-    WINDOW,
     formation,
     localisation,
+    localisation_rows,
     over_seeds,
     read_and_written,
     where_first,
@@ -56,7 +56,7 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
         "untrained model. *Used*: writing another value into what the probe reads makes the model answer as the "
         f"machine does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random "
         "direction of the same length, and the wrong layer.\n\n"
-        f"**Multiple comparisons.** {total:,} probes in {len(runs)} runs stand behind this page, and best places are "
+        f"**Multiple comparisons.** {total:,} probes (runs: {len(runs)}) stand behind this page, and best places are "
         "maxima over those counted beside them, on the same held-out data. With "
         f"{least:,} held-out examples or more, a Bonferroni-corrected 95 % interval over all of them is at most "
         f"±{half:.3f} wide, so a margin of {ABOVE:g} is not a matter of luck among many; a best value itself may be "
@@ -160,8 +160,8 @@ def _places(frame: pd.DataFrame) -> str | None:
     if select(frame, metric=Metric.EDIT_SUCCESS).empty:
         return None
     both, read, written, neither = localisation(frame).counts()
-    rates = select(frame, stratum=WINDOW, variable=None, method=Method.LOGISTIC)
-    known = {str(row["metric"]): (row["estimate"], row["n"]) for row in records(rates)}
+    rates = [row for row in localisation_rows(frame) if row["variable"] is None and row["method"] == Method.LOGISTIC]
+    known = {row["metric"]: (row["estimate"], row["n"]) for row in rates}
     words = [
         f"{label} {known[metric][0]:.2f} (of {known[metric][1]})"
         for label, metric in (

@@ -80,7 +80,8 @@ def read_and_written(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> 
         }
         tried = written[written["variable"] == name]
         if len(tried):
-            top = tried.loc[(tried["estimate"] - tried["control_estimate"]).idxmax()]
+            tried = tried.assign(gap=tried["estimate"] - tried["control_estimate"])
+            top = tried.sort_values(["gap", "estimate"]).iloc[-1]
             line |= {
                 "edit_site": top["site"],
                 "edit_scope": top["position"],
