@@ -27,7 +27,7 @@ def explain(
         dissociation: the detail of a dissociation that this instruction was part of (`dissociation_detail`).
     """
     point = min(circuit.faithfulness, key=lambda each: abs(each.n_edges - circuit.size))
-    null = "" if point.null_mean is None else f", random circuits of that size {point.null_mean:.2f}"
+    null = "" if point.null_mean is None else f", random circuits of that size {point.null_mean:z.2f}"
     text = [
         f"{circuit.op}: {circuit.n_connected} of {len(circuit.edges)} edges keep {point.estimate:.2f} of what the "
         f"model does{null} ({circuit.ablation} ablation, n = {circuit.n})."

@@ -115,11 +115,11 @@ def _one(frame: pd.DataFrame, form: Callable[[dict[str, Any]], str], **columns: 
 
 
 def _estimate(row: dict[str, Any]) -> str:
-    return f"{row['estimate']:.2f}"
+    return f"{row['estimate']:z.2f}"
 
 
 def _spread(row: dict[str, Any]) -> str:
-    return f"{row['estimate']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    return f"{row['estimate']:z.2f} [{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]"
 
 
 def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
@@ -311,7 +311,7 @@ def _failures(run: Run, circuits: Sequence[Circuit], frame: pd.DataFrame) -> lis
         said.append(f"circuits that hold more than a quarter of all edges are no small mechanism: {', '.join(large)}")
     for ablation in ("mean", "zero"):
         rows = select(frame, metric=Metric.FAITHFULNESS, stratum="ablation", ablation=ablation)
-        if low := [f"{row['op']} ({row['estimate']:.2f})" for row in records(rows) if abs(row["estimate"] - 1) > 0.3]:
+        if low := [f"{row['op']} ({row['estimate']:z.2f})" for row in records(rows) if abs(row["estimate"] - 1) > 0.3]:
             said.append(f"found under resample ablation, under {ablation} ablation the circuit does not do what the "
                         f"model does for {', '.join(low)}")  # fmt: skip
     stable = select(frame, metric=Metric.JACCARD, stratum="resampled", control=None)
@@ -320,6 +320,9 @@ def _failures(run: Run, circuits: Sequence[Circuit], frame: pd.DataFrame) -> lis
     holes = select(frame, metric=Metric.COMPLETENESS)
     if low := [f"{row['op']} ({row['estimate']:.2f})" for row in records(holes) if row["estimate"] > 0.3]:
         said.append(f"incompleteness is above .30 for {', '.join(low)}")
+    least = select(frame, metric=Metric.MINIMALITY)
+    if low := [row["op"] for row in records(least) if row["estimate"] < 0.02]:
+        said.append(f"not minimal: they hold a node that nothing tried shows to be needed, {', '.join(low)}")
     losses = select(frame, metric=Metric.ABLATION_LOSS, granularity="neuron", ablation="resample", control=None)
     weak = [row["op"] for row in records(losses) if row["stratum"] == f"own:{row['op']}" and row["estimate"] < 0.1]
     if weak:
