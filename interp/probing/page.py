@@ -203,7 +203,7 @@ def _first(run: Run, frame: pd.DataFrame) -> str:
         swaps = None
     lines = [
         "Where each variable is first decodable, first moved by an edit along its probe, and first carried by an "
-        "interchange of whole activations (after the embedding, which edits the input):\n",
+        "interchange of whole activations (both after the first layer: before it they edit the input):\n",
         "| variable | first decodable | edits work from | interchange works from |",
         "| --- | --- | --- | --- |",
     ]

@@ -217,14 +217,14 @@ def where_first(probes: pd.DataFrame, swaps: pd.DataFrame | None, *, method: str
     """One line a variable: the first layer, and the positions there, at which it is decodable and at which it is used.
 
     Columns: variable; read_site, read_positions; edit_site, edit_positions (edits along probes); swap_site,
-    swap_positions (interchange of whole activations in independent pairs whose answer changes, after the embedding,
-    from the rows of `tapelens patch`). Absent where that is nowhere so. A place counts where its score stands `ABOVE`
+    swap_positions (interchange of whole activations in independent pairs whose answer changes, from the rows of
+    `tapelens patch`). Edits and interchange count after the first layer: before it they edit the input. Absent where that is nowhere so. A place counts where its score stands `ABOVE`
     over its strongest control.
     """
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
     edits = _judged_edits(probes, method)
-    kinds = [("read", accuracy, _READ_CONTROLS), ("edit", edits, _WRITE_CONTROLS)]
+    kinds = [("read", accuracy, _READ_CONTROLS), ("edit", edits[edits["site"] != _INPUT], _WRITE_CONTROLS)]
     if swaps is not None:
         chosen = select(
             swaps, metric=Metric.IIA, method=Method.FULL_VECTOR, pair_design="independent", stratum="changes"
