@@ -218,8 +218,8 @@ def where_first(probes: pd.DataFrame, swaps: pd.DataFrame | None, *, method: str
 
     Columns: variable; read_site, read_positions; edit_site, edit_positions (edits along probes); swap_site,
     swap_positions (interchange of whole activations in independent pairs whose answer changes, from the rows of
-    `tapelens patch`). Edits and interchange count after the first layer: before it they edit the input. Absent where that is nowhere so. A place counts where its score stands `ABOVE`
-    over its strongest control.
+    `tapelens patch`). Edits and interchange count after the first layer: before it they edit the input. Absent where
+    that is nowhere so. A place counts where its score stands `ABOVE` over its strongest control.
     """
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
