@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -39,7 +40,7 @@ from interp.circuits.findings import Finding, current_finding, findings, write_f
 from interp.circuits.freezes import freezes
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import sharing, sharing_rows
-from interp.circuits.pairs import draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.parts import LEVELS, Level
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
@@ -86,12 +87,16 @@ class StudyConfig:
     checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
 
 
+_Found = tuple[list[dict[str, Any]], dict[str, Any]]  # rows of the tidy frame, and what does not fit into rows
+_Measure = Callable[[str, Callable[[float], None]], _Found]
+
+
 @dataclass(frozen=True)
 class _Job:
     kind: str
     name: str
     settings: dict[str, Any]
-    run: Callable[[Callable[[float], None]], tuple[list[dict[str, Any]], dict[str, Any]]]
+    run: Callable[[Callable[[float], None]], _Found]
 
 
 def study(
@@ -204,154 +209,101 @@ class _Study:
     def _asked(self, kind: str) -> bool:
         return kind in self.config.measure
 
+    def _each(self, kind: str, names: Sequence[str], settings: dict[str, Any], measure: _Measure) -> list[_Job]:
+        """A job an instruction."""
+        return [_Job(kind, name, settings, partial(measure, name)) for name in names]
+
+    def _few_pairs(self, name: str) -> Pairs:
+        """Pairs that every edge is patched on."""
+        return draw_pairs(self.run.task, contrast_named(name), self.config.n_exact_pairs, seed=self.seed, half=1)
+
     def _roles(self) -> list[_Job]:
         circuit = asdict(self.config.circuit)
         settings = {"n_heads": self.config.n_heads, "n": self.config.n_role_pairs, "circuit": circuit}
 
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                nodes = [node for node in self.circuits[name].nodes if node.kind == "head" and node.in_circuit]
-                nodes.sort(key=lambda node: -abs(node.effect or 0.0))
-                heads = [(int(node.layer or 0), int(node.head or 0)) for node in nodes[: self.config.n_heads]]
-                if not heads:
-                    return [], {"roles": []}
-                try:
-                    roles = head_roles(
-                        self.run.model,
-                        self.run.task,
-                        Op[name],
-                        heads=heads,
-                        n=self.config.n_role_pairs,
-                        seed=self.seed,
-                        progress=report,
-                    )
-                except ValueError as error:  # on a tiny machine no variable may change the answer often enough
-                    return [], {"roles": [], "none": str(error)}
-                return [], {"roles": [_finite(asdict(role)) for role in roles]}
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            nodes = [node for node in self.circuits[name].nodes if node.kind == "head" and node.in_circuit]
+            nodes.sort(key=lambda node: -abs(node.effect or 0.0))
+            heads = [(int(node.layer or 0), int(node.head or 0)) for node in nodes[: self.config.n_heads]]
+            if not heads:
+                return [], {"roles": []}
+            options: dict[str, Any] = {"heads": heads, "n": self.config.n_role_pairs, "seed": self.seed}
+            try:
+                roles = head_roles(self.run.model, self.run.task, Op[name], progress=report, **options)
+            except ValueError as error:  # on a tiny machine no variable may change the answer often enough
+                return [], {"roles": [], "none": str(error)}
+            return [], {"roles": [_finite(asdict(role)) for role in roles]}
 
-            return _Job("roles", name, settings, run)
-
-        return [job(name) for name in self.names if name in self.known] if self._asked("roles") else []
+        names = [name for name in self.names if name in self.known] if self._asked("roles") else []
+        return self._each("roles", names, settings, measure)
 
     def _edges(self) -> list[_Job]:
-        circuit = self.config.circuit
-        settings = {"n_edges": self.config.n_edges, "n": circuit.n_exact_pairs, "circuit": asdict(circuit)}
+        circuit, n_edges = self.config.circuit, self.config.n_edges
+        settings = {"n_edges": n_edges, "n": circuit.n_exact_pairs, "circuit": asdict(circuit)}
 
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                found = edge_examples(
-                    self.run.model,
-                    self.run.task,
-                    self.circuits[name],
-                    n_edges=self.config.n_edges,
-                    n_pairs=circuit.n_exact_pairs,
-                    seed=self.seed,
-                    progress=report,
-                )
-                return [], found.detail()
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            options: dict[str, Any] = {"n_edges": n_edges, "n_pairs": circuit.n_exact_pairs, "seed": self.seed}
+            found = edge_examples(self.run.model, self.run.task, self.circuits[name], progress=report, **options)
+            return [], found.detail()
 
-            return _Job("edges", name, settings, run)
-
-        return [job(name) for name in self.names] if self._asked("edges") else []
+        return self._each("edges", self.names if self._asked("edges") else [], settings, measure)
 
     def _dissociation(self) -> list[_Job]:
         if not self._asked("dissociation") or len(self.known) < 2:
             return []
 
-        def job(level: Level, ablation: Ablation) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                found = dissociate(
-                    self.run.model,
-                    self.run.task,
-                    level=level,
-                    ablation=ablation,
-                    config=self.config.dissociation,
-                    seed=self.seed,
-                    progress=report,
-                )
-                return dissociation_rows(found), dissociation_detail(found)
+        def measure(level: Level, ablation: Ablation, report: Callable[[float], None]) -> _Found:
+            options: dict[str, Any] = {"level": level, "ablation": ablation, "config": self.config.dissociation}
+            found = dissociate(self.run.model, self.run.task, seed=self.seed, progress=report, **options)
+            return dissociation_rows(found), dissociation_detail(found)
 
-            return _Job("dissociation", f"{level}.{ablation}", asdict(self.config.dissociation), run)
-
-        return [job(level, ablation) for ablation in self.config.ablations for level in self.config.levels]
+        settings = asdict(self.config.dissociation)
+        return [
+            _Job("dissociation", f"{level}.{ablation}", settings, partial(measure, level, ablation))
+            for ablation in self.config.ablations
+            for level in self.config.levels
+        ]
 
     def _evidence(self) -> list[_Job]:
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                return gather_evidence(
-                    self.run.model,
-                    self.run.task,
-                    self.circuits[name],
-                    config=self.config.evidence,
-                    seed=self.seed,
-                    progress=report,
-                )
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            options: dict[str, Any] = {"config": self.config.evidence, "seed": self.seed, "progress": report}
+            return gather_evidence(self.run.model, self.run.task, self.circuits[name], **options)
 
-            settings = {**asdict(self.config.evidence), "circuit": asdict(self.config.circuit)}
-            return _Job("evidence", name, settings, run)
-
-        return [job(name) for name in self.names] if self._asked("evidence") else []
+        settings = {**asdict(self.config.evidence), "circuit": asdict(self.config.circuit)}
+        return self._each("evidence", self.names if self._asked("evidence") else [], settings, measure)
 
     def _approximations(self) -> list[_Job]:
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            options: dict[str, Any] = {"steps": self.config.circuit.steps, "n_search": self.config.n_search_pairs}
+            return compare_approximations(self.run.model, self._few_pairs(name), progress=report, **options)
+
         settings = {"n": self.config.n_exact_pairs, "n_search": self.config.n_search_pairs}
-
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                n = self.config.n_exact_pairs
-                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
-                return compare_approximations(
-                    self.run.model,
-                    pairs,
-                    steps=self.config.circuit.steps,
-                    n_search=self.config.n_search_pairs,
-                    progress=report,
-                )
-
-            return _Job("approximations", name, settings, run)
-
-        return [job(name) for name in self.names] if self._asked("approximations") else []
+        return self._each("approximations", self.names if self._asked("approximations") else [], settings, measure)
 
     def _positions(self) -> list[_Job]:
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            return position_rows(self.run.model, self._few_pairs(name), steps=self.config.circuit.steps), {}
+
         settings = {"n": self.config.n_exact_pairs, "steps": self.config.circuit.steps}
-
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                n = self.config.n_exact_pairs
-                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
-                return position_rows(self.run.model, pairs, steps=self.config.circuit.steps), {}
-
-            return _Job("positions", name, settings, run)
-
-        return [job(name) for name in self.names] if self._asked("positions") else []
+        return self._each("positions", self.names if self._asked("positions") else [], settings, measure)
 
     def _paths(self) -> list[_Job]:
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            pairs = self._few_pairs(name)
+            key: dict[str, Any] = {
+                "op": name,
+                "method": Method.PATH_PATCHING,
+                "granularity": "path",
+                "ablation": "resample",
+                "metric": Metric.EFFECT,
+                "aggregation": Aggregation.MEAN,
+                "n": len(pairs),
+            }
+            effects = [float(path_effects(self.run.model, pairs, [path]).mean()) for path in self.paths]
+            return [{**key, "site": path.name, "estimate": m} for path, m in zip(self.paths, effects, strict=True)], {}
+
         settings = {"paths": [path.name for path in self.paths], "n": self.config.n_exact_pairs}
-
-        def job(name: str) -> _Job:
-            def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-                n = self.config.n_exact_pairs
-                pairs = draw_pairs(self.run.task, contrast_named(name), n, seed=self.seed, half=1)
-                rows = []
-                for path in self.paths:
-                    effect = float(path_effects(self.run.model, pairs, [path]).mean())
-                    rows.append(
-                        {
-                            "op": name,
-                            "site": path.name,
-                            "method": Method.PATH_PATCHING,
-                            "granularity": "path",
-                            "ablation": "resample",
-                            "metric": Metric.EFFECT,
-                            "aggregation": Aggregation.MEAN,
-                            "estimate": effect,
-                            "n": len(pairs),
-                        }
-                    )
-                return rows, {}
-
-            return _Job("paths", name, settings, run)
-
-        return [job(name) for name in self.names] if self.paths else []
+        return self._each("paths", self.names if self.paths else [], settings, measure)
 
     def _along(self) -> list[_Job]:
         settings = {**asdict(self.config.checkpoints), "circuit": asdict(self.config.circuit), "ops": self.names}
