@@ -154,8 +154,11 @@ def along_drawing(frame: pd.DataFrame) -> str:
     for value in (0, 0.25, 0.5, 0.75, 1):
         parts += [line(left, y(value), width - 110, y(value)), text(left - 6, y(value) + 4, f"{value:g}", size=10,
                                                                      fill=QUIET, anchor="end")]  # fmt: skip
-    for step in steps[:: max(1, len(steps) // 8)]:
-        parts.append(text(x(step), bottom + 16, f"{step:,}", size=9, fill=QUIET, anchor="middle"))
+    labelled = width  # from the right, so that the last step keeps its label
+    for step in reversed(steps):
+        if labelled - x(step) >= 38:
+            labelled = x(step)
+            parts.append(text(x(step), bottom + 16, f"{step:,}", size=9, fill=QUIET, anchor="middle"))
     parts.append(text((left + width - 110) / 2, bottom + 34, "optimizer step", size=11, fill=QUIET, anchor="middle"))
     lines = {op: select(own, op=op) for op in present(own, "op")}
     for place, (op, some) in enumerate(lines.items()):
