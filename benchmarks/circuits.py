@@ -70,17 +70,22 @@ def exact_rows(model: Any, pairs: Pairs, peer_edges: int, threads: int) -> list[
     difference = corrupted - clean
     exact_effects(model, pairs[:8], sample)  # first calls load code
     shares = np.array_split(np.arange(len(sample)), 4)
-    ours = peer = plain = 0.0
-    for quarter, some in zip(np.array_split(np.random.default_rng(0).permutation(len(edges)), 4), shares, strict=True):
-        ours += _seconds(lambda quarter=quarter: exact_effects(model, pairs, [edges[i] for i in sorted(quarter)]))
-        for edge in (sample[i] for i in some):
-            peer += _seconds(lambda edge=edge: _hooked_edge(model, graph, pairs, edge, difference))
-            plain += _seconds(
-                lambda: _in_batches(
-                    lambda rows: pairs[rows].logit_difference(model(pairs.clean.tokens[rows])), len(pairs)
+    peer = plain = 0.0
+    left = [(0.25 * (place + 0.5), share) for place, share in enumerate(shares)]
+
+    def take_turns(done: float) -> None:  # inside ours, so that load from elsewhere falls on both
+        nonlocal peer, plain
+        while left and done >= left[0][0]:
+            for edge in (sample[i] for i in left.pop(0)[1]):
+                peer += _seconds(lambda edge=edge: _hooked_edge(model, graph, pairs, edge, difference))
+                plain += _seconds(
+                    lambda: _in_batches(
+                        lambda rows: pairs[rows].logit_difference(model(pairs.clean.tokens[rows])), len(pairs)
+                    )
                 )
-            )
-        log.info("exact_edges: %d edges, ours %.1f s so far", len(edges), ours)
+
+    ours = _seconds(lambda: exact_effects(model, pairs, edges, progress=take_turns)) - peer - plain
+    log.info("exact_edges: %d edges in %.1f s", len(edges), ours)
     shape = f"{len(edges)} edges, {len(pairs)} pairs of {pairs.op.name}, {threads} thread(s)"
     each = (ours / len(edges), peer / len(sample), plain / len(sample))
     return [

@@ -53,11 +53,14 @@ def spread(x: Tensor, positions: Tensor, n_ctx: int) -> Tensor:
     return out.scatter_add_(1, positions[..., None].expand_as(x), x)
 
 
-def heads(attn: Any, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What attention compares and moves, [batch, pos, head, d_head] each, from `attn.qkv` of the normalised stream."""
+def heads(attn: Any, raw: Tensor, *, queries: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """What attention compares and moves, [batch, pos, head, d_head] each, from `attn.qkv` of the normalised stream.
+
+    Queries are those at positions `queries` [batch, k] alone, where given.
+    """
     q, k, v = raw.unflatten(-1, (3, attn.n_heads, attn.d_head)).unbind(2)
-    q, k = attn.q_norm(q), attn.k_norm(k)
-    return (q, k, v) if attn.rotary is None else (attn.rotary(q), attn.rotary(k), v)
+    q, k = attn.q_norm(q if queries is None else take(q, queries)), attn.k_norm(k)
+    return (q, k, v) if attn.rotary is None else (attn.rotary(q, positions=queries), attn.rotary(k), v)
 
 
 def attended(attn: Any, q: Tensor, k: Tensor, v: Tensor, *, positions: Tensor | None = None) -> Tensor:
@@ -90,9 +93,9 @@ def layer_passes(model: Any, embedding: Tensor, positions: Tensor) -> tuple[list
     for block in model.blocks:
         here = positions if len(found) == len(model.blocks) - 1 else None
         resid_pre, raw = resid, block.attn.qkv(block.ln1(resid))
-        q, k, v = heads(block.attn, raw)
+        q, k, v = heads(block.attn, raw, queries=here)
         if here is not None:
-            q, resid = take(q, here), take(resid, here)
+            resid = take(resid, here)
         z = attended(block.attn, q, k, v, positions=here)
         resid_mid = resid + block.attn.out(z.flatten(2))
         mlp_in = resid_mid.view_as(resid_mid)
@@ -127,8 +130,8 @@ def finish(model: Any, resid: Tensor, *, layer: int, positions: Tensor) -> Tenso
         return read_logits(model, take(resid, positions))
     resid = model(resid, start_at_layer=layer, stop_at_layer=last)
     block = model.blocks[last]
-    q, k, v = heads(block.attn, block.attn.qkv(block.ln1(resid)))
-    z = attended(block.attn, take(q, positions), k, v, positions=positions)
+    q, k, v = heads(block.attn, block.attn.qkv(block.ln1(resid)), queries=positions)
+    z = attended(block.attn, q, k, v, positions=positions)
     return read_logits(model, through_mlp(block, take(resid, positions) + block.attn.out(z.flatten(2))))
 
 

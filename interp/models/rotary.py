@@ -30,9 +30,9 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angles.cos().to(dtype), persistent=False)
         self.register_buffer("sin", angles.sin().to(dtype), persistent=False)
 
-    def forward(self, x: Tensor, *, start: int = 0) -> Tensor:
-        """Turn [batch, pos, head, d_head], which stands at positions from `start` on."""
-        stop = start + x.shape[1]
-        cos, sin = self.cos[start:stop, None].to(x.dtype), self.sin[start:stop, None].to(x.dtype)
+    def forward(self, x: Tensor, *, start: int = 0, positions: Tensor | None = None) -> Tensor:
+        """Turn [batch, pos, head, d_head], at positions from `start` on, or at `positions` [batch, pos]."""
+        where = slice(start, start + x.shape[1]) if positions is None else positions
+        cos, sin = self.cos[where].unsqueeze(-2).to(x.dtype), self.sin[where].unsqueeze(-2).to(x.dtype)
         a, b = x[..., : self.dim].chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos, x[..., self.dim :]], dim=-1)
