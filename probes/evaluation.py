@@ -137,7 +137,7 @@ class Bootstrap:
             raise ValueError(f"groups must number at least {MIN_GROUPS} for an interval, got {n_groups}")
         rng = np.random.default_rng(seed)
         # How often each group stands in each resample, [n_groups, n_resamples].
-        self._weights = np.empty((n_groups, n_resamples), np.float32)
+        self._weights = np.empty((n_groups, n_resamples), np.uint16)
         for start, size in self._chunks():
             draws = rng.integers(n_groups, size=(size, n_groups)) + n_groups * np.arange(size)[:, None]
             counts = np.bincount(draws.ravel(), minlength=size * n_groups).reshape(size, n_groups)

@@ -217,7 +217,8 @@ def _draw(
 ) -> Examples:
     """`n` labelled states of a split; the activations of each model at every site go to `files`."""
     weights = strata_weights(task.spec)
-    states, labels, altered, types = [], [], [], []
+    labels, altered, types = np.empty((3, len(names), n), dtype=np.int32)
+    states = []
     for start in range(0, n, _CHUNK):
         tell(start / n)
         batch = task.sample(min(_CHUNK, n - start), seed=seed, start=start, split=split, weights=weights)
@@ -226,18 +227,19 @@ def _draw(
                 if (width := resolve(task.position_names, site.positions, batch.states[:1]).shape[1]) != 1:
                     raise ValueError(f"a probe reads one position; {site.positions!r} names {width}")
         states.append(batch.states)
-        labels.append(np.stack([task.labels(batch, name) for name in names]))
-        altered.append(np.stack([altered_labels(batch.states, name) for name in names]))
-        types.append(np.stack([task.control_types(batch, name) for name in names]))
+        rows = slice(start, start + len(batch))
+        labels[:, rows] = [task.labels(batch, name) for name in names]
+        altered[:, rows] = [altered_labels(batch.states, name) for name in names]
+        types[:, rows] = [task.control_types(batch, name) for name in names]
         for who, model in models.items():
             found = collect(model, batch, sites, position_names=task.position_names)
             for site, x in found.items():
                 files.append(f"{who} {part}", site, x[:, 0])
     everything = States.concatenate(states)
     return Examples(
-        labels=np.concatenate(labels, axis=1),
-        altered=np.concatenate(altered, axis=1),
-        types=np.concatenate(types, axis=1),
+        labels=labels,
+        altered=altered,
+        types=types,
         programs=program_hash(everything).astype(np.int64),
         starts=everything,
         row=np.arange(n),

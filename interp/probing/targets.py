@@ -35,6 +35,7 @@ TAPE = "cells"
 AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
 _N_RESAMPLES = 200
 _MIN_PROGRAMS = 10
+_LABELS = 1 << 21  # labels that are fitted at once
 _CODE_TOLERANCE = 1e-3  # nats a row: what a code may be too long by
 LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [variables, m]
 
@@ -202,21 +203,24 @@ class Targets:
         """For each set of labels which held-out examples are right, bool [variables, m]; what the probe of the true
         ones predicts, [variables, m]; and the probes, those of the true labels first.
 
-        All sets are fitted as one stack: they share the Gram matrix of the activations.
+        Sets are fitted as one stack, in which they share the Gram matrix of the activations, unless they are too large.
         """
         kinds = [None] if only_true else list(self.fit_sets)
         chosen = {kind: self.usable if kind == Control.ALTERED_SEMANTICS else slice(None) for kind in kinds}
-        probe = PROBES[method]().fit(x["fit"], np.concatenate([self.fit_sets[k][chosen[k]] for k in kinds]))
-        predicted = predict_in_parts(probe, x["held"])
-        right: LabelSets = {}
-        start = 0
-        for kind in kinds:
-            truth = self.held_sets[kind]
-            right[kind] = np.zeros(truth.shape, dtype=bool)
-            count = len(truth[chosen[kind]])
-            right[kind][chosen[kind]] = predicted[start : start + count] == truth[chosen[kind]]
-            start += count
-        return right, predicted[: len(self.names)], probe
+        labels = {kind: self.fit_sets[kind][chosen[kind]] for kind in kinds}
+        together = sum(y.size for y in labels.values()) <= _LABELS
+        stacks = [kinds] if together else [[kind] for kind in kinds if len(labels[kind])]
+        right: LabelSets = {kind: np.zeros(self.held_sets[kind].shape, dtype=bool) for kind in kinds}
+        first: tuple[np.ndarray, Any] | None = None
+        for some in stacks:
+            probe = PROBES[method]().fit(x["fit"], np.concatenate([labels[kind] for kind in some]))
+            predicted = predict_in_parts(probe, x["held"])
+            first = first or (predicted[: len(self.names)], probe)
+            ends = np.cumsum([len(labels[kind]) for kind in some])
+            for kind, guess in zip(some, np.split(predicted, ends[:-1]), strict=True):
+                right[kind][chosen[kind]] = guess == self.held_sets[kind][chosen[kind]]
+        assert first is not None
+        return right, *first
 
     def _code_rows(self, x: Tensor, columns: dict[str, Any]) -> list[dict[str, Any]]:
         """Compression of each variable's online code, on the labels of the fit."""
