@@ -22,12 +22,12 @@ def errors_of(opened: Run, cell: str, method: str) -> pd.DataFrame:
     frame = _read(str(opened.path), run_access.fingerprint(file))
     run_access.require_current(opened, file, frame.attrs["provenance"], f"tapelens probe {opened.path}")
     rows = _of_cell(frame, cell)
-    return rows[rows["method"] == method]
+    return rows.loc[rows["method"] == method]
 
 
 def _of_cell(frame: pd.DataFrame, cell: str) -> pd.DataFrame:
     variable, site, position = cell.split("|")
-    return frame[(frame["variable"] == variable) & (frame["site"] == site) & (frame["position"] == position)]
+    return frame.loc[(frame["variable"] == variable) & (frame["site"] == site) & (frame["position"] == position)]
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
@@ -89,7 +89,7 @@ def draw_confusion(rows: pd.DataFrame, variable: str) -> None:
 
 def draw_mistakes(view: View, rows: pd.DataFrame, variable: str) -> None:
     """The surest mistakes, each with a way to its state."""
-    worst = rows[rows["margin"].notna()].sort_values("margin", ascending=False)
+    worst = rows.loc[rows["margin"].notna()].sort_values("margin", ascending=False)
     if worst.empty:
         st.markdown("No mistake in the held-out examples." if rows[rows.truth != rows.predicted].empty else "")
         return

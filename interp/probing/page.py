@@ -222,7 +222,7 @@ def _first(run: Run, frame: pd.DataFrame) -> str:
 def _seeds(frames: list[pd.DataFrame]) -> str:
     """By layer, over seeds: accuracy, selectivity, joint exactness and edit success, mean and range."""
     rows = over_seeds(frames)
-    whole = rows[rows["control"].isna() & (rows["stratum"].isna() | rows["metric"].eq(Metric.EDIT_SUCCESS))]
+    whole: Any = rows[rows["control"].isna() & (rows["stratum"].isna() | rows["metric"].eq(Metric.EDIT_SUCCESS))]
     whole = whole[whole["variable"].notna() & whole["site"].notna()]
     sites = site_order(whole["site"])
     words = {

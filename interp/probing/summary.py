@@ -166,7 +166,7 @@ def localisation_rows(probes: pd.DataFrame) -> list[dict[str, Any]]:
     for method in select(probes, metric=Metric.EDIT_SUCCESS)["granularity"].dropna().unique():
         places = localisation(probes, method=method).frame
         for name in [*dict.fromkeys(places["variable"]), None]:
-            part = places if name is None else places[places["variable"] == name]
+            part = places if name is None else places.loc[places["variable"] == name]
             read, window = (part[column].to_numpy(bool) for column in ("decodable", "in_window"))
             for metric, share, of in (
                 (Metric.PRECISION, window, read),
@@ -283,5 +283,5 @@ def formation(along: pd.DataFrame, *, method: str = Method.LOGISTIC) -> pd.DataF
 
 def _from_then_on(holds: pd.Series) -> float:
     """The first index from which on it holds to the end; NaN where the last does not."""
-    lasting = holds.astype(bool)[::-1].cummin()[::-1]
+    lasting: Any = holds.astype(bool).iloc[::-1].cummin().iloc[::-1]
     return float(lasting.index[lasting][0]) if lasting.any() else float("nan")

@@ -67,11 +67,12 @@ def test_a_sweep_saves_every_hook_and_goes_on(step_run: Run) -> None:
     assert float(select(compression, variable="operand").estimate.iloc[0]) > 2  # the slot holds it
     assert float(select(compression, variable="op").estimate.iloc[0]) < 1.2
 
-    errors = read_errors(step_run)
+    errors: Any = read_errors(step_run)
     here = errors[(errors.site == LAST) & (errors.position == "{") & (errors.variable == "op")]
     counts, worst = here[here.margin.isna()], here[here.margin.notna()]
-    (row,) = select(whole, site=LAST, position="{", variable="op", metric=Metric.ACCURACY, control=None).itertuples()
-    assert counts["count"].sum() == row.n
+    read = select(whole, site=LAST, position="{", variable="op", metric=Metric.ACCURACY, control=None)
+    row: Any = read.iloc[0]
+    assert len(read) == 1 and counts["count"].sum() == row.n
     assert counts[counts.truth == counts.predicted]["count"].sum() / row.n == pytest.approx(row.estimate)
     assert 2 <= len(worst) <= 6 and (worst.truth != worst.predicted).all() and worst.margin.is_monotonic_decreasing
 
@@ -166,6 +167,7 @@ def test_seeds_are_averaged_row_by_row() -> None:
     frames = [
         rows_frame([place_row(0, v, Metric.ACCURACY, seed=s, run=f"r{s}")]) for s, v in enumerate((0.2, 0.4, 0.9))
     ]
+    row: Any
     (row,) = over_seeds(frames).itertuples()
     assert row.estimate == pytest.approx(0.5) and (row.ci_low, row.ci_high, row.n) == (0.2, 0.9, 3)
     assert row.interval_kind == IntervalKind.SEED_RANGE
@@ -199,6 +201,7 @@ def test_first_places_are_the_shallowest_that_pass_their_controls() -> None:
         place_row(i, v, Metric.IIA, method="full_vector", pair_design="independent", stratum="changes")
         for i, v in enumerate((0.5, 0.8))
     ]
+    line: Any
     (line,) = where_first(rows_frame(rows), rows_frame(swaps)).itertuples()
     assert line.read_site == "blocks.1.hook_resid_post"
     assert line.read_positions == "cells[@array_ptr] (0.90), { (0.70)"
@@ -217,5 +220,6 @@ def test_formation_is_from_then_on() -> None:
             {"metric": Metric.EXACT_MATCH, "op": op, "estimate": exact, "checkpoint_step": step, "n": 9}
             for op in ("PUT", "INC")
         ]
+    line: Any
     (line,) = formation(rows_frame(rows)).itertuples()
     assert (line.decodable, line.best, line.behaviour, line.needed_by) == (100, 1000, 1000, "PUT, INC")
