@@ -72,13 +72,14 @@ def probe_run(
     settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
     found = None if fresh else measured(run, "probes", settings)
     rows = [] if found is None else records(found)
+    complete = any(row["stratum"] == WINDOW for row in rows)
     rows = [row for row in rows if row["stratum"] != WINDOW]  # made anew from the whole
     errors: list[dict[str, Any]] = []
     if rows:
         try:
             errors = _plain(read_errors(run))
         except RunError:
-            rows = []
+            rows, complete = [], False
     subspaces = _stored(run.path / SUBSPACES) if rows and not streams else {}
     done = {(row["site"], row["position"], row["method"]) for row in rows}
     hooks = list(config.hooks) or residual_hooks(run.model.cfg.n_layers)
@@ -102,6 +103,7 @@ def probe_run(
         )
     )
     for result in results:
+        complete = False
         rows = [row for row in rows if not _of(row, result)] + result.rows  # some places may have been there
         errors = [row for row in errors if not _of(row, result)] + result.errors
         if n_edits and result.readouts:
@@ -114,7 +116,7 @@ def probe_run(
             with atomic_path(run.path / SUBSPACES) as temporary:
                 header = {"provenance": json.dumps(provenance(run.config, step=run.step))}
                 save_file(subspaces, temporary, metadata=header)
-    if n_edits:
+    if n_edits and not complete:
         final = rows_frame([*rows, *localisation_rows(rows_frame(rows))])
         run.write_frame("probes", final, settings=settings)
     _log.info("%s: %d probes, %.0f MB resident at most", run.name, n_probes(rows), peak_megabytes())

@@ -109,7 +109,9 @@ def test_threads_may_share_states():
 
 def test_ctrl_c_ends_a_run_that_never_stops():
     code = (
+        "import signal\n"
         "from cython_vm import MachineSpec, States, run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job's children ignore it
         "states = States.build(MachineSpec(), program='+[]')\n"
         "print('running', flush=True)\n"
         "run(states, 2**62, keep='last')\n"
