@@ -29,10 +29,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write JSON, indented, whole or not at all."""
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 1) -> None:
+    """Write JSON, indented (None: all on one line), whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        separators = (",", ":") if indent is None else None
+        temporary.write_text(json.dumps(value, indent=indent, separators=separators) + "\n", encoding="utf-8")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -44,7 +44,7 @@ def write_finding(
 ) -> None:
     """Write a finding, whole or not at all."""
     values = {"format": FORMAT, "provenance": dict(provenance), "rows": list(rows), "detail": dict(detail)}
-    write_json(finding_path(folder, kind, name), values)
+    write_json(finding_path(folder, kind, name), values, indent=None)  # long lists of numbers
 
 
 def read_finding(folder: Path, kind: str, name: str) -> Finding | None:

@@ -117,7 +117,7 @@ _LISTS = {
 
 def write_circuit(path: Path, circuit: Circuit, *, provenance: Mapping[str, Any]) -> None:
     """Write a circuit, whole or not at all; `provenance` holds versions, seed and the config's digest."""
-    write_json(path, {"format": FORMAT, "provenance": dict(provenance), **dataclasses.asdict(circuit)})
+    write_json(path, {"format": FORMAT, "provenance": dict(provenance), **dataclasses.asdict(circuit)}, indent=None)
 
 
 def read_circuit(path: Path) -> tuple[Circuit, dict[str, Any]]:

@@ -275,6 +275,7 @@ def test_an_edge_leads_to_the_states_where_it_is_missed_most(open_page: Open, wo
     found = edge_examples(run.model, run.task, circuit, n_edges=2, n_pairs=6, seed=circuit.seed)
     stamp = provenance(run.config, step=run.step)
     write_finding(copied_run, "edges", "INC", [], found.detail(), provenance=stamp)
+    (copied_run / "circuits" / "edges" / "DEC.json").unlink()
     edge = found.edges[0]
     at = open_page("circuit", copied_run, op="INC", kind="edge", id=edge)
     worst = found.worst(edge, k=1)[0]
