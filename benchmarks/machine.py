@@ -60,7 +60,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
     Args:
         spec: the machine.
         size: the work of a round, as a share of the usual.
-        rounds: turns of each side.
+        rounds: turns of each side; three times as many for `step_do` and `two_threads`, whose sides are close.
         seed: of the states.
     """
     batches = max(4, round(64 * size))
@@ -68,7 +68,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
         labelled_records(spec, batches=batches, rounds=rounds, seed=seed),
         run_steps(spec, "last", n=max(20, round(10_000 * size)), rounds=rounds, seed=seed),
         run_steps(spec, "all", n=max(20, round(2_000 * size)), rounds=rounds, seed=seed),
-        step_do(spec, batches=max(1, round(16 * size)), rounds=rounds, seed=seed),
+        step_do(spec, batches=max(1, round(16 * size)), rounds=3 * rounds, seed=seed),
         two_threads(spec, batches=batches, rounds=3 * rounds, seed=seed),
     ]
 
