@@ -7,12 +7,13 @@ explains the rows (best rounds, spread, what bounds the records, every variable 
 Rows: `labelled_records` (what `sample_records` draws, steps and writes: the tokens of S_t and S_{t+1}, all variables of
 the step, the program's hash; peer: vectorised NumPy, all but the hash), `run_last_state` and `run_all_states` (executed
 steps; peer: reference.py), `step_do` (the slowest variable to set; peer: a plain step) and `two_threads` (labelled
-records, half of the rows each; peer: one thread doing all of them).
+records, parcels of rows as each comes free; peer: one thread doing all of them).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,7 @@ from cython_vm import (
 log = logging.getLogger(__name__)
 
 BATCH = 2_048  # rows at a time, that arrays of them stay in the second-level cache
-PARCEL = 4  # batches that a thread takes at a time: with halves, the slower core keeps both waiting
+PARCEL = 2  # batches that a thread takes at a time: with halves, the slower core keeps both waiting
 NUMPY_BATCH = 8_192  # NumPy: the fastest of 2^10 … 2^15, since every one of its operations has a price of its own
 DO_BATCH = 8_192  # rows at a time under `do`, where checking the values has a fixed price a call
 LONG, LIMIT = 32, 1_000  # long runs: at least so many steps within so many
@@ -119,9 +120,11 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
     )
 
 
-def make_records(spec: MachineSpec, batches: range, *, seed: int, size: int = BATCH) -> NDArray[np.void]:
+def make_records(
+    spec: MachineSpec, batches: range, *, seed: int, size: int = BATCH, out: NDArray[np.void] | None = None
+) -> NDArray[np.void]:
     """Labelled records of some batches of rows of one stream, each written over the last."""
-    out = np.empty(size, record_dtype(spec))
+    out = np.empty(size, record_dtype(spec)) if out is None else out
     for batch in batches:
         sample_records(spec, size, seed=seed, start=batch * size, out=out)
     return out
@@ -222,14 +225,20 @@ def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
 
 
 def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
-    """Labelled records a second of two Python threads that take the next parcel of rows as they come free."""
+    """Labelled records a second of two Python threads, each with an array of its own, that take parcels of rows."""
+    size, batches = 8 * BATCH, max(2, batches // 2)  # threads take turns between two calls: longer ones, fewer turns
     parcels = [range(start, min(start + PARCEL, batches)) for start in range(0, batches, PARCEL)]
-    size = 4 * BATCH  # threads take turns between two calls: longer ones, fewer turns
     cpu = {"two": 0.0, "one": 0.0}
+    mine = threading.local()
+
+    def make_parcel(parcel: range) -> None:
+        if not hasattr(mine, "out"):
+            mine.out = np.empty(size, record_dtype(spec))
+        make_records(spec, parcel, seed=seed, size=size, out=mine.out)
 
     def make(name: str, spread: Callable) -> None:
         start = time.process_time()
-        list(spread(partial(make_records, spec, seed=seed, size=size), parcels))
+        list(spread(make_parcel, parcels))
         cpu[name] += time.process_time() - start
 
     with ThreadPoolExecutor(2) as pool:
