@@ -227,7 +227,7 @@ def test_step_through_a_program(visit: Callable[..., Visit]) -> None:
 def test_run_plays_to_the_end(visit: Callable[..., Visit]) -> None:
     tab = visit().open(program="INC INC", step="1")
     tab.click("button", re.compile("Run$"))
-    tab.page.wait_for_function("() => document.querySelector('h4').innerText.includes('step 3 of 3')")
+    tab.page.wait_for_function("() => document.querySelector('h4')?.innerText.includes('step 3 of 3')")
     tab.page.get_by_role("button", name=re.compile("Run$")).first.wait_for()
 
 

@@ -172,17 +172,19 @@ def test_circuit_files_round_trip(circuit, tmp_path):
     ("damage", "message"),
     [
         (lambda text: text[: len(text) // 2], "not a whole circuit file"),
-        (lambda text: text.replace('"format": 1', '"format": 7'), "has format 7; this version reads format 1"),
-        (lambda text: text.replace('"op": "INC"', '"op": 3'), "op of a Circuit must be str, got 3"),
+        (lambda text: text.replace('"format":1', '"format":7'), "has format 7; this version reads format 1"),
+        (lambda text: text.replace('"op":"INC"', '"op":3'), "op of a Circuit must be str, got 3"),
         (lambda text: text.replace('"cmd":', '"cdm":'), "lacks or does not know cdm, cmd"),
-        (lambda text: text.replace('"source": "m0"', '"source": "m9"'), "unknown node 'm9'"),
+        (lambda text: text.replace('"source":"m0"', '"source":"m9"'), "unknown node 'm9'"),
         (lambda text: "[]", "not a whole circuit file"),
     ],
 )
 def test_damaged_circuit_files_are_refused(circuit, tmp_path, damage, message):
     path = tmp_path / "INC.json"
     write_circuit(path, circuit, provenance={})
-    path.write_text(damage(path.read_text()))
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    assert path.read_text() != whole
     with pytest.raises(CircuitFileError, match=message):
         read_circuit(path)
 
