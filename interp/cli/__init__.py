@@ -18,7 +18,7 @@ from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch
 from interp.cli.compiled import calibrate, compile_interpreter
-from interp.cli.evaluation import card, curves, evaluate, lengths
+from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.training import train
@@ -31,6 +31,7 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "card": card,
+    "model-page": model_page,
     "probe": probe,
     "probing-page": probing_page,
     "patch": patch,

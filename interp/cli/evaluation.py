@@ -1,4 +1,4 @@
-"""What a model gets right: eval, card, curves, lengths."""
+"""What a model gets right: eval, card, model-page, curves, lengths."""
 
 from __future__ import annotations
 
@@ -96,6 +96,18 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
         values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
     wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
     console.print(f"{wrong}the card is in {opened.path / 'card.md'}")
+
+
+def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
+    """Write models.md about RUNS: what each can do, side by side, from their cards.
+
+    Args:
+        runs: run folders, each with its card.
+        out: the folder.
+    """
+    from interp.evaluation.models_page import write_models_page
+
+    console.print(f"page in {write_models_page(runs, out)}")
 
 
 def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path = Path("learning_curves.svg")) -> None:

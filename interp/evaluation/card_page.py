@@ -17,10 +17,10 @@ def card_page(card: dict[str, Any]) -> str:
 
 
 def _head(card: dict[str, Any]) -> str:
-    config, macro = card["config"], _rows(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
+    config, macro = card["config"], rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
     model, spec = config["model"], config["spec"]
     n = card["evaluation"]["n"]
-    strata = _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    strata = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
     over = "op × outcome" if any("op" in row for row in strata) else f"{len(strata)} strata"
     wrong = "" if card["n_wrong"] is None else f" **{card['n_wrong']:,} of {n:,} answers are wrong.**"
     return (
@@ -29,7 +29,7 @@ def _head(card: dict[str, Any]) -> str:
         f"{model['n_heads']} heads, d_model {model['d_model']}) for the task `{config['task']}` on a machine of "
         f"{spec['n_instructions']} instructions, {spec['n_cells']} cells of {spec['bits']} bits, and buffers of "
         f"{spec['n_input']} and {spec['n_output']}.\n\n"
-        f"Macro average over {over} on held-out programs, greedy: **{_percent(macro)}** {_interval(macro)}, "
+        f"Macro average over {over} on held-out programs, greedy: **{percent(macro)}** {interval(macro)}, "
         f"n = {macro['n']:,}.{wrong}"
     )
 
@@ -41,38 +41,36 @@ def _making(card: dict[str, Any]) -> str:
         ("seed", card["seed"]),
         ("steps, records a step", f"{training['steps']:,}, {made['batch_size']}"),
         ("records seen", "not recorded" if training["records"] is None else f"{training['records']:,.0f}"),
-        ("wall time", "not recorded" if training["seconds"] is None else _time(training["seconds"])),
+        ("wall time", "not recorded" if training["seconds"] is None else duration(training["seconds"])),
         ("hardware", _hardware(training["hardware"], made["threads"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in card["versions"].items())),
         ("config digest", f"`{card['digest']}`; every setting is in config.json"),
     ]
-    return "## How it was made\n\n" + _table(["", ""], lines)
+    return "## How it was made\n\n" + table(["", ""], lines)
 
 
 def _accuracy(card: dict[str, Any]) -> str:
     lines = [
-        [row.get("op", "all"), _outcome(row), f"{row['n']:,}", f"{_wrong(row):,}", _percent(row), _interval(row)]
-        for row in _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+        [row.get("op", "all"), _outcome(row), f"{row['n']:,}", f"{_wrong(row):,}", percent(row), interval(row)]
+        for row in rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
     ]
     heading = ["op", "what happens", "n", "wrong", "exact match", "95 % interval"]
-    text = "## Exact match by op and outcome\n\n" + _table(heading, lines)
-    token = _rows(card, Metric.TOKEN_ACCURACY, Aggregation.MACRO)
-    changed = _rows(card, Metric.CHANGED_TOKEN_ACCURACY, Aggregation.MACRO)
+    text = "## Exact match by op and outcome\n\n" + table(heading, lines)
+    token = rows_of(card, Metric.TOKEN_ACCURACY, Aggregation.MACRO)
+    changed = rows_of(card, Metric.CHANGED_TOKEN_ACCURACY, Aggregation.MACRO)
     if token and changed:
         text += (
-            f"\n\nPartial credit, macro average: {_percent(token[0])} of all tokens are right, "
-            f"{_percent(changed[0])} of those that the step changes."
+            f"\n\nPartial credit, macro average: {percent(token[0])} of all tokens are right, "
+            f"{percent(changed[0])} of those that the step changes."
         )
-    if whole := _rows(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN):
-        text += (
-            f"\n\nWhole sequences without an error: {_percent(whole[0])} of {whole[0]['n']:,} {_interval(whole[0])}."
-        )
+    if whole := rows_of(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN):
+        text += f"\n\nWhole sequences without an error: {percent(whole[0])} of {whole[0]['n']:,} {interval(whole[0])}."
     return text
 
 
 def _places(card: dict[str, Any]) -> str:
     """How much is right at a place: a step of a chain, a slot of the output, an age of a cell."""
-    if _rows(card, Metric.CHANGED_TOKEN_ACCURACY):
+    if rows_of(card, Metric.CHANGED_TOKEN_ACCURACY):
         return ""  # there the same metrics are partial credit
     rows = [
         row
@@ -86,16 +84,16 @@ def _places(card: dict[str, Any]) -> str:
             " ".join(str(row[name]) for name in ("op", "stratum", "position") if name in row),
             f"{row['n']:,}",
             f"{_wrong(row):,}",
-            _percent(row),
-            _interval(row),
+            percent(row),
+            interval(row),
         ]
         for row in rows
     ]
-    return "## By place\n\n" + _table(["where", "n", "wrong", "right", "95 % interval"], lines)
+    return "## By place\n\n" + table(["where", "n", "wrong", "right", "95 % interval"], lines)
 
 
 def _failures(card: dict[str, Any]) -> str:
-    rows = [row for row in _rows(card, Metric.EXACT_MATCH, Aggregation.MEAN) if _wrong(row)]
+    rows = [row for row in rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN) if _wrong(row)]
     worst = sorted(rows, key=lambda row: row["estimate"])[:5]
     if not worst:
         return f"## Known failures\n\nNone in {card['evaluation']['n']:,} answers."
@@ -107,23 +105,23 @@ def _failures(card: dict[str, Any]) -> str:
 
 
 def _calibration(card: dict[str, Any]) -> str:
-    error = _rows(card, Metric.CALIBRATION_ERROR)
+    error = rows_of(card, Metric.CALIBRATION_ERROR)
     if not error:
         return ""
-    sure = {row["stratum"]: row for row in _rows(card, Metric.CONFIDENCE)}
+    sure = {row["stratum"]: row for row in rows_of(card, Metric.CONFIDENCE)}
     lines = [
         [
             row["stratum"],
             f"{row['n']:,}",
             f"{100 * sure[row['stratum']]['estimate']:.3f} %",
-            _percent(row),
-            _interval(row),
+            percent(row),
+            interval(row),
         ]
-        for row in _rows(card, Metric.RELIABILITY)
+        for row in rows_of(card, Metric.RELIABILITY)
     ]
     heading = ["confidence in the whole answer", "n", "mean confidence", "right", "95 % interval"]
     intro = f"Expected calibration error {error[0]['estimate']:.2e} on {error[0]['n']:,} answers."
-    return f"## Calibration\n\n{intro}\n\n{_table(heading, lines)}"
+    return f"## Calibration\n\n{intro}\n\n{table(heading, lines)}"
 
 
 def _rollout(card: dict[str, Any]) -> str:
@@ -131,7 +129,7 @@ def _rollout(card: dict[str, Any]) -> str:
     for each in card["rollouts"]:
         rows = {
             row["stratum"].partition(": ")[2]: row
-            for row in _rows(card, Metric.SURVIVAL)
+            for row in rows_of(card, Metric.SURVIVAL)
             if row["stratum"].startswith(f"{each['programs']}:")
         }
         lines = [[f"step {k}", *_shares(rows, k)] for k in _STEPS if f"{k} steps" in rows]
@@ -142,25 +140,26 @@ def _rollout(card: dict[str, Any]) -> str:
             f"steps; {len(departed):,} depart from the machine"
             + (f", at step {', '.join(map(str, departed[:20]))}." if departed else ".")
         )
-        texts.append(text + "\n\n" + _table(["followed up to", "programs", "95 % interval"], lines))
+        texts.append(text + "\n\n" + table(["followed up to", "programs", "95 % interval"], lines))
     return "## Whole programs\n\n" + "\n\n".join(texts) if texts else ""
 
 
 def _shares(rows: dict[str, dict[str, Any]], steps: int) -> tuple[str, str]:
     row = rows[f"{steps} steps"]
-    return _percent(row), _interval(row)
+    return percent(row), interval(row)
 
 
 def _again(card: dict[str, Any]) -> str:
     asked = card["evaluation"]
     return (
         "## Measured again\n\n"
-        f"These figures: seed {asked['seed']}, {_time(asked['seconds'])} on {_hardware(asked['hardware'], None)}; "
+        f"These figures: seed {asked['seed']}, {duration(asked['seconds'])} on {_hardware(asked['hardware'], None)}; "
         f"`tapelens card` makes them anew, `tapelens eval --n {asked['n']} --seed …` with other states."
     )
 
 
-def _rows(card: dict[str, Any], metric: Metric, aggregation: Aggregation | None = None) -> list[dict[str, Any]]:
+def rows_of(card: dict[str, Any], metric: Metric, aggregation: Aggregation | None = None) -> list[dict[str, Any]]:
+    """A card's rows of a metric over whole answers, those by position left out."""
     found = [row for row in card["rows"] if row["metric"] == metric and "position" not in row]
     return [row for row in found if aggregation is None or row.get("aggregation") == aggregation]
 
@@ -173,11 +172,13 @@ def _outcome(row: dict[str, Any]) -> str:
     return str(row.get("stratum", "")).replace("_", " ").lower()
 
 
-def _percent(row: dict[str, Any]) -> str:
+def percent(row: dict[str, Any]) -> str:
+    """A row's share, to four places after the point."""
     return f"{100 * row['estimate']:.4g} %" if row["estimate"] == 1 else f"{100 * row['estimate']:.4f} %"
 
 
-def _interval(row: dict[str, Any]) -> str:
+def interval(row: dict[str, Any]) -> str:
+    """A row's interval in percent, or nothing where it has none."""
     if "ci_low" not in row:
         return ""
     return f"[{100 * row['ci_low']:.3f}, {100 * row['ci_high']:.3f}]"
@@ -196,13 +197,15 @@ def _threads(count: int) -> str:
     return "one thread" if count == 1 else f"{count} threads"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, as a person says it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _table(heading: Sequence[Any], lines: Iterable[Sequence[Any]]) -> str:
+def table(heading: Sequence[Any], lines: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
     rows = [heading, ["---"] * len(heading), *lines]
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)

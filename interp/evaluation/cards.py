@@ -15,7 +15,7 @@ from interp.evaluation.card_page import card_page
 from interp.evaluation.measure import Evaluation, Progress, measure
 from interp.files import write_json, write_text
 from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, select
-from interp.runs import Run, hardware, provenance
+from interp.runs import Run, RunError, hardware, provenance
 
 CARD_SEED = 7  # of the card's states; training, its curve and the final evaluation use others
 FORMAT = 1
@@ -47,10 +47,12 @@ def make_card(
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """`card.json` of a run folder. Raises FileNotFoundError, and ValueError on a card of another version."""
+    """`card.json` of a run folder. Raises RunError where there is none, or one of another version."""
+    if not (path / "card.json").is_file():
+        raise RunError(f"{path} has no card.json; make it with: tapelens card {path}")
     values = json.loads((path / "card.json").read_text(encoding="utf-8"))
     if values.get("format") != FORMAT:
-        raise ValueError(f"{path / 'card.json'} has format {values.get('format')}; this version reads {FORMAT}")
+        raise RunError(f"{path / 'card.json'} has format {values.get('format')}; this version reads {FORMAT}")
     return values
 
 

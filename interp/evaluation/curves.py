@@ -10,12 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from interp.figures.style import OP_COLORS
-from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
+from interp.figures.svg import FAINT, INK, PALETTE, QUIET, curve, dot, drawing, line, text
 from interp.results import Aggregation, Method, Metric, select
 from interp.runs import Run
 
 ORIGINAL = Path(__file__).with_name("original_learning_curve.csv")
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D3B", "#444444")
 _TICKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
@@ -100,7 +99,7 @@ def learning_curves_drawing(curves: Sequence[LearningCurve]) -> str:
     parts += panel.frame()
     for place, each in enumerate(everything):
         theirs = each is original
-        color = INK if theirs else _COLORS[place % len(_COLORS)]
+        color = INK if theirs else PALETTE[place % len(PALETTE)]
         points = panel.points(each.records, each.macro, each.n)
         parts.append(curve(points, stroke=color, width=1.2 if theirs else 2, dash="2 3" if theirs else ""))
         parts += [dot(x, y, fill="#ffffff" if theirs else color, stroke=color) for x, y in points]

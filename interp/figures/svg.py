@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 INK, QUIET, FAINT = "#1F2329", "#69707A", "#DFE3E8"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D3B", "#444444")
 
 
 def drawing(parts: Iterable[str], *, width: float, height: float, title: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from interp.figures.style import present, site_order, site_words
-from interp.figures.svg import FAINT, INK, QUIET, curve, drawing, line, text
+from interp.figures.svg import FAINT, INK, PALETTE, QUIET, curve, drawing, line, text
 from interp.results import Control, Method, Metric, select
 
 _PANELS: tuple[tuple[Control | None, str], ...] = (
@@ -21,7 +21,6 @@ _PANELS: tuple[tuple[Control | None, str], ...] = (
 )
 _CELL, _TOP, _LEFT = 26, 52, 130
 _LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 
 
 def heatmap_drawing(frame: pd.DataFrame, *, position: str, method: str = Method.LOGISTIC) -> str:
@@ -83,8 +82,8 @@ def along_drawing(frame: pd.DataFrame, *, method: str = Method.LOGISTIC) -> str:
     if len(exact):
         curves["exact match"] = exact.groupby("checkpoint_step")["estimate"].max()
     for i, (name, values) in enumerate(curves.items()):
-        color = INK if name == "exact match" else _COLORS[i % len(_COLORS)]
-        dash = "" if name == "exact match" or i < len(_COLORS) else "4 3"
+        color = INK if name == "exact match" else PALETTE[i % len(PALETTE)]
+        dash = "" if name == "exact match" or i < len(PALETTE) else "4 3"
         parts.append(curve([point(int(s), float(v)) for s, v in values.items()], stroke=color, dash=dash))  # type: ignore[arg-type]
         parts.append(text(left + width + 12, top + 12 + 15 * i, str(name), size=10, fill=color))
     parts.append(line(left, top + height, left + width, top + height, stroke=FAINT))

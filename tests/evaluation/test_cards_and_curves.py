@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -19,9 +20,10 @@ from interp.evaluation.card_page import card_page
 from interp.evaluation.cards import make_card, read_card
 from interp.evaluation.curves import learning_curve_of, learning_curves_drawing, original_curve
 from interp.evaluation.measure import measure
+from interp.evaluation.models_page import reach_drawing, write_models_page
 from interp.figures import accuracy_by_op, reliability_diagram, survival_curves
 from interp.results import Aggregation, Metric, read_frame, records, rows_frame, select
-from interp.runs import Run, load
+from interp.runs import Run, RunError, load
 from interp.training import train
 from interp.training.presets import transformer_for
 
@@ -74,6 +76,28 @@ def test_new_states_agree_with_a_bundled_card(folder: Path) -> None:
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     return row.get("op"), row.get("stratum"), row.get("position")
+
+
+def test_the_models_page_says_what_the_cards_say(copy: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="has no card.json; make it with: tapelens card"):
+        write_models_page([copy.path], tmp_path)
+    card = make_card(copy, n=240, seed=3, programs=0)
+    page = write_models_page([copy.path], tmp_path).read_text()
+    line = next(line for line in page.splitlines() if line.startswith("| [tiny](tiny/card.md)"))
+    macro = next(row for row in card["rows"] if row["aggregation"] == "macro" and row["metric"] == Metric.EXACT_MATCH)
+    assert f"{100 * macro['estimate']:.4f} %" in line and f"{card['n_wrong']:,} of 240" in line
+    assert f"| {card['parameters']:,} | 240 |" in line and not (tmp_path / "models_output.svg").exists()
+
+
+def test_how_far_a_model_sees_is_drawn_by_steps() -> None:
+    rows = [
+        {"metric": "exact_match", "aggregation": "mean", "stratum": f"{k:02d} steps", "estimate": 1 / k}
+        for k in (1, 2, 4)
+    ]
+    drawn = reach_drawing([{"name": "short-sighted", "rows": rows}])
+    ET.fromstring(drawn)
+    heights = [float(y) for y in re.findall(r'<circle cx="[^"]+" cy="([^"]+)"', drawn)]
+    assert len(heights) == 3 and heights[2] - heights[1] == pytest.approx((heights[1] - heights[0]) / 2)
 
 
 def test_the_curve_of_a_run_is_what_its_training_logged(tiny_run: Run) -> None:

@@ -1,0 +1,101 @@
+"""docs/models.md: what runs can do, side by side, every number from their cards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from interp.evaluation.card_page import duration, interval, percent, rows_of, table
+from interp.evaluation.cards import read_card
+from interp.figures.svg import PALETTE, QUIET, curve, dot, drawing, line, text
+from interp.files import write_text
+from interp.results import Aggregation, Metric
+
+
+def write_models_page(runs: Sequence[Path], out: Path) -> Path:
+    """Write `models.md` into `out`, and `models_output.svg` where a run's task is `output`; returns the page's path.
+
+    Args:
+        runs: run folders, each with its card.
+        out: the folder.
+
+    Raises:
+        ValueError: no run.
+        RunError: a run without a card, or with one of another version.
+    """
+    if not runs:
+        raise ValueError("the page needs at least one run, got none")
+    cards = {path: read_card(path) for path in runs}
+    page = [
+        "# The bundled models\n",
+        "Written by `tapelens model-page` from their cards, each made by `tapelens card`. Greedy answers on programs "
+        "that no training sees, macro average over op × outcome with its 95 % interval. Whole: answers of several "
+        "tokens or steps that have no error in any. *Wrong* counts whole answers where one state is asked for.\n",
+        table(
+            ["run", "task", "parameters", "records", "time to train", "right", "whole", "wrong of"],
+            [_line(card, path, out) for path, card in cards.items()],
+        ),
+    ]
+    limits = {path: card for path, card in cards.items() if card["config"]["task"] == "output"}
+    if limits:
+        write_text(Path(out) / "models_output.svg", reach_drawing(list(limits.values())))
+        page.append(
+            "\n## How far a model sees\n\n"
+            "The task `output` asks for all that a program prints, in one pass. Whole outputs right, by the number of "
+            "steps that the program runs:\n\n"
+            "![Whole outputs right by steps run](models_output.svg)"
+        )
+    path = Path(out) / "models.md"
+    write_text(path, "\n".join(page) + "\n")
+    return path
+
+
+def _line(card: dict[str, Any], path: Path, out: Path) -> list[str]:
+    macro = rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
+    whole = rows_of(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN)
+    training, n = card["training"], card["evaluation"]["n"]
+    wrong = f"{card['n_wrong']:,} of {n:,}" if card["n_wrong"] is not None else f"– of {n:,}"
+    return [
+        f"[{path.name}]({Path(os.path.relpath(path / 'card.md', out)).as_posix()})",
+        f"`{card['config']['task']}`",
+        f"{card['parameters']:,}",
+        "not recorded" if training["records"] is None else f"{training['records']:,.0f}",
+        "not recorded" if training["seconds"] is None else duration(training["seconds"]),
+        f"{percent(macro)} {interval(macro)}",
+        f"{percent(whole[0])}" if whole else "",
+        wrong,
+    ]
+
+
+def reach_drawing(cards: Sequence[dict[str, Any]]) -> str:
+    """Whole outputs right against the number of steps run, a line a card; SVG text."""
+    width, height, left, top = 720.0, 280.0, 60.0, 44.0
+    wide, high = width - 240, height - 100
+    curves = {card["name"]: _reach(card) for card in cards}
+    last = max(step for points in curves.values() for step, _ in points)
+
+    def place(step: int, share: float) -> tuple[float, float]:
+        return left + wide * step / last, top + high * (1 - share)
+
+    parts = [text(16, 22, "Whole outputs right, by the number of steps that the program runs", size=14)]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        _, y = place(0, share)
+        parts += [line(left, y, left + wide, y), text(left - 6, y + 4, f"{share:.0%}", fill=QUIET, anchor="end")]
+    for step in range(0, last + 1, max(1, last // 8)):
+        x, y = place(step, 0)
+        parts.append(text(x, y + 18, str(step), fill=QUIET, anchor="middle"))
+    parts.append(text(left + wide, top + high + 36, "steps run", anchor="end"))
+    for row, (name, points) in enumerate(curves.items()):
+        color, key = PALETTE[row % len(PALETTE)], top + 8 + 18 * row
+        drawn = [place(*point) for point in points]
+        parts += [curve(drawn, stroke=color, width=2), *(dot(x, y, fill=color) for x, y in drawn)]
+        parts += [line(width - 166, key - 4, width - 146, key - 4, stroke=color, width=2)]
+        parts.append(text(width - 140, key, name))
+    return drawing(parts, width=width, height=height, title="Whole outputs right by steps run")
+
+
+def _reach(card: dict[str, Any]) -> list[tuple[int, float]]:
+    rows = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    return sorted((int(row["stratum"].split()[0]), row["estimate"]) for row in rows)
