@@ -272,10 +272,11 @@ class Run:
         )
 
 
-def require_next_state(run: Run, what: str) -> None:
-    """Raise RunError unless the run's task answers with the next state of one step, which `what` is about."""
-    if run.config.task not in NEXT_STATE_TASKS:
-        known = " and ".join(NEXT_STATE_TASKS)
+def require_next_state(run: Run, what: str, *, also: tuple[str, ...] = ()) -> None:
+    """Raise RunError unless the run answers with the next state of one step, or its task is one that `what` takes too."""
+    taken = (*NEXT_STATE_TASKS, *also)
+    if run.config.task not in taken:
+        known = ", ".join(taken[:-1]) + f" and {taken[-1]}"
         raise RunError(f"{run.path} was trained on the task {run.config.task}; {what} takes runs of {known}")
 
 

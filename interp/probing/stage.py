@@ -67,8 +67,7 @@ def probe_run(
     from interp.stages import measured
 
     streams = isinstance(run.task, Trace)
-    if not streams:
-        require_next_state(run, "the probe sweep")
+    require_next_state(run, "the probe sweep", also=(Trace.name,))
     settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
     found = None if fresh else measured(run, "probes", settings)
     rows = [] if found is None else records(found)
