@@ -273,7 +273,7 @@ class Run:
 
 
 def require_next_state(run: Run, what: str, *, also: tuple[str, ...] = ()) -> None:
-    """Raise RunError unless the run answers with the next state of one step, or its task is one that `what` takes too."""
+    """Raise RunError unless the run answers with the next state of one step, or its task is among `also`."""
     taken = (*NEXT_STATE_TASKS, *also)
     if run.config.task not in taken:
         known = ", ".join(taken[:-1]) + f" and {taken[-1]}"
