@@ -50,9 +50,12 @@ def _making(card: dict[str, Any]) -> str:
 
 
 def _accuracy(card: dict[str, Any]) -> str:
+    rows = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    if not any("op" in row for row in rows):
+        rows = sorted(rows, key=_outcome)
     lines = [
         [row.get("op", "all"), _outcome(row), f"{row['n']:,}", f"{_wrong(row):,}", percent(row), interval(row)]
-        for row in rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+        for row in rows
     ]
     heading = ["op", "what happens", "n", "wrong", "exact match", "95 % interval"]
     text = "## Exact match by op and outcome\n\n" + table(heading, lines)

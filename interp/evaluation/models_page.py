@@ -9,7 +9,7 @@ from typing import Any
 
 from interp.evaluation.card_page import duration, interval, percent, rows_of, table
 from interp.evaluation.cards import read_card
-from interp.figures.svg import PALETTE, QUIET, curve, dot, drawing, line, text
+from interp.figures.svg import FAINT, PALETTE, QUIET, curve, dot, drawing, line, text
 from interp.files import write_text
 from interp.results import Aggregation, Metric
 
@@ -31,10 +31,11 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
     page = [
         "# The bundled models\n",
         "Written by `tapelens model-page` from their cards, each made by `tapelens card`. Greedy answers on programs "
-        "that no training sees, macro average over op × outcome with its 95 % interval. Whole: answers of several "
-        "tokens or steps that have no error in any. *Wrong* counts whole answers where one state is asked for.\n",
+        "that no training sees: right, macro average over op × outcome (of `output`, over numbers of steps) with its "
+        "95 % interval; of streams and chains, whole ones without an error; where one state is asked for, wrong "
+        "answers in all.\n",
         table(
-            ["run", "task", "parameters", "records", "time to train", "right", "whole", "wrong of"],
+            ["run", "task", "parameters", "records", "time to train", "right", "whole", "wrong", "measured on"],
             [_line(card, path, out) for path, card in cards.items()],
         ),
     ]
@@ -44,7 +45,7 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
         page.append(
             "\n## How far a model sees\n\n"
             "The task `output` asks for all that a program prints, in one pass. Whole outputs right, by the number of "
-            "steps that the program runs:\n\n"
+            "steps that the program runs, up to 32 (grey: 95 % intervals):\n\n"
             "![Whole outputs right by steps run](models_output.svg)"
         )
     path = Path(out) / "models.md"
@@ -56,7 +57,7 @@ def _line(card: dict[str, Any], path: Path, out: Path) -> list[str]:
     macro = rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
     whole = rows_of(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN)
     training, n = card["training"], card["evaluation"]["n"]
-    wrong = f"{card['n_wrong']:,} of {n:,}" if card["n_wrong"] is not None else f"– of {n:,}"
+    wrong = card["n_wrong"]
     return [
         f"[{path.name}]({Path(os.path.relpath(path / 'card.md', out)).as_posix()})",
         f"`{card['config']['task']}`",
@@ -64,17 +65,18 @@ def _line(card: dict[str, Any], path: Path, out: Path) -> list[str]:
         "not recorded" if training["records"] is None else f"{training['records']:,.0f}",
         "not recorded" if training["seconds"] is None else duration(training["seconds"]),
         f"{percent(macro)} {interval(macro)}",
-        f"{percent(whole[0])}" if whole else "",
-        wrong,
+        percent(whole[0]) if whole else "–",
+        "–" if wrong is None else f"{wrong:,}",
+        f"{n:,}",
     ]
 
 
 def reach_drawing(cards: Sequence[dict[str, Any]]) -> str:
-    """Whole outputs right against the number of steps run, a line a card; SVG text."""
+    """Whole outputs right against the number of steps run, a line a card, with 95 % intervals; SVG text."""
     width, height, left, top = 720.0, 280.0, 60.0, 44.0
     wide, high = width - 240, height - 100
     curves = {card["name"]: _reach(card) for card in cards}
-    last = max(step for points in curves.values() for step, _ in points)
+    last = max(step for points in curves.values() for step, *_ in points)
 
     def place(step: int, share: float) -> tuple[float, float]:
         return left + wide * step / last, top + high * (1 - share)
@@ -89,13 +91,18 @@ def reach_drawing(cards: Sequence[dict[str, Any]]) -> str:
     parts.append(text(left + wide, top + high + 36, "steps run", anchor="end"))
     for row, (name, points) in enumerate(curves.items()):
         color, key = PALETTE[row % len(PALETTE)], top + 8 + 18 * row
-        drawn = [place(*point) for point in points]
+        drawn = [place(step, share) for step, share, _, _ in points]
+        ends = [(place(step, low), place(step, high)) for step, _, low, high in points]
+        parts += [line(*bottom, *end, stroke=FAINT, width=3) for bottom, end in ends]
         parts += [curve(drawn, stroke=color, width=2), *(dot(x, y, fill=color) for x, y in drawn)]
         parts += [line(width - 166, key - 4, width - 146, key - 4, stroke=color, width=2)]
         parts.append(text(width - 140, key, name))
     return drawing(parts, width=width, height=height, title="Whole outputs right by steps run")
 
 
-def _reach(card: dict[str, Any]) -> list[tuple[int, float]]:
+def _reach(card: dict[str, Any]) -> list[tuple[int, float, float, float]]:
+    """Steps run, share right and its interval, in order of steps."""
     rows = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
-    return sorted((int(row["stratum"].split()[0]), row["estimate"]) for row in rows)
+    return sorted(
+        (int(row["stratum"].split()[0]), *(row[name] for name in ("estimate", "ci_low", "ci_high"))) for row in rows
+    )
