@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 
     from interp.models import TransformerConfig
     from interp.tasks import Task
-    from interp.training.config import DataSource, TrainingConfig
+    from interp.training.config import DataSource, StartingPoint, TrainingConfig
 
 FORMAT = 1
 STEPS = "steps"
@@ -64,6 +64,7 @@ class RunConfig:
     training: TrainingConfig
     data: DataSource | None = None  # None: records are drawn from the machine as training goes
     options: TaskOptions | None = None  # of the task; None: its defaults
+    start: StartingPoint | None = None  # None: from random weights
 
     @property
     def seed(self) -> int:
@@ -81,14 +82,19 @@ class RunConfig:
             values["data"] = dataclasses.asdict(self.data)
         if self.options is not None and (options := config_dict(self.options)):
             values["options"] = options
+        if self.start is not None:
+            values["start"] = dataclasses.asdict(self.start)
         return values
 
     @property
     def digest(self) -> str:
-        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the place of its data left out)."""
+        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the places of its data and of the
+        run it starts from left out)."""
         values = self.to_dict()
         if self.data is not None:
             values["data"] = self.data.digest
+        if self.start is not None:
+            values["start"] = [self.start.digest, self.start.step]
         canonical = json.dumps(values, sort_keys=True, default=list)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -100,7 +106,7 @@ class RunConfig:
             KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
         """
         from interp.models.config import TransformerConfig
-        from interp.training.config import DataSource, TrainingConfig
+        from interp.training.config import DataSource, StartingPoint, TrainingConfig
 
         return cls(
             task=values["task"],
@@ -109,6 +115,7 @@ class RunConfig:
             training=TrainingConfig.from_dict(values["training"]),
             data=DataSource(**values["data"]) if "data" in values else None,
             options=TaskOptions(**values["options"]) if "options" in values else None,
+            start=StartingPoint(**values["start"]) if "start" in values else None,
         )
 
 

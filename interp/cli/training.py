@@ -29,6 +29,7 @@ def train(
     out: Path | None = None,
     data: Path | None = None,
     machine: tuple[str, ...] = (),
+    start: Path | None = None,
     resume: bool = False,
     fresh: bool = False,
     steps: int | None = None,
@@ -50,6 +51,7 @@ def train(
         data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
             machine is theirs; records of held-out programs are left out.
         machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index.
+        start: begin with the weights of this run, and a --seed of its own, instead of random weights.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
         steps: optimizer steps; short for --training.steps, and so on.
@@ -65,11 +67,14 @@ def train(
     from interp.training import PRESETS
     from interp.training import train as run_training
     from interp.training.devices import is_main_process
+    from interp.training.start import started_from
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
     if machine and (resume or data is not None):
         raise ValueError("--machine needs a new run that draws its own records: leave --resume and --data out")
+    if start is not None and resume:
+        raise ValueError("--resume goes on with the weights that --out holds; leave --start out")
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
     changes = given(training) | {name: value for name, value in short.items() if value is not None}
     folder = out if out is not None else Path("runs") / preset
@@ -87,6 +92,7 @@ def train(
         spec = machine_from(config.spec, machine) if records is None else records.spec
         config = overridden(config, spec, training=changes, model=given(model), options=given(options))
         config = replace(config, data=None if records is None else records.source)
+        config = config if start is None else started_from(config, start)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() if is_main_process() else contextlib.nullcontext() as report:
         run = run_training(config, folder, fresh=fresh, command=command, records=records, log=log, on_progress=report)

@@ -19,6 +19,18 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class StartingPoint:
+    """A run whose weights a training begins with, instead of random ones."""
+
+    path: str
+    """Its folder; it may move, the digest says what is meant."""
+    digest: str
+    """Of its config: 16 hex digits."""
+    step: int
+    """Its optimizer step."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Training settings. A run is a function of these, the task and the model: the same config, the same weights."""
 

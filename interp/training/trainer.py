@@ -20,7 +20,7 @@ from interp.runs import RunConfig, save_weights
 from interp.tasks import TASKS, Batch, Task
 from interp.training.along import keep_step, steps_along
 from interp.training.batches import Batches
-from interp.training.checkpoint import Resumable, TrainingState, load_checkpoint, save_checkpoint
+from interp.training.checkpoint import Resumable, TrainingState, load_checkpoint, peek_checkpoint, save_checkpoint
 from interp.training.curriculum import stage_score
 from interp.training.curve import Curve
 from interp.training.devices import Devices
@@ -29,6 +29,7 @@ from interp.training.evaluation import evaluate
 from interp.training.logs import ScalarLog
 from interp.training.optimizer import Optimizers
 from interp.training.records import TrainingRecords
+from interp.training.start import starting_run
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class Trainer:
         self.task: Task = TASKS[config.task](config.spec, config.options)
         self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
+        if peek_checkpoint(folder, config) is None and (start := starting_run(config)):
+            self.model.load_state_dict(start.model.state_dict())
         self.forward = devices.wrapped(self.model, compiled=self.settings.compile)
         self.optimizers = Optimizers(self.model, self.settings)
         self.average = self._average()
