@@ -83,7 +83,7 @@ def _section(runs: list[Run], out: Path) -> str:
     frames = [run.frame("probes") for run in runs]
     parts = [f"## The task `{first.config.task}`: {names}"]
     accuracy = select(frames[0], metric=Metric.ACCURACY, method=Method.LOGISTIC)
-    for number, position in enumerate(_drawn(accuracy), start=1):
+    for number, position in enumerate(shown_positions(accuracy), start=1):
         file = out / f"probing_{first.name}_{number}.svg"
         write_text(file, heatmap_drawing(frames[0], position=position))
         parts.append(f"![Probe accuracy at {position} by variable and layer, with controls]({file.name})")
@@ -106,11 +106,15 @@ def _section(runs: list[Run], out: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _drawn(accuracy: pd.DataFrame) -> list[str]:
-    """Positions worth a figure: the pointed ones and sets of tokens, and the closing brace; at most four."""
+def shown_positions(accuracy: pd.DataFrame) -> list[str]:
+    """Positions worth a figure, at most four: where probes beat their strongest control most, summed over variables."""
+    place = ["position", "variable"]
+    best: Any = select(accuracy, control=None, stratum=None).groupby(place)["estimate"].max()
+    controls: Any = accuracy[accuracy["control"].notna() & accuracy["stratum"].isna()]
+    strongest = controls.groupby(place)["estimate"].max().reindex(best.index).fillna(0.0)
+    margin: Any = (best - strongest).clip(lower=0).groupby("position").sum()
     positions = present(select(accuracy, control=None), "position")
-    telling = [name for name in positions if "@" in name or "[" not in name]
-    return (telling or positions)[:4]
+    return sorted(positions, key=lambda name: -float(margin.get(name, 0.0)))[:4]
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -276,5 +280,6 @@ def _formation(along: pd.DataFrame) -> str:
     rows: Any = formation(along).itertuples()
     for row in rows:
         steps = ["never" if pd.isna(step) else f"{int(step):,}" for step in (row.decodable, row.best, row.behaviour)]
+        steps[2] = "–" if row.needed_by == "–" else steps[2]
         lines.append(f"| `{row.variable}` | {steps[0]} | {steps[1]} | {row.needed_by} | {steps[2]} |")
     return "\n".join(lines)

@@ -85,10 +85,12 @@ def along_drawing(frame: pd.DataFrame, *, method: str = Method.LOGISTIC) -> str:
         color = INK if name == "exact match" else PALETTE[i % len(PALETTE)]
         dash = "" if name == "exact match" or i < len(PALETTE) else "4 3"
         parts.append(curve([point(int(s), float(v)) for s, v in values.items()], stroke=color, dash=dash))  # type: ignore[arg-type]
-        parts.append(text(left + width + 12, top + 12 + 15 * i, str(name), size=10, fill=color))
+        key = left + width + 12, top + 8 + 15 * i
+        parts.append(curve([key, (key[0] + 18, key[1])], stroke=color, dash=dash))
+        parts.append(text(key[0] + 24, key[1] + 4, str(name), size=10))
     parts.append(line(left, top + height, left + width, top + height, stroke=FAINT))
     height_all = max(top + height + 26, top + 20 + 15 * len(curves))
-    return drawing(parts, width=left + width + 130, height=height_all, title="What forms when, by training step")
+    return drawing(parts, width=left + width + 150, height=height_all, title="What forms when, by training step")
 
 
 def _cell(x: float, y: float, value: float) -> str:

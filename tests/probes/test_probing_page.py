@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interp.probing.page import write_probing_page
+from interp.probing.page import shown_positions, write_probing_page
 from interp.probing.page_drawings import along_drawing, heatmap_drawing
 from interp.probing.summary import localisation, read_and_written
 from interp.results import Control, Metric, rows_frame
@@ -74,7 +74,7 @@ def test_curves_along_training_rise_to_the_left_edge_of_the_scale() -> None:
         [row(0, "operand", value, checkpoint_step=step) for step, value in zip(steps, (0.0, 0.5, 1.0), strict=True)]
         + [{"metric": Metric.EXACT_MATCH, "estimate": 0.25, "checkpoint_step": step} for step in steps]
     )
-    points = re.findall(r'polyline points="([^"]+)"', along_drawing(frame))
+    points = re.findall(r'polyline points="([^"]+)"', along_drawing(frame))[::2]  # every other one is of the key
     assert len(points) == 2
     heights = [float(point.split(",")[1]) for point in points[0].split()]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2]) and heights[0] > heights[2]
@@ -94,3 +94,13 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(scope["rows"].variable.dropna()) >= {"array_ptr", "operand", "cell[2]", "cells"}
     page = write_probing_page([scope["run"]], tmp_path).read_text()
     assert "| `operand` |" in page and "Multiple comparisons" in page and list(tmp_path.glob("probing_*.svg"))
+
+
+def test_figures_show_the_positions_where_probes_beat_their_controls() -> None:
+    def at(position: str, value: float, control: str | None = None) -> dict[str, Any]:
+        return row(0, "operand", value, position=position, control=control)
+
+    rows = [at(f"cells[{i}]", 0.5 + 0.1 * i) for i in range(5)]
+    rows += [at(f"cells[{i}]", 0.4, Control.MAJORITY_CLASS) for i in range(4)]
+    rows += [at("cells[4]", 0.95, Control.EMBEDDING_ONLY)]
+    assert shown_positions(rows_frame(rows)) == [f"cells[{i}]" for i in (3, 2, 1, 0)]
