@@ -80,6 +80,7 @@ def _run_part(run: Run, out: Path) -> list[str]:
     for ablation in ("resample", "mean", "zero"):
         parts += _dissociation_part(run, frame, out, ablation)
     parts += _approximation_part(run, frame, out)
+    parts += _position_part(run, frame)
     parts += _along_part(run, frame, out)
     parts += _failures(run, circuits, frame)
     return parts
@@ -216,6 +217,31 @@ def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) 
         "instructions is the lesser of the two margins by which a part hurts its own instruction more:\n",
         markdown_table(headings, lines),
     ]
+
+
+def _position_part(run: Run, frame: pd.DataFrame, most: int = 5) -> list[str]:
+    """The block of positions that the strongest edges work at, and what named paths carry."""
+    found = select(frame, metric=Metric.EFFECT, granularity="edge by position")
+    scored, exact = (select(found, method=method) for method in (Method.EAP_IG, Method.EXACT_PATCHING))
+    parts, lines = [], []
+    for op in (op.name for op in run.config.spec.ops if len(select(scored, op=op.name))):
+        strongest = select(scored, op=op).sort_values("estimate", key=abs, ascending=False, kind="stable")[:most]
+        words = []
+        for row in records(strongest):
+            there = select(exact, op=op, site=row["site"], position=row["position"])["estimate"]
+            words.append(f"{row['site']} at {row['position']} {_estimate(row)}" + "".join(f" ({x:.1f})" for x in there))
+        lines.append([op, "; ".join(words)])
+    if lines:
+        parts += [
+            "### Where edges work\n",
+            "Edges resolved by the block of positions: the strongest by EAP-IG, and in brackets what patching that "
+            "edge at those positions alone does, in logits of the logit difference.\n",
+            markdown_table(["instruction", "edge and positions"], lines),
+        ]
+    if len(paths := select(frame, metric=Metric.EFFECT, granularity="path")):
+        lines = [[str(row["op"]), f"`{row['site']}`", _estimate(row)] for row in records(paths)]
+        parts += ["Paths patched alone:\n", markdown_table(["instruction", "path", "effect, logits"], lines)]
+    return parts
 
 
 def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:

@@ -52,6 +52,15 @@ def interchange_part(run: Run, out: Path) -> list[str]:
             "is flattered by its choice:\n",
             _best_table(whole),
         ]
+    if len(inside := _inside(frame)):
+        parts += ["Whole activations inside a layer, a head's output or an MLP's neurons, at their best place:\n"]
+        parts.append(_best_table(inside))
+    if len(minimal := _whole(frame, "minimal")):
+        parts += [
+            "Minimal pairs, where the source is the base with one edit. Whatever else differs is what the edit itself "
+            "changes, so that more places can answer:\n",
+            _best_table(minimal),
+        ]
     return parts + _further(frame)
 
 
@@ -86,9 +95,15 @@ def _readable(run: Run, names: Sequence[str]) -> list[str]:
     )
 
 
-def _whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whole-vector swaps of the residual stream, of independent pairs that should change, ceilings left out."""
+def _inside(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whole-vector swaps at other hooks than the residual stream, of independent pairs that should change."""
     rows = select(frame, metric=Metric.IIA, stratum="changes", pair_design="independent", method=Method.FULL_VECTOR)
+    return rows.loc[~rows["site"].str.contains("resid")]
+
+
+def _whole(frame: pd.DataFrame, pair_design: str = "independent") -> pd.DataFrame:
+    """Whole-vector swaps of the residual stream, of pairs that should change, ceilings left out."""
+    rows = select(frame, metric=Metric.IIA, stratum="changes", pair_design=pair_design, method=Method.FULL_VECTOR)
     rows = rows.loc[rows["site"].str.contains("resid")]
     last = site_order(rows["site"])[-1:]
     return rows.loc[~rows["site"].isin(["blocks.0.hook_resid_pre", *last]) & (rows["position"] != "all")]
@@ -104,13 +119,20 @@ def _best_table(whole: pd.DataFrame) -> str:
         lines.append(
             [
                 f"`{name}`",
-                f"`{best['position']}` after {site_words(str(best['site']))}",
+                _place(best),
                 _certain(best),
                 *(f"{values.iloc[0]:.2f}" if len(values) else "–" for values in beside),
                 str(int(best["n"])),
             ]
         )
     return markdown_table(["variable", "best swapped at", "IIA", *_CONTROLS.values(), "pairs"], lines)
+
+
+def _place(row: Any) -> str:
+    """Where a swap was made: `cells` after L2, or `cells` at a hook inside a layer."""
+    site = str(row["site"])
+    where = f"after {site_words(site)}" if "resid" in site else f"at `{site}`"
+    return f"`{_short(str(row['position']))}` {where}"
 
 
 _CONTROLS = {
@@ -141,7 +163,7 @@ def _further(frame: pd.DataFrame) -> list[str]:
                 [
                     f"`{row['variable']}`",
                     f"{words}{rank}",
-                    f"`{_short(row['position'])}` after {site_words(row['site'])}",
+                    _place(row),
                     _certain(row),
                     *(f"{values.iloc[0]:.2f}" if len(values) else "–" for values in beside),
                 ]
@@ -188,7 +210,7 @@ def _joint(frame: pd.DataFrame) -> list[str]:
         lines.append(
             [
                 f"`{row['variable']}`",
-                f"`{row['position']}` after {site_words(row['site'])}",
+                _place(row),
                 _certain(row),
                 *(f"{values.iloc[0]:.2f}" if len(values) else "–" for values in (single, alone)),
             ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,9 +17,11 @@ from interp.circuits.dissociation import DissociationConfig
 from interp.circuits.evidence import EvidenceConfig
 from interp.circuits.findings import finding_path, read_finding
 from interp.circuits.page import write_circuit_page
+from interp.circuits.page_interchange import interchange_part
 from interp.circuits.study import StudyConfig, study
 from interp.figures import along_curves, dissociation_heatmap
-from interp.runs import STEPS, load, save_weights
+from interp.results import rows_frame
+from interp.runs import STEPS, RunError, load, save_weights
 from interp.stages import patch_stage
 
 SMALL = StudyConfig(
@@ -136,15 +139,19 @@ def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_
     run, frame, *_ = measured
     patch_stage(run, variables=("operand", "array_ptr"), methods=("mean_difference",), pairs_of=("operand+array_ptr",),
                 n_pairs=12)  # fmt: skip
+    patch_stage(run, variables=("operand",), designs=("independent", "minimal"), hooks=("mlp.hook_post",), n_pairs=12)
     text = write_circuit_page([run, run], tmp_path, n_null=5).read_text()
     for heading in (
         "## tiny",
         "### Where each variable is kept",
         "### Double dissociation, resample",
         "### Approximations",
+        "### Where edges work",
         "### Over training",
     ):
         assert heading in text
+    assert "| `operand` | `" in text and "at `blocks.0.mlp.hook_post` |" in text
+    assert "| INC | `input->logits` |" in text
     assert "| INC | 1.00 |" in text.split("## Across seeds")[1]
     names = ("graphs", "faithfulness", "kept", "approximations", "dissociation-resample", "along")
     for file in (*(f"circuits-tiny-{name}.svg" for name in names), "circuits-seeds.svg"):
@@ -154,3 +161,33 @@ def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_
     assert [len(each.data) for each in drawn] == [3, 3 + 1]
     with pytest.raises(ValueError, match="no dissociation under zero ablation"):
         dissociation_heatmap(frame, ablation="zero")
+
+
+def test_the_page_names_the_best_place_of_each_kind_of_pair(tmp_path: Path):
+    def row(site: str, position: str, value: float, **more: Any) -> dict[str, Any]:
+        columns = {"variable": "op", "method": "full_vector", "pair_design": "independent", "stratum": "changes"}
+        return columns | {"site": site, "position": position, "metric": "iia", "estimate": value, "n": 20} | more
+
+    rows = [row("blocks.0.hook_resid_pre", "cells", 1.0), row("blocks.2.hook_resid_post", "cells", 1.0)]
+    rows += [row("blocks.0.hook_resid_post", "cells", 0.25), row("blocks.1.hook_resid_post", "cells", 0.5)]
+    rows += [row("blocks.1.hook_resid_post", "cells", 0.125, control="wrong_site")]
+    rows += [row("blocks.0.hook_resid_post", "input", 0.75, pair_design="minimal")]
+    rows += [row("blocks.2.hook_resid_post", "input", 1.0, pair_design="minimal")]
+    rows += [row("blocks.1.attn.hook_z[2]", "cells", 0.375)]
+
+    class Measured:
+        name = "made-up"
+
+        def frame(self, kind: str) -> pd.DataFrame:
+            if kind != "interventions":
+                raise RunError(f"no {kind}")
+            return rows_frame(rows)
+
+    tables = "\n".join(interchange_part(Measured(), tmp_path))  # type: ignore[arg-type]
+    lines = [line.split(" | ")[:3] for line in tables.splitlines() if line.startswith("| `op`")]
+    assert lines == [
+        ["| `op`", "`cells` after L1", "0.50"],
+        ["| `op`", "`cells` at `blocks.1.attn.hook_z[2]`", "0.38"],
+        ["| `op`", "`input` after L0", "0.75"],
+    ]
+    assert "| 0.12 |" in tables
