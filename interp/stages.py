@@ -161,6 +161,10 @@ def patch_stage(
     `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors,
     at the `places` best places of each variable. `hooks` ("mlp.hook_post", "attn.hook_z[*]") and `positions` sweep
     further sites, and the best places are then taken among those.
+
+    Raises:
+        RunError: the run's task is another, or it holds swaps with another `n_pairs` or `seed`, and not `fresh`.
+        ValueError: an unknown variable, hook or set of positions.
     """
     require_next_state(run, "interchange")
     sites: list[Site] = []
@@ -174,6 +178,8 @@ def patch_stage(
     swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
     settings = {"n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else measured(run, "interventions", settings)
+    if frame is None and not fresh:
+        _require_no_other_pairs(run, settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
     untrained = run.untrained_model()
@@ -227,6 +233,20 @@ def patch_stage(
             progress=progress,
         )
     return run.frame("interventions")
+
+
+def _require_no_other_pairs(run: Run, settings: dict[str, int]) -> None:
+    """Raise RunError where the run holds swaps of these weights with other pairs, which new ones would replace."""
+    try:
+        found = run.frame("interventions").attrs["provenance"]
+    except RunError:
+        return
+    if found.get("step") == run.step and (others := found.get("settings")) not in (None, settings):
+        raise RunError(
+            f"{run.path} holds interventions of {others.get('n_pairs')} pairs with seed {others.get('seed')}, and "
+            f"{settings['n_pairs']} with seed {settings['seed']} were asked for; give the same, or measure all of them "
+            "again with --fresh"
+        )
 
 
 def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:
