@@ -225,7 +225,7 @@ def _position_part(run: Run, frame: pd.DataFrame, most: int = 5) -> list[str]:
     scored, exact = (select(found, method=method) for method in (Method.EAP_IG, Method.EXACT_PATCHING))
     parts, lines = [], []
     for op in (op.name for op in run.config.spec.ops if len(select(scored, op=op.name))):
-        strongest = select(scored, op=op).sort_values("estimate", key=abs, ascending=False, kind="stable")[:most]
+        strongest: Any = select(scored, op=op).sort_values("estimate", key=abs, ascending=False, kind="stable")[:most]
         words = []
         for row in records(strongest):
             there = select(exact, op=op, site=row["site"], position=row["position"])["estimate"]
