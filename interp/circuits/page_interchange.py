@@ -67,17 +67,27 @@ def interchange_part(run: Run, out: Path) -> list[str]:
 def failures(run: Run) -> list[str]:
     """What interchange did not find, as clauses."""
     try:
-        whole = _whole(run.frame("interventions"))
+        frame = run.frame("interventions")
     except RunError:
         return []
+    whole = _whole(frame)
     own = select(whole, control=None)
     best: dict[str, float] = {}
     for row in records(own):
         best[row["variable"]] = max(row["estimate"], best.get(row["variable"], 0.0))
     if low := [f"`{name}` ({value:.2f})" for name, value in best.items() if value < _FEW]:
         said = [f"no single set of positions at one layer carries {', '.join(low)}: best IIA below {_FEW:g}"]
-        return said + _readable(run, [name for name, value in best.items() if value < _FEW])
+        names = [name for name, value in best.items() if value < _FEW]
+        return said + _in_part(frame, names) + _readable(run, names)
     return []
+
+
+def _in_part(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Which of these a fitted subspace moves where whole vectors do not."""
+    rows = select(frame, metric=Metric.IIA, stratum="changes", method=Method.DAS, control=None)
+    best = {name: max((row["estimate"] for row in records(select(rows, variable=name))), default=0.0) for name in names}
+    moved = [f"`{name}` ({value:.2f})" for name, value in best.items() if value >= _FEW]
+    return [f"of these a subspace found by DAS carries {', '.join(moved)}"] if moved else []
 
 
 def _readable(run: Run, names: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from interp.circuits.dissociation import DissociationConfig
 from interp.circuits.evidence import EvidenceConfig
 from interp.circuits.findings import finding_path, read_finding
 from interp.circuits.page import write_circuit_page
-from interp.circuits.page_interchange import interchange_part
+from interp.circuits.page_interchange import failures, interchange_part
 from interp.circuits.study import StudyConfig, study
 from interp.figures import along_curves, dissociation_heatmap
 from interp.results import rows_frame
@@ -195,3 +195,7 @@ def test_the_page_names_the_best_place_of_each_kind_of_pair(tmp_path: Path):
         ["| `op`", "`input` after L0", "0.75"],
     ]
     assert "| 0.12 |" in tables
+    rows[:] = [row("blocks.1.hook_resid_post", "cells", 0.25), row("blocks.2.hook_resid_post", "cells", 1.0)]
+    rows.append(row("blocks.1.hook_resid_post", "cells", 0.75, method="das", rank=4))
+    said = failures(Measured())  # type: ignore[arg-type]
+    assert "carries `op` (0.25)" in said[0] and said[1:] == ["of these a subspace found by DAS carries `op` (0.75)"]
