@@ -207,14 +207,14 @@ def test_training_lowers_the_loss_and_the_run_opens(trained) -> None:
 
 def test_what_a_task_cannot_answer_is_refused_in_a_sentence(trained, capsys: pytest.CaptureFixture[str]) -> None:
     run = load(trained.path)
-    sentence = rf"was trained on the task {run.task.name}; .* takes runs of step_inplace and step"
+    sentence = rf"was trained on the task {run.task.name}; .* takes runs of step_inplace(, step and trace| and step)"
     stages = (patch_stage, circuit_stage) if run.config.task == "trace" else (probe_stage, patch_stage, circuit_stage)
     for stage in stages:  # streams are probed
         with pytest.raises(RunError, match=sentence):
             stage(run)
     with pytest.raises(SystemExit):
         main(["app", str(run.path)])
-    assert "the app takes runs of step_inplace and step" in " ".join(capsys.readouterr().err.split())
+    assert "the app takes runs of step_inplace(, step and trace| and step)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_eval_prints_what_the_task_scores(trained, capsys: pytest.CaptureFixture[str]) -> None:
