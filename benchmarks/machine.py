@@ -1,14 +1,14 @@
 """The machine's speed at its default sizes: records, runs, interventions and threads, each against a named peer.
 
-Both sides take turns, round by round and in random order. Rows on one core show medians of the thread's CPU time, so
-that being put off by other processes does not count. `two_threads` has only wall time, to which a neighbour on either
-core adds and never takes away: it shows each side's best round, as `timeit` does, and logs the medians. What explains
-the rows (best rounds, spread, what bounds the records, every variable that was set) is logged.
+Both sides take turns, round by round and in random order. A ratio is the median over rounds of the two sides' rates,
+one beside the other in time, so that a stretch in which neighbours slow the machine weighs on both. Rows on one core
+measure the thread's CPU time; `two_threads` has only wall time. What explains the rows (best rounds, spread, what
+bounds the records, every variable that was set) is logged.
 
 Rows: `labelled_records` (what `sample_records` draws, steps and writes: the tokens of S_t and S_{t+1}, all variables of
 the step, the program's hash; peer: vectorised NumPy, all but the hash), `run_last_state` and `run_all_states` (executed
 steps; peer: reference.py), `step_do` (the slowest variable to set; peer: a plain step) and `two_threads` (labelled
-records, parcels of rows as each comes free; peer: one thread doing all of them).
+records, batches of rows as each comes free; peer: one thread doing all of them).
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from cython_vm import (
 log = logging.getLogger(__name__)
 
 BATCH = 2_048  # rows at a time, that arrays of them stay in the second-level cache
-PARCEL = 2  # batches that a thread takes at a time: with halves, the slower core keeps both waiting
 NUMPY_BATCH = 8_192  # NumPy: the fastest of 2^10 … 2^15, since every one of its operations has a price of its own
 DO_BATCH = 8_192  # rows at a time under `do`, where checking the values has a fixed price a call
 LONG, LIMIT = 32, 1_000  # long runs: at least so many steps within so many
@@ -62,7 +61,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
     Args:
         spec: the machine.
         size: the work of a round, as a share of the usual.
-        rounds: turns of each side; three times as many for `step_do` and `two_threads`, whose sides are close.
+        rounds: turns of each side; three times as many for `step_do`, whose sides are close.
         seed: of the states.
     """
     batches = max(4, round(64 * size))
@@ -71,7 +70,7 @@ def rows(*, spec: MachineSpec = MachineSpec(), size: float = 1.0, rounds: int = 
         run_steps(spec, "last", n=max(20, round(10_000 * size)), rounds=rounds, seed=seed),
         run_steps(spec, "all", n=max(20, round(2_000 * size)), rounds=rounds, seed=seed),
         step_do(spec, batches=max(1, round(16 * size)), rounds=3 * rounds, seed=seed),
-        two_threads(spec, batches=batches, rounds=3 * rounds, seed=seed),
+        two_threads(spec, batches=2 * batches, rounds=rounds, seed=seed),
     ]
 
 
@@ -121,13 +120,11 @@ def labelled_records(spec: MachineSpec, *, batches: int, rounds: int, seed: int)
     )
 
 
-def make_records(
-    spec: MachineSpec, batches: range, *, seed: int, size: int = BATCH, out: NDArray[np.void] | None = None
-) -> NDArray[np.void]:
+def make_records(spec: MachineSpec, batches: range, *, seed: int) -> NDArray[np.void]:
     """Labelled records of some batches of rows of one stream, each written over the last."""
-    out = np.empty(size, record_dtype(spec)) if out is None else out
+    out = np.empty(BATCH, record_dtype(spec))
     for batch in batches:
-        sample_records(spec, size, seed=seed, start=batch * size, out=out)
+        sample_records(spec, BATCH, seed=seed, start=batch * BATCH, out=out)
     return out
 
 
@@ -216,7 +213,7 @@ def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
         settings = [{name: given[part]} for part in parts]
         contenders[name] = partial(each, lambda pair: step(*pair), list(zip(bases, settings, strict=True)))
     seconds = measure(contenders, rounds)
-    slowness = {name: np.median(seconds[name]) / np.median(seconds["plain"]) for name in values}
+    slowness = {name: float(np.median(seconds[name] / seconds["plain"])) for name in values}
     for kind, names in (("inner variables", INNER), ("roots", ROOTS)):
         among = sorted((slowness[name], name) for name in names if name in slowness)
         log.info("step_do: times of a plain step, %s: %s", kind, ", ".join(f"{name} {x:.2f}" for x, name in among))
@@ -226,20 +223,22 @@ def step_do(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
 
 
 def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> dict:
-    """Labelled records a second of two Python threads, each with an array of its own, that take parcels of rows."""
-    size, batches = 8 * BATCH, max(2, batches // 2)  # threads take turns between two calls: longer ones, fewer turns
-    parcels = [range(start, min(start + PARCEL, batches)) for start in range(0, batches, PARCEL)]
+    """Labelled records a second of two Python threads, each with an array of its own, that take batches of rows.
+
+    Rounds are long, since the two start and end apart by up to a batch; with halves, the slower core kept both waiting.
+    """
+    size = 8 * BATCH  # threads take turns between two calls: longer ones, fewer turns
     cpu = {"two": 0.0, "one": 0.0}
     mine = threading.local()
 
-    def make_parcel(parcel: range) -> None:
+    def make_batch(batch: int) -> None:
         if not hasattr(mine, "out"):
             mine.out = np.empty(size, record_dtype(spec))
-        make_records(spec, parcel, seed=seed, size=size, out=mine.out)
+        sample_records(spec, size, seed=seed, start=batch * size, out=mine.out)
 
     def make(name: str, spread: Callable) -> None:
         start = time.process_time()
-        list(spread(make_parcel, parcels))
+        list(spread(make_batch, range(batches)))
         cpu[name] += time.process_time() - start
 
     with ThreadPoolExecutor(2) as pool:
@@ -251,7 +250,7 @@ def two_threads(spec: MachineSpec, *, batches: int, rounds: int, seed: int) -> d
         2 * cpu["one"] / cpu["two"],
     )
     n = batches * size
-    return rate_row("two_threads", (n, seconds["two"]), (n, seconds["one"]), "one thread", "records/s", best=True)
+    return rate_row("two_threads", (n, seconds["two"]), (n, seconds["one"]), "one thread", "records/s")
 
 
 def measure(
@@ -282,21 +281,27 @@ def rate_row(
     peer: tuple[int, NDArray[np.float64]],
     peer_name: str,
     unit: str,
-    *,
-    best: bool = False,
 ) -> dict:
-    """One row from the work and the seconds a round of both sides, at the median or the best; the spread is logged."""
+    """One row from the work and the seconds a round of both sides [rounds]: median rates, median ratio of a round."""
     medians, bests, spread = [], [], []
     for work, seconds in (ours, peer):
         low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75))
         medians.append(float(work / middle))
         bests.append(float(work / seconds.min()))
         spread.append(float((high - low) / middle))
+    ratios = (ours[0] / ours[1]) / (peer[0] / peer[1])
+    low, ratio, high = (float(x) for x in np.quantile(ratios, (0.25, 0.5, 0.75)))
     log.info(
         "%s: median %.3g %s, best round %.3g, quartiles %.0f%% apart; %s %.3g, best %.3g, %.0f%% apart; "
-        "ratio of medians %.2f, of best rounds %.2f",
+        "ratio of a round's sides: median %.2f, quartiles %.2f and %.2f; of the two medians %.2f, of best rounds %.2f",
         name, medians[0], unit, bests[0], 100 * spread[0], peer_name, medians[1], bests[1], 100 * spread[1],
-        medians[0] / medians[1], bests[0] / bests[1],
+        ratio, low, high, medians[0] / medians[1], bests[0] / bests[1],
     )  # fmt: skip
-    mine, theirs = bests if best else medians
-    return {"name": name, "ours": mine, "peer": theirs, "peer_name": peer_name, "ratio": mine / theirs, "unit": unit}
+    return {
+        "name": name,
+        "ours": medians[0],
+        "peer": medians[1],
+        "peer_name": peer_name,
+        "ratio": ratio,
+        "unit": unit,
+    }
