@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -19,15 +19,16 @@ from interp.training.config import TrainingConfig
 
 _TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
 _DERIVED = ("d_head", "d_mlp", "init_range")  # from d_model and n_heads unless given
+_AS_IS = "preset"  # what a field that is not given says; None would be a value, of model.normalization_type
 
 
 def _overrides_of(config: type, *, leave_out: Sequence[str] = ()) -> type:
-    """A dataclass with the fields of `config`, each None unless given, and with the same help."""
+    """A dataclass with the fields of `config`, each "preset" unless given, and with the same help."""
     types, help_texts = get_type_hints(config), _help_texts(config)
     fields = []
     for name in (field.name for field in dataclasses.fields(config) if field.name not in leave_out):
         shown = tyro.conf.arg(help=help_texts[name], help_behavior_hint="")
-        fields.append((name, Annotated[types[name] | None, shown], dataclasses.field(default=None)))
+        fields.append((name, Annotated[types[name] | Literal[_AS_IS], shown], dataclasses.field(default=_AS_IS)))
     return dataclasses.make_dataclass(f"{config.__name__}Overrides", fields, frozen=True)
 
 
@@ -51,15 +52,15 @@ if TYPE_CHECKING:
 
     @dataclasses.dataclass(frozen=True)
     class TrainingOverrides:
-        """Every field of TrainingConfig, or None."""
+        """Every field of TrainingConfig, or "preset"."""
 
     @dataclasses.dataclass(frozen=True)
     class ModelOverrides:
-        """Every field of TransformerConfig that the task does not decide, or None."""
+        """Every field of TransformerConfig that the task does not decide, or "preset"."""
 
     @dataclasses.dataclass(frozen=True)
     class OptionsOverrides:
-        """Every field of TaskOptions, or None."""
+        """Every field of TaskOptions, or "preset"."""
 
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
@@ -69,7 +70,7 @@ else:
 
 def given(overrides: Any) -> dict[str, Any]:
     """The fields that were given."""
-    return {name: value for name, value in vars(overrides).items() if value is not None}
+    return {name: value for name, value in vars(overrides).items() if value != _AS_IS}
 
 
 def overridden(

@@ -44,6 +44,8 @@ def test_any_field_reaches_the_run(tmp_path: Path) -> None:
         "24",
         "--model.n-layers",
         "1",
+        "--model.normalization-type",
+        "None",
     ]
     train("--out", tmp_path / "run", *TINY, *SHORT, *changes, "--seed", "7")
     config = load(tmp_path / "run").config
@@ -51,6 +53,7 @@ def test_any_field_reaches_the_run(tmp_path: Path) -> None:
     assert (config.training.steps, config.training.optimizer, config.training.ema_decay) == (4, "adamw", 0.5)
     assert (config.model.d_model, config.model.d_head, config.model.d_mlp, config.model.n_layers) == (24, 6, 96, 1)
     assert config.model.seed == config.training.seed == 7
+    assert config.model.normalization_type is None  # a value like any other, not what is left out
 
 
 @pytest.mark.parametrize("preset", ["quickstart", "step_inplace", "step"])
