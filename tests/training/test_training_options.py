@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tiny import tiny_config
 import interp
 from interp.configuration import config_dict
 from interp.models import build_model
-from interp.runs import RunConfig, RunError
+from interp.results import Metric, select
+from interp.runs import Run, RunConfig, RunError
 from interp.training import TrainingConfig, train
 from interp.training.along import steps_along
 from interp.training.devices import Devices
@@ -106,6 +108,26 @@ def test_checkpoints_along_the_run_load_as_runs(tmp_path: Path) -> None:
     assert interp.load(run.path, step=early.step).model.cfg == run.model.cfg
     with pytest.raises(RunError, match="keeps no weights of step 7; it keeps 0, "):
         run.at_step(7)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on the CPU needs a C++ compiler")
+def test_compiled_training_follows_the_same_curve_and_saves_the_same_model(tmp_path: Path) -> None:
+    plain, compiled = (train(configured(compile=c), tmp_path / str(c)) for c in (False, True))
+    torch._dynamo.reset()
+    assert _losses(compiled) == pytest.approx(_losses(plain), rel=1e-3)
+    for name, tensor in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_bfloat16_trains_near_the_curve_of_float32_with_weights_in_float32(tmp_path: Path) -> None:
+    full, half = (train(configured(precision=p), tmp_path / p) for p in ("float32", "bfloat16"))
+    assert _losses(half) == pytest.approx(_losses(full), rel=0.02)
+    assert _losses(half) != _losses(full)
+    assert {tensor.dtype for tensor in load_file(half.path / "model.safetensors").values()} == {torch.float32}
+
+
+def _losses(run: Run) -> list[float]:
+    return select(run.frame("metrics"), metric=Metric.LOSS)["estimate"].tolist()
 
 
 @pytest.mark.parametrize(
