@@ -59,6 +59,25 @@ def measured(run: Run, kind: str, settings: dict[str, Any]) -> pd.DataFrame | No
     return frame if current else None
 
 
+def held(run: Run, kind: str, settings: dict[str, Any]) -> pd.DataFrame | None:
+    """As `measured`, but what was measured on these weights with other settings is not replaced: RunError says how."""
+    if (frame := measured(run, kind, settings)) is not None:
+        return frame
+    try:
+        found = run.frame(kind).attrs["provenance"]
+    except RunError:
+        return None
+    others, asked = found.get("settings"), json.loads(json.dumps(settings))
+    if found.get("step") != run.step or others is None:
+        return None
+    names = [name for name in {**others, **asked} if others.get(name) != asked.get(name)]
+    have, want = (", ".join(f"{name} {json.dumps(each.get(name))}" for name in names) for each in (others, asked))
+    raise RunError(
+        f"{run.path} holds {kind} measured with {have}, and {want} is asked for; give the same, or replace them with "
+        "--fresh"
+    )
+
+
 def evaluate_run(
     run: Run,
     *,
@@ -177,9 +196,7 @@ def patch_stage(
     names = list(variables) or default_swaps(run.config.spec)
     swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
     settings = {"n_pairs": n_pairs, "seed": seed}
-    frame = None if fresh else measured(run, "interventions", settings)
-    if frame is None and not fresh:
-        _require_no_other_pairs(run, settings)
+    frame = None if fresh else held(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
     untrained = run.untrained_model()
@@ -233,20 +250,6 @@ def patch_stage(
             progress=progress,
         )
     return run.frame("interventions")
-
-
-def _require_no_other_pairs(run: Run, settings: dict[str, int]) -> None:
-    """Raise RunError where the run holds swaps of these weights with other pairs, which new ones would replace."""
-    try:
-        found = run.frame("interventions").attrs["provenance"]
-    except RunError:
-        return
-    if found.get("step") == run.step and (others := found.get("settings")) not in (None, settings):
-        raise RunError(
-            f"{run.path} holds interventions of {others.get('n_pairs')} pairs with seed {others.get('seed')}, and "
-            f"{settings['n_pairs']} with seed {settings['seed']} were asked for; give the same, or measure all of them "
-            "again with --fresh"
-        )
 
 
 def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:

@@ -61,15 +61,15 @@ def probe_run(
         progress: called with (done, of how many, what is going on).
 
     Raises:
-        RunError: the run's task cannot be probed.
+        RunError: the run's task cannot be probed, or it holds probes with other settings, and not `fresh`.
         ValueError: as the sweeps.
     """
-    from interp.stages import measured
+    from interp.stages import held
 
     streams = isinstance(run.task, Trace)
     require_next_state(run, "the probe sweep", also=(Trace.name,))
     settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
-    found = None if fresh else measured(run, "probes", settings)
+    found = None if fresh else held(run, "probes", settings)
     rows = [] if found is None else records(found)
     complete = any(row["stratum"] == WINDOW for row in rows)
     rows = [row for row in rows if row["stratum"] != WINDOW]  # made anew from the whole

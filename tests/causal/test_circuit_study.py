@@ -141,7 +141,7 @@ def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_
                 n_pairs=12)  # fmt: skip
     patch_stage(run, variables=("operand",), designs=("independent", "minimal"), hooks=("mlp.hook_post",), n_pairs=12)
     kept = (run.path / "interventions.parquet").read_bytes()
-    with pytest.raises(RunError, match="holds interventions of 12 pairs with seed 4, and 13 with seed 4 were"):
+    with pytest.raises(RunError, match="holds interventions measured with n_pairs 12, and n_pairs 13 is asked for"):
         patch_stage(run, variables=("operand",), n_pairs=13)
     assert (run.path / "interventions.parquet").read_bytes() == kept
     text = write_circuit_page([run, run], tmp_path, n_null=5).read_text()

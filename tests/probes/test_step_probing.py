@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from interp.probing.stage import n_probes, probe_run
 from interp.probing.summary import formation, localisation_rows, over_seeds, where_first
 from interp.probing.targets import relabelled
 from interp.results import Control, IntervalKind, Metric, records, rows_frame, select
-from interp.runs import Run
+from interp.runs import Run, RunError
 from interp.tasks.step_inplace import StepInplace
 from interp.training import train
 from probes import LogisticProbe
@@ -48,6 +49,8 @@ def test_a_sweep_saves_every_hook_and_goes_on(step_run: Run) -> None:
     assert np.array_equal(whole.estimate[: len(half)], half.estimate)
     at_once = probe_run(step_run, config=CONFIG, n_edits=8, fresh=True)
     assert np.allclose(at_once.estimate, whole.estimate)
+    with pytest.raises(RunError, match="holds probes measured with n 400, and n 500 is asked for; .* with --fresh"):
+        probe_run(step_run, config=replace(CONFIG, n=500), n_edits=8)
     assert not list(step_run.path.glob(".activations-*"))
     assert n_probes(records(whole)) == 3 * 2 * 2
 
