@@ -167,8 +167,9 @@ def along_drawing(frame: pd.DataFrame) -> str:
         colour, dash = OP_COLORS.get(op, QUIET), "4,3" if op == "ENDW" else ""
         parts.append(curve(points, stroke=colour, dash=dash))
         parts += [dot(*point, fill=colour, radius=2) for point in points]
-        parts += [line(width - 100, 40 + 18 * place, width - 84, 40 + 18 * place, stroke=colour, width=3),
-                  text(width - 78, 44 + 18 * place, op, size=10)]  # fmt: skip
+        key = 40.0 + 18 * place
+        parts.append(curve([(width - 100, key), (width - 84, key)], stroke=colour, width=3, dash=dash))
+        parts.append(text(width - 78, key + 4, op, size=10))
     mean: Any = chance.groupby("checkpoint_step")["estimate"].agg("mean")
     mean = mean.sort_index()
     points = [(x(int(step)), y(float(value))) for step, value in mean.items()]
