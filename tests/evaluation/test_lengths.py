@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from interp.evaluation import lengths
 from interp.evaluation.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
 from interp.evaluation.lengths_page import lengths_page
 from interp.models import build_model
-from interp.results import Control, Metric, records, select
+from interp.results import Control, Metric, records, rows_frame, select
 from interp.tasks import TASKS
 
 SMALL = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)
@@ -78,9 +79,33 @@ def test_a_second_call_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert measure_lengths(tmp_path, CONFIG).equals(rows) and len(trained) == 2
     n_tests = len(CONFIG.tests())
     assert rows.groupby("run").size().to_dict() == dict.fromkeys(("copy", "learned", "block_shifted"), 2 * n_tests)
+    tables = re.findall(r"((?:^\|.*\n)+)", lengths_page(rows, CONFIG), flags=re.MULTILINE)
+    assert len(tables) == 2
+    for table, metric in zip(tables, (Metric.EXACT_MATCH, Metric.CHANGED_TOKEN_ACCURACY), strict=True):
+        header, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+        found = {(cells[0].strip("`"), test): cells[at] for cells in lines for at, test in enumerate(header) if at}
+        for row in records(select(rows, metric=metric)):
+            name = "copying the input" if row["run"] == "copy" else row["run"]
+            assert found[name, row["stratum"]] == f"{100 * row['estimate']:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("learned", "says"),
+    [
+        (0.9, "`learned` keeps most: 90.0% exact match, where copying the input has 50.0%"),
+        (0.5, "no scheme gets more whole states right than copying the input does, 50.0%; the best is `learned`"),
+    ],
+)
+def test_the_summary_says_who_keeps_most(learned: float, says: str) -> None:
+    hardest = list(CONFIG.tests())[-1]
+    scores = {"copy": (0.5, 0.0), "learned": (learned, 0.1), "block_shifted": (0.4, 0.8)}
+    rows = rows_frame(
+        {"run": run, "stratum": hardest, "metric": metric, "estimate": value, "ci_low": value, "ci_high": value, "n": 9}
+        for run, values in scores.items()
+        for metric, value in zip((Metric.EXACT_MATCH, Metric.CHANGED_TOKEN_ACCURACY), values, strict=True)
+    )
     page = lengths_page(rows, CONFIG)
-    for row in records(select(rows, metric=Metric.EXACT_MATCH)):
-        assert f"{100 * row['estimate']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]" in page
+    assert f"{says}. Of the tokens that the step changes, `block_shifted` gets most right there, 80.0%." in page
 
 
 @pytest.mark.parametrize(
