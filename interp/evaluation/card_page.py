@@ -35,9 +35,10 @@ def _head(card: dict[str, Any]) -> str:
 
 
 def _making(card: dict[str, Any]) -> str:
-    training, made = card["training"], card["config"]["training"]
+    training, made, start = card["training"], card["config"]["training"], card["config"].get("start")
     lines = [
         ("command", f"`{card['command']}`" if card["command"] else "not recorded"),
+        *([("begins with", f"the weights of `{start['path']}` at step {start['step']:,}")] if start else []),
         ("seed", card["seed"]),
         ("steps, records a step", f"{training['steps']:,}, {made['batch_size']}"),
         ("records seen", "not recorded" if training["records"] is None else f"{training['records']:,.0f}"),

@@ -33,7 +33,7 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
         "Written by `tapelens model-page` from their cards, each made by `tapelens card`. Greedy answers on programs "
         "that no training sees: right, macro average over op × outcome (of `output`, over numbers of steps) with its "
         "95 % interval; of streams and chains, whole ones without an error; where one state is asked for, wrong "
-        "answers in all.\n",
+        "answers in all. Records and time of a run that begins with another's weights are its own alone.\n",
         table(
             ["run", "task", "parameters", "records", "time to train", "right", "whole", "wrong", "measured on"],
             [_line(card, path, out) for path, card in cards.items()],
@@ -57,12 +57,13 @@ def _line(card: dict[str, Any], path: Path, out: Path) -> list[str]:
     macro = rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
     whole = rows_of(card, Metric.SEQUENCE_MATCH, Aggregation.MEAN)
     training, n = card["training"], card["evaluation"]["n"]
-    wrong = card["n_wrong"]
+    wrong, start = card["n_wrong"], card["config"].get("start")
+    before = f" after {Path(start['path']).name}" if start else ""
     return [
         f"[{path.name}]({Path(os.path.relpath(path / 'card.md', out)).as_posix()})",
         f"`{card['config']['task']}`",
         f"{card['parameters']:,}",
-        "not recorded" if training["records"] is None else f"{training['records']:,.0f}",
+        "not recorded" if training["records"] is None else f"{training['records']:,.0f}{before}",
         "not recorded" if training["seconds"] is None else duration(training["seconds"]),
         f"{percent(macro)} {interval(macro)}",
         percent(whole[0]) if whole else "–",

@@ -89,6 +89,14 @@ def test_the_models_page_says_what_the_cards_say(copy: Run, tmp_path: Path) -> N
     assert f"| {card['parameters']:,} | 240 |" in line and not (tmp_path / "models_output.svg").exists()
 
 
+def test_cards_say_whose_weights_a_run_began_with(tmp_path: Path) -> None:
+    card = read_card(BUNDLED / "trace_tuned")
+    assert "| begins with | the weights of `checkpoints/trace` at step 12,000 |" in card_page(card)
+    page = write_models_page([BUNDLED / "trace_tuned", BUNDLED / "trace"], tmp_path).read_text()
+    assert "| 176,000 after trace |" in page and "| 384,000 |" in page
+    assert "begins with" not in card_page(read_card(BUNDLED / "trace"))
+
+
 def test_how_far_a_model_sees_is_drawn_by_steps() -> None:
     rows = [
         {"metric": "exact_match", "aggregation": "mean", "stratum": f"{k:02d} steps", "estimate": 1 / k}
