@@ -123,7 +123,8 @@ def learning_curves_drawing(curves: Sequence[LearningCurve]) -> str:
             points = panel.points(each.records, shares, each.n // len(each.by_op))
             parts.append(curve(points, stroke=OP_COLORS[op], dash=dash))
             key = left + width / 2 - 130, y + 10 + 16 * row
-            parts += [line(key[0], key[1] - 4, key[0] + 14, key[1] - 4, stroke=OP_COLORS[op], width=2)]
+            ends = [(key[0], key[1] - 4), (key[0] + 14, key[1] - 4)]
+            parts.append(curve(ends, stroke=OP_COLORS[op], width=2, dash=dash))
             parts.append(text(key[0] + 18, key[1], op, size=10, fill=QUIET))
     total = top + (size + 20) * math.ceil(len(with_ops) / 2) + 10
     return drawing(parts, width=width, height=total, title="Learning curves: exact match against records seen")

@@ -81,9 +81,10 @@ def _run(
     return RunConfig(task, spec, model, training, options=options)
 
 
-# One step at the default machine. Two threads, the default, take four fifths of one thread's time.
+# One step at the default machine. Two threads take four fifths of one thread's time on idle cores; where another
+# process is busy they wait for each other, and take ten times as long.
 STEP_TRAINING = TrainingConfig(
-    steps=12000, batch_size=16, eval_every=1000, adaptive=0.5, ema_decay=0.999, steps_along=20
+    steps=12000, batch_size=16, eval_every=1000, adaptive=0.5, ema_decay=0.999, steps_along=20, threads=1
 )
 
 
@@ -95,13 +96,13 @@ PRESETS: dict[str, RunConfig] = {
     "trace": _run(
         "trace",
         TRACE_MACHINE,
-        TrainingConfig(steps=12000, ema_decay=0.998, steps_along=20, eval_states=1000),
+        TrainingConfig(steps=12000, ema_decay=0.998, steps_along=20, eval_states=1000, threads=1),
         d_model=96,
     ),
     "chain": _run(
         "chain",
         CHAIN_MACHINE,
-        TrainingConfig(steps=6000, batch_size=8, eval_every=500, eval_states=256, ema_decay=0.998),
+        TrainingConfig(steps=6000, batch_size=8, eval_every=500, eval_states=256, ema_decay=0.998, threads=1),
     ),
     "chain_direct": _run(
         "chain", CHAIN_MACHINE, TrainingConfig(steps=12000), options=TaskOptions(direct=True), d_model=96
