@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from interp.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -36,6 +38,15 @@ def test_the_readmes_tree_exists() -> None:
             continue
         for name in names:
             assert list(folder.glob(name.rstrip("/"))), f"{name} of {line!r}"
+
+
+def test_the_training_page_names_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    known = set(re.findall(r"--[a-z][a-z.-]*", capsys.readouterr().out))
+    torchruns = {"--nproc_per_node"}
+    named = set(re.findall(r"--[a-z][a-z._-]*", (ROOT / "docs" / "training.md").read_text()))
+    assert len(named) > 10 and named - torchruns <= known
 
 
 def test_the_pictures_of_the_readme_exist() -> None:
