@@ -6,7 +6,7 @@ RUN ?= checkpoints/quickstart
 CODE := cython_vm interp probes app benchmarks tests examples
 CYTHON := $(wildcard cython_vm/*.pyx cython_vm/*.pxd)
 
-.PHONY: demo app test lint format browser clean
+.PHONY: demo app test lint format house browser clean
 
 demo: $(VENV)/.installed  ## train, probe, intervene, find circuits, report, serve
 	$(BIN)/tapelens demo $(if $(FRESH),--fresh) $(if $(filter 0,$(APP)),--no-app)
@@ -22,10 +22,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint $(CYTHON)
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+house: $(VENV)/.installed-dev  ## docs/house.md from the modules' docstrings
+	$(BIN)/python tests/house.py
 
 browser:  ## Chromium from the system's packages, where we may install it
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

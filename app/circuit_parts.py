@@ -20,7 +20,7 @@ _COLORS = ["#F7F7F7", "#9CC7E6", "#005A9C"]
 
 def sentence(view: View, op: str) -> str:
     """What was put together from measurements about this instruction; empty where nothing current is there."""
-    from interp.circuits.study import summary_of
+    from interp.studies.circuit_study import summary_of
 
     summary = summary_of(view.run)
     made = summary.get("provenance", {})

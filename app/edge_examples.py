@@ -13,14 +13,14 @@ from cython_vm import States
 from interp import Run, RunError
 
 if TYPE_CHECKING:  # interp.circuits brings torch
-    from interp.circuits import EdgeExamples
+    from interp.studies import EdgeExamples
 
 SHOWN = 3
 
 
 def read(run: Run, op: str) -> EdgeExamples:
     """The strongest edges of an instruction, pair by pair. Raises RunError: not made yet, broken, or of another run."""
-    from interp.circuits.findings import finding_path
+    from interp.runs.findings import finding_path
 
     file = finding_path(run.path, "edges", op)
     mend = f"tapelens circuit {run.path} --measure edges"
@@ -39,8 +39,8 @@ def _read(folder: str, op: str, fingerprint: str):
     from pathlib import Path
 
     import interp
-    from interp.circuits import read_examples
-    from interp.circuits.findings import read_finding
+    from interp.runs.findings import read_finding
+    from interp.studies import read_examples
 
     found = read_finding(Path(folder), "edges", op)
     assert found is not None

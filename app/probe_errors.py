@@ -13,7 +13,7 @@ from app.session import View
 from app.theme import CIVIDIS
 from cython_vm import MachineSpec, States, decode, run
 from interp import Run, RunError
-from interp.probe_errors import FILE, read_errors
+from interp.runs.probe_errors import FILE, read_errors
 
 
 def errors_of(opened: Run, cell: str, method: str) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
         RunError: `out` holds another run.
     """
     from interp.report import write_report
-    from interp.stages import circuit_stage, evaluate_stage, patch_stage, probe_stage
+    from interp.studies.stages import circuit_stage, evaluate_stage, patch_stage, probe_stage
     from interp.training import PRESETS, train
 
     if preset not in PRESETS:

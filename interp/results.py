@@ -9,6 +9,7 @@ in `control` alone. Columns that do not apply are absent (null), never zero.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -255,3 +256,16 @@ def wilson_interval(successes: float, n: int, *, z: float = 1.959964) -> tuple[f
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def site_order(sites: Iterable[str]) -> list[str]:
+    """Sites along the model: what is before the blocks, then block by block."""
+    within = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+
+    def key(site: str) -> tuple[int, int, str]:
+        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
+        if match is None:
+            return (-1 if "embed" in site else 10**6, 0, site)
+        return (int(match[1]), within.index(match[2]) if match[2] in within else 2, site)
+
+    return sorted(set(sites), key=key)

@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from house import PAGE, page
 
 from interp.cli import main
 
@@ -38,6 +39,10 @@ def test_the_readmes_tree_exists() -> None:
             continue
         for name in names:
             assert list(folder.glob(name.rstrip("/"))), f"{name} of {line!r}"
+
+
+def test_the_house_shows_every_module_in_a_line() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "docs/house.md is out of date; make it with: make house"
 
 
 def test_the_training_page_names_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from interp import figures
 from interp.circuits import Circuit, circuit_rows
-from interp.circuits.store import CircuitEdge, CircuitNode, FaithfulnessPoint
-from interp.figures.style import OP_COLORS, site_order
-from interp.results import rows_frame
+from interp.figures.style import OP_COLORS
+from interp.results import rows_frame, site_order
+from interp.runs.circuit_files import CircuitEdge, CircuitNode, FaithfulnessPoint
 
 STRATA = [("NEXT", "RAN"), ("PREV", "ARRAY_UNDERFLOW"), ("INC", "VALUE_OVERFLOW")]
 

@@ -30,7 +30,7 @@ from interp.calibration.edges import CHANGED, Truth, pairs_of, truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits import Graph, Pairs, run_circuits
 from interp.circuits.criteria import completeness, minimality
-from interp.circuits.evaluation import Ablation
+from interp.circuits.faithfulness import Ablation
 from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey

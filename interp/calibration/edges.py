@@ -3,7 +3,7 @@
 For each instruction, on pairs of `interp.circuits.draw_pairs`:
 
     true      an edge, or node, that changes the metric in at least one pair when it alone carries its ablated value, by
-              the program's declarations (interp.compiled.truth). What a redundant model computes twice is true twice,
+              the declarations (interp.calibration.truth). What a redundant model computes twice is true twice,
               as the circuit that either copy would be alone.
     scored    by the method, with the functions and settings that trained models are searched with
     AUROC, and precision at true size: over all edges of the graph, heads that the program leaves free included; scores
@@ -28,6 +28,7 @@ from torch import Tensor
 from cython_vm import MachineSpec, Op, sample
 from interp.calibration.scores import auroc, precision_at_size, share_found
 from interp.calibration.settings import CalibrationSettings
+from interp.calibration.truth import true_effects
 from interp.circuits import Graph, Pairs, draw_pairs, eap, eap_ig, exact_effects, node_effects, run_circuits
 from interp.circuits.discovery import CircuitConfig
 from interp.circuits.nodes import attribution_patching
@@ -37,7 +38,6 @@ from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
-from interp.compiled.truth import true_effects
 from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import TASKS, Task
 

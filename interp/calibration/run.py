@@ -2,7 +2,7 @@
 
 OUT/rows/MODEL.ENTRY.parquet   kept as soon as measured; what is there with the same settings is not measured again
 OUT/calibration.parquet        all rows; the column `run` names the model
-OUT/calibration.md, .svg       the table in words and as a figure (interp.calibration.page)
+OUT/calibration.md, .svg       the table in words and as a figure (interp.pages.calibration)
 OUT/summary.json               a line a method, shown beside results on trained models
 """
 

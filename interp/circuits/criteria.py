@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from interp.circuits.evaluation import Ablation, run_circuits
+from interp.circuits.faithfulness import Ablation, run_circuits
 from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
 

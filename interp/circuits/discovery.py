@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor
 
 from interp.circuits.attribution import eap_ig
-from interp.circuits.evaluation import Ablation, areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.exact import exact_effects
+from interp.circuits.faithfulness import Ablation, areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.graph import Edge, Graph
 from interp.circuits.pairs import Contrast, Pairs, draw_pairs
-from interp.circuits.store import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint
+from interp.runs.circuit_files import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint, circuit_rows
 from interp.tasks import Task
 from probes.evaluation import bootstrap_mean
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -293,3 +296,42 @@ def _intervals(effects: np.ndarray, pairs: Pairs, config: CircuitConfig, seed: i
     """(mean, low, high) of each row of [part, n], by bootstrap over programs."""
     found = bootstrap_mean(effects, pairs.programs, seed=seed, n_resamples=config.n_bootstrap)
     return [(float(a), float(b), float(c)) for a, b, c in np.stack(found, axis=1)]
+
+
+def find_circuits(
+    model: Any,
+    task: Task,
+    *,
+    ops: Sequence[Contrast] | None = None,
+    config: CircuitConfig = CircuitConfig(),  # frozen
+    seed: int = 0,
+    done: Collection[str] = (),
+    save: Callable[[Circuit], None] | None = None,
+    progress: Callable[[float, float, str], None] | None = None,
+) -> tuple[list[Circuit], list[dict[str, Any]]]:
+    """The circuit of each opcode, and its rows of the tidy frame.
+
+    Args:
+        model: the hooked transformer, in eval mode.
+        task: draws the pairs.
+        ops: opcodes and ways to freeze; all opcodes of the machine by default.
+        config: numbers of pairs, sizes, null circuits and so on.
+        seed: of pairs, null circuits and bootstrap.
+        done: names of opcodes to leave out, being done already.
+        save: called with each circuit as soon as it is found.
+        progress: called with (opcodes done, of how many, what is going on); the first may be fractional.
+    """
+    left = [op for op in (task.spec.ops if ops is None else ops) if op.name not in done]
+    circuits: list[Circuit] = []
+    for index, op in enumerate(left):
+
+        def report(share: float, index: int = index, op: Contrast = op) -> None:
+            if progress is not None:
+                progress(index + share, len(left), op.name)
+
+        circuit = find_circuit(model, task, op, config=config, seed=seed, progress=report)
+        log.info("%s: %d of %d edges, CMD %.3f", op.name, circuit.size, len(circuit.edges), circuit.cmd)
+        circuits.append(circuit)
+        if save is not None:
+            save(circuit)
+    return circuits, [row for circuit in circuits for row in circuit_rows(circuit)]

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from interp.circuits.attribution import eap_ig
-from interp.circuits.evaluation import ranked
+from interp.circuits.faithfulness import ranked
 from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
-from interp.circuits.store import Circuit
 from interp.results import Aggregation, Control, Metric
+from interp.runs.circuit_files import Circuit
 
 
 def jaccard(first: Collection[Any], second: Collection[Any]) -> float:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.evaluation import Ablation
+from interp.circuits.faithfulness import Ablation
 from interp.circuits.pairs import Pairs
 
 Level = Literal["node", "neuron", "subspace"]

@@ -56,7 +56,7 @@ class HeadRole:
 
     layer: int
     head: int
-    from_block: str  # positions at which its output matters, as interp.interventions.sites spells them
+    from_block: str  # positions at which its output matters, as interp.tasks.sites spells them
     to_block: str  # positions that it attends to from there; "brackets" for whatever is in no block
     attention: float  # the share of that attention, 0 to 1
     variable: str | None  # what it moves; None where nothing tried moves for certain

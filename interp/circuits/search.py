@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.edges import written
-from interp.circuits.evaluation import ABLATIONS, Ablation, fixed_values, run_from
+from interp.circuits.faithfulness import ABLATIONS, Ablation, fixed_values, run_from
 from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
 

@@ -47,7 +47,7 @@ def patch(
         fresh: measure again what the file already holds.
         threads: PyTorch threads.
     """
-    from interp.stages import patch_stage
+    from interp.studies.stages import patch_stage
 
     at_least("--n-pairs", n_pairs, 1)
     at_least("--rank", rank, 1)
@@ -117,8 +117,8 @@ def circuit(
         fresh: measure again what the folder already holds.
         threads: PyTorch threads.
     """
-    from interp.circuits.study import summary_of
-    from interp.stages import circuit_stage
+    from interp.studies.circuit_study import summary_of
+    from interp.studies.stages import circuit_stage
 
     at_least("--n-pairs", n_pairs, 1)
     at_least("--n-exact-pairs", n_exact_pairs, 1)
@@ -155,6 +155,6 @@ def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         out: the folder to write to.
         n_null: random pairings of heads.
     """
-    from interp.circuits.page import write_circuit_page
+    from interp.pages.circuits import write_circuit_page
 
     console.print(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")

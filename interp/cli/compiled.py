@@ -42,7 +42,9 @@ def compile_interpreter(
         fresh: replace a compiled run that --out holds, with what was measured on it.
         threads: PyTorch threads.
     """
-    from interp.compiled import compile_model, compile_run, tightest
+    from interp.calibration import with_circuits
+    from interp.compiled import compile_model, tightest
+    from interp.runs.compiled_run import compile_run
 
     if n_circuit_pairs < 0:
         raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
@@ -50,17 +52,10 @@ def compile_interpreter(
     if margin is not None:
         noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
         console.print(f"squeezed by {noise.squeeze} dimensions")
-    with stage_display("deriving circuits") as progress:
-        compiled = compile_model(
-            spec,
-            task=task,
-            noise=noise,
-            sharpness=sharpness,
-            gain=gain,
-            d_model=d_model,
-            n_circuit_pairs=n_circuit_pairs,
-            progress=lambda share: progress(share, 1.0, ""),
-        )
+    compiled = compile_model(spec, task=task, noise=noise, sharpness=sharpness, gain=gain, d_model=d_model)
+    if n_circuit_pairs:
+        with stage_display("deriving circuits") as progress:
+            compiled = with_circuits(compiled, n_pairs=n_circuit_pairs, progress=lambda share: progress(share, 1.0, ""))
     compile_run(compiled, out, fresh=fresh, command="tapelens " + " ".join(sys.argv[1:]))
     cfg = compiled.model.cfg
     console.print(
@@ -92,10 +87,10 @@ def calibrate(
         fresh: measure again what is there.
         workers: processes, each with one thread.
     """
-    from interp.calibration.page import write_page
     from interp.calibration.run import calibrate as run_calibration
     from interp.calibration.run import publish_summary
     from interp.calibration.settings import QUICK, CalibrationSettings
+    from interp.pages.calibration import write_page
 
     at_least("--workers", workers, 1)
     use_threads(1)

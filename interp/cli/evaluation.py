@@ -43,7 +43,7 @@ def evaluate(
     """
     from cython_vm import ProgramArchive
     from interp.evaluation.measure import measure
-    from interp.stages import EVALUATION_SEED, evaluate_stage
+    from interp.studies.stages import EVALUATION_SEED, evaluate_stage
 
     at_least("--n", n, 1)
     at_least("--programs", programs, 0)
@@ -86,7 +86,7 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
         programs: how many long-running held-out programs to run on the model's own predictions (0: none).
         threads: PyTorch threads.
     """
-    from interp.evaluation.cards import make_card
+    from interp.pages.cards import make_card
 
     at_least("--n", n, 1)
     at_least("--programs", programs, 0)
@@ -105,7 +105,7 @@ def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path
         runs: run folders, each with its card.
         out: the folder.
     """
-    from interp.evaluation.models_page import write_models_page
+    from interp.pages.models import write_models_page
 
     console.print(f"page in {write_models_page(runs, out)}")
 
@@ -117,7 +117,7 @@ def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path
         runs: the run folders.
         out: the drawing, an .svg file.
     """
-    from interp.evaluation.curves import learning_curve_of, learning_curves_drawing
+    from interp.pages.curves import learning_curve_of, learning_curves_drawing
 
     if out.suffix != ".svg":
         raise ValueError(f"--out must end in .svg, got {out}")
@@ -154,8 +154,8 @@ def lengths(
         fresh: start over.
         threads: PyTorch threads.
     """
-    from interp.evaluation.lengths import ENCODINGS, LengthsConfig, measure_lengths
-    from interp.evaluation.lengths_page import write_lengths_page
+    from interp.pages.lengths import write_lengths_page
+    from interp.studies.lengths import ENCODINGS, LengthsConfig, measure_lengths
 
     at_least("--steps", steps, 1)
     at_least("--n", n, 1)

@@ -44,7 +44,7 @@ def sample(
         spec: the machine.
     """
     from cython_vm import sample_original, write_shards
-    from interp.strata import named_weights
+    from interp.worlds.named_strata import named_weights
 
     if verify:
         _verify(out)
@@ -125,7 +125,7 @@ def evolve(
     """
     from cython_vm.comparison import compare_with_uniform
     from cython_vm.evolution import EvolutionConfig
-    from interp.evolving import comparison_table, evolve_into
+    from interp.cli.evolving import comparison_table, evolve_into
 
     at_least("--generations", generations, 1)
     if out.suffix != ".npz":

@@ -48,9 +48,9 @@ def probe(
         fresh: measure again what the file already holds.
         threads: PyTorch threads.
     """
-    from interp.probing.stage import n_probes, peak_megabytes, probe_along
     from interp.results import records
-    from interp.stages import probe_stage
+    from interp.studies.probe_sweep import n_probes, peak_megabytes, probe_along
+    from interp.studies.stages import probe_stage
 
     if n is not None:
         at_least("--n", n, 1)
@@ -86,6 +86,6 @@ def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         runs: run folders.
         out: the folder to write to.
     """
-    from interp.probing.page import write_probing_page
+    from interp.pages.probing import write_probing_page
 
     console.print(f"page in {write_probing_page([load(run) for run in runs], out)}")

@@ -1,7 +1,7 @@
 """A compiled interpreter: a transformer whose weights are written, not trained, so that its mechanism is known.
 
-`compile_model(spec)` gives the model with its answer key; `compile_run` writes both as a run folder, on which every
-tool of the project works as on a trained one.
+`compile_model(spec)` gives the model with its answer key; `interp.runs.compiled_run` writes both as a run folder, on
+which every tool of the project works as on a trained one.
 
     components.py  subspaces, heads, gates: the language that programs are declared in
     passes/        the interpreter, one concept a file
@@ -10,9 +10,9 @@ tool of the project works as on a trained one.
     noise.py       rotation, distractors, superposition, redundancy
     key.py         the answer key: where each variable is, which edges each instruction uses
     liveness.py, locate.py   the key's first half, from declarations
-    evaluate.py, truth.py    its second half, by running the program as declared
+    evaluate.py   the program run as declared (interp.calibration.truth makes the key's second half with it)
     squeezing.py   how sure the answers are, and the tightest squeeze that keeps them so
-    build.py       all of it, and the run folder
+    build.py       all of it
 """
 
 from importlib import import_module
@@ -21,37 +21,33 @@ from typing import TYPE_CHECKING, Any
 from interp.compiled.config import NoiseConfig
 
 if TYPE_CHECKING:
-    from interp.compiled.build import Compiled, compile_model, compile_run
+    from interp.compiled.build import Compiled, compile_model
     from interp.compiled.key import AnswerKey, Carrier, CircuitKey, Place, Swap, VariableKey
     from interp.compiled.squeezing import margin, tightest
-    from interp.compiled.truth import Effects, true_effects
 
 __all__ = [
     "AnswerKey",
     "Carrier",
     "CircuitKey",
     "Compiled",
-    "Effects",
     "NoiseConfig",
     "Place",
     "Swap",
     "VariableKey",
     "compile_model",
-    "compile_run",
     "margin",
     "tightest",
-    "true_effects",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from interp.compiled import build, key, truth
+    from interp.compiled import build, key
 
     if name in ("margin", "tightest"):
         return vars(import_module("interp.compiled.squeezing"))[name]
-    for module in (build, key, truth):
+    for module in (build, key):
         if name in vars(module):
             return vars(module)[name]
     raise AttributeError(name)

@@ -1,24 +1,19 @@
-"""From a machine to a compiled model, its answer key, and a run folder like any other."""
+"""From a machine to a compiled model and its answer key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from cython_vm import MachineSpec
 from interp.compiled.assembler import assemble, required_sizes
 from interp.compiled.components import Program
-from interp.compiled.config import KEY_FILE, NoiseConfig
+from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
 from interp.compiled.locate import locate
 from interp.compiled.noise import apply_noise, directions
 from interp.compiled.program import interpreter
-from interp.compiled.truth import circuit_keys
 from interp.models import Transformer, TransformerConfig
-from interp.runs import Run, RunConfig, RunError, load, save_weights, write_config
-from interp.training import TrainingConfig
 
 CLEAN = NoiseConfig()
 
@@ -44,10 +39,10 @@ def compile_model(
     n_heads: int | None = None,
     d_head: int | None = None,
     d_mlp: int | None = None,
-    n_circuit_pairs: int = 0,
-    progress: Callable[[float], None] | None = None,
 ) -> Compiled:
     """Write the weights of a transformer that takes one step of the machine, exactly.
+
+    The key says where every variable is; `interp.calibration.with_circuits` adds which edges each instruction uses.
 
     Args:
         spec: the machine.
@@ -59,9 +54,6 @@ def compile_model(
         n_heads: a layer.
         d_head: of each head.
         d_mlp: neurons a layer.
-        n_circuit_pairs: pairs for each op, and each op x outcome, that the key of its circuits is derived on; 0 leaves
-            circuits out.
-        progress: called with the share of the circuits done, 0 to 1.
 
     Raises:
         ValueError: a dimension is short, which one, and what it takes; or noise that this program cannot have.
@@ -85,9 +77,6 @@ def compile_model(
     )
     model = assemble(program, cfg, table)
     model.vocab = form.task.vocab
-    circuits = []
-    if n_circuit_pairs:
-        circuits = circuit_keys(form, noise, n_pairs=n_circuit_pairs, sharpness=sharpness, progress=progress)
     variables = locate(program, form)
     key = AnswerKey(
         task=task,
@@ -96,7 +85,7 @@ def compile_model(
         directions=table.float(),
         components=_components(program),
         variables=variables,
-        circuits=tuple(circuits),
+        circuits=(),
         noise=asdict(noise),
         sharpness=sharpness,
     )
@@ -112,25 +101,3 @@ def _components(program: Program) -> dict[str, str]:
         "m2": "writes the next token of every slot",
     }
     return {"input": "tokens, and the address of every position", **dict(sorted(heads.items())), **mlps}
-
-
-def compile_run(compiled: Compiled, out: Path, *, fresh: bool = False, command: str | None = None) -> Run:
-    """Write a compiled model and its key as the run folder `out`.
-
-    Raises:
-        RunError: the folder holds a run already, and `fresh` is not set; or one that was trained.
-    """
-    if (out / "config.json").exists():
-        if not (out / KEY_FILE).exists():
-            raise RunError(f"{out} holds a trained run; give another --out")
-        if not fresh:
-            raise RunError(f"{out} holds a compiled run already; --fresh replaces it, with what was measured on it")
-        for frame in [*out.glob("*.parquet"), *out.glob("circuits/*.json"), *out.glob("report.html")]:
-            frame.unlink()
-    out.mkdir(parents=True, exist_ok=True)
-    seed = compiled.model.cfg.seed
-    config = RunConfig(compiled.form.task_name, compiled.form.spec, compiled.model.cfg, TrainingConfig(seed=seed))
-    save_weights(out / "model.safetensors", compiled.model, config, step=0)
-    compiled.key.save(out)
-    write_config(out, config, command=command)
-    return load(out)

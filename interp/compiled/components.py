@@ -47,7 +47,7 @@ class Head:
     layer: int
     scores: tuple[Score, ...]
     moves: tuple[Move, ...]
-    keys: str  # the positions that it attends to where its output is used, in the words of interp.interventions.sites
+    keys: str  # the positions that it attends to where its output is used, in the words of interp.tasks.sites
     variable: str | None  # the machine's variable that it carries, if any
     role: str  # in words, for people
     holds_at: str | None = None  # where its output is that variable, if not wherever it is read

@@ -118,7 +118,7 @@ class Form:
         return range(length - 1, 2 * length - 1) if self.causal else range(length)
 
     def name_of(self, positions: list[int]) -> str:
-        """A set of token positions in the words of interp.interventions.sites: whole blocks by their names."""
+        """A set of token positions in the words of interp.tasks.sites: whole blocks by their names."""
         names, left = self.task.position_names, set(positions)
         if left == set(range(len(names))):
             return "all"

@@ -1,7 +1,7 @@
 """The answer key of a compiled model: where each variable is, when it matters, and which edges each instruction uses.
 
 Stream points are the hooks on the residual stream, in order: `blocks.0.hook_resid_pre`, then for each layer
-`blocks.{l}.hook_resid_mid` and `blocks.{l}.hook_resid_post`. Positions are spelt as in interp.interventions.sites,
+`blocks.{l}.hook_resid_mid` and `blocks.{l}.hook_resid_post`. Positions are spelt as in interp.tasks.sites,
 nodes and edges as in interp.circuits.graph.
 
 *Live* is not *readable*: the stream keeps what has been written until the end, so a probe reads a variable long after
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.compiled.config import KEY_FILE
 from interp.files import atomic_path, write_json
-from interp.interventions.sites import Site
+from interp.tasks.sites import Site
 
 DIRECTIONS_FILE = "compiled.safetensors"
 FORMAT = 1

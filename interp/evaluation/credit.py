@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from cython_vm import Op, Outcome, encode, step
-from interp.evaluation.tally import Tally, macro_row
 from interp.results import Aggregation, IntervalKind, Method, Metric
 from interp.tasks import Batch
+from interp.training.tally import Tally, macro_row
 
 
 class PartialCredit:

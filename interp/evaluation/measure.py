@@ -16,7 +16,7 @@ from interp.evaluation.rollout import Rollout, evolved_programs, long_programs, 
 from interp.results import rows_frame
 from interp.runs import Run
 from interp.tasks import Step, StepInplace, Task
-from interp.training.evaluation import EvaluationBalance, Observer, evaluate
+from interp.training.scoring import EvaluationBalance, Observer, evaluate
 
 Progress = Callable[[float, float, str], None]
 

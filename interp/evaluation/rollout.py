@@ -31,9 +31,9 @@ from cython_vm import (
     start_states,
     step,
 )
-from interp.evaluation.tally import Tally
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Task
+from interp.training.tally import Tally
 
 _SHOWN_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 

@@ -16,7 +16,7 @@ from interp.figures.style import DARK_TEXT, MUTED, NEGATIVE, POSITIVE, figure, n
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
-    from interp.circuits.store import CircuitEdge, CircuitNode
+    from interp.runs.circuit_files import CircuitEdge, CircuitNode
 
 _HELPS, _HURTS, _ASIDE = "#9CC7E6", "#F2B872", "#D3D8DE"  # node fills that dark text reads on
 _BENDS = {"q": 0.32, "k": 0.14, "v": -0.22}  # how far an edge leaves the straight line, by which input it feeds

@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import SEQUENTIAL, TEMPLATE, named_rows, present, site_order, site_words, with_certainty
-from interp.results import Method, Metric, select
+from interp.figures.style import SEQUENTIAL, TEMPLATE, named_rows, present, site_words, with_certainty
+from interp.results import Method, Metric, select, site_order
 
 
 def where_kept(

@@ -78,19 +78,6 @@ def site_words(site: str) -> str:
     return f"L{match[1]}" if match[2] == "resid_post" else f"L{match[1]} {match[2]}"
 
 
-def site_order(sites: Iterable[str]) -> list[str]:
-    """Sites along the model: what is before the blocks, then block by block."""
-    within = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
-
-    def key(site: str) -> tuple[int, int, str]:
-        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", site)
-        if match is None:
-            return (-1 if "embed" in site else 10**6, 0, site)
-        return (int(match[1]), within.index(match[2]) if match[2] in within else 2, site)
-
-    return sorted(set(sites), key=key)
-
-
 def node_words(node: str) -> str:
     """ "L1H3" for "a1.h3", "MLP 1" for "m1"; an input of a head is named: "the keys of L1H3"."""
     name, _, port = node.rstrip(">").partition("<")

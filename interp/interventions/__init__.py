@@ -24,9 +24,9 @@ from interp.interventions.interchange import (
 from interp.interventions.joint import JointPairs, joint_rows, swapped_answers
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
-from interp.interventions.sites import Site, block_slots, resolve
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
+from interp.tasks.sites import Site, block_slots, resolve
 
 __all__ = [
     "METHODS",

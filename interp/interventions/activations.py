@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from interp.interventions.patching import Ablation, Patch, ablation_value, patched, read_positions
-from interp.interventions.sites import Site, resolve
 from interp.tasks import Batch
+from interp.tasks.sites import Site, resolve
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 

@@ -28,10 +28,10 @@ from torch import Tensor
 from interp.interventions.activations import check_sites, collect
 from interp.interventions.interchange import SharedPairs, iia_sweep, interchange, random_basis
 from interp.interventions.patching import Patch, patch_activation, write_positions
-from interp.interventions.sites import Site
 from interp.interventions.sweep import Interchange, entry_point, interchange_answers
 from interp.results import Control, Method
 from interp.tasks import Task
+from interp.tasks.sites import Site
 
 
 @dataclass(frozen=True)

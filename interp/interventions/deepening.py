@@ -14,10 +14,10 @@ from interp.interventions.das import DasConfig
 from interp.interventions.interchange import site_column
 from interp.interventions.joint import joint_rows
 from interp.interventions.search import smallest_set_rows
-from interp.interventions.sites import Site
 from interp.interventions.subspaces import subspace_rows
 from interp.results import Method, Metric
 from interp.tasks import Task
+from interp.tasks.sites import Site
 
 METHODS = (Method.MEAN_DIFFERENCE, Method.DAS, Method.POSITION_SEARCH)  # beside the sweep of whole vectors
 Rows = list[dict[str, Any]]

@@ -9,9 +9,9 @@ from typing import Any
 from cython_vm import MachineSpec, variable
 from interp.interventions.activations import check_sites
 from interp.interventions.interchange import Subspaces, default_position_sets, iia_sweep, residual_sites
-from interp.interventions.sites import Site
 from interp.tasks import Task
 from interp.tasks.base import PairDesign
+from interp.tasks.sites import Site
 
 _KINDS = ("fetch", "decide", "result")
 _HOOK = re.compile(r"(?P<hook>[^\[\]]+)(?:\[(?P<head>\d+|\*)\])?")

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, States, program_hash
 from interp.interventions.activations import check_sites
-from interp.interventions.sites import Site, resolve
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.base import PairDesign, Split
+from interp.tasks.sites import Site, resolve
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 log = logging.getLogger(__name__)

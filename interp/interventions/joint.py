@@ -22,10 +22,10 @@ from cython_vm import States, program_hash, sample, step, variable
 from interp.interventions.activations import collect
 from interp.interventions.interchange import site_column
 from interp.interventions.patching import Patch, patched
-from interp.interventions.sites import Site, resolve
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.base import Split
+from interp.tasks.sites import Site, resolve
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 _WIDER = 8  # how many times `n_pairs` are drawn, so that enough of them are in the stratum "both"

@@ -21,10 +21,10 @@ import numpy as np
 from cython_vm import MachineSpec, variable
 from interp.interventions.activations import check_sites
 from interp.interventions.interchange import SharedPairs, default_position_sets, iia_sweep, interchange
-from interp.interventions.sites import Site, block_slots, resolve
 from interp.interventions.sweep import interchange_answers
 from interp.results import Method
 from interp.tasks import Task
+from interp.tasks.sites import Site, block_slots, resolve
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 from interp.interventions.activations import collect
 from interp.interventions.das import DasConfig, das_rows
 from interp.interventions.interchange import iia_sweep
-from interp.interventions.sites import Site
 from interp.results import Control, Method
 from interp.tasks import Task
+from interp.tasks.sites import Site
 
 
 def mean_difference_basis(

@@ -32,6 +32,8 @@ With a KeyValueCache, `pos` counts the new tokens alone, and `key_pos` all that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -201,3 +203,10 @@ class Transformer(TransformerWeights, HookedModel):
         self._set_state(name, bool(value))
         for block in self.blocks:
             setattr(block.attn if name == "use_attn_result" else block, name, bool(value))
+
+    @property
+    def fixed_point(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Greedy answers to prompts in a few passes (`fixed_point_decode`); None where a hook would see the passes."""
+        from interp.models.decoding import fixed_point_decode, is_plain  # it imports this module
+
+        return partial(fixed_point_decode, self) if is_plain(self) else None

@@ -1,4 +1,4 @@
-"""Where a probe errs: confusion counts, and its surest mistakes (the rows of `interp.probe_errors`)."""
+"""Where a probe errs: confusion counts, and its surest mistakes (the rows of `interp.runs.probe_errors`)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class HookResult:
     places: tuple[str, ...]
     method: str
     rows: list[dict[str, Any]]
-    errors: list[dict[str, Any]]  # confusion counts and worst examples (`interp.probe_errors`)
+    errors: list[dict[str, Any]]  # confusion counts and worst examples (`interp.runs.probe_errors`)
     readouts: dict[tuple[str, str], Readout] = field(default_factory=dict)  # by (variable, place), of linear probes
 
 

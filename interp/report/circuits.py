@@ -22,7 +22,7 @@ from interp.results import Control, Method, Metric, select
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
-    from interp.circuits.store import FaithfulnessPoint
+    from interp.runs.circuit_files import FaithfulnessPoint
 
 _UNITS = {"node": "heads or MLPs", "neuron": "neurons", "subspace": "directions"}
 _METHODS = {"eap_ig": "EAP-IG", "eap": "EAP"}

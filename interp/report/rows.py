@@ -9,9 +9,9 @@ import pandas as pd
 
 from interp.calibration import score
 from interp.figures import site_words
-from interp.figures.style import named_rows, present, site_order
+from interp.figures.style import named_rows, present
 from interp.report.page import code, escape, table
-from interp.results import Control, select
+from interp.results import Control, select, site_order
 
 INPUT_SITE = "blocks.0.hook_resid_pre"
 

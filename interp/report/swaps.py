@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures import iia_heatmap, where_kept
-from interp.figures.style import present, site_order
+from interp.figures.style import present
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, how_to_read, missing, table
 from interp.report.rows import INPUT_SITE, beside, by_layer, calibration, certain, place
-from interp.results import Control, Method, Metric, select
+from interp.results import Control, Method, Metric, select, site_order
 
 _CONTROLS = {
     Control.UNPATCHED: "left alone",

@@ -26,8 +26,8 @@ from cython_vm import (
     step,
     variable,
 )
-from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
+from interp.tasks.options import TaskOptions
 
 Split = Literal["all", "train", "evaluation"]
 PairDesign = Literal["independent", "minimal"]
@@ -358,3 +358,8 @@ def _concrete_parents(name: str, names: Sequence[str] | dict[str, int]) -> list[
         else:
             parents.append(parent)
     return parents
+
+
+def fixed_point_of(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The model's own quick greedy decoding (prompt, guess) -> answer; None where it has none, or a hook would see."""
+    return getattr(model, "fixed_point", None)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cython_vm import MachineSpec, Op, Outcome, States, Transition, encode, run, step, variable
 from cython_vm.long_runs import sample_long_runs
 from cython_vm.reachable import draw_reachable
-from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Split, Task
+from interp.tasks.base import Batch, Split, Task, fixed_point_of
+from interp.tasks.options import TaskOptions
 
 
 class Chain(Task):
@@ -121,14 +121,13 @@ class Chain(Task):
         State by state, each by fixed-point iteration from a copy of the one before (Jacobi decoding, Santilli et al.
         2023), as in `step`.
         """
-        from interp.models.decoding import fixed_point_decode, is_plain
-
+        decode = fixed_point_of(model)
         length = self.spec.state_length
         known = tokens
         for _ in self.shown:
             answer = known[:, -length:].clone()
-            if isinstance(model, nn.Module) and is_plain(model):  # nobody watches: what is known is read once
-                known = torch.cat([known, fixed_point_decode(model, known, answer)], dim=1)  # type: ignore[arg-type]
+            if decode is not None:  # nobody watches: what is known is read once
+                known = torch.cat([known, decode(known, answer)], dim=1)
                 continue
             moving = torch.arange(len(known))  # rows that do not stand still yet
             while len(moving):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, States, Transition, encode, run, start_states, step
 from cython_vm.long_runs import sample_long_runs
-from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch, Split, Task
+from interp.tasks.options import TaskOptions
 
 _BLOCKS = ("instructions", "input", "output")
 

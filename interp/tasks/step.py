@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cython_vm import States, encode
 from cython_vm import step as machine_step
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Batch, Task, fixed_point_of
 
 
 class Step(Task):
@@ -50,11 +50,8 @@ class Step(Task):
         right after i + 1 rounds at the latest, and after a few when most of the state is copied (Jacobi decoding,
         Santilli et al. 2023). Where nobody watches the model, S_t is read once and rows that stand still are left out.
         """
-        if isinstance(model, nn.Module):
-            from interp.models.decoding import fixed_point_decode, is_plain
-
-            if is_plain(model):
-                return fixed_point_decode(model, tokens, tokens)
+        if (decode := fixed_point_of(model)) is not None:
+            return decode(tokens, tokens)
         length = self.spec.state_length
         answer = tokens.clone()
         for _ in range(length + 1):

@@ -14,9 +14,9 @@ from torch import Tensor
 from cython_vm import MachineSpec, Op, Outcome, States, run, step
 from cython_vm import Trace as MachineRun
 from cython_vm.long_runs import sample_long_runs
-from interp.options import TaskOptions
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch, PairDesign, Split, Task
+from interp.tasks.options import TaskOptions
 from interp.tasks.trace_labels import StreamLabels
 from interp.tasks.trace_pairs import TraceCounterfactual, draw_pairs
 

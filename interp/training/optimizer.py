@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interp.training.config import TrainingConfig
+from interp.runs.training_config import TrainingConfig
 from interp.training.schedule import rate_at
 
 

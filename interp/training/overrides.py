@@ -13,9 +13,9 @@ import tyro
 
 from cython_vm import MachineSpec
 from interp.models.config import TransformerConfig
-from interp.options import TaskOptions
 from interp.runs import RunConfig
-from interp.training.config import TrainingConfig
+from interp.runs.training_config import TrainingConfig
+from interp.tasks.options import TaskOptions
 
 _TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
 _DERIVED = ("d_head", "d_mlp", "init_range")  # from d_model and n_heads unless given

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cython_vm import MachineSpec
 from interp.models import TransformerConfig
 from interp.runs import RunConfig
+from interp.runs.training_config import TrainingConfig
 from interp.tasks import TASKS, TaskOptions
-from interp.training.config import TrainingConfig
 
 
 def transformer_for(

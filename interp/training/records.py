@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cython_vm import MachineSpec, Op, Outcome, Records, States, decode, program_hash, read_original
 from cython_vm import step as machine_step
-from interp.training.config import DataSource
+from interp.runs.training_config import DataSource
 from interp.training.data import shuffled, split_rows
 
 _PIECE = 1 << 24  # bytes hashed at a time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from interp.training.config import TrainingConfig
+from interp.runs.training_config import TrainingConfig
 
 
 def rate_at(config: TrainingConfig, step: int) -> float:

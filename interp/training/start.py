@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from interp.runs import Run, RunConfig, RunError, load
+from interp.runs.training_config import StartingPoint
 from interp.tasks import TASKS
-from interp.training.config import StartingPoint
 
 
 def started_from(config: RunConfig, path: Path) -> RunConfig:

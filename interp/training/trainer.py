@@ -25,10 +25,10 @@ from interp.training.curriculum import stage_score
 from interp.training.curve import Curve
 from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
-from interp.training.evaluation import evaluate
 from interp.training.logs import ScalarLog
 from interp.training.optimizer import Optimizers
 from interp.training.records import TrainingRecords
+from interp.training.scoring import evaluate
 from interp.training.start import starting_run
 
 logger = logging.getLogger(__name__)

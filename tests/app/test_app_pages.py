@@ -19,11 +19,12 @@ from app.probe_errors import confusion
 from cython_vm import MachineSpec, Op, decode, encode, sample
 from cython_vm import step as machine_step
 from interp.calibration import score
-from interp.compiled import compile_model, compile_run
-from interp.probe_errors import read_errors
+from interp.compiled import compile_model
 from interp.probing import SweepConfig
-from interp.probing.stage import probe_run
 from interp.runs import save_weights, write_config
+from interp.runs.compiled_run import compile_run
+from interp.runs.probe_errors import read_errors
+from interp.studies.probe_sweep import probe_run
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
@@ -266,9 +267,10 @@ def test_circuit_explains_a_picked_edge_by_its_patched_effect(open_page: Open, w
 
 
 def test_an_edge_leads_to_the_states_where_it_is_missed_most(open_page: Open, words: Words, copied_run: Path) -> None:
-    from interp.circuits import edge_examples, read_circuit
-    from interp.circuits.findings import write_finding
+    from interp.circuits import read_circuit
     from interp.runs import provenance
+    from interp.runs.findings import write_finding
+    from interp.studies import edge_examples
 
     run = interp.load(copied_run)
     circuit = read_circuit(copied_run / "circuits" / "INC.json")[0]

@@ -10,12 +10,12 @@ import pytest
 
 import interp.calibration.run as calibration_run
 from interp.calibration import score
-from interp.calibration.page import page, table, write_page
 from interp.calibration.registry import CALIBRATIONS, Entry, runs
 from interp.calibration.run import calibrate, publish_summary
 from interp.calibration.settings import QUICK, CalibrationSettings
 from interp.calibration.summary import short, summarise
 from interp.cli import main
+from interp.pages.calibration import page, table, write_page
 from interp.report.rows import calibration
 from interp.results import Method, Metric, read_frame, select
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from interp.circuits import CircuitConfig, Graph
-from interp.circuits.along import AlongConfig
-from interp.circuits.dissociation import DissociationConfig
-from interp.circuits.evidence import EvidenceConfig
-from interp.circuits.findings import finding_path, read_finding
-from interp.circuits.page import write_circuit_page
-from interp.circuits.page_interchange import failures, interchange_part
-from interp.circuits.study import StudyConfig, study
 from interp.figures import along_curves, dissociation_heatmap
+from interp.pages.circuits import write_circuit_page
+from interp.pages.circuits_interchange import failures, interchange_part
 from interp.results import rows_frame
 from interp.runs import STEPS, RunError, load, save_weights
-from interp.stages import patch_stage
+from interp.runs.findings import finding_path, read_finding
+from interp.studies.along import AlongConfig
+from interp.studies.circuit_study import StudyConfig, study
+from interp.studies.dissociation import DissociationConfig
+from interp.studies.evidence import EvidenceConfig
+from interp.studies.stages import patch_stage
 
 SMALL = StudyConfig(
     circuit=CircuitConfig(

@@ -26,7 +26,7 @@ from interp.circuits import (
     write_circuit,
 )
 from interp.circuits.edges import written
-from interp.circuits.evaluation import _run
+from interp.circuits.faithfulness import _run
 from interp.circuits.pairs import first_states
 from interp.results import rows_frame
 from interp.tasks import TASKS

@@ -9,7 +9,6 @@ import torch
 
 from cython_vm import MachineSpec, Op
 from interp.circuits import draw_pairs
-from interp.circuits.dissociation import DissociationConfig, dissociate, dissociation_rows
 from interp.circuits.parts import (
     Ablator,
     Level,
@@ -23,6 +22,7 @@ from interp.circuits.parts import (
 )
 from interp.compiled.build import compile_model
 from interp.results import rows_frame
+from interp.studies.dissociation import DissociationConfig, dissociate, dissociation_rows
 
 from .conftest import random_model
 from .test_patching import n_hooks
@@ -94,7 +94,7 @@ def ablator_of_nodes(model, pairs):
 
 def test_instructions_of_a_compiled_interpreter_come_apart():
     """Its MLPs decide each instruction with neurons of its own, silent in the others: zeroed, these are spared."""
-    compiled = compile_model(SPEC, n_circuit_pairs=0)
+    compiled = compile_model(SPEC)
     config = DissociationConfig(n_neurons=12, n_pairs=16, n_null=4)
     ops = [Op.NEXT, Op.INC, Op.GET]
     task = compiled.form.task

@@ -20,7 +20,7 @@ import torch
 from cython_vm import Op
 from interp.circuits import Graph, Pairs, draw_pairs, eap, eap_ig, exact_effects, node_effects, run_circuits
 from interp.circuits.edges import edge_hooks, written
-from interp.circuits.evaluation import _run
+from interp.circuits.faithfulness import _run
 from interp.models import TransformerConfig, build_model
 from interp.tasks import Batch
 

@@ -9,13 +9,13 @@ import pytest
 
 from cython_vm import Op
 from interp.circuits import Circuit, Graph, find_circuit
-from interp.circuits.along import AlongConfig, circuits_at
-from interp.circuits.approximations import agreement_rows, compare_approximations, spearman
-from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
-from interp.circuits.examples import edge_examples, read_examples
-from interp.circuits.explain import explain
 from interp.circuits.pairs import draw_pairs
 from interp.results import Method, rows_frame
+from interp.studies.along import AlongConfig, circuits_at
+from interp.studies.approximations import agreement_rows, compare_approximations, spearman
+from interp.studies.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.studies.examples import edge_examples, read_examples
+from interp.studies.explain import explain
 
 from .conftest import random_model
 from .test_circuits import SMALL

@@ -17,7 +17,7 @@ from interp.circuits.overlap import (
     sharing_rows,
     stability,
 )
-from interp.circuits.seeds import agreement, match_heads, renamed
+from interp.studies.seeds import agreement, match_heads, renamed
 
 from .conftest import random_model
 from .test_circuits import SMALL

@@ -11,10 +11,11 @@ from compiled_machine import SPEC
 import interp
 from cython_vm import encode, sample, step
 from interp.cli import main
-from interp.compiled import AnswerKey, Compiled, compile_run
+from interp.compiled import AnswerKey, Compiled
 from interp.results import Metric, records
 from interp.runs import RunError
-from interp.stages import evaluate_run
+from interp.runs.compiled_run import compile_run
+from interp.studies.stages import evaluate_run
 
 SMALL = [f"--spec.{name}={value}" for name, value in (("n-instructions", 5), ("n-cells", 3), ("bits", 1))]
 

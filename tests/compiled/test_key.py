@@ -11,12 +11,13 @@ import torch
 from compiled_machine import SPEC, stratified
 
 from cython_vm import MachineSpec, Op, sample, step, strata_weights, variable
+from interp.calibration import true_effects, with_circuits
 from interp.circuits import Graph, draw_pairs
 from interp.circuits.exact import exact_effects
-from interp.compiled import AnswerKey, CircuitKey, Compiled, NoiseConfig, Place, compile_model, true_effects
+from interp.compiled import AnswerKey, CircuitKey, Compiled, NoiseConfig, Place, compile_model
 from interp.compiled.key import edge_matrix
 from interp.interventions.patching import Patch, patched, read_positions
-from interp.interventions.sites import resolve
+from interp.tasks.sites import resolve
 
 TINY = MachineSpec(n_instructions=5, n_cells=3, n_input=1, n_output=1, bits=1)
 NOISE = NoiseConfig(rotate=True, distractor_heads=1, distractor_neurons=4, seed=1)
@@ -158,7 +159,7 @@ def _hook_of(node: str) -> tuple[str, int | None]:
 
 
 def test_the_circuits_of_the_key_are_those_of_the_instructions() -> None:
-    compiled = compile_model(TINY, n_circuit_pairs=4)
+    compiled = with_circuits(compile_model(TINY), n_pairs=4)
     key, graph = compiled.key, Graph.of(compiled.model)
     heads = {head.name: compiled.program.node(head) for head in compiled.program.heads}
     inc, jump = key.circuit("INC", outcome="RAN"), key.circuit("WHILE")

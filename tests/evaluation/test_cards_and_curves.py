@@ -16,12 +16,12 @@ from tiny import tiny_config
 from cython_vm import MachineSpec
 from interp.cli import main
 from interp.console import by_op_words
-from interp.evaluation.card_page import card_page
-from interp.evaluation.cards import make_card, read_card
-from interp.evaluation.curves import learning_curve_of, learning_curves_drawing, original_curve
 from interp.evaluation.measure import measure
-from interp.evaluation.models_page import reach_drawing, write_models_page
 from interp.figures import accuracy_by_op, reliability_diagram, survival_curves
+from interp.pages.card_page import card_page
+from interp.pages.cards import make_card, read_card
+from interp.pages.curves import learning_curve_of, learning_curves_drawing, original_curve
+from interp.pages.models import reach_drawing, write_models_page
 from interp.results import Aggregation, Metric, read_frame, records, rows_frame, select
 from interp.runs import Run, RunError, load
 from interp.training import train

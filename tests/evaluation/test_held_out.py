@@ -13,12 +13,12 @@ from cython_vm import Op, Transition, encode, step
 from interp.evaluation.confidence import Calibration
 from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failures
-from interp.evaluation.tally import Tally, macro_row
 from interp.models import build_model
 from interp.results import Aggregation, Metric, records, select, wilson_interval
 from interp.tasks import TASKS
 from interp.training import evaluate
 from interp.training.presets import transformer_for
+from interp.training.tally import Tally, macro_row
 
 TASK = TASKS["step_inplace"](SPEC)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cython_vm import MachineSpec
-from interp.evaluation import lengths
-from interp.evaluation.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
-from interp.evaluation.lengths_page import lengths_page
 from interp.models import build_model
+from interp.pages.lengths import lengths_page
 from interp.results import Control, Metric, records, rows_frame, select
+from interp.studies import lengths
+from interp.studies.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
 from interp.tasks import TASKS
 
 SMALL = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)

@@ -347,7 +347,7 @@ def test_reading_and_sampling_need_numpy_alone(archive, tmp_path):
 
 
 def test_an_interrupted_search_keeps_what_it_found(archive, tmp_path):
-    from interp.evolving import evolve_into
+    from interp.cli.evolving import evolve_into
 
     out = tmp_path / "a.npz"
 

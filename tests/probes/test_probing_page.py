@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from interp.probing.page import shown_positions, write_probing_page
-from interp.probing.page_drawings import along_drawing, heatmap_drawing
-from interp.probing.summary import localisation, read_and_written
+from interp.pages.probing import shown_positions, write_probing_page
+from interp.pages.probing_drawings import along_drawing, heatmap_drawing
 from interp.results import Control, Metric, rows_frame
+from interp.studies.read_and_written import localisation, read_and_written
 
 ROOT = Path(__file__).parents[2]
 

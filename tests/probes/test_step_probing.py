@@ -14,14 +14,14 @@ from tiny import tiny_config
 from cython_vm import MachineSpec, encode
 from interp.compiled.build import compile_model
 from interp.interventions import Site, collect
-from interp.probe_errors import read_errors
 from interp.probing import Readout, SweepConfig, step_sweep
 from interp.probing.editing import edit_step_rows
-from interp.probing.stage import n_probes, probe_run
-from interp.probing.summary import formation, localisation_rows, over_seeds, where_first
 from interp.probing.targets import relabelled
 from interp.results import Control, IntervalKind, Metric, records, rows_frame, select
 from interp.runs import Run, RunError
+from interp.runs.probe_errors import read_errors
+from interp.studies.probe_sweep import n_probes, probe_run
+from interp.studies.read_and_written import formation, localisation_rows, over_seeds, where_first
 from interp.tasks.step_inplace import StepInplace
 from interp.training import train
 from probes import LogisticProbe

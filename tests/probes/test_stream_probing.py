@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from cython_vm import MachineSpec, Op, run, sample, step, variable
-from interp.options import TaskOptions
 from interp.probing import Readout, SweepConfig, draw_tokens, stream_sweep, token_activations
 from interp.probing.editing import edit_stream_rows, stream_edits, turned
 from interp.probing.semantics import altered, altered_labels
-from interp.probing.stage import probe_along, probe_run
 from interp.results import Control, Metric, rows_frame, select
 from interp.runs import Run, RunConfig
+from interp.studies.probe_sweep import probe_along, probe_run
+from interp.tasks.options import TaskOptions
 from interp.tasks.trace import Trace
 from interp.training import TrainingConfig, train
 from interp.training.presets import transformer_for

@@ -11,10 +11,10 @@ import torch
 from cython_vm import MachineSpec, program_hash, reference, run, sample_reachable, step, variable
 from interp.cli import main
 from interp.models import build_model
-from interp.options import TaskOptions
 from interp.runs import RunConfig, RunError, load
-from interp.stages import circuit_stage, patch_stage, probe_stage
+from interp.studies.stages import circuit_stage, patch_stage, probe_stage
 from interp.tasks import TASKS, Batch, Task, macro_average
+from interp.tasks.options import TaskOptions
 from interp.training import TrainingConfig, evaluate, train
 from interp.training.presets import PRESETS, transformer_for
 

@@ -8,8 +8,8 @@ import torch
 
 from cython_vm import MachineSpec, Op, Outcome, States, reference, run
 from cython_vm.long_runs import sample_long_runs
-from interp.options import TaskOptions
 from interp.tasks import Trace
+from interp.tasks.options import TaskOptions
 
 SPEC = MachineSpec(n_instructions=24, n_cells=4, n_input=6, n_output=6, bits=3)
 TASK = Trace(SPEC, TaskOptions(n_steps=24))

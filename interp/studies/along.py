@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from interp.circuits.attribution import eap_ig
-from interp.circuits.evaluation import ranked, run_circuits, size_grid
-from interp.circuits.evidence import contrast_named
+from interp.circuits.faithfulness import ranked, run_circuits, size_grid
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import chance_jaccard, jaccard, matrices
 from interp.circuits.pairs import draw_pairs
-from interp.circuits.store import Circuit
 from interp.results import Aggregation, Control, Method, Metric
+from interp.runs.circuit_files import Circuit
+from interp.studies.evidence import contrast_named
 from interp.tasks import Task
 
 _GAP = 1.0  # logits; below, faithfulness would divide by next to nothing

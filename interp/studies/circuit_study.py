@@ -27,16 +27,9 @@ import pandas as pd
 
 from cython_vm import Op
 from interp.circuits import find_circuit
-from interp.circuits.along import AlongConfig, circuits_at
-from interp.circuits.approximations import compare_approximations
 from interp.circuits.attention import attention_patterns, write_attention
 from interp.circuits.discovery import CircuitConfig
-from interp.circuits.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
-from interp.circuits.evaluation import ABLATIONS, Ablation
-from interp.circuits.evidence import EvidenceConfig, contrast_named, gather_evidence
-from interp.circuits.examples import edge_examples
-from interp.circuits.explain import explain
-from interp.circuits.findings import Finding, current_finding, findings, write_finding
+from interp.circuits.faithfulness import ABLATIONS, Ablation
 from interp.circuits.freezes import freezes
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import sharing, sharing_rows
@@ -45,10 +38,17 @@ from interp.circuits.parts import LEVELS, Level
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
-from interp.circuits.store import Circuit, circuit_rows, read_circuit, write_circuit
 from interp.files import write_json
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
+from interp.runs.circuit_files import Circuit, circuit_rows, read_circuit, write_circuit
+from interp.runs.findings import Finding, current_finding, findings, write_finding
+from interp.studies.along import AlongConfig, circuits_at
+from interp.studies.approximations import compare_approximations
+from interp.studies.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
+from interp.studies.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.studies.examples import edge_examples
+from interp.studies.explain import explain
 
 Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"]
 KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "paths", "along")

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from cython_vm import MachineSpec, States, decode, encode
-from interp.circuits.evidence import contrast_named
 from interp.circuits.exact import exact_effects
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import matrices
 from interp.circuits.pairs import draw_pairs
-from interp.circuits.store import Circuit
+from interp.runs.circuit_files import Circuit
+from interp.studies.evidence import contrast_named
 from interp.tasks import Task
 
 

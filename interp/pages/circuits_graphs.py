@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 
-from interp.circuits.store import Circuit
 from interp.figures.style import OP_COLORS, op_words
 from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
+from interp.runs.circuit_files import Circuit
 
 _DRAWN = 40  # edges a panel; more cannot be told apart
 _OWN, _SOME, _ALL = "#D55E00", "#2E86C8", "#A9B0BA"

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.evaluation import Ablation
+from interp.circuits.faithfulness import Ablation
 from interp.circuits.pairs import Contrast, draw_pairs
 from interp.circuits.parts import (
     Ablator,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from interp.figures.style import present, site_order, site_words
+from interp.figures.style import present, site_words
 from interp.figures.svg import FAINT, INK, PALETTE, QUIET, curve, drawing, line, text
-from interp.results import Control, Method, Metric, select
+from interp.results import Control, Method, Metric, select, site_order
 
 _PANELS: tuple[tuple[Control | None, str], ...] = (
     (None, "probe"),

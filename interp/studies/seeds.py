@@ -25,9 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from interp.circuits.attention import AttentionSummary, read_attention
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import circuit_graph_of, jaccard, matrices
-from interp.circuits.store import Circuit, read_circuit
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs import Run
+from interp.runs.circuit_files import Circuit, read_circuit
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from interp.figures.style import site_order
-from interp.results import COLUMNS, Aggregation, Control, IntervalKind, Method, Metric, select
+from interp.results import COLUMNS, Aggregation, Control, IntervalKind, Method, Metric, select, site_order
 
 ABOVE = 0.1  # how far a score must stand above its strongest control, to be worth a word
 WINDOW = "window"  # the stratum of rows that hold probes against the causal window

@@ -1,7 +1,7 @@
 """The probe stage of a run, of single steps or of streams, and of any run at every checkpoint that it kept.
 
     probes.parquet         every accuracy beside its controls, code length, edits, localisation
-    probe_errors.parquet   confusion counts and worst examples (`interp.probe_errors`)
+    probe_errors.parquet   confusion counts and worst examples (`interp.runs.probe_errors`)
     probes.safetensors     directions of probes of single steps at pointed slots, for the interventions
 
 All three are written after every hook, and the same request goes on where it stopped.
@@ -24,15 +24,15 @@ from safetensors.torch import load_file, save_file
 
 from cython_vm import strata_weights
 from interp.files import atomic_path
-from interp.probe_errors import read_errors, write_errors
 from interp.probing.editing import EditPairs, edit_stream_rows, wrong_hooks
 from interp.probing.examples import HookResult, SweepConfig, residual_hooks
 from interp.probing.readout import Edit
 from interp.probing.steps import directions, step_edits, step_sweep
 from interp.probing.streams import stream_sweep
-from interp.probing.summary import WINDOW, localisation_rows
 from interp.results import Aggregation, Metric, records, rows_frame, select
 from interp.runs import Run, RunError, provenance, require_next_state
+from interp.runs.probe_errors import read_errors, write_errors
+from interp.studies.read_and_written import WINDOW, localisation_rows
 from interp.tasks import macro_average
 from interp.tasks.trace import Trace
 
@@ -64,7 +64,7 @@ def probe_run(
         RunError: the run's task cannot be probed, or it holds probes with other settings, and not `fresh`.
         ValueError: as the sweeps.
     """
-    from interp.stages import held
+    from interp.studies.stages import held
 
     streams = isinstance(run.task, Trace)
     require_next_state(run, "the probe sweep", also=(Trace.name,))

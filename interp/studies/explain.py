@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp.circuits.overlap import Sharing
-from interp.circuits.store import Circuit
+from interp.runs.circuit_files import Circuit
 
 _NAMED = 3  # heads that are told about
 

@@ -20,13 +20,13 @@ import numpy as np
 
 from cython_vm import Op, Outcome, step
 from interp.circuits.criteria import completeness, minimality
-from interp.circuits.evaluation import ABLATIONS, run_circuits
+from interp.circuits.faithfulness import ABLATIONS, run_circuits
 from interp.circuits.freezes import FREEZES
 from interp.circuits.graph import Graph
 from interp.circuits.overlap import matrices, stability
 from interp.circuits.pairs import Contrast, draw_pairs
-from interp.circuits.store import Circuit
 from interp.results import Aggregation, Control, IntervalKind, Metric
+from interp.runs.circuit_files import Circuit
 from interp.tasks import Task
 
 _FEW = 5  # pairs of an outcome below which it gets no row

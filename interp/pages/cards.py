@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from interp.evaluation.card_page import card_page
 from interp.evaluation.measure import Evaluation, Progress, measure
 from interp.files import write_json, write_text
+from interp.pages.card_page import card_page
 from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, select
 from interp.runs import Run, RunError, hardware, provenance
 

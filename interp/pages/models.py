@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.evaluation.card_page import duration, interval, percent, rows_of, table
-from interp.evaluation.cards import read_card
 from interp.figures.svg import FAINT, PALETTE, QUIET, curve, dot, drawing, line, text
 from interp.files import write_text
+from interp.pages.card_page import duration, interval, percent, rows_of, table
+from interp.pages.cards import read_card
 from interp.results import Aggregation, Metric
 
 

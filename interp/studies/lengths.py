@@ -37,9 +37,9 @@ from interp.results import (
 from interp.runs import Run, RunConfig, versions
 from interp.tasks import TASKS, Task
 from interp.training import TrainingConfig
-from interp.training.evaluation import evaluate
 from interp.training.loop import train
 from interp.training.presets import transformer_for
+from interp.training.scoring import evaluate
 
 Progress = Callable[[float, float, str], None]
 

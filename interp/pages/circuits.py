@@ -8,18 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from interp.circuits.findings import Finding, findings
-from interp.circuits.page_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
-from interp.circuits.page_graphs import circuits_drawing, faithfulness_drawing
-from interp.circuits.page_interchange import failures as interchange_failures
-from interp.circuits.page_interchange import interchange_part, markdown_table
-from interp.circuits.seeds import seed_agreement
-from interp.circuits.store import Circuit, read_circuit
-from interp.circuits.study import summary_of
 from interp.figures.style import present
 from interp.files import write_text
+from interp.pages.circuits_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
+from interp.pages.circuits_graphs import circuits_drawing, faithfulness_drawing
+from interp.pages.circuits_interchange import failures as interchange_failures
+from interp.pages.circuits_interchange import interchange_part, markdown_table
 from interp.results import Control, Method, Metric, records, rows_frame, select
 from interp.runs import Run
+from interp.runs.circuit_files import Circuit, read_circuit
+from interp.runs.findings import Finding, findings
+from interp.studies.circuit_study import summary_of
+from interp.studies.seeds import seed_agreement
 
 _METHODS = {
     Method.EAP: "EAP",

@@ -33,15 +33,15 @@ import pandas as pd
 from cython_vm import MachineSpec, States, encode
 from interp.configuration import config_dict
 from interp.files import atomic_path, write_json
-from interp.options import TaskOptions
 from interp.results import read_frame, write_frame
+from interp.tasks.options import TaskOptions
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
     import torch
 
     from interp.models import TransformerConfig
+    from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
     from interp.tasks import Task
-    from interp.training.config import DataSource, StartingPoint, TrainingConfig
 
 FORMAT = 1
 STEPS = "steps"
@@ -106,7 +106,7 @@ class RunConfig:
             KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
         """
         from interp.models.config import TransformerConfig
-        from interp.training.config import DataSource, StartingPoint, TrainingConfig
+        from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
 
         return cls(
             task=values["task"],

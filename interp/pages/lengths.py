@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from cython_vm import MachineSpec
-from interp.evaluation.lengths import ENCODINGS, LengthsConfig
 from interp.files import write_text
 from interp.results import Metric, records, select
+from interp.studies.lengths import ENCODINGS, LengthsConfig
 
 
 def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from interp.calibration.drawing import precision_drawing
 from interp.calibration.edges import RESOLUTION
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import N_CHECKED, SETTINGS
 from interp.calibration.summary import mean, short
 from interp.files import write_text
+from interp.pages.calibration_drawing import precision_drawing
 from interp.results import Control, Method, Metric, select
 
 _NAMES = {

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cython_vm import strata_weights
-from interp.evaluation.tally import Tally, macro_row
 from interp.results import Aggregation, IntervalKind, Method, Metric, rows_frame
 from interp.tasks import Batch, Task
+from interp.training.tally import Tally, macro_row
 
 BATCH_SIZE = 128  # what stays in the cache: on one core 1.4 times as fast as 512
 EvaluationBalance = Literal["op_outcome", "natural"]

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from interp.figures.style import present, site_order, site_words
+from interp.figures.style import present, site_words
 from interp.files import write_text
-from interp.probing.page_drawings import along_drawing, heatmap_drawing
-from interp.probing.stage import n_probes
-from interp.probing.summary import (
+from interp.pages.probing_drawings import along_drawing, heatmap_drawing
+from interp.results import Control, Method, Metric, records, select, site_order
+from interp.runs import Run, RunError
+from interp.studies.probe_sweep import n_probes
+from interp.studies.read_and_written import (
     ABOVE,
     formation,
     localisation,
@@ -24,8 +26,6 @@ from interp.probing.summary import (
     read_and_written,
     where_first,
 )
-from interp.results import Control, Method, Metric, records, select
-from interp.runs import Run, RunError
 
 _PUBLISHED = (
     ("linear probe of a hidden board, accuracy", "99.5 % (3 classes)", "Nanda et al. 2023"),

@@ -14,7 +14,7 @@ addresses is a soft one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cython_vm import Op, Outcome, program_hash, sample, step, strata_weights
 from interp.circuits.pairs import Pairs, compared_slots
+from interp.compiled.build import Compiled
 from interp.compiled.config import NoiseConfig
 from interp.compiled.evaluate import Evaluator, Trace
 from interp.compiled.form import Form
@@ -78,6 +79,13 @@ def circuit_keys(
         if progress is not None:
             progress((done + 1) / len(strata))
     return [_circuit(op, None, ablation, parts) for (op, ablation), parts in found.items()] + keys
+
+
+def with_circuits(compiled: Compiled, *, n_pairs: int, progress: Callable[[float], None] | None = None) -> Compiled:
+    """The same model with `circuit_keys` in its answer key."""
+    noise = NoiseConfig(**compiled.key.noise)
+    keys = circuit_keys(compiled.form, noise, n_pairs=n_pairs, sharpness=compiled.key.sharpness, progress=progress)
+    return replace(compiled, key=replace(compiled.key, circuits=tuple(keys)))
 
 
 def true_effects(

@@ -35,9 +35,9 @@ from interp.runs import Run, RunError, require_next_state
 from interp.tasks.base import PairDesign
 
 if TYPE_CHECKING:
-    from interp.circuits.evaluation import Ablation as CircuitAblation
+    from interp.circuits.faithfulness import Ablation as CircuitAblation
     from interp.circuits.parts import Level
-    from interp.circuits.study import Measure
+    from interp.studies.circuit_study import Measure
 
 Progress = Callable[[float, float, str], None]
 EVALUATION_SEED = 2  # of the final figures; the training curve uses another
@@ -124,10 +124,10 @@ def probe_stage(
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """The probe sweep, over single steps or streams (`interp.probing.stage`). `n` defaults to 4,000 states or 16,000
-    tokens, `n_edits` to 64."""
+    """The probe sweep, over single steps or streams (`interp.studies.probe_sweep`). `n` defaults to 4,000 states or
+    16,000 tokens, `n_edits` to 64."""
     from interp.probing import SweepConfig
-    from interp.probing.stage import probe_run
+    from interp.studies.probe_sweep import probe_run
 
     streams = run.config.task == "trace"
     config = SweepConfig(
@@ -279,10 +279,10 @@ def circuit_stage(
     fresh: bool = False,
     progress: Progress = _quiet,
 ) -> pd.DataFrame:
-    """A circuit an instruction, mean attention patterns, and what else is asked for (`interp.circuits.study`); what is
-    on disk already is kept."""
+    """A circuit an instruction, mean attention patterns, and what else is asked for (`interp.studies.circuit_study`);
+    what is on disk already is kept."""
     from interp.circuits import CircuitConfig
-    from interp.circuits.study import StudyConfig, study
+    from interp.studies.circuit_study import StudyConfig, study
 
     require_next_state(run, "the search for circuits")
     config = StudyConfig(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from interp.figures.style import present, site_order, site_words
+from interp.figures.style import present, site_words
 from interp.figures.svg import INK, QUIET, drawing, line, text
 from interp.files import write_text
-from interp.results import Control, Method, Metric, records, select
+from interp.results import Control, Method, Metric, records, select, site_order
 from interp.runs import Run, RunError
 
 _CELL, _LEFT = 13, 130

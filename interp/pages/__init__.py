@@ -1,0 +1,1 @@
+"""Pages: documents and run cards made from rows, with their drawings."""

@@ -1,0 +1,1 @@
+"""Worlds: what is true, apart from how it is shown."""
