@@ -14,10 +14,12 @@ from cython_vm.running import Trace, run
 from cython_vm.sampling import count_programs, sample, strata_weights
 from cython_vm.shards import write_shards
 from cython_vm.spec import Layout, MachineSpec
+from cython_vm.splits import SPLITS, in_split
 from cython_vm.states import States
 from cython_vm.variables import VARIABLES, Variable, ancestors, variable
 
 __all__ = [
+    "SPLITS",
     "VARIABLES",
     "EvolutionConfig",
     "Fate",
@@ -40,6 +42,7 @@ __all__ = [
     "encode",
     "evolve",
     "format_program",
+    "in_split",
     "labelled_records",
     "parse_program",
     "program_hash",

@@ -32,6 +32,7 @@ from cython_vm import (
     encode,
     evolve,
     format_program,
+    in_split,
     labelled_records,
     parse_program,
     program_hash,
@@ -175,6 +176,8 @@ ARGUMENTS: dict[str, Argument] = {
     "decode(tokens)": Argument(lambda x: decode(SPEC, x), "tokens"),
     "decode_outcome(spec)": Argument(lambda x: decode_outcome(x, encode(STATES)), SPEC_WORD, set(), {"spec"}),
     "decode_outcome(tokens)": Argument(lambda x: decode_outcome(SHOWN, x), "tokens"),
+    "in_split(hashes)": Argument(lambda x: in_split(x, "fit"), "hashes", {*WHOLE, "[]", "no floats", "3-d"}),
+    "in_split(split)": Argument(lambda x: in_split(np.zeros(2, np.uint64), x), "split"),
     "encode(outcome)": Argument(lambda x: encode(sample(SHOWN, 4, seed=0), x), "outcome", {"None"}),
     "encode(states)": Argument(encode, STATES_WORD, {"States"}),
     "evolve(spec)": Argument(lambda x: evolve(x, 0), SPEC_WORD, {"spec"}),
@@ -201,6 +204,7 @@ ARGUMENTS: dict[str, Argument] = {
     "sample(split)": Argument(lambda x: sample(SPEC, 2, seed=0, split=x), "split"),
     "sample(weights)": Argument(lambda x: sample(SPEC, 2, seed=0, weights=x), "weights", {"None"}),
     "sample(by)": Argument(lambda x: sample(SPEC, 2, seed=0, by=x), r"\bby\b"),
+    "sample(rows)": Argument(lambda x: sample(SPEC, 2, seed=0, rows=x), "rows", {"None"}),
     "sample(sizes)": Argument(lambda x: sample(PADDED, 2, seed=0, sizes=x), "sizes", {"None", "{}"}),
     "sample(sizes={'n_cells': x})": Argument(lambda x: sample(PADDED, 2, seed=0, sizes={"n_cells": x}), "n_cells"),
     "sample_evolved(archive)": Argument(lambda x: sample_evolved(x, 2, seed=0), "archive"),
@@ -257,13 +261,14 @@ ARGUMENTS: dict[str, Argument] = {
 }
 
 NOT_ENTRIES = {
+    "SPLITS",
     "VARIABLES",
     "Op",
     "Outcome",
     "Fate",
     "Fates",
     "Transition",
-}  # a dict, enums, results that people only read
+}  # a tuple, a dict, enums, results that people only read
 
 
 @pytest.fixture(autouse=True)
