@@ -16,6 +16,7 @@ from cython_vm.shards import write_shards
 from cython_vm.spec import Layout, MachineSpec
 from cython_vm.splits import SPLITS, in_split
 from cython_vm.states import States
+from cython_vm.units import reachable_hash, stream_hash
 from cython_vm.variables import VARIABLES, Variable, ancestors, variable
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "labelled_records",
     "parse_program",
     "program_hash",
+    "reachable_hash",
     "read_original",
     "record_dtype",
     "run",
@@ -58,6 +60,7 @@ __all__ = [
     "start_states",
     "step",
     "strata_weights",
+    "stream_hash",
     "variable",
     "write_original",
     "write_shards",
