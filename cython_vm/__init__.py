@@ -14,10 +14,13 @@ from cython_vm.running import Trace, run
 from cython_vm.sampling import count_programs, sample, strata_weights
 from cython_vm.shards import write_shards
 from cython_vm.spec import Layout, MachineSpec
+from cython_vm.splits import SPLITS, in_split
 from cython_vm.states import States
+from cython_vm.units import reachable_hash, stream_hash
 from cython_vm.variables import VARIABLES, Variable, ancestors, variable
 
 __all__ = [
+    "SPLITS",
     "VARIABLES",
     "EvolutionConfig",
     "Fate",
@@ -40,9 +43,11 @@ __all__ = [
     "encode",
     "evolve",
     "format_program",
+    "in_split",
     "labelled_records",
     "parse_program",
     "program_hash",
+    "reachable_hash",
     "read_original",
     "record_dtype",
     "run",
@@ -55,6 +60,7 @@ __all__ = [
     "start_states",
     "step",
     "strata_weights",
+    "stream_hash",
     "variable",
     "write_original",
     "write_shards",

@@ -1,11 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""How the run of each row ends: halted, frozen, or in a cycle, found exactly; and steps that differ by row."""
+"""How the run of each row ends: halted, frozen, or in a cycle, found exactly; steps that differ by row; and hashes of
+what a run shows and of what it reaches."""
 
-from libc.stdint cimport int16_t, int64_t, uint8_t
-from libc.string cimport memcmp, memcpy, memmove
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from cython_vm._isa cimport *
 from cython_vm._machine cimport match_brackets
+from cython_vm._rng cimport mix64
 
 cdef enum:
     MAX_ROW = 2048  # above the longest packed row
@@ -196,3 +198,82 @@ def advance_rows(object spec, uint8_t[:, ::1] rows, const int64_t[::1] n_steps):
             for _k in range(n_steps[i]):
                 if advance(&path) != RAN:
                     break
+
+
+cdef enum:
+    SHOWN_VALUE = 16    # words of a stream: opcodes, values, branches
+    SHOWN_BRANCH = 512
+    NOT_REACHED = 255   # no opcode
+
+
+cdef inline uint64_t fold(uint64_t h, uint64_t word) noexcept nogil:
+    """FNV-1a's step, folded on itself; one to one in h and, for words below 2^40, in the word."""
+    h = (h ^ word) * <uint64_t>0x100000001B3U
+    return h ^ (h >> 29)
+
+
+def hash_streams(object spec, uint8_t[:, ::1] rows, int64_t n_steps, uint64_t[::1] hashes):
+    """The hash of what each run shows in at most n_steps instructions. The rows are run where they are.
+
+    An instruction shows its op, and, if it ran, what GET read, what PUT wrote or whether WHILE or ENDW jumped.
+    """
+    cdef Geometry g = geometry(spec)
+    cdef int16_t match[256]
+    cdef Path path
+    cdef uint8_t* t
+    cdef uint64_t h
+    cdef Py_ssize_t i
+    cdef int64_t _k
+    cdef int op, operand
+    path.g, path.match, path.visited, path.jumps = &g, match, NULL, 0
+    with nogil:
+        for i in range(rows.shape[0]):
+            fit(&g, &rows[i, 0])
+            match_brackets(&rows[i, 0] + <int>PROGRAM, g.n_instructions, match)
+            path.state = t = &rows[i, 0]
+            h = 0xCBF29CE484222325U
+            for _k in range(n_steps):
+                op, operand = t[PROGRAM + t[<int>INSTRUCTION_PTR]], t[g.cells + t[<int>ARRAY_PTR]]
+                h = fold(h, op)
+                if advance(&path) != RAN:
+                    break
+                if op == PUT:
+                    h = fold(h, SHOWN_VALUE + operand)
+                elif op == GET:
+                    h = fold(h, SHOWN_VALUE + t[g.cells + t[<int>ARRAY_PTR]])
+                elif op == WHILE or op == ENDW:
+                    h = fold(h, SHOWN_BRANCH + <int>((operand == 0) == (op == WHILE)))
+            hashes[i] = mix64(h)
+
+
+def hash_reachable(object spec, const uint8_t[:, ::1] rows, int64_t n_steps, uint64_t[::1] hashes):
+    """The hash of each state without the instructions that its run does not reach in at most n_steps.
+
+    The instruction that halts or freezes is reached.
+    """
+    cdef Geometry g = geometry(spec)
+    cdef int16_t match[256]
+    cdef uint8_t reached[256]
+    cdef uint8_t state[MAX_ROW]
+    cdef Path path
+    cdef uint64_t h
+    cdef Py_ssize_t i
+    cdef int64_t _k
+    cdef int slot, column, n_slots = g.n_instructions
+    path.g, path.match, path.visited, path.jumps = &g, match, NULL, 0
+    path.state = state
+    with nogil:
+        for i in range(rows.shape[0]):
+            fit(&g, &rows[i, 0])
+            match_brackets(&rows[i, 0] + <int>PROGRAM, g.n_instructions, match)
+            memcpy(state, &rows[i, 0], g.stride)
+            memset(reached, 0, n_slots)
+            for _k in range(n_steps):
+                reached[state[<int>INSTRUCTION_PTR]] = 1
+                if advance(&path) != RAN:
+                    break
+            h = 0xCBF29CE484222325U
+            for column in range(g.stride):
+                slot = column - PROGRAM
+                h = fold(h, NOT_REACHED if 0 <= slot < n_slots and not reached[slot] else rows[i, column])
+            hashes[i] = mix64(h)

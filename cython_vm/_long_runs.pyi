@@ -13,4 +13,5 @@ def long_run_rows(
     most: int,
     required: int,
     rows: NDArray[np.uint8],
+    numbers: NDArray[np.uint64] | None = None,
 ) -> int: ...

@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset
 from cython_vm._isa cimport *
 from cython_vm._machine cimport *
 from cython_vm._rng cimport *
+from cython_vm._splits cimport belongs
 
 cdef enum:
     MAX_ROW = 2048      # above the longest packed row
@@ -197,12 +198,13 @@ def long_run_rows(
     int most,
     int required,
     uint8_t[:, ::1] rows,
+    const uint64_t[::1] numbers=None,
 ):
-    """Fill rows start, start + 1, … of the stream of `seed` with states at the start of a run.
+    """Fill rows start, start + 1, … of the stream of `seed`, or those of `numbers` [n], with states where runs start.
 
     Every program is written for a number of steps uniform from `fewest` to `most`, and drawn again if it
-    does not make `required` steps to the end of what was written. split: 0 all, 1 train, 2 evaluation. Returns the
-    first row given up, or -1.
+    does not make `required` steps to the end of what was written. split: a `Split`. Returns the first row given up, or
+    -1.
     """
     cdef Writer w
     cdef Rng rng
@@ -210,13 +212,13 @@ def long_run_rows(
     cdef uint8_t begun[MAX_ROW]
     cdef Py_ssize_t i
     cdef int _attempt, n_steps = most, last = spec.n_instructions - 1
-    cdef bint stops = spec.stops, loops = spec.loops
+    cdef bint stops = spec.stops, loops = spec.loops, numbered = numbers is not None
     w.g = geometry(spec)
     w.io = spec.io
     w.last = last
     with nogil:
         for i in range(rows.shape[0]):
-            seed_row(&rng, key, start + <uint64_t>i)
+            seed_row(&rng, key, numbers[i] if numbered else start + <uint64_t>i)
             w.row = &rows[i, 0]
             for _attempt in range(attempts):
                 if fewest < most:
@@ -232,7 +234,7 @@ def long_run_rows(
                     continue
                 memcpy(begun + <int>PROGRAM, w.row + <int>PROGRAM, w.g.n_instructions)
                 memcpy(w.row, begun, w.g.stride)
-                if split == 0 or (hash_program(w.row + <int>PROGRAM, w.g.n_instructions) % 20 == 0) == (split == 2):
+                if belongs(hash_program(w.row + <int>PROGRAM, w.g.n_instructions), split):
                     break
             else:
                 with gil:

@@ -13,8 +13,6 @@ cdef enum Strata:
 
 
 cdef enum:
-    IN_TRAINING = 1         # values of `split`; 0 is all
-    IN_EVALUATION = 2
     LANES = 32              # rows of a block
     PITCH_MORE = 8          # rows of a block lie `stride` and so many bytes apart
     BLOCK_BYTES = 33280     # LANES of the longest
@@ -37,7 +35,7 @@ cdef struct Plan:
     const uint8_t* choices      # opcodes: WHILE, ENDW, then the n_plain others
     int n_plain
     bint stops
-    int split                   # 0 all, 1 train, 2 evaluation
+    int split                   # a Split
     int attempts                # redraws before a row is given up
     const int* smallest         # [4] sizes of a padded machine's rows: uniform between these and the machine's
     const int* largest
@@ -54,6 +52,18 @@ cdef class Stream:
     cdef tuple arrays
 
 
-# Rows start … start + n − 1 of the stream into `block`, n ≤ LANES. Returns the first that was given up and its stratum
-# (-1: none), or -1. A padded row leaves its own sizes in the plan.
-cdef int draw_block(Plan* plan, uint64_t start, int n, uint8_t* block, int* stratum) noexcept nogil
+# The numbers of a block's rows, LANES of them: `given`, n ≤ LANES, the last of them again in what is left; or, where
+# `given` is NULL, start, start + 1, …
+cdef inline void number_rows(uint64_t* numbers, uint64_t start, const uint64_t* given, int n) noexcept nogil:
+    cdef int i
+    if given == NULL:
+        for i in range(LANES):
+            numbers[i] = start + <uint64_t>i
+    else:
+        for i in range(LANES):
+            numbers[i] = given[i if i < n else n - 1]
+
+
+# Rows numbers[0] … numbers[n − 1] of the stream into `block`, n ≤ LANES; `numbers` holds LANES of them. Returns the
+# first that was given up and its stratum (-1: none), or -1. A padded row leaves its own sizes in the plan.
+cdef int draw_block(Plan* plan, const uint64_t* numbers, int n, uint8_t* block, int* stratum) noexcept nogil

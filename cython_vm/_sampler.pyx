@@ -8,6 +8,7 @@ from cython_vm._isa cimport *
 from cython_vm._lanes cimport row_lanes
 from cython_vm._machine cimport *
 from cython_vm._rng cimport *
+from cython_vm._splits cimport IN_ALL, IN_EVALUATION, IN_VALIDATION, belongs
 
 
 cdef inline int fill(
@@ -108,9 +109,7 @@ cdef inline void draw_values(Rng* rng, const Plan* plan, uint8_t* s) noexcept no
 
 
 cdef inline bint in_split(const Plan* plan, const uint8_t* program) noexcept nogil:
-    if plan.split == 0:
-        return True
-    return (hash_program(program, plan.n_slots) % 20 == 0) == (plan.split == 2)
+    return plan.split == IN_ALL or belongs(hash_program(program, plan.n_slots), plan.split)
 
 
 cdef inline void draw_sizes(Rng* rng, Plan* plan, uint8_t* s) noexcept nogil:
@@ -273,16 +272,21 @@ cdef class Stream:
         if plan.n_strata:
             plan.strata, plan.strata_thresholds = &strata_rows[0, 0], &strata_thresholds[0]
 
-    def rows(self, uint64_t start, uint8_t[:, ::1] rows):
-        """Fill rows start, start + 1, … of the stream. Returns the first row given up and its stratum, or (-1, -1)."""
+    def rows(self, uint64_t start, uint8_t[:, ::1] rows, const uint64_t[::1] numbers=None):
+        """Fill rows start, start + 1, … of the stream, or those of `numbers` [n].
+
+        Returns the first row given up and its stratum, or (-1, -1)."""
         cdef uint8_t block[BLOCK_BYTES]
+        cdef uint64_t own[LANES]
         cdef Plan plan = self.plan  # padded rows change it as they come
         cdef Py_ssize_t i = 0, k, n = rows.shape[0], pitch = plan.g.stride + PITCH_MORE, failed = -1
         cdef int stratum = -1, size
+        cdef bint numbered = numbers is not None
         with nogil:
             while i < n and failed < 0:
                 size = <int>(n - i if n - i < LANES else LANES)
-                failed = draw_block(&plan, start + <uint64_t>i, size, block, &stratum)
+                number_rows(own, start + <uint64_t>i, &numbers[i] if numbered else NULL, size)
+                failed = draw_block(&plan, own, size, block, &stratum)
                 if failed >= 0:
                     failed += i
                 else:
@@ -296,18 +300,19 @@ cdef enum:
     FEW = 8     # fewer rows are drawn one by one
 
 
-cdef int draw_block(Plan* plan, uint64_t start, int n, uint8_t* block, int* stratum) noexcept nogil:
+cdef int draw_block(Plan* plan, const uint64_t* numbers, int n, uint8_t* block, int* stratum) noexcept nogil:
     cdef Py_ssize_t pitch = plan.g.stride + PITCH_MORE
     cdef int i
-    cdef bint natural = plan.n_strata == 0 and not plan.g.sizes and plan.split != IN_EVALUATION and n >= FEW
+    cdef bint rare = plan.split == IN_EVALUATION or plan.split == IN_VALIDATION  # most rows would be drawn in vain
+    cdef bint natural = plan.n_strata == 0 and not plan.g.sizes and not rare and n >= FEW
     cdef uint8_t* s
     if natural:
-        row_lanes(plan, start, block, pitch)
+        row_lanes(plan, numbers, block, pitch)
     for i in range(n):
         s = block + i * pitch
-        if natural and (plan.split == 0 or in_split(plan, s + <int>PROGRAM)):
+        if natural and in_split(plan, s + <int>PROGRAM):
             continue
-        if not draw_one(plan, start + <uint64_t>i, s, stratum):
+        if not draw_one(plan, numbers[i], s, stratum):
             return i
     return -1
 

@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm.arguments import check_choice, check_kind
+from cython_vm.arguments import check_kind
 from cython_vm.behaviour import BEHAVIOUR, begin, behaviour_of, draw_inputs, draw_programs, quality
 from cython_vm.fate import check_steps
 from cython_vm.programs import program_hash, valid_programs
 from cython_vm.reachable import Exclusion, draw_reachable, draw_steps
-from cython_vm.sampling import SPLITS, sample
+from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
+from cython_vm.splits import in_split
 from cython_vm.states import States
 from cython_vm.variation import vary
 
@@ -95,11 +96,9 @@ class ProgramArchive:
         return self.generation * self.config.batch_size * self.config.n_inputs
 
     def members(self, split: str = "all") -> NDArray[np.int64]:
-        """Which programs belong to "train", "evaluation" (`program_hash % 20 == 0`) or "all"."""
-        check_choice("split", split, SPLITS)
+        """Which programs belong to a split, by `program_hash % 20` as in `sample`; int64 [members]."""
         silent = np.zeros((len(self), self.spec.n_input), dtype=np.uint8)
-        evaluation = program_hash(begin(self.spec, self.programs, silent)) % 20 == 0
-        return np.flatnonzero({"all": np.ones(len(self), bool), "train": ~evaluation, "evaluation": evaluation}[split])
+        return np.flatnonzero(in_split(program_hash(begin(self.spec, self.programs, silent)), split))
 
     def save(self, path: str | Path) -> None:
         """Write one .npz file, without pickled objects, under a temporary name that is then renamed."""

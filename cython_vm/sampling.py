@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op, Outcome
 from cython_vm._sampler import Stream
-from cython_vm.arguments import check_choice, check_kind, check_mapping, numbers
+from cython_vm.arguments import check_choice, check_kind, check_mapping, integers, numbers
 from cython_vm.spec import SIZES, MachineSpec
+from cython_vm.splits import SPLITS
 from cython_vm.states import States
 
-SPLITS = ("all", "train", "evaluation")
 STRATA = ("outcome", "loop_depth", "jump_distance")  # what `weights` may be shares of
 _ATTEMPTS = 1_000_000  # no stratum that exists needs more but with a chance below 1e-20
 _ONE = 2**63  # thresholds are fractions of this
@@ -42,10 +42,12 @@ def sample(
     weights: ArrayLike | None = None,
     by: str = "outcome",
     sizes: Mapping[str, tuple[int, int]] | None = None,
+    rows: ArrayLike | None = None,
 ) -> States:
     """Rows start … start + n − 1 of the stream of `seed`: the same rows whatever the batch size or thread count.
 
-    split: "all", "evaluation" (programs with `program_hash % 20 == 0`) or "train" (the others).
+    split: by `program_hash % 20`: "evaluation" (0), "validation" (1), "fit" (the others), "train" (all but evaluation)
+    or "all".
     weights: None for the natural distribution, or the shares of strata, inside which rows keep the natural one.
     by: what the strata are. "outcome": (op, outcome), [9, 8], or (op, outcome, branch_taken), [9, 8, 2] with 0 on the
     last axis for ops that are no loops. "loop_depth": how many loops are open at instruction_ptr, [depths].
@@ -53,16 +55,18 @@ def sample(
     `strata_weights` gives arrays of the right shape.
     sizes: for a padded machine, the (smallest, largest) of a row's own "n_instructions", "n_cells", "n_input",
     "n_output"; what is left out goes from 1 (buffers: 0) to the machine's size.
+    rows: integers [n], the numbers of the rows to draw in place of start … start + n − 1, in any order.
     Raises ValueError on bad arguments, strata that cannot occur, and a split or stratum without programs.
     """
     n, start = row_range(n, start)
+    numbered = row_numbers(rows, n, start)
     drawn = stream(spec, seed=seed, split=split, weights=weights, by=by, sizes=sizes)
     try:
-        rows = np.empty((n, spec.row_bytes), dtype=np.uint8)
+        packed = np.empty((n, spec.row_bytes), dtype=np.uint8)
     except (MemoryError, ValueError):
         raise MemoryError(f"n = {n} states of {spec.row_bytes} bytes each do not fit into memory") from None
-    check_drawn(drawn, *drawn.rows(start, rows))
-    return States.wrap(spec, rows)
+    check_drawn(drawn, *drawn.rows(start, packed, numbered))
+    return States.wrap(spec, packed)
 
 
 def row_range(n: int, start: int) -> tuple[int, int]:
@@ -71,6 +75,20 @@ def row_range(n: int, start: int) -> tuple[int, int]:
     if start + n > 2**64:
         raise ValueError(f"start + n must not pass 2^64, the rows of a stream; got {start} + {n}")
     return n, start
+
+
+def row_numbers(rows: ArrayLike | None, n: int, start: int) -> NDArray[np.uint64] | None:
+    """The numbers of n rows, checked; None where they are start, start + 1, …"""
+    if rows is None:
+        return None
+    given = integers("rows", rows)
+    if given.shape != (n,) or (n and given.dtype.kind not in "iu"):
+        raise ValueError(f"rows must be n = {n} integers, got {given.dtype} {list(given.shape)}")
+    if start:
+        raise ValueError(f"rows are drawn in place of start … start + n − 1; got rows and start = {start}")
+    if n and given.dtype.kind == "i" and given.min() < 0:
+        raise ValueError(f"rows must not be negative, got {given.min()}")
+    return np.ascontiguousarray(given, dtype=np.uint64)
 
 
 def stream(

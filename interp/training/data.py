@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cython_vm import Records
+from cython_vm import Records, in_split
 
 _ROUNDS = 8
 _ORDERED_AT_ONCE = 8192  # rows whose places are computed together
@@ -30,7 +30,7 @@ class RecordDataset(Dataset[dict[str, Tensor]]):
     `dataset[i]` is one record: `state` and `next_state`, long [state_length], and a scalar for every variable of the
     step (−1 = undefined). `dataset[[5, 3]]` is a batch of them. It pickles as its path, so workers share the files.
 
-    split: "train" leaves out the records of evaluation programs (hash divisible by 20), "evaluation" all others.
+    split: by `program_hash % 20`: "evaluation" (0), "validation" (1), "fit" (the others), "train" (all but evaluation).
     fields: which fields to read (default: all but `program_hash`).
     verify: compare every shard's checksum when opening.
 
@@ -41,7 +41,7 @@ class RecordDataset(Dataset[dict[str, Tensor]]):
         self,
         path: str | os.PathLike[str],
         *,
-        split: Literal["all", "train", "evaluation"] = "all",
+        split: Literal["all", "train", "evaluation", "validation", "fit"] = "all",
         fields: Sequence[str] | None = None,
         verify: bool = True,
     ):
@@ -88,15 +88,13 @@ def _as_it_is(records: Any) -> Any:
 
 def split_rows(records: Records, split: str) -> NDArray[np.integer] | None:
     """The rows of one split, or None for every row. Raises ValueError on an unknown split or one without records."""
-    if split not in ("all", "train", "evaluation"):
-        raise ValueError(f"split must be one of all, train, evaluation, got {split!r}")
+    in_split(np.zeros(0, dtype=np.uint64), split)  # complains about a split that there is not
     if split == "all":
         return None
     number = np.uint32 if len(records) < 2**32 else np.int64
     parts = []
     for start, shard in records.shards():
-        held_out = shard["program_hash"] % 20 == 0
-        own = np.flatnonzero(held_out if split == "evaluation" else ~held_out)
+        own = np.flatnonzero(in_split(shard["program_hash"], split))
         parts.append((own + start).astype(number))
     rows = np.concatenate(parts)
     if not len(rows):

@@ -32,9 +32,11 @@ from cython_vm import (
     encode,
     evolve,
     format_program,
+    in_split,
     labelled_records,
     parse_program,
     program_hash,
+    reachable_hash,
     read_original,
     record_dtype,
     run,
@@ -47,6 +49,7 @@ from cython_vm import (
     start_states,
     step,
     strata_weights,
+    stream_hash,
     variable,
     write_original,
     write_shards,
@@ -175,6 +178,8 @@ ARGUMENTS: dict[str, Argument] = {
     "decode(tokens)": Argument(lambda x: decode(SPEC, x), "tokens"),
     "decode_outcome(spec)": Argument(lambda x: decode_outcome(x, encode(STATES)), SPEC_WORD, set(), {"spec"}),
     "decode_outcome(tokens)": Argument(lambda x: decode_outcome(SHOWN, x), "tokens"),
+    "in_split(hashes)": Argument(lambda x: in_split(x, "fit"), "hashes", {*WHOLE, "[]", "no floats", "3-d"}),
+    "in_split(split)": Argument(lambda x: in_split(np.zeros(2, np.uint64), x), "split"),
     "encode(outcome)": Argument(lambda x: encode(sample(SHOWN, 4, seed=0), x), "outcome", {"None"}),
     "encode(states)": Argument(encode, STATES_WORD, {"States"}),
     "evolve(spec)": Argument(lambda x: evolve(x, 0), SPEC_WORD, {"spec"}),
@@ -187,6 +192,10 @@ ARGUMENTS: dict[str, Argument] = {
     "parse_program(text)": Argument(parse_program, "text|instruction"),
     "parse_program(spec)": Argument(lambda x: parse_program("+", spec=x), SPEC_WORD, {"None", "spec"}),
     "program_hash(states)": Argument(program_hash, STATES_WORD, {"States"}),
+    "reachable_hash(states)": Argument(lambda x: reachable_hash(x, 2), STATES_WORD, {"States"}),
+    "reachable_hash(n_steps)": Argument(lambda x: reachable_hash(STATES, x), "n_steps", WHOLE),
+    "stream_hash(states)": Argument(lambda x: stream_hash(x, 2), STATES_WORD, {"States"}),
+    "stream_hash(n_steps)": Argument(lambda x: stream_hash(STATES, x), "n_steps", WHOLE),
     "read_original(path)": Argument(read_original, r"path|name|\.npy"),
     "record_dtype(spec)": Argument(record_dtype, SPEC_WORD, {"spec"}),
     "run(states)": Argument(lambda x: run(x, 2), STATES_WORD, {"States"}),
@@ -201,6 +210,7 @@ ARGUMENTS: dict[str, Argument] = {
     "sample(split)": Argument(lambda x: sample(SPEC, 2, seed=0, split=x), "split"),
     "sample(weights)": Argument(lambda x: sample(SPEC, 2, seed=0, weights=x), "weights", {"None"}),
     "sample(by)": Argument(lambda x: sample(SPEC, 2, seed=0, by=x), r"\bby\b"),
+    "sample(rows)": Argument(lambda x: sample(SPEC, 2, seed=0, rows=x), "rows", {"None"}),
     "sample(sizes)": Argument(lambda x: sample(PADDED, 2, seed=0, sizes=x), "sizes", {"None", "{}"}),
     "sample(sizes={'n_cells': x})": Argument(lambda x: sample(PADDED, 2, seed=0, sizes={"n_cells": x}), "n_cells"),
     "sample_evolved(archive)": Argument(lambda x: sample_evolved(x, 2, seed=0), "archive"),
@@ -257,13 +267,14 @@ ARGUMENTS: dict[str, Argument] = {
 }
 
 NOT_ENTRIES = {
+    "SPLITS",
     "VARIABLES",
     "Op",
     "Outcome",
     "Fate",
     "Fates",
     "Transition",
-}  # a dict, enums, results that people only read
+}  # a tuple, a dict, enums, results that people only read
 
 
 @pytest.fixture(autouse=True)

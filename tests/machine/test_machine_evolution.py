@@ -307,6 +307,8 @@ def test_members_keep_their_split(archive):
     evaluation, train = archive.members("evaluation"), archive.members("train")
     assert len(evaluation) and len(evaluation) + len(train) == len(archive)
     assert not set(evaluation) & set(train)
+    assert set(archive.members("validation")) | set(archive.members("fit")) == set(train)
+    assert (program_hash(sample_evolved(archive, 200, seed=5, split="fit")) % 20 > 1).all()
     assert (program_hash(sample_evolved(archive, 200, seed=5, split="evaluation")) % 20 == 0).all()
     assert (program_hash(sample_evolved(archive, 200, seed=5, split="train")) % 20 != 0).all()
     table = compare_with_uniform(archive, split="evaluation")

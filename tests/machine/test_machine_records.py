@@ -57,7 +57,7 @@ def put_together(states: States) -> np.ndarray:
 def options(spec: MachineSpec) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{}, {"weights": strata_weights(spec, branches=True)}]
     if spec.n_instructions > 2:
-        found += [{"split": "train"}, {"split": "evaluation"}]
+        found += [{"split": "train"}, {"split": "evaluation"}, {"split": "validation"}, {"split": "fit"}]
     if 2 < spec.n_instructions < 20 and not spec.padded:
         found.append({"weights": strata_weights(spec, by="loop_depth"), "by": "loop_depth", "split": "train"})
     return found

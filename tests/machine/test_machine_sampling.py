@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare, kstest
 
 from cython_vm import (
+    SPLITS,
     MachineSpec,
     Op,
     Outcome,
@@ -231,7 +232,7 @@ def test_no_two_rows_are_equal():
     assert not sample(SPEC, 1000, seed=5).equal(sample(SPEC, 1000, seed=6)).any()
 
 
-@pytest.mark.parametrize("split", ["all", "train", "evaluation"])
+@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_do_not_depend_on_batches_or_threads(split, weighted):
     weights = strata_weights(SPEC) if weighted else None
@@ -386,7 +387,7 @@ def test_strata_that_cannot_occur_are_named(cell, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"split": "test"}, ValueError, "split must be one of all, train, evaluation, got 'test'"),
+        ({"split": "test"}, ValueError, "split must be one of all, train, evaluation, validation, fit, got 'test'"),
         ({"seed": -1}, ValueError, "seed must be from 0"),
         ({"seed": 0.5}, TypeError, "seed must be an integer"),
         ({"weights": np.ones((8, 9))}, ValueError, r"weights must be \[9, 8\] or \[9, 8, 2\], got \[8, 9\]"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from cython_vm import MachineSpec, Op, program_hash, reference, sample, step, strata_weights, variable
+from cython_vm import SPLITS, MachineSpec, Op, in_split, program_hash, reference, sample, step, strata_weights, variable
 
 SMALL = MachineSpec(n_instructions=6, n_cells=2, n_input=0, n_output=0, io=False, stops=False)
 
@@ -52,14 +52,14 @@ def test_weights_share_out_the_strata():
     assert chisquare([(found == d).sum() for d in (0, 3, 13)], [2000, 4000, 2000]).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("split", ["train", "evaluation"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_the_rarest_strata_of_the_longest_machine_are_drawn_directly(split):
     spec = MachineSpec(n_instructions=256)
     for by, stratum in (("loop_depth", 127), ("loop_depth", 60), ("jump_distance", 254), ("jump_distance", 200)):
         weights = np.zeros_like(strata_weights(spec, by=by))
         weights[stratum] = 1
         states = sample(spec, 20, seed=1, weights=weights, by=by, split=split)
-        assert ((program_hash(states) % 20 == 0) == (split == "evaluation")).all()
+        assert in_split(program_hash(states), split).all()
         if by == "loop_depth":
             assert (variable(spec, "loop_depth").read(states) == stratum).all()
         else:

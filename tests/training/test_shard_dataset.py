@@ -105,11 +105,15 @@ def test_items_are_the_records(folder: Path, dataset: RecordDataset) -> None:
     held = program_hash(states) % 20 == 0
     train_rows, held_rows = (RecordDataset(folder, split=split) for split in ("train", "evaluation"))
     assert len(train_rows) == (~held).sum() and len(held_rows) == held.sum() > 0
+    chosen = program_hash(states) % 20 == 1
+    fit_rows, chosen_rows = (RecordDataset(folder, split=split) for split in ("fit", "validation"))
+    assert np.array_equal(chosen_rows[np.arange(len(chosen_rows))]["state"], encode(states)[chosen]) and chosen.any()
+    assert np.array_equal(fit_rows[np.arange(len(fit_rows))]["state"], encode(states)[~held & ~chosen])
     assert np.array_equal(held_rows[np.arange(len(held_rows))]["state"], encode(states)[held])
     assert list(RecordDataset(folder, fields=("op", "state"))[0]) == ["op", "state"]
     with pytest.raises(ValueError, match="no field 'opp'"):
         RecordDataset(folder, fields=["opp"])
-    with pytest.raises(ValueError, match="split must be one of all, train, evaluation, got 'test'"):
+    with pytest.raises(ValueError, match="split must be one of all, train, evaluation, validation, fit, got 'test'"):
         RecordDataset(folder, split="test")  # type: ignore[arg-type]
 
 
