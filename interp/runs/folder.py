@@ -30,11 +30,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cython_vm import MachineSpec, States, encode
 from interp.configuration import config_dict
 from interp.files import atomic_path, write_json
 from interp.results import read_frame, write_frame
-from interp.tasks.options import TaskOptions
+from interp.worlds import World, as_world, world_from_dict
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
     import torch
@@ -59,12 +58,20 @@ class RunConfig:
     """What a run is made of; two runs with the same digest were meant to be the same."""
 
     task: str
-    spec: MachineSpec
-    model: TransformerConfig
+    world: World  # or a MachineSpec, which stands for its machine
+    model: Any  # the config of one of MODELS
     training: TrainingConfig
-    data: DataSource | None = None  # None: records are drawn from the machine as training goes
-    options: TaskOptions | None = None  # of the task; None: its defaults
+    data: DataSource | None = None  # None: records are drawn from the world as training goes
+    options: Any = None  # of the task, an instance of its `Options`; None: its defaults
     start: StartingPoint | None = None  # None: from random weights
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "world", as_world(self.world))
+
+    @property
+    def spec(self) -> Any:
+        """The machine of a run about the machine. Raises AttributeError where the world is another."""
+        return self.world.spec  # type: ignore[attr-defined]
 
     @property
     def seed(self) -> int:
@@ -74,7 +81,7 @@ class RunConfig:
         """JSON-ready nested dict of every field."""
         values = {
             "task": self.task,
-            "spec": self.spec.to_dict(),
+            **_world_dict(self.world),
             "model": config_dict(self.model),
             "training": config_dict(self.training),
         }
@@ -105,18 +112,30 @@ class RunConfig:
         Raises:
             KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
         """
-        from interp.models.config import TransformerConfig
+        from interp.models import config_class
         from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
 
         return cls(
             task=values["task"],
-            spec=MachineSpec(**values["spec"]),
-            model=TransformerConfig(**values["model"]),
+            world=world_from_dict(values["world"] if "world" in values else {"name": "machine", **values["spec"]}),
+            model=config_class(values["model"].get("architecture", "transformer"))(**values["model"]),
             training=TrainingConfig.from_dict(values["training"]),
             data=DataSource(**values["data"]) if "data" in values else None,
-            options=TaskOptions(**values["options"]) if "options" in values else None,
+            options=_options(values["task"], values["options"]) if "options" in values else None,
             start=StartingPoint(**values["start"]) if "start" in values else None,
         )
+
+
+def _world_dict(world: World) -> dict[str, Any]:
+    """The machine stands under the key `spec`, as in runs made before there were other worlds."""
+    settings = world.to_dict()
+    return {"spec": settings} if world.name == "machine" else {"world": {"name": world.name, **settings}}
+
+
+def _options(task: str, values: dict[str, Any]) -> Any:
+    from interp.tasks.registry import TASKS
+
+    return TASKS[task].Options(**values)
 
 
 def versions() -> dict[str, str]:
@@ -185,7 +204,7 @@ class Run:
         if self.config.task not in TASKS:
             known = ", ".join(TASKS)
             raise RunError(f"{self.path / 'config.json'} names the task {self.config.task!r}; this version has {known}")
-        return TASKS[self.config.task](self.config.spec, self.config.options)
+        return TASKS[self.config.task](self.config.world, self.config.options)
 
     @cached_property
     def step(self) -> int:
@@ -235,9 +254,9 @@ class Run:
             parts = [self.task.predict(self.model, part) for part in tokens.split(512)]
         return torch.cat(parts).numpy() if parts else np.empty((0, length), np.int64)
 
-    def predict_states(self, states: States) -> np.ndarray:
+    def predict_states(self, states: Any) -> np.ndarray:
         """`predict` on machine states."""
-        return self.predict(encode(states))
+        return self.predict(self.config.world.encode(states))  # type: ignore[attr-defined]
 
     def frame(self, kind: str) -> pd.DataFrame:
         """A results frame of the run: metrics, probes, interventions or circuits.
@@ -266,7 +285,11 @@ class Run:
     def identified(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of the tidy frame with the columns filled in that say which run they are about."""
         rows = rows.assign(
-            run=self.name, seed=self.config.seed, architecture=self.config.model.architecture, task=self.config.task
+            run=self.name,
+            seed=self.config.seed,
+            architecture=self.config.model.architecture,
+            world=self.config.world.name,
+            task=self.config.task,
         )
         return rows.assign(checkpoint_step=rows["checkpoint_step"].fillna(self.step))
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, Op, Outcome, States, Transition, encode, run, step, variable
-from cython_vm.long_runs import sample_long_runs
-from cython_vm.reachable import draw_reachable
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Split, Task, fixed_point_of
-from interp.tasks.options import TaskOptions
+from interp.tasks.base import Batch, fixed_point_of
+from interp.tasks.machine_task import MachineTask, as_targets
+from interp.tasks.options import ChainOptions
+from interp.tasks.sites import is_slot
+from interp.worlds.base import Split
+from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, Op, Outcome, States
 
 
-class Chain(Task):
+class Chain(MachineTask):
     """S_t, then the `n_steps` (8) states after it, causal: logits at position p predict token p + 1.
 
     With `direct` the states between are left out: S_t, then S_{t+n}. The loss is taken on all states but S_t. Each S_t
@@ -27,10 +29,12 @@ class Chain(Task):
     name = "chain"
     attention_dir = "causal"
     has_strata = False
-    takes = ("n_steps", "direct")
+    Options = ChainOptions
+    shows_answer = True
 
-    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
-        super().__init__(spec, options)
+    def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
+        super().__init__(world, options)
+        spec = self.spec
         if spec.padded:
             raise ValueError("the chain task takes machines of one size; got a padded machine")
         self.n_steps = self.options.n_steps or 8
@@ -76,44 +80,42 @@ class Chain(Task):
         if weights is not None:
             raise ValueError("a chain of steps belongs to no op x outcome stratum: leave weights out")
 
-        def begin(stream: int, first: int, count: int) -> States:
-            return sample_long_runs(
-                self.spec,
-                count,
-                n_steps=(self.n_steps, 2 * self.n_steps),
-                required=self.n_steps,
-                seed=stream,
-                start=first,
-                split=split,
-            )
+        return self.world.draw_on_the_way(n, n_steps=self.n_steps, seed=seed, start=start, split=split)
 
-        return draw_reachable(
-            begin, n, seed=seed, start=start, max_steps=4 * self.n_steps, exclude={"stuck"}, steps_left=self.n_steps
-        )
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, self.spec.state_length)
 
-    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
-        """Chains from these states; `answers`, tokens [n, states shown x state_length], replace the machine's."""
-        told = self.answers_after(step(states)) if answers is None else answers
+    @property
+    def answer_positions(self) -> np.ndarray:
         length = self.spec.state_length
-        prompt = encode(states)
-        if told.shape != (len(states), len(self.shown) * length):
-            raise ValueError(f"answers must be [{len(states)}, {len(self.shown) * length}], got {list(told.shape)}")
-        tokens = torch.from_numpy(np.concatenate([prompt, told], axis=1).astype(np.int64))
-        loss_mask = torch.zeros_like(tokens, dtype=torch.bool)
-        loss_mask[:, length - 1 : -1] = True
-        targets = torch.full_like(tokens, -1)
-        targets[:, length - 1 : -1] = tokens[:, length:]
-        return Batch(tokens, targets, loss_mask, states)
+        return np.arange(length - 1, (1 + len(self.shown)) * length - 1)
 
-    def answers_after(self, transition: Transition) -> np.ndarray:
+    @property
+    def content(self) -> np.ndarray:
+        return np.array([is_slot(name) for name in self.spec.layout.names] * len(self.shown))
+
+    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
+        """Chains from these states; `told`, tokens [n, states shown x state_length], replace the machine's."""
+        answers = self.expected(self.world.answer(examples)) if told is None else told
+        length = self.spec.state_length
+        if answers.shape != (len(examples), len(self.shown) * length):
+            raise ValueError(
+                f"answers must be [{len(examples)}, {len(self.shown) * length}], got {list(answers.shape)}"
+            )
+        tokens = np.concatenate([self.world.encode(examples), answers], axis=1)
+        return Batch(*as_targets(tokens, self.answer_positions, answers), examples)
+
+    def expected(self, answer: MachineAnswer) -> np.ndarray:
         """The states to be answered, one after the other: tokens [n, states shown x state_length]."""
-        told = [transition]
+        told = [answer.transition]
         for _ in range(self.n_steps - 1):
-            told.append(step(told[-1].next))
-        return np.concatenate([told[k - 1].tokens() for k in self.shown], axis=1)
+            told.append(self.world.step(told[-1].next))
+        return np.concatenate([told[k - 1].tokens() for k in self.shown], axis=1).astype(np.int64)
 
-    def changes_answer(self, edited: Transition, plain: Transition) -> np.ndarray:
-        return (self.answers_after(edited) != self.answers_after(plain)).any(axis=1)
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """The model's greedy states, long [n, states shown x state_length]; only S_t goes in."""
+        return self.predict(model, batch.tokens[:, : self.spec.state_length])
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """Greedy states, long [n, states shown x state_length], from S_t tokens [n, state_length].
@@ -145,9 +147,9 @@ class Chain(Task):
         Raises:
             ValueError: the machine has no such variable.
         """
-        chosen = variable(self.spec, name)
-        told = run(batch.states, self.n_steps)
-        values = [chosen.read(told.at(k)) for k in (0, *self.shown)]
+        self.world.variable(name)
+        told = self.world.run(batch.examples, self.n_steps)
+        values = [self.world.read(told.at(k), name) for k in (0, *self.shown)]
         return np.repeat(np.stack(values, axis=1), self.spec.state_length, axis=1)
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
@@ -156,8 +158,8 @@ class Chain(Task):
         Rows: EXACT_MATCH by the op and outcome of the step into each state (direct: one row for S_{t+n}, stratum
         `after n steps`); BLOCK_ACCURACY, exact states by their place in the chain; SEQUENCE_MATCH, whole chains.
         """
-        length, told = self.spec.state_length, run(batch.states, self.n_steps)
-        truth = self.answers_after(step(batch.states))
+        length, told = self.spec.state_length, self.world.run(batch.examples, self.n_steps)
+        truth = self.expected(self.world.answer(batch.examples))
         right = (predicted.cpu().numpy() == truth).reshape(len(batch), len(self.shown), length).all(axis=2)
         rows = []
 
@@ -171,7 +173,7 @@ class Chain(Task):
         if self.direct:
             add(everyone, right[:, 0], stratum=f"after {self.n_steps} steps", metric=Metric.EXACT_MATCH)
         else:
-            into = [step(told.at(k - 1)) for k in self.shown]
+            into = [self.world.step(told.at(k - 1)) for k in self.shown]
             ops = np.stack([each.latents["op"] for each in into], axis=1)
             outcomes = np.stack([each.outcome for each in into], axis=1)
             for op in Op:

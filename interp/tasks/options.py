@@ -1,15 +1,21 @@
-"""What is chosen about a task besides the machine."""
+"""What is chosen about a task besides its world; every task names the class that it takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from interp.configuration import later
 
 
 @dataclass(frozen=True)
-class TaskOptions:
-    """Settings of a task. None means the task's own default.
+class NoOptions:
+    """Nothing is to be chosen."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Of tasks whose examples are runs. None means the task's own default.
 
     Raises:
         ValueError: a value is out of range.
@@ -17,9 +23,24 @@ class TaskOptions:
 
     n_steps: int | None = later(None)
     """How many executed instructions an example spans, for `trace`, `chain` and `output`."""
-    direct: bool = later(False)
-    """For `chain`: predict S_{t+n} from S_t at once, without the states between."""
+    units: Literal["program", "shown"] = later("program")
+    """What is held out whole: programs, or what a model is shown of them (the executed stream, the reachable part)."""
 
     def __post_init__(self) -> None:
         if self.n_steps is not None and (not isinstance(self.n_steps, int) or not 1 <= self.n_steps <= 4096):
             raise ValueError(f"n_steps must be an integer from 1 to 4096, got {self.n_steps!r}")
+        if self.units not in ("program", "shown"):
+            raise ValueError(f"units must be 'program' or 'shown', got {self.units!r}")
+
+
+@dataclass(frozen=True)
+class ChainOptions(StreamOptions):
+    """Of `chain`."""
+
+    direct: bool = later(False)
+    """For `chain`: predict S_{t+n} from S_t at once, without the states between."""
+
+
+@dataclass(frozen=True)
+class TaskOptions(ChainOptions):
+    """The options of every task, as the command line takes them; a task refuses those that are not its own."""

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, States, Transition, encode, run, start_states, step
-from cython_vm.long_runs import sample_long_runs
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Split, Task
-from interp.tasks.options import TaskOptions
+from interp.tasks.base import Batch
+from interp.tasks.machine_task import as_targets
+from interp.tasks.options import StreamOptions
+from interp.tasks.sites import block_names
+from interp.tasks.units import UnitsOfRuns
+from interp.worlds.base import Split
+from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, States
 
 _BLOCKS = ("instructions", "input", "output")
 
 
-class Output(Task):
+class Output(UnitsOfRuns):
     """The output after the run from the start halts or freezes, or after `n_steps` (32) steps.
 
     In place and bidirectional: the model sees the program, the input and an empty output, and writes the final output
@@ -30,13 +33,18 @@ class Output(Task):
     name = "output"
     attention_dir = "bidirectional"
     has_strata = False
-    takes = ("n_steps",)
+    Options = StreamOptions
 
-    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
-        super().__init__(spec, options)
+    def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
+        super().__init__(world, options)
+        spec = self.spec
         if spec.padded or not spec.io or not spec.n_output:
             raise ValueError("the output task takes a machine of one size that can print: io=True, n_output from 1")
         self.n_steps = self.options.n_steps or 32
+
+    def shown_hash(self, starts: States) -> np.ndarray:
+        """Of the part of the program that the run reaches, with its input."""
+        return self.world.reachable_hash(starts, self.n_steps)
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -62,6 +70,14 @@ class Output(Task):
         whole = np.arange(self.spec.state_length)[self.spec.layout.slice("output")]
         return np.searchsorted(self.shown, whole)
 
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, len(self.shown))
+
+    @property
+    def answer_positions(self) -> np.ndarray:
+        return self.slots
+
     def draw(
         self,
         n: int,
@@ -78,25 +94,37 @@ class Output(Task):
         """
         if weights is not None:
             raise ValueError("a whole run belongs to no op x outcome stratum: leave weights out")
-        return sample_long_runs(self.spec, n, n_steps=(1, self.n_steps), seed=seed, start=start, split=split)
+        return self.draw_units(n, (1, self.n_steps), seed=seed, start=start, split=split)
 
-    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
-        """Examples for runs from the start of these states' programs; `answers`, tokens [n, n_output], replace the
+    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
+        """Examples for runs from the start of these states' programs; `told`, tokens [n, n_output], replace the
         machine's output."""
-        starts = start_states(states)
-        told = self.answers_after(step(starts)) if answers is None else answers
-        tokens = torch.from_numpy(encode(starts)[:, self.shown].astype(np.int64))
-        targets = torch.full_like(tokens, -1)
-        targets[:, self.slots] = torch.from_numpy(told.astype(np.int64))
-        return Batch(tokens, targets, targets >= 0, starts)
+        starts = self.world.starts(examples)
+        answers = self.expected(self.world.answer(starts)) if told is None else told
+        return Batch(*as_targets(self.world.encode(starts)[:, self.shown], self.slots, answers), starts)
 
-    def answers_after(self, transition: Transition) -> np.ndarray:
+    def expected(self, answer: MachineAnswer) -> np.ndarray:
         """The output's slots at the end of the run, as tokens [n, n_output]."""
-        final = run(transition.next, self.n_steps - 1, keep="last").final
-        return encode(final)[:, self.spec.layout.slice("output")]
+        final = self.world.encode(answer.after(self.n_steps))
+        return final[:, self.spec.layout.slice("output")]
 
-    def changes_answer(self, edited: Transition, plain: Transition) -> np.ndarray:
-        return (self.answers_after(edited) != self.answers_after(plain)).any(axis=1)
+    def edit_times(
+        self, base: States, source: States, name: str, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any step of each run, uniformly: at the first alone, when both pointers and all cells are 0, most variables
+        have one value."""
+        counts = [self.world.run(each, self.n_steps - 1, keep="last").n_steps + 1 for each in (base, source)]
+        edit, take = (np.minimum((rng.random(len(base)) * count).astype(np.int64), count - 1) for count in counts)
+        return edit, take
+
+    def position_sets(self) -> list[str]:
+        """The blocks that the model sees, and all positions (a ceiling)."""
+        return [*block_names(self.position_names), "all"]
+
+    def probe_places(self) -> list[str]:
+        """The first slot of each block that the model sees, and the slots of the output."""
+        slots = [self.position_names[at] for at in self.slots]
+        return list(dict.fromkeys([*(f"{block}[0]" for block in self.blocks()), *slots]))
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The model's output slots, long [n, n_output]."""
@@ -111,7 +139,7 @@ class Output(Task):
         told = batch.targets.cpu()[:, self.slots].numpy()
         right = predicted.cpu().numpy() == told
         whole = right.all(axis=1)
-        n_steps = run(batch.states, self.n_steps, keep="last").n_steps
+        n_steps = self.world.run(batch.examples, self.n_steps, keep="last").n_steps
         parts = [
             ({"stratum": f"{k:02d} steps", "metric": Metric.EXACT_MATCH}, whole[n_steps == k])
             for k in range(self.n_steps + 1)

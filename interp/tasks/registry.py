@@ -1,10 +1,17 @@
 """Every task by its key."""
 
-from interp.tasks.base import Task
-from interp.tasks.chain import Chain
-from interp.tasks.output import Output
-from interp.tasks.step import Step
-from interp.tasks.step_inplace import StepInplace
-from interp.tasks.trace import Trace
+from __future__ import annotations
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (StepInplace, Step, Trace, Chain, Output)}
+from interp.registry import Registry
+from interp.tasks.base import Task
+
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    {
+        "step_inplace": "interp.tasks.step_inplace:StepInplace",
+        "step": "interp.tasks.step:Step",
+        "trace": "interp.tasks.trace:Trace",
+        "chain": "interp.tasks.chain:Chain",
+        "output": "interp.tasks.output:Output",
+    },
+)

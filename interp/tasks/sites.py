@@ -16,15 +16,13 @@ positions in every state, in the same order, so that base and source correspond.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from cython_vm import States, variable
 
 _SLOT = re.compile(r"(?P<block>.+)\[(?P<index>\d+)\]")
 _POINTED = re.compile(r"(?P<block>[^@]+)\[@(?P<pointer>[^@]+)\]")
@@ -43,21 +41,22 @@ class Site:
         return f"{self.hook}{head} at {self.positions}"
 
 
-def resolve(position_names: Sequence[str], positions: str, states: States) -> Tensor:
-    """The token positions of a named set in each state.
+def resolve(position_names: Sequence[str], positions: str, n: int, read: Callable[[str], np.ndarray]) -> Tensor:
+    """The token positions of a named set in each of `n` examples.
 
     Args:
         position_names: the name of every token position, `task.position_names`.
         positions: the set, as this module's docstring spells it.
-        states: the states that pointed slots are read from.
+        n: how many examples.
+        read: a variable's value in each, int64 [n], for pointed slots.
 
     Returns:
-        Long tensor [len(states), k]; k is the same for every state.
+        Long tensor [n, k]; k is the same for every example.
 
     Raises:
         ValueError: an unknown name, a pointer that leaves its block or is undefined, or parts that overlap.
     """
-    columns = [_resolve_part(position_names, part.strip(), states) for part in positions.split("+")]
+    columns = [_resolve_part(position_names, part.strip(), n, read) for part in positions.split("+")]
     resolved = np.concatenate(columns, axis=1)
     ordered = np.sort(resolved, axis=1)
     if (repeated := (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).any():
@@ -65,17 +64,16 @@ def resolve(position_names: Sequence[str], positions: str, states: States) -> Te
     return torch.from_numpy(resolved)
 
 
-def _resolve_part(names: Sequence[str], part: str, states: States) -> np.ndarray:
-    n = len(states)
+def _resolve_part(names: Sequence[str], part: str, n: int, read: Callable[[str], np.ndarray]) -> np.ndarray:
     if part == "all":
         return np.tile(np.arange(len(names)), (n, 1))
     if part in names:
         return np.full((n, 1), names.index(part))
     if match := _POINTED.fullmatch(part):
-        return _pointed_slots(names, match["block"], match["pointer"], states)[:, None]
+        return _pointed_slots(names, match["block"], match["pointer"], read)[:, None]
     slots = block_slots(names, part)
     if not len(slots):
-        known = sorted({match["block"] for name in names if (match := _SLOT.fullmatch(name))})
+        known = sorted(block_names(names))
         close = get_close_matches(part, [*known, *names, "all"], n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"no positions are named {part!r}: the blocks are {', '.join(known)}{hint}")
@@ -88,16 +86,27 @@ def block_slots(position_names: Sequence[str], block: str) -> np.ndarray:
     return np.array([position for position, match in matches if match and match["block"] == block], dtype=np.int64)
 
 
-def _pointed_slots(names: Sequence[str], block: str, pointer: str, states: States) -> np.ndarray:
+def is_slot(name: str) -> bool:
+    """Whether a position is a slot of a block, not punctuation."""
+    return _SLOT.fullmatch(name) is not None
+
+
+def block_names(position_names: Sequence[str]) -> tuple[str, ...]:
+    """The blocks of slots that positions are named by, in order."""
+    matches = (_SLOT.fullmatch(name) for name in position_names)
+    return tuple(dict.fromkeys(match["block"] for match in matches if match))
+
+
+def _pointed_slots(names: Sequence[str], block: str, pointer: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
     slots = block_slots(names, block)
     if not len(slots):
         raise ValueError(f"'{block}[@{pointer}]' points into the block {block!r}, which has no slots here")
-    values = np.asarray(variable(states.spec, pointer).read(states), dtype=np.int64)
+    values = np.asarray(read(pointer), dtype=np.int64)
     outside = (values < 0) | (values >= len(slots))
     if outside.any():
         row = int(outside.argmax())
         raise ValueError(
-            f"'{block}[@{pointer}]' needs {pointer} from 0 to {len(slots) - 1} in every state; "
+            f"'{block}[@{pointer}]' needs {pointer} from 0 to {len(slots) - 1} in every example; "
             f"row {row} has {'no value' if values[row] < 0 else values[row]}"
         )
     return slots[values]

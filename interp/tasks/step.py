@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import States, encode
-from cython_vm import step as machine_step
-from interp.tasks.base import Batch, Task, fixed_point_of
+from interp.tasks.base import Batch, fixed_point_of
+from interp.tasks.machine_task import NextStateTask, as_targets
+from interp.worlds.machine import States
 
 
-class Step(Task):
+class Step(NextStateTask):
     """S_t followed by S_{t+1}; logits at position p predict token p + 1, the loss is taken on S_{t+1} alone."""
 
     name = "step"
     attention_dir = "causal"
+    shows_answer = True
 
     @property
     def position_names(self) -> tuple[str, ...]:
@@ -33,15 +34,18 @@ class Step(Task):
     def position_indices(self) -> tuple[int, ...]:
         return tuple(int(index) for index in self.spec.layout.indices) * 2
 
-    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
-        answers = machine_step(states).tokens() if answers is None else answers
-        tokens = torch.from_numpy(np.concatenate([encode(states), answers], axis=1).astype(np.int64))
-        length = self.spec.state_length
-        loss_mask = torch.zeros_like(tokens, dtype=torch.bool)
-        loss_mask[:, length - 1 : -1] = True
-        targets = torch.full_like(tokens, -1)
-        targets[:, length - 1 : -1] = tokens[:, length:]
-        return Batch(tokens, targets, loss_mask, states)
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, self.spec.state_length)
+
+    @property
+    def answer_positions(self) -> np.ndarray:
+        return np.arange(self.spec.state_length - 1, 2 * self.spec.state_length - 1)
+
+    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
+        answers = self.expected(self.world.answer(examples)) if told is None else told
+        tokens = np.concatenate([self.world.encode(examples), answers], axis=1)
+        return Batch(*as_targets(tokens, self.answer_positions, answers), examples)
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """Greedy decoding by fixed-point iteration: the whole answer is guessed, and re-read until it stands still.
@@ -52,16 +56,11 @@ class Step(Task):
         """
         if (decode := fixed_point_of(model)) is not None:
             return decode(tokens, tokens)
-        length = self.spec.state_length
         answer = tokens.clone()
-        for _ in range(length + 1):
+        for _ in range(self.spec.state_length + 1):
             logits = model(torch.cat([tokens, answer], dim=1))
             better = self.next_state_logits(logits).argmax(dim=-1)
             if torch.equal(better, answer):
                 break
             answer = better
         return answer
-
-    def next_state_logits(self, logits: Tensor) -> Tensor:
-        length = self.spec.state_length
-        return logits[:, length - 1 : 2 * length - 1]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from cython_vm import States, encode, step
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Batch
+from interp.tasks.machine_task import NextStateTask, as_targets
+from interp.worlds.machine import States
 
 
-class StepInplace(Task):
+class StepInplace(NextStateTask):
     """S_t in, S_{t+1} out, at the same positions; attention is bidirectional."""
 
     name = "step_inplace"
@@ -30,15 +30,17 @@ class StepInplace(Task):
     def position_indices(self) -> tuple[int, ...]:
         return tuple(int(index) for index in self.spec.layout.indices)
 
-    def batch(self, states: States, answers: np.ndarray | None = None) -> Batch:
-        targets = step(states).tokens() if answers is None else answers
-        tokens = torch.from_numpy(encode(states).astype(np.int64))
-        return Batch(
-            tokens, torch.from_numpy(targets.astype(np.int64)), torch.ones_like(tokens, dtype=torch.bool), states
-        )
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, self.spec.state_length)
+
+    @property
+    def answer_positions(self) -> np.ndarray:
+        return np.arange(self.spec.state_length)
+
+    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
+        answers = self.expected(self.world.answer(examples)) if told is None else told
+        return Batch(*as_targets(self.world.encode(examples), self.answer_positions, answers), examples)
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         return model(tokens).argmax(dim=-1)
-
-    def next_state_logits(self, logits: Tensor) -> Tensor:
-        return logits

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, Op, Outcome, States, run, step
-from cython_vm import Trace as MachineRun
-from cython_vm.long_runs import sample_long_runs
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, PairDesign, Split, Task
-from interp.tasks.options import TaskOptions
-from interp.tasks.trace_labels import StreamLabels
-from interp.tasks.trace_pairs import TraceCounterfactual, draw_pairs
+from interp.tasks.base import Batch
+from interp.tasks.counterfactual import Counterfactual, PairDesign
+from interp.tasks.options import StreamOptions
+from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
+from interp.tasks.units import UnitsOfRuns
+from interp.worlds.base import Split, Strata
+from interp.worlds.machine import MachineAnswer, MachineRun, MachineSpec, MachineWorld, Op, Outcome, States
+from interp.worlds.machine.streams import StreamLabels
 
 _AGES = ((-1, -1), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 4096))  # steps since a cell was revealed
-_ANSWERED = (Op.PUT, Op.GET, Op.WHILE, Op.ENDW)  # ops that a second token follows
+_ANSWERED = (*JUDGED, Op.GET)  # ops that a second token follows
+_AT_STEP = re.compile(r"stream\[@(step|before)\]")
 
 
 @dataclass(frozen=True)
 class TraceBatch(Batch):
-    """Streams, with the runs that they tell of. `states` are those at the start of each run."""
+    """Streams, with the runs that they tell of. `examples` are the states at the start of each run."""
 
     run: MachineRun  # every state on the way, the row of example i at run.offsets[i] …
     step_of: np.ndarray  # int64 [batch, pos]: the executed instruction that a token belongs to; -1 past the end
     is_answer: np.ndarray  # bool [batch, pos]: the token is what an instruction read, emitted or decided
+    world: MachineWorld
+    n_steps: int  # of each run, at most
+
+    def __getitem__(self, rows: slice | np.ndarray) -> TraceBatch:
+        """Some of the streams, by a slice or their numbers; their runs are made anew."""
+        examples = self.examples[rows]
+        return TraceBatch(
+            self.tokens[rows],
+            self.targets[rows],
+            self.loss_mask[rows],
+            examples,
+            self.world.run(examples, self.n_steps),
+            self.step_of[rows],
+            self.is_answer[rows],
+            self.world,
+            self.n_steps,
+        )
 
     @cached_property
     def state_of(self) -> np.ndarray:
@@ -48,7 +69,7 @@ class TraceBatch(Batch):
         return found.argmax(axis=1)
 
 
-class Trace(Task):
+class Trace(UnitsOfRuns):
     """A run told as a stream: `{`, then each executed instruction in turn, at most `n_steps` (64) of them, then `}`.
 
     An instruction is its op token. The value that GET read, the value that PUT emits and the branch that WHILE and ENDW
@@ -62,13 +83,26 @@ class Trace(Task):
     positions = "learned"
     has_strata = False
 
-    takes = ("n_steps",)
+    Options = StreamOptions
 
-    def __init__(self, spec: MachineSpec, options: TaskOptions | None = None):
-        super().__init__(spec, options)
-        if spec.padded:
+    def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
+        super().__init__(world, options)
+        if self.spec.padded:
             raise ValueError("the trace task takes machines of one size; got a padded machine")
         self.n_steps = self.options.n_steps or 64
+
+    def shown_hash(self, starts: States) -> np.ndarray:
+        """Of the executed stream, with what it reads."""
+        return self.world.stream_hash(starts, self.n_steps)
+
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, self.n_ctx)
+
+    @property
+    def answer_positions(self) -> np.ndarray:
+        """Every position: streams are asked where their batch's `loss_mask` says."""
+        return np.arange(self.n_ctx)
 
     def labels(self, batch: Batch, name: str) -> np.ndarray:
         """The variable at every token, int64 [batch, pos]; -1 where the stream up to there does not determine it.
@@ -95,7 +129,39 @@ class Trace(Task):
         revealed = np.where(streams.is_answer[:, :, None], after[streams.state_of], before[streams.state_of])
         return np.where(streams.step_of[:, :, None] >= 0, revealed, -1)
 
-    def counterfactual(  # type: ignore[override]
+    def variables(self) -> list[str]:
+        """What a stream never shows: the pointer, every cell, the cell under the pointer, loop state, what follows."""
+        wanted = ("array_ptr", "operand", "loop_depth", "instruction_ptr", "jump_target", "branch_taken", "result")
+        known = self.world.variables()
+        return [name for name in wanted if name in known] + [f"cell[{i}]" for i in range(self.spec.n_cells)]
+
+    def swappable(self) -> list[str]:
+        """The pointer, the cell under it, and every cell."""
+        return ["array_ptr", "operand", *(f"cell[{i}]" for i in range(self.spec.n_cells))]
+
+    def position_sets(self) -> list[str]:
+        """The op token of the executed step, the token before it, which has seen all of the state as well, and all."""
+        return ["stream[@step]", "stream[@before]", "all"]
+
+    def resolve(self, positions: str, batch: Batch, at: int | np.ndarray = 0) -> Tensor:
+        """As `Task.resolve`; `stream[@step]` is the op of executed step `at`, `stream[@before]` the one before."""
+        parts = [part.strip() for part in positions.split("+")]
+        if not any(_AT_STEP.fullmatch(part) for part in parts):
+            return super().resolve(positions, batch, at)
+        step = np.broadcast_to(np.asarray(at, dtype=np.int64), len(batch))
+        found = []
+        for part in parts:
+            if (match := _AT_STEP.fullmatch(part)) is None:
+                found.append(super().resolve(part, batch, at))
+            else:
+                found.append(torch.from_numpy(_streams(batch).op_position(step) - (match[1] == "before"))[:, None])
+        return torch.cat(found, dim=1)
+
+    def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
+        """The instruction of executed step `at` of each stream, and how it ends."""
+        return self.world.strata(self.world.answer(batch.examples, at=at).before)
+
+    def counterfactual(
         self,
         n: int,
         name: str,
@@ -104,7 +170,7 @@ class Trace(Task):
         design: PairDesign = "independent",
         split: Split = "evaluation",
         weights: np.ndarray | None = None,
-    ) -> TraceCounterfactual:
+    ) -> Counterfactual:
         """Pairs of streams, a step of each, and the answer of base if `name` took its value from source there.
 
         `operand`, `array_ptr` and `cell[i]` can be swapped. Judged is the first answer that depends on the edit: for
@@ -117,7 +183,7 @@ class Trace(Task):
         """
         if weights is not None:
             raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
-        return draw_pairs(self, n, name, seed=seed, design=design, split=split)
+        return draw_stream_pairs(self, n, name, seed=seed, design=design, split=split)
 
     def has_minimal_pairs(self, name: str) -> bool:
         """Whether changing one value of the input can change `name` at a step that is still the same instruction."""
@@ -126,25 +192,6 @@ class Trace(Task):
     @property
     def position_names(self) -> tuple[str, ...]:
         return ("{", *(f"stream[{index}]" for index in range(2 * self.n_steps)))
-
-    @property
-    def position_roles(self) -> tuple[int, ...]:
-        return (0,) * self.n_ctx
-
-    @property
-    def position_indices(self) -> tuple[int, ...]:
-        return tuple(range(self.n_ctx))
-
-    def sample(
-        self,
-        n: int,
-        *,
-        seed: int,
-        start: int = 0,
-        split: Split = "evaluation",
-        weights: np.ndarray | None = None,
-    ) -> TraceBatch:
-        return self.batch(self.draw(n, seed=seed, start=start, split=split, weights=weights))
 
     def draw(
         self,
@@ -162,24 +209,30 @@ class Trace(Task):
         """
         if weights is not None:
             raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
-        return sample_long_runs(self.spec, n, n_steps=self.n_steps, seed=seed, start=start, split=split)
+        return self.draw_units(n, self.n_steps, seed=seed, start=start, split=split)
 
-    def batch(self, states: States, answers: np.ndarray | None = None) -> TraceBatch:
-        """The streams of the runs from these states, which must be starts; `answers` are not taken."""
-        if answers is not None:
-            raise ValueError("a stream carries its own answers; got answers")
-        told = run(states, self.n_steps)
-        assert told.states is not None and told.offsets is not None
-        latents = step(told.states).latents
+    def expected(self, answer: MachineAnswer) -> np.ndarray:
+        """The token behind the instruction of the answer's step, int64 [n, 1]; -1 where it has none."""
+        latents = answer.transition.latents
+        has = answer.valid & (answer.transition.outcome == Outcome.RAN) & np.isin(latents["op"], JUDGED)
+        return np.where(has, self.answer_tokens(latents), -1)[:, None]
+
+    def render(self, examples: States, told: np.ndarray | None = None) -> TraceBatch:
+        """The streams of the runs from these states, which must be starts. They carry their own answers: what would be
+        `told` of a counterfactual is judged, never shown."""
+        states = examples
+        told_run = self.world.run(states, self.n_steps)
+        assert told_run.states is not None and told_run.offsets is not None
+        latents = self.world.step(told_run.states).latents
         op, ran = latents["op"].astype(np.int64), latents["outcome"] == Outcome.RAN
         # The state after the last of n_steps instructions is not executed any more.
-        shown = told.time < self.n_steps
+        shown = told_run.time < self.n_steps
         answered = shown & ran & np.isin(op, _ANSWERED)
-        row = told.row_index
+        row = told_run.row_index
         length = shown.astype(np.int64) + answered
         end = np.cumsum(length)
         before = end - length
-        position = 1 + before - before[told.offsets[:-1]][row]
+        position = 1 + before - before[told_run.offsets[:-1]][row]
 
         tokens = np.full((len(states), self.n_ctx), self.spec.token_id("}"))
         tokens[:, 0] = self.spec.token_id("{")
@@ -187,20 +240,30 @@ class Trace(Task):
         step_of, is_answer = np.full(tokens.shape, -1), np.zeros(tokens.shape, dtype=bool)
         step_of[:, 0] = 0
         tokens[row[shown], position[shown]] = self._op_tokens[op[shown]]
-        step_of[row[shown], position[shown]] = told.time[shown]
+        step_of[row[shown], position[shown]] = told_run.time[shown]
         at = (row[answered], position[answered] + 1)
         tokens[at] = self.answer_tokens({name: values[answered] for name, values in latents.items()})
-        step_of[at], is_answer[at] = told.time[answered], True
+        step_of[at], is_answer[at] = told_run.time[answered], True
         asked = answered & (op != Op.GET)
         targets[row[asked], position[asked]] = tokens[row[asked], position[asked] + 1]
         targets_tensor = torch.from_numpy(targets)
         return TraceBatch(
-            torch.from_numpy(tokens), targets_tensor, targets_tensor >= 0, states, told, step_of, is_answer
+            torch.from_numpy(tokens),
+            targets_tensor,
+            targets_tensor >= 0,
+            states,
+            told_run,
+            step_of,
+            is_answer,
+            self.world,
+            self.n_steps,
         )
 
     def trim(self, batch: Batch) -> Batch:
         longest = max([0, *batch.loss_mask.any(dim=0).nonzero().flatten().tolist()]) + 1
-        return Batch(batch.tokens[:, :longest], batch.targets[:, :longest], batch.loss_mask[:, :longest], batch.states)
+        return Batch(
+            batch.tokens[:, :longest], batch.targets[:, :longest], batch.loss_mask[:, :longest], batch.examples
+        )
 
     @cached_property
     def _op_tokens(self) -> np.ndarray:

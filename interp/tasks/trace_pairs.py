@@ -8,60 +8,32 @@ runs it from the edited state.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from cython_vm import Op, States, run, step, variable
-from cython_vm.reachable import advance
-from interp.tasks.base import PairDesign, Split
+from interp.tasks.counterfactual import Counterfactual, PairDesign, check_design
+from interp.worlds.base import Split
+from interp.worlds.machine import MachineWorld, Op, States
 
 if TYPE_CHECKING:
-    from interp.tasks.trace import Trace, TraceBatch
+    from interp.tasks.trace import Trace
 
-_JUDGED = (Op.PUT, Op.WHILE, Op.ENDW)
+JUDGED = (Op.PUT, Op.WHILE, Op.ENDW)  # ops whose answer a model is asked for
 _MAX_DRAWS_PER_PAIR = 200
 
 
-@dataclass(frozen=True)
-class TraceCounterfactual:
-    """Pairs for interchange on one variable in streams. Every array is [n]; positions are token positions."""
-
-    base: TraceBatch
-    source: TraceBatch
-    values: np.ndarray  # what the variable is set to: its value in source at source_step
-    edit_step: np.ndarray  # the executed instruction of base at which the variable is set
-    edit_position: np.ndarray  # the position of its op in base; the position before it has seen all of S_k as well
-    source_step: np.ndarray
-    source_position: np.ndarray
-    judged_step: np.ndarray  # the first answered instruction from edit_step on that depends on the variable
-    judged_position: np.ndarray  # where base is asked for that answer
-    expected: np.ndarray  # the token that is right there after the edit
-    base_answer: np.ndarray  # the token that is right there without it
-    redraw_rate: float  # share of drawn pairs rejected because no counterfactual value exists
-
-    @property
-    def changes(self) -> np.ndarray:
-        """bool [n]: the edit changes the answer."""
-        return self.expected != self.base_answer
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-
-def draw_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign, split: Split) -> TraceCounterfactual:
+def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign, split: Split) -> Counterfactual:
     """See `Trace.counterfactual`."""
-    chosen = variable(task.spec, name)
+    world = task.world
+    world.settable(name)
     family = name.partition("[")[0]
     if family not in ("operand", "array_ptr", "cell"):
         raise ValueError(f"in streams operand, array_ptr and cell[i] can be swapped; got {name!r}")
-    if design not in ("independent", "minimal"):
-        raise ValueError(f"design must be 'independent' or 'minimal', got {design!r}")
-    if design == "minimal" and not task.has_minimal_pairs(name):
-        raise ValueError(f"variable {name!r} has no minimal pairs: no single value that is read decides it")
+    check_design(task, name, design)
     rng = np.random.default_rng([seed, 1])
-    cell = chosen.index if family == "cell" else None
+    cell = int(name[len("cell[") : -1]) if family == "cell" else None
     bases, sources, columns = [], [], []
     found = drawn = 0
     while found < n:
@@ -70,17 +42,16 @@ def draw_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign,
         states = task.draw(each * size, seed=seed, start=each * drawn, split=split)
         drawn += size
         base, other = states[0::each], states[each - 1 :: each]
-        edits = _edits(base, task.n_steps, family, cell, rng)  # [size, 2]: edit and judged step, -1 for none
+        edits = _edits(world, base, task.n_steps, family, cell, rng)  # [size, 2]: edit and judged step, -1 for none
         if design == "minimal":
-            other = _other_input(base, edits[:, 0], task.n_steps, cell, rng)
-        there, source_step = _source_steps(base, other, edits[:, 0], task.n_steps, rng, same=design == "minimal")
+            other = _other_input(world, base, edits[:, 0], task.n_steps, cell, rng)
+        there, source_step = _source_steps(world, base, other, edits[:, 0], task.n_steps, rng, same=design == "minimal")
         keep = (edits[:, 0] >= 0) & there
         rows = np.flatnonzero(keep)
-        at_edit, at_source = advance(base[rows], edits[rows, 0]), advance(other[rows], source_step[rows])
-        values = chosen.read(at_source)
-        answer, valid = _edited_answer(task, at_edit, name, values, edits[rows, 1] - edits[rows, 0])
+        values = world.read(other[rows], name, source_step[rows])
+        answer, valid = _edited_answer(task, base[rows], name, values, edits[rows, 0], edits[rows, 1])
         if design == "minimal":
-            valid &= values != chosen.read(at_edit)
+            valid &= values != world.read(base[rows], name, edits[rows, 0])
         good = rows[valid]
         found += len(good)
         bases.append(base[good])
@@ -88,34 +59,37 @@ def draw_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign,
         columns.append(np.stack([values[valid], edits[good, 0], source_step[good], edits[good, 1], answer[valid]]))
         if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
             raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
-    base, source = (task.batch(States.concatenate(each)[:n]) for each in (bases, sources))
+    base, source = (task.render(States.concatenate(each)[:n]) for each in (bases, sources))
     values, edit_step, source_step, judged_step, expected = np.concatenate(columns, axis=1)[:, :n]
-    judged_position = base.op_position(judged_step)
-    return TraceCounterfactual(
-        base,
-        source,
-        values,
-        edit_step,
-        base.op_position(edit_step),
-        source_step,
-        source.op_position(source_step),
-        judged_step,
-        judged_position,
-        expected,
-        base.targets.numpy()[np.arange(n), judged_position],
+    judged = torch.from_numpy(base.op_position(judged_step))[:, None]
+    return Counterfactual(
+        variable=name,
+        base=base,
+        source=source,
+        values=values,
+        positions=judged,
+        expected=torch.from_numpy(expected)[:, None],
+        unedited=base.targets.gather(1, judged),
+        valid=torch.ones(n, 1, dtype=torch.bool),
+        content=torch.ones(n, 1, dtype=torch.bool),
+        edit_time=edit_step,
+        source_time=source_step,
+        judged_time=judged_step,
         redraw_rate=1 - found / drawn,
     )
 
 
-def _edits(starts: States, n_steps: int, family: str, cell: int | None, rng: np.random.Generator) -> np.ndarray:
+def _edits(
+    world: MachineWorld, starts: States, n_steps: int, family: str, cell: int | None, rng: np.random.Generator
+) -> np.ndarray:
     """For each run a step to edit and the first answered step that depends on it, int64 [n, 2]; -1 where none is.
 
     The answered step is uniform among those that can be judged, the edited one uniform among those that it is the first
     answer of.
     """
     edits = np.full((len(starts), 2), -1)
-    for row, (op, array_ptr) in enumerate(_executed(starts, n_steps)):
-        answered = np.isin(op, _JUDGED)
+    for row, (op, array_ptr) in enumerate(_executed(world, starts, n_steps)):
+        answered = np.isin(op, JUDGED)
         candidates = answered if cell is None else answered & (array_ptr == cell)
         if not candidates.any():
             continue
@@ -132,22 +106,22 @@ def _edits(starts: States, n_steps: int, family: str, cell: int | None, rng: np.
     return edits
 
 
-def _executed(starts: States, n_steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _executed(world: MachineWorld, starts: States, n_steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each run, op and array_ptr of the instructions that ran."""
-    told = run(starts, n_steps)
+    told = world.run(starts, n_steps)
     assert told.states is not None and told.offsets is not None
-    op, array_ptr = step(told.states).latents["op"], told.states.array_ptr
+    op, array_ptr = world.step(told.states).latents["op"], told.states.array_ptr
     for begin, count in zip(told.offsets[:-1], told.n_steps, strict=True):
         yield op[begin : begin + count], array_ptr[begin : begin + count]
 
 
 def _other_input(
-    base: States, edit_step: np.ndarray, n_steps: int, cell: int | None, rng: np.random.Generator
+    world: MachineWorld, base: States, edit_step: np.ndarray, n_steps: int, cell: int | None, rng: np.random.Generator
 ) -> States:
     """The same programs with another value in the slot of the input that was last read into the cell in question (the
     one under the pointer, unless `cell` says which) before edit_step; unchanged where there is none."""
     inputs, n_values = base.input.copy(), base.spec.max_value + 1
-    for row, ((op, array_ptr), edit) in enumerate(zip(_executed(base, n_steps), edit_step, strict=True)):
+    for row, ((op, array_ptr), edit) in enumerate(zip(_executed(world, base, n_steps), edit_step, strict=True)):
         reads = np.flatnonzero(op[: max(edit, 0)] == Op.GET)
         into = (
             np.flatnonzero(array_ptr[reads] == (array_ptr[edit] if cell is None else cell)) if edit >= 0 else reads[:0]
@@ -158,11 +132,18 @@ def _other_input(
 
 
 def _source_steps(
-    base: States, other: States, edit_step: np.ndarray, n_steps: int, rng: np.random.Generator, *, same: bool
+    world: MachineWorld,
+    base: States,
+    other: States,
+    edit_step: np.ndarray,
+    n_steps: int,
+    rng: np.random.Generator,
+    *,
+    same: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether source has a step to take the value from, bool [n], and which: any, or base's own after the same ops."""
     there, steps = np.zeros(len(base), dtype=bool), np.zeros(len(base), dtype=np.int64)
-    runs = zip(_executed(base, n_steps), _executed(other, n_steps), edit_step, strict=True)
+    runs = zip(_executed(world, base, n_steps), _executed(world, other, n_steps), edit_step, strict=True)
     for row, ((base_op, _), (op, _), edit) in enumerate(runs):
         if not same:
             there[row], steps[row] = len(op) > 0, rng.integers(max(1, len(op)))
@@ -173,23 +154,14 @@ def _source_steps(
 
 
 def _edited_answer(
-    task: Trace, states: States, name: str, values: np.ndarray, distance: np.ndarray
+    task: Trace, starts: States, name: str, values: np.ndarray, edit_step: np.ndarray, judged_step: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The token that answers `distance` steps after the edited one, and whether the edited run gets there."""
-    edited = step(states, do={name: values})
-    tokens = np.where(edited.valid, task.answer_tokens(edited.latents), -1)
-    later = np.flatnonzero(edited.valid & (edited.outcome == 0) & (distance > 0))
-    valid = edited.valid & (edited.outcome == 0) & (distance == 0)
-    steps = distance[later] - 1
-    judged = advance(edited.next[later], steps)
-    transition = step(judged)
+    """The token that answers at `judged_step` if the variable was set at `edit_step`, and whether there is one."""
+    edited = task.world.answer(starts, do={name: values}, at=edit_step)
+    later = judged_step > edit_step
+    tokens = task.expected(edited)[:, 0]
+    if later.any():
+        judged = task.world.answer(edited.after(judged_step))
+        tokens = np.where(later, task.expected(judged)[:, 0], tokens)
     # A run that froze on the way has not taken all steps: its instruction is not one that answers there.
-    arrived = _ran_all(edited.next[later], steps) & (transition.outcome == 0)
-    tokens[later] = task.answer_tokens(transition.latents)
-    valid[later] = arrived
-    return tokens, valid
-
-
-def _ran_all(states: States, steps: np.ndarray) -> np.ndarray:
-    """Whether each run makes so many steps without stopping."""
-    return run(states, int(steps.max(initial=0)), keep="last").n_steps >= steps
+    return tokens, edited.ran(judged_step) & (tokens >= 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cython_vm import Op, States, run, variable
+from cython_vm import Op, States
 
 ALTERED = {Op.NEXT: Op.INC, Op.INC: Op.NEXT, Op.PREV: Op.DEC, Op.DEC: Op.PREV}
 
@@ -33,23 +33,3 @@ def altered(states: States, meanings: dict[Op, Op] = ALTERED) -> States:
     for old, new in meanings.items():
         table[old] = new
     return states.replace("program", table[states.program])
-
-
-def altered_labels(states: States, name: str) -> np.ndarray:
-    """The variable of the step that each state would make under the altered meanings, int64 [n]; -1 where undefined."""
-    return variable(states.spec, name).read(altered(states)).astype(np.int64)
-
-
-class AlteredRuns:
-    """The runs from `starts` under the altered meanings, `n_steps` instructions at most."""
-
-    def __init__(self, starts: States, n_steps: int):
-        self._told = run(altered(starts), n_steps)
-
-    def labels(self, name: str, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """The variable of run rows[i] at step steps[i], int64 [m]; -1 where that run has ended before."""
-        states, offsets = self._told.states, self._told.offsets
-        assert states is not None and offsets is not None
-        alive = steps <= self._told.n_steps[rows]
-        values = variable(states.spec, name).read(states).astype(np.int64)
-        return np.where(alive, values[np.where(alive, offsets[:-1][rows] + steps, 0)], -1)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from cython_vm import MachineSpec, Op, Outcome, Records, States, decode, program_hash, read_original
 from cython_vm import step as machine_step
-from interp.runs.training_config import DataSource
-from interp.training.data import shuffled, split_rows
+from interp.worlds.machine.dataset import shuffled, split_rows
 
 _PIECE = 1 << 24  # bytes hashed at a time
 _SHAPE = (len(Op), len(Outcome), 2)
@@ -70,11 +69,6 @@ class TrainingRecords:
         self.n_kept = self.n if self._rows is None else len(self._rows)
         self.n_held_out = self.n - self.n_kept
         self.digest = hashlib.sha256(json.dumps(records.index, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def source(self) -> DataSource:
-        """What a run's config says about the data."""
-        return DataSource(str(self.path), self.digest)
 
     def draw(
         self, step: int, batch_size: int, *, seed: int, weights: NDArray[np.float64] | None

@@ -1,0 +1,260 @@
+"""What a world is: examples with an exact truth, variables that can be read, and (mostly) set.
+
+A world knows nothing of tokens or models. Tasks show it, methods ask it: what a variable's value is, what would come
+out if it had another one, which examples belong together and must not be split between training and evaluation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["root", "fetch", "decide", "result", "latent"]
+Capability = Literal["do", "edit", "contrasts", "rollout", "altered"]
+# "train" is all but evaluation, as runs drew before there was a validation split; "fit" leaves out both.
+Split = Literal["all", "train", "fit", "validation", "evaluation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+_PARTS = 20  # of the hashes of units: one for evaluation, one for validation
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One quantity of a world. Values are 0 … n_values − 1; −1 where it is undefined."""
+
+    name: str  # "cell[3]"
+    family: str  # "cell"
+    kind: Kind
+    parents: tuple[str, ...]
+    n_values: int
+    place: str | None  # where it stands in what a task shows: "cells[3]", "cells[@array_ptr]"
+    settable: bool
+    equation: str  # in words
+
+
+class Examples(Protocol):
+    """Some examples of a world, in order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Self: ...
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self: ...
+
+
+class Answer(Protocol):
+    """What should come out, computed when it is asked for."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Whether there is an answer, bool [n]: False where a variable was set to what it cannot be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Which stratum each example belongs to, by the world's own word for it: an opcode, the length of a cascade.
+
+    A stratum may have parts (how the instruction ended): `part` numbers them in `parts`.
+    """
+
+    title: str  # the world's word for a stratum: "instruction"
+    names: tuple[str, ...]
+    number: NDArray[np.int64]  # [n]; -1: none
+    parts: tuple[str, ...] = ()
+    part: NDArray[np.int64] | None = None  # [n]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def present(self) -> list[tuple[int, int]]:
+        """(stratum, part) of those that occur, in the world's order; part 0 where there are none."""
+        part = np.zeros_like(self.number) if self.part is None else self.part
+        found = np.unique(np.stack([self.number, part], axis=1), axis=0)
+        return [(int(a), int(b)) for a, b in found if a >= 0]
+
+    def members(self, stratum: int, part: int = 0) -> NDArray[np.bool_]:
+        """Whether each example belongs there, bool [n]."""
+        inside = self.number == stratum
+        return inside if self.part is None else inside & (self.part == part)
+
+
+class World(ABC):
+    """What is true, and what would be.
+
+    Attributes:
+        name: its key in `WORLDS`.
+        unit: what is held out whole: "program", "operand pair", "document".
+        capabilities: what may be asked of it. "do": `answer(do=…)`; "edit": stored variables and minimal pairs;
+            "contrasts": `contrasts()`; "rollout": `advance`; "altered": permuted meanings.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    stratum_title: ClassVar[str] = "stratum"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def variables(self) -> Mapping[str, Variable]:
+        """Every variable by its concrete name, in causal order."""
+
+    @abstractmethod
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        start: int = 0,
+        split: Split = "evaluation",
+        weights: NDArray[np.float64] | None = None,
+    ) -> Any:
+        """`n` examples; row i depends only on (seed, start + i, split, weights).
+
+        weights: shares of the strata, of the shape of `strata_weights`; None for the natural distribution.
+        """
+
+    @abstractmethod
+    def read(self, examples: Any, name: str, at: int | NDArray[np.int64] = 0) -> NDArray[np.int64]:
+        """A variable's value; −1 where it is undefined.
+
+        at: the executed step at which it is read, for all, or one an example [n], or several an example [n, m].
+
+        Returns:
+            int64 [n], or [n, m].
+
+        Raises:
+            ValueError: no such variable.
+        """
+
+    @abstractmethod
+    def groups(self, examples: Any) -> NDArray[np.uint64]:
+        """A hash of each example's unit, [n]: equal where they must be held out together."""
+
+    @abstractmethod
+    def strata(self, examples: Any) -> Strata:
+        """The stratum of each example."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready settings, without the name; `from_dict` takes them."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The world of these settings. Raises TypeError or ValueError where it does not take them."""
+        return cls(**values)
+
+    def answer(
+        self, examples: Any, do: Mapping[str, NDArray[np.integer]] | None = None, at: int | NDArray[np.int64] = 0
+    ) -> Any:
+        """What should come out; with `do`, if at executed step `at` these variables had these values [n]."""
+        raise self.lacks("do")
+
+    def types(self, examples: Any, name: str) -> NDArray[np.int64]:
+        """The input type of each example for the control task (Hewitt & Liang 2019), [n]; by default its stratum."""
+        return self.strata(examples).number
+
+    def altered(self, seed: int = 0) -> World | None:
+        """The same examples under permuted meanings, for semantic controls; None where there is no such thing."""
+        return None
+
+    def edit(self, examples: Any, name: str, values: NDArray[np.integer]) -> Any:
+        """The examples with one stored variable set to `values` [n]."""
+        raise self.lacks("edit")
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """Every variable that `name` depends on, directly or not."""
+        variables, found, waiting = self.variables(), set(), [name]
+        while waiting:
+            for parent in variables[waiting.pop()].parents:
+                if parent not in found:
+                    found.add(parent)
+                    waiting.append(parent)
+        return frozenset(found)
+
+    def stored_ancestors(self, name: str) -> tuple[str, ...]:
+        """The stored variables that decide `name` (itself, if it is one) and that an edit may change, in order."""
+        reached = self.ancestors(name) | {name}
+        return tuple(each for each in self.variables() if each in reached and self.editable(each))
+
+    def editable(self, name: str) -> bool:
+        """Whether `edit` takes the variable and leaves an example's unit as it is."""
+        return "edit" in self.capabilities and self.variable(name).kind == "root"
+
+    def main_variables(self) -> list[str]:
+        """What is worth asking about first: here every variable that is no member of a family."""
+        return [name for name in self.variables() if "[" not in name]
+
+    def contrasts(self) -> Mapping[str, Any]:
+        """Ways to draw pairs that differ in one thing, by name."""
+        raise self.lacks("contrasts")
+
+    def strata_weights(self, balance: str) -> NDArray[np.float64] | None:
+        """Equal shares of the strata that can occur, for `draw`; None for the natural distribution, and without any."""
+        return None
+
+    def advance(self, examples: Any, predicted: NDArray[np.int64]) -> Any:
+        """Go on from a model's own answer."""
+        raise self.lacks("rollout")
+
+    def allowed(self, examples: Any, split: Split) -> NDArray[np.bool_]:
+        """Whether each example may be drawn in a split, bool [n]; beside the rule of the units, none here."""
+        return np.ones(len(examples), dtype=bool)
+
+    def variable(self, name: str) -> Variable:
+        """The variable of a concrete name. Raises ValueError with close matches where there is none."""
+        import difflib
+
+        known = self.variables()
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+            raise ValueError(f"the world {self.name} has no variable {name!r}; {hint}")
+        return known[name]
+
+    def settable(self, name: str) -> Variable:
+        """The variable of a concrete name. Raises ValueError where there is none, or it cannot be set."""
+        found = self.variable(name)
+        if "do" not in self.capabilities:
+            raise self.lacks("do")
+        if not found.settable:
+            raise ValueError(f"variable {name!r} can be read but not set; interchange needs one that can be set")
+        return found
+
+    def lacks(self, capability: Capability) -> ValueError:
+        """The error about something that this world cannot be asked."""
+        have = ", ".join(sorted(self.capabilities)) or "nothing beyond reading"
+        return ValueError(f"the world {self.name} cannot be asked for {capability!r}; it has {have}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[union-attr]
+
+    def __hash__(self) -> int:
+        return hash((self.name, repr(self.to_dict())))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({settings})"
+
+
+def in_split(groups: NDArray[np.uint64], split: Split) -> NDArray[np.bool_]:
+    """Whether units with these hashes belong to a split, bool [n].
+
+    Raises:
+        ValueError: no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    rest = np.asarray(groups).astype(np.uint64) % np.uint64(_PARTS)
+    if split == "all":
+        return np.ones(rest.shape, dtype=bool)
+    return {"train": rest != 0, "fit": rest > 1, "validation": rest == 1, "evaluation": rest == 0}[split]
+
+
+def half(groups: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Which of two halves units belong to, 0 or 1 [n], inside every split: one to choose on, one to score on."""
+    return ((np.asarray(groups).astype(np.uint64) // np.uint64(_PARTS)) % np.uint64(2)).astype(np.int64)

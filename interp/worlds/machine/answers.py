@@ -1,0 +1,66 @@
+"""What the machine does from some states on, as it is or with variables set at one executed step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cython_vm import Outcome, States, Transition, advance, run, step
+
+
+class MachineAnswer:
+    """The run from each state, in which `do` is true at step `at`; computed when it is asked for.
+
+    Args:
+        states: where the runs begin, [n].
+        do: variable → values [n]; None for the machine as it is.
+        at: the executed step at which `do` acts, [n] or one for all.
+    """
+
+    def __init__(self, states: States, do: Mapping[str, NDArray[np.integer]] | None, at: int | NDArray[np.int64]):
+        self.states, self.do = states, do
+        self.at: NDArray[np.int64] = np.broadcast_to(np.asarray(at, dtype=np.int64), len(states))
+
+    @cached_property
+    def before(self) -> States:
+        """The states in which step `at` is taken."""
+        return advance(self.states, self.at) if self.at.any() else self.states
+
+    @cached_property
+    def transition(self) -> Transition:
+        """Step `at`, with `do`."""
+        return step(self.before, do=self.do)
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Whether there is an answer: the run comes to step `at`, and the variables can have the values."""
+        if not self.at.any():
+            return self.transition.valid
+        arrives = run(self.states, int(self.at.max(initial=0)), keep="last").n_steps >= self.at
+        return self.transition.valid & arrives
+
+    def after(self, n_steps: int | NDArray[np.int64]) -> States:
+        """The states so many steps from the start; those before step `at` as they are, those after it as they would be.
+
+        A run that halts or freezes stays in its last state.
+        """
+        wanted = np.broadcast_to(np.asarray(n_steps, dtype=np.int64), len(self.states))
+        later = advance(self.transition.next, np.maximum(wanted - self.at - 1, 0))
+        early = wanted <= self.at
+        if not early.any():
+            return later
+        rows = np.flatnonzero(early)
+        sooner = advance(self.states[rows], wanted[rows])
+        order = np.arange(len(later))
+        order[rows] = len(later) + np.arange(len(rows))
+        return States.concatenate([later, sooner])[order]
+
+    def ran(self, n_steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the run, with `do`, takes so many steps without halting or freezing, bool [n]."""
+        own = self.transition.outcome == Outcome.RAN
+        left = np.maximum(n_steps - self.at - 1, 0)
+        rest = run(self.transition.next, int(left.max(initial=0)), keep="last").n_steps >= left
+        return self.valid & ((n_steps <= self.at) | (own & rest))
