@@ -143,7 +143,7 @@ def sweep_row(model: Any, task: Task, n_pairs: int, peer_sites: int, threads: in
     sites = residual_sites(model.cfg.n_layers, task.position_names)
     pairs = SharedPairs.draw(task, [VARIABLE], n_pairs=n_pairs, seed=0)
     sample = sites[:: max(1, len(sites) // peer_sites)]
-    swaps = interchange(task, sample, pairs.base.states, pairs.source.states)
+    swaps = interchange(task, sample, pairs.base.examples, pairs.source.examples)
     peer = 0.0
     for site, swap in zip(sample, swaps, strict=True):
         value = collect(model, pairs.source, [site], position_names=task.position_names)[site]

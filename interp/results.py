@@ -1,8 +1,10 @@
 """The tidy frame: every number that the project measures is one row of one table.
 
-A row names what was measured (`metric`) of what (`task`, `op`, `site`, `position`, `variable`), how (`method`,
-`ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`), and with what certainty (`estimate`,
-`ci_low`, `ci_high`, `interval_kind`, `n`). A control is a row of its own that differs from the row it controls
+A row names what was measured (`metric`) of what (`world`, `task`, `op`, `site`, `position`, `variable`), how
+(`method`, `map`, `ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`), and with what certainty
+(`estimate`, `ci_low`, `ci_high`, `interval_kind`, `n`). `op` holds the world's stratum; `time` is an executed, loop or
+denoising step, `lag` the steps from an edit to the answer that is judged, `part` a part of what a model carries from
+position to position. A control is a row of its own that differs from the row it controls
 in `control` alone. Columns that do not apply are absent (null), never zero.
 """
 
@@ -66,6 +68,7 @@ class Control(StrEnum):
     WRONG_SITE = "wrong_site"  # the same intervention at a site that should not matter
     COPY = "copy"  # the input given back unchanged
     SINGLE_SWAP = "single_swap"  # of several variables swapped at once, the better one alone
+    SAME_VALUE = "same_value"  # swapped from a source in which the variable is the same: the answer must stay
     UNPATCHED = "unpatched"  # the model left alone, judged on the same pairs
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
     RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
@@ -99,7 +102,9 @@ class Metric(StrEnum):
     COMPRESSION = "compression"  # bits of uniform codes over online code length with a probe's help; 1 = no help
     EDIT_SUCCESS = "edit_success"  # share of edits after which the model answers as the machine does so set, 0 to 1
     JOINT_EXACTNESS = "joint_exactness"  # share of states whose every cell is decoded right, 0 to 1
-    IIA = "iia"  # interchange-intervention accuracy, 0 to 1
+    IIA = "iia"  # interchange-intervention accuracy: the whole answer is the counterfactual one, 0 to 1
+    EFFECT_ACCURACY = "effect_accuracy"  # of what should change, the share that is right, averaged over pairs, 0 to 1
+    SIDE_ACCURACY = "side_accuracy"  # of what should stay, punctuation left out, the share that stayed, 0 to 1
     LOGIT_DIFFERENCE = "logit_difference"  # logit(clean token) - logit(corrupted token)
     FAITHFULNESS = "faithfulness"  # 1 = the full model, 0 = the empty circuit; unbounded
     CPR = "cpr"  # area under faithfulness over edge fraction, higher is better, unbounded
@@ -147,12 +152,17 @@ COLUMNS: dict[str, str] = {
     "seed": "Int64",
     "checkpoint_step": "Int64",
     "architecture": "string",
+    "world": "string",
     "task": "string",
     "op": "string",
     "site": "string",
     "position": "string",
+    "time": "Int64",
+    "lag": "Int64",
     "variable": "string",
     "method": "string",
+    "map": "string",
+    "part": "string",
     "pair_design": "string",
     "stratum": "string",
     "rank": "Int64",
@@ -168,6 +178,7 @@ COLUMNS: dict[str, str] = {
     "interval_kind": "string",
     "n": "Int64",
 }
+_LATER = ("world", "time", "lag", "map", "part")  # columns that files written before they existed lack: null there
 _ENUMS: dict[str, type[StrEnum]] = {
     "method": Method,
     "control": Control,
@@ -226,8 +237,10 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise ResultsError(
             f"{path} is not a readable Parquet file ({first_line}); delete it and make it anew"
         ) from None
-    if missing := set(COLUMNS) - set(table.column_names):
+    if missing := set(COLUMNS) - set(table.column_names) - set(_LATER):
         raise ResultsError(f"{path} lacks the columns {sorted(missing)}: it was not written by this version")
+    for name in (name for name in _LATER if name not in table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), _ARROW[COLUMNS[name]]))
     frame = table.select(list(COLUMNS)).to_pandas().astype(COLUMNS)
     frame.attrs["provenance"] = json.loads((table.schema.metadata or {}).get(b"tapelens", b"{}"))
     return frame

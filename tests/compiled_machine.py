@@ -20,7 +20,7 @@ def stratified(spec: MachineSpec, n: int, *, seed: int = 0) -> States:
 def margins(compiled: Compiled, states: States, *, batch_size: int = 256) -> torch.Tensor:
     """By how much the right token's logit exceeds the best other, the least over the answer's slots, [n]."""
     task = compiled.form.task
-    tokens = task.batch(states).tokens
+    tokens = task.render(states).tokens
     logits = torch.cat([task.next_state_logits(compiled.model(part)) for part in tokens.split(batch_size)]).float()
     right = torch.from_numpy(step(states).tokens().astype(np.int64))[..., None]
     best_other = logits.scatter(-1, right, -torch.inf).amax(-1)

@@ -57,7 +57,7 @@ def test_opening_a_run_imports_neither_torch_nor_transformer_lens(tiny_run: Run)
 def test_predict_is_the_models_own_answer_and_hooks_change_it(tiny_run: Run) -> None:
     run = interp.load(tiny_run.path)
     batch = run.task.sample(20, seed=0)
-    tokens = encode(batch.states)
+    tokens = encode(batch.examples)
     with torch.no_grad():
         direct = run.model(batch.tokens).argmax(-1).numpy()
     assert (run.predict(tokens) == direct).all()
@@ -207,3 +207,27 @@ def test_a_setting_added_later_leaves_older_digests_alone() -> None:
     assert config_dict(Grown()) == {"steps": 10}
     assert config_dict(Grown(warmup=5)) == {"steps": 10, "warmup": 5}
     assert Grown(**config_dict(Grown(warmup=5))) == Grown(warmup=5)
+
+
+BUNDLED = {
+    "chain": "719c7ff59d5ed5cb",
+    "output": "a127e0bbe4520532",
+    "quickstart": "5bcd9344768facec",
+    "step": "0b0a13c79a65cecb",
+    "step_inplace": "2f7fb071c7259784",
+    "step_inplace_1": "2dbdf2dc168ec663",
+    "step_inplace_2": "d4cd99ef3db2436a",
+    "step_inplace_quick": "76cb9c1336b781de",
+    "step_inplace_small": "06cb45be9b71dfc9",
+    "trace": "51bf30eb9fd602c8",
+    "trace_1": "d72a284d88ca7684",
+    "trace_2": "2d5c91f9d9cded23",
+    "trace_final": "8a5cccec4812791b",
+    "trace_tuned": "f19a412b6dd8c508",
+}
+
+
+@pytest.mark.parametrize(("name", "digest"), BUNDLED.items())
+def test_the_digest_of_a_bundled_run_stays(name: str, digest: str) -> None:
+    """Nothing that a config can say may change what the runs made before are called."""
+    assert interp.load(Path(__file__).resolve().parents[1] / "checkpoints" / name).config.digest == digest

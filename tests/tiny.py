@@ -8,6 +8,7 @@ from cython_vm import MachineSpec
 from interp.runs import RunConfig
 from interp.training import TrainingConfig
 from interp.training.presets import transformer_for
+from interp.worlds import as_world
 
 
 def tiny_config(*, task: str = "step_inplace", steps: int = 30, seed: int = 0, **training: int) -> RunConfig:
@@ -22,7 +23,7 @@ def tiny_config(*, task: str = "step_inplace", steps: int = 30, seed: int = 0, *
     } | training
     return RunConfig(
         task=task,
-        spec=spec,
+        world=as_world(spec),
         model=transformer_for(task, spec, seed=seed, n_layers=1, n_heads=2, d_model=16),
         training=TrainingConfig(steps=steps, seed=seed, warmup_steps=5, **settings),
     )

@@ -200,7 +200,7 @@ _OWN_ABLATIONS: dict[tuple[str, str], tuple[str, ...]] = {
 
 def _reference(task: Task) -> Tensor:
     """Tokens of the states that means are taken over."""
-    return task.batch(sample(task.spec, _REFERENCE, seed=_REFERENCE_SEED)).tokens
+    return task.render(sample(task.spec, _REFERENCE, seed=_REFERENCE_SEED)).tokens
 
 
 def by_eap(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:

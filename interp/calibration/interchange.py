@@ -112,13 +112,13 @@ def swap_together(
     rows = pairs.members[name][pairs.changes[name]]
     base, source = (rows_of(batch, rows) for batch in (pairs.base, pairs.source))
     named = "+".join(positions for positions, _ in parts)
-    keep = np.intersect1d(standing(named, base.states), standing(named, source.states))
+    keep = np.intersect1d(standing(named, base.examples), standing(named, source.examples))
     base, source = (rows_of(batch, keep) for batch in (base, source))
     target = pairs.targets[name][changes][keep]
     sites = {positions: Site(hook, positions) for positions, _ in parts}
     taken = collect(model, source, list(sites.values()), position_names=task.position_names)
     patches = [
-        Patch(hook, resolve(task.position_names, positions, base.states), taken[sites[positions]], basis=basis)
+        Patch(hook, resolve(task.position_names, positions, base.examples), taken[sites[positions]], basis=basis)
         for positions, basis in parts
     ]
     with patched(model, patches):
@@ -128,7 +128,7 @@ def swap_together(
 
 def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
     """Some examples of a batch."""
-    return Batch(batch.tokens[rows], batch.targets[rows], batch.loss_mask[rows], batch.states[rows])
+    return Batch(batch.tokens[rows], batch.targets[rows], batch.loss_mask[rows], batch.examples[rows])
 
 
 def _union(sets: Iterable[str]) -> str:

@@ -68,7 +68,7 @@ def probe_calibration(
         progress=lambda done, total, at: report((0.3 if edits else 1.0) * done / total),
     )
     batch = task.sample(256, seed=settings.seed)
-    places = true_places(key, task, variables, batch.states)
+    places = true_places(key, task, variables, batch.examples)
     above = _above(sweep)
     decodable = {cell for cell in places if above[cell]["own"] >= MARGIN}
     beyond = {cell for cell in decodable if above[cell]["inputs"] >= MARGIN}
@@ -170,7 +170,7 @@ def _moved(
     pairs = SharedPairs.draw(task, [name], n_pairs=settings.n_edits, n_changing=settings.n_edits, seed=settings.seed)
     rows = pairs.members[name][pairs.changes[name]]
     target = pairs.targets[name][torch.from_numpy(pairs.changes[name])]
-    base, source = pairs.base.states[rows], pairs.source.states[rows]
+    base, source = pairs.base.examples[rows], pairs.source.examples[rows]
     sites, bases = [site for site, _ in swaps], [basis for _, basis in swaps]
     answers = interchange_answers(
         model,

@@ -80,4 +80,4 @@ def _exact(compiled: Compiled, batch: Batch) -> np.ndarray:
     task = compiled.form.task
     with torch.no_grad():
         answers = task.next_state_logits(compiled.model(batch.tokens)).argmax(-1)
-    return task.exact(answers, step(batch.states).next)
+    return task.exact(answers, step(batch.examples).next)

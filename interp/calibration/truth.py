@@ -110,7 +110,7 @@ def _evaluator(form: Form, noise: NoiseConfig, sharpness: float) -> tuple[Evalua
     evaluator = Evaluator(
         apply_noise(interpreter(form, sharpness=max(sharpness, _SHARP), gain=_GAIN), noise), causal=form.causal
     )
-    return evaluator, evaluator.means(form.task.batch(sample(form.spec, _REFERENCE, seed=1)).tokens)
+    return evaluator, evaluator.means(form.task.render(sample(form.spec, _REFERENCE, seed=1)).tokens)
 
 
 @torch.no_grad()
@@ -176,8 +176,8 @@ def draw(form: Form, op: Op, outcome: Outcome, n: int, *, seed: int) -> Pairs | 
     return Pairs(
         task=form.task,
         op=op,
-        clean=form.task.batch(clean),
-        corrupted=form.task.batch(corrupted, answers[0]),
+        clean=form.task.render(clean),
+        corrupted=form.task.render(corrupted, answers[0]),
         clean_answer=torch.from_numpy(answers[0]),
         corrupted_answer=torch.from_numpy(answers[1]),
         weights=torch.from_numpy(slots / slots.sum(axis=1, keepdims=True)).float(),

@@ -79,7 +79,7 @@ def attention_patterns(
         pattern, role, done = 0.0, 0.0, 0
         while done < len(states):
             part = states[done : done + batch_size]
-            _, cache = model.run_with_cache(task.batch(part).tokens, names_filter=hooks, return_cache_object=False)
+            _, cache = model.run_with_cache(task.render(part).tokens, names_filter=hooks, return_cache_object=False)
             seen = torch.stack([cache[name] for name in hooks], dim=1)  # [batch, layer, head, query, key]
             member = set_members(task, role_names, part)
             pattern = pattern + seen.sum(0)

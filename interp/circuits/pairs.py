@@ -51,7 +51,7 @@ class Pairs:
 
     def __getitem__(self, rows: slice) -> Pairs:
         def part(batch: Batch) -> Batch:
-            return Batch(batch.tokens[rows], batch.targets[rows], batch.loss_mask[rows], batch.states[rows])
+            return Batch(batch.tokens[rows], batch.targets[rows], batch.loss_mask[rows], batch.examples[rows])
 
         return replace(
             self,
@@ -80,7 +80,7 @@ class Pairs:
 
     def outcomes(self) -> dict[str, int]:
         """How many clean states end in each outcome."""
-        found = step(self.clean.states).outcome
+        found = step(self.clean.examples).outcome
         return {outcome.name: int((found == outcome).sum()) for outcome in Outcome if (found == outcome).any()}
 
 
@@ -118,8 +118,8 @@ def draw_pairs(task: Task, op: Contrast, n: int, *, seed: int, half: int | None 
     return Pairs(
         task=task,
         op=op,
-        clean=task.batch(clean),
-        corrupted=task.batch(corrupted, step(clean).tokens()),
+        clean=task.render(clean),
+        corrupted=task.render(corrupted, step(clean).tokens()),
         clean_answer=_answers(clean),
         corrupted_answer=_answers(corrupted),
         weights=torch.from_numpy(slots / slots.sum(axis=1, keepdims=True)).float(),

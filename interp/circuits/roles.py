@@ -213,13 +213,13 @@ class _Swaps:
         if not members:
             raise ValueError(f"none of the variables {', '.join(names)} changes the answer of {op.name} often enough")
         states, answers = (States.concatenate(bases), States.concatenate(sources)), np.concatenate(shown)
-        tokens = torch.cat([task.batch(part, answers).tokens for part in states], dim=1).numpy()
+        tokens = torch.cat([task.render(part, answers).tokens for part in states], dim=1).numpy()
         _, first, place = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
         return cls(
             model=model,
             task=task,
-            base=task.batch(states[0][first], answers[first]),
-            source=task.batch(states[1][first], answers[first]),
+            base=task.render(states[0][first], answers[first]),
+            source=task.render(states[1][first], answers[first]),
             members={name: place.ravel()[index] for name, index in members.items()},
             targets=targets,
             plain=before,
@@ -281,7 +281,7 @@ class _Swaps:
         """For each head, by positions and variable, [n, 2]: score and whether the whole answer is right, by example."""
         sites = [Site(f"blocks.{layer}.attn.hook_z", where, head=head) for layer, head in heads for where in sets]
         n = len(self.base)
-        swaps = interchange(self.task, sites, self.base.states, self.source.states)
+        swaps = interchange(self.task, sites, self.base.examples, self.source.examples)
         answers = interchange_answers(
             self.model,
             self.base.tokens,
@@ -331,7 +331,7 @@ class _Looks:
         _, cache = model.run_with_cache(batch.tokens, names_filter=hooks, return_cache_object=False)
         self._patterns = [cache[name] for name in hooks]
         self._sets = position_sets(task)
-        self._members = set_members(task, self._sets, batch.states)
+        self._members = set_members(task, self._sets, batch.examples)
         self._names = task.position_names
 
     def at(self, layer: int, head: int, positions: str) -> tuple[str, float]:

@@ -44,7 +44,7 @@ def sample(
         spec: the machine.
     """
     from cython_vm import sample_original, write_shards
-    from interp.worlds.named_strata import named_weights
+    from interp.worlds.machine.named_strata import named_weights
 
     if verify:
         _verify(out)

@@ -6,21 +6,20 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from interp.console import console, stage_display, training_display
+from interp.runs.training_config import DataSource
 from interp.training.logs import LogTo
 from interp.training.overrides import (
     ModelOverrides,
     OptionsOverrides,
     TrainingOverrides,
     given,
-    machine_from,
     overridden,
+    world_from,
 )
-
-if TYPE_CHECKING:
-    from interp.training.records import TrainingRecords
+from interp.worlds import Split, World, as_world
 
 
 def train(
@@ -85,13 +84,15 @@ def train(
             raise ValueError(f"--resume goes on with the settings of {folder}; leave {named} out")
         config = read_config(folder)
         if config.data is not None:
-            records = _training_records(data or Path(config.data.path))
+            records = _training_records(data or Path(config.data.path), config.world, config.training.training_split)
     else:
-        records = _training_records(data) if data is not None else None
         config = PRESETS[preset]
-        spec = machine_from(config.spec, machine) if records is None else records.spec
-        config = overridden(config, spec, training=changes, model=given(model), options=given(options))
-        config = replace(config, data=None if records is None else records.source)
+        split = replace(config.training, **changes).training_split
+        records = _training_records(data, config.world, split) if data is not None else None
+        world = world_from(config.world, machine) if records is None else as_world(records.spec)
+        config = overridden(config, world, training=changes, model=given(model), options=given(options))
+        if records is not None:
+            config = replace(config, data=DataSource(str(records.path), records.digest))
         config = config if start is None else started_from(config, start)
     command = "tapelens " + " ".join(sys.argv[1:])
     with training_display() if is_main_process() else contextlib.nullcontext() as report:
@@ -100,11 +101,9 @@ def train(
         console.print(f"trained to step {run.step:,} in {folder}")
 
 
-def _training_records(path: Path) -> TrainingRecords:
+def _training_records(path: Path, world: World, split: Split) -> Any:
     """Open records to train on, and say how many of them are left out."""
-    from interp.training.records import TrainingRecords
-
     with stage_display("checking the records") as progress:
-        records = TrainingRecords(path, progress=lambda done, total: progress(done, total, ""))
+        records = world.open_records(path, split=split, progress=lambda done, total: progress(done, total, ""))
     console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
     return records

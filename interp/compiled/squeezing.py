@@ -19,7 +19,7 @@ def margin(compiled: Compiled, states: States) -> float:
     task, smallest = compiled.form.task, float("inf")
     with torch.inference_mode():
         for start in range(0, len(states), _BATCH):
-            batch = task.batch(states[start : start + _BATCH])
+            batch = task.render(states[start : start + _BATCH])
             logits = task.next_state_logits(compiled.model(batch.tokens))
             right = batch.targets[batch.loss_mask].view(len(batch), -1, 1)
             lead = logits.gather(-1, right) - logits.scatter(-1, right, -torch.inf).amax(-1, keepdim=True)

@@ -53,7 +53,7 @@ class Calibration:
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
         confidence = self.confidence(batch, answer)
-        right = self._task.exact(answer, step(batch.states).next)
+        right = self._task.exact(answer, step(batch.examples).next)
         place = np.clip(np.searchsorted(EDGES, confidence, side="right") - 1, 0, len(self._n) - 1)
         self._n += np.bincount(place, minlength=len(self._n))
         self._right += np.bincount(place, weights=right, minlength=len(self._n))
@@ -61,7 +61,7 @@ class Calibration:
 
     def confidence(self, batch: Batch, answer: Tensor) -> np.ndarray:
         """The model's probability of each whole answer, float64 [n]."""
-        tokens = self._task.batch(batch.states, answers=answer.cpu().numpy()).tokens
+        tokens = self._task.render(batch.examples, answers=answer.cpu().numpy()).tokens
         logits = self._logits(tokens)
         scores = torch.log_softmax(self._task.next_state_logits(logits).double(), dim=-1)
         return scores.gather(-1, answer[..., None]).squeeze(-1).sum(dim=-1).exp().cpu().numpy()

@@ -24,10 +24,10 @@ class PartialCredit:
         self._tally = Tally()
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
-        transition = step(batch.states)
+        transition = step(batch.examples)
         expected = transition.tokens()
         right = answer.cpu().numpy() == expected
-        changed = expected != encode(batch.states)
+        changed = expected != encode(batch.examples)
         n_changed = changed.sum(axis=1)
         of_changed = (right & changed).sum(axis=1) / np.maximum(n_changed, 1)
         ops, outcomes = transition.latents["op"], transition.outcome

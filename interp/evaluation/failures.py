@@ -64,9 +64,9 @@ class Failures:
         return sum(self._counts.values())
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
-        transition, given = step(batch.states), answer.cpu().numpy()
+        transition, given = step(batch.examples), answer.cpu().numpy()
         for row in np.flatnonzero((given != transition.tokens()).any(axis=1)):
             stratum = (Op(int(transition.latents["op"][row])).name, Outcome(int(transition.outcome[row])).name)
             self._counts[stratum] = self._counts.get(stratum, 0) + 1
             if self._counts[stratum] <= self._kept:
-                self.examples.append(Failure(first + int(row), *stratum, batch.states[[row]], given[row].copy()))
+                self.examples.append(Failure(first + int(row), *stratum, batch.examples[[row]], given[row].copy()))

@@ -24,7 +24,7 @@ def collect(
 
     Args:
         model: a hooked model.
-        batch: examples; pointed slots are read from `batch.states`.
+        batch: examples; pointed slots are read from `batch.examples`.
         sites: where to read. Sites of one hook share its pass.
         position_names: `task.position_names`.
         batch_size: examples a forward pass.
@@ -38,7 +38,7 @@ def collect(
     """
     check_sites(model, sites)
     hooks = sorted({site.hook for site in sites})
-    where = {name: resolve(position_names, name, batch.states) for name in {site.positions for site in sites}}
+    where = {name: resolve(position_names, name, batch.examples) for name in {site.positions for site in sites}}
     stop = stop_layer(model, hooks)
     parts: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for start in range(0, len(batch), batch_size):
@@ -104,6 +104,6 @@ def ablate(
 def _run(
     model: Any, batch: Batch, site: Site, value: Tensor, *, position_names: Sequence[str], basis: Tensor | None = None
 ) -> Tensor:
-    positions = resolve(position_names, site.positions, batch.states)
+    positions = resolve(position_names, site.positions, batch.examples)
     with patched(model, [Patch(site.hook, positions, value, head=site.head, basis=basis)]):
         return model(batch.tokens)

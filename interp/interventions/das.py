@@ -158,7 +158,7 @@ def fit_basis(
 
 
 def _source_values(model: Any, task: Task, pairs: SharedPairs, site: Site) -> tuple[Interchange, Tensor]:
-    (swap,) = interchange(task, [site], pairs.base.states, pairs.source.states)
+    (swap,) = interchange(task, [site], pairs.base.examples, pairs.source.examples)
     return swap, collect(model, pairs.source, [site], position_names=task.position_names)[site]
 
 
@@ -202,7 +202,7 @@ def subspace_swaps(
     """
     rows = pairs.members[variable]
     swaps = interchange(
-        task, [site] * len(bases), pairs.base.states[rows], pairs.source.states[rows], bases=list(bases)
+        task, [site] * len(bases), pairs.base.examples[rows], pairs.source.examples[rows], bases=list(bases)
     )
     answers = interchange_answers(
         model,

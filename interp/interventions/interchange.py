@@ -83,11 +83,11 @@ class SharedPairs:
                 more = n_pairs + np.flatnonzero(drawn.changes[n_pairs:])
                 rows = np.concatenate([rows, more[: n_changing - few]])
             told = drawn.answers[rows]
-            base = task.batch(drawn.base.states[rows], told)
-            source = task.batch(drawn.source.states[rows], told)
+            base = task.render(drawn.base.examples[rows], told)
+            source = task.render(drawn.source.examples[rows], told)
             tokens.append(torch.cat([base.tokens, source.tokens], dim=1).numpy())
-            bases.append(base.states)
-            sources.append(source.states)
+            bases.append(base.examples)
+            sources.append(source.examples)
             answers.append(told)
             targets[name] = drawn.targets[rows]
             changes[name] = drawn.changes[rows]
@@ -97,8 +97,8 @@ class SharedPairs:
         base, source = (States.concatenate(parts)[first] for parts in (bases, sources))
         told = np.concatenate(answers)[first]
         return cls(
-            base=task.batch(base, told),
-            source=task.batch(source, told),
+            base=task.render(base, told),
+            source=task.render(source, told),
             members=dict(zip(variables, np.split(member.ravel(), np.cumsum(sizes)[:-1]), strict=True)),
             targets=targets,
             changes=changes,
@@ -189,7 +189,7 @@ def iia_sweep(
     def answer(logits: Tensor) -> Tensor:
         return task.next_state_logits(logits).argmax(dim=-1)
 
-    swaps = interchange(task, sites, pairs.base.states, pairs.source.states)
+    swaps = interchange(task, sites, pairs.base.examples, pairs.source.examples)
     wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
     n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
@@ -236,7 +236,7 @@ def iia_sweep(
             random = (random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))
             bases += [basis, *random]
             repeated += [site] * (1 + n_random_subspaces)
-        some = interchange(task, repeated, pairs.base.states[rows], pairs.source.states[rows], bases=bases)
+        some = interchange(task, repeated, pairs.base.examples[rows], pairs.source.examples[rows], bases=bases)
         elsewhere = _wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
         answers = run(model, [*some, *elsewhere.values()], done, rows)
         done += len(some) + len(elsewhere)
@@ -293,7 +293,7 @@ class _Scores:
 
     def __init__(self, pairs: SharedPairs, *, design: PairDesign, seed: int, n_bootstrap: int):
         self._pairs, self._design, self._seed, self._n_bootstrap = pairs, design, seed, n_bootstrap
-        self._programs = program_hash(pairs.base.states).astype(np.int64)
+        self._programs = program_hash(pairs.base.examples).astype(np.int64)
         self._keys: dict[str, list[dict[str, Any]]] = {name: [] for name in pairs.members}
         self._right: dict[str, list[np.ndarray]] = {name: [] for name in pairs.members}
 

@@ -82,7 +82,7 @@ class JointPairs:
         answers = joint.tokens()[rows]
 
         def shown(states: States) -> Batch:  # a task that shows the answer shows the joint one
-            return task.batch(states[rows], answers)
+            return task.render(states[rows], answers)
 
         return cls(
             variables=names,
@@ -125,7 +125,7 @@ def swapped_answers(
     names = task.position_names
     bases = [None] * len(swaps) if bases is None else list(bases)
     values = [collect(model, source, [site], position_names=names)[site] for site, source in swaps]
-    where = [resolve(names, site.positions, base.states) for site, _ in swaps]
+    where = [resolve(names, site.positions, base.examples) for site, _ in swaps]
     _check_disjoint([site for site, _ in swaps], where, bases)
     parts = []
     for start in range(0, len(base), batch_size):
@@ -180,7 +180,7 @@ def joint_rows(
     runs[Control.WRONG_SITE] = right(model, list(zip(sites, pairs.sources[1:] + pairs.sources[:1], strict=True)))
     if untrained is not None:
         runs[Control.UNTRAINED_MODEL] = right(untrained, together)
-    programs = program_hash(pairs.base.states).astype(np.int64)
+    programs = program_hash(pairs.base.examples).astype(np.int64)
     plain = np.arange(len(pairs)) < pairs.n_plain
     rows: list[dict[str, Any]] = []
     for stratum, chosen in (("both", pairs.both), ("changes", pairs.changes & plain), ("all", plain)):

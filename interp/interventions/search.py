@@ -127,7 +127,7 @@ class _Fit:
         if not len(rows):
             raise ValueError(f"no pair of {name!r} changes the answer: nothing to search with")
         self.base, self.source = pairs.base.tokens[rows], pairs.source.tokens[rows]
-        self.states = pairs.base.states[rows], pairs.source.states[rows]
+        self.states = pairs.base.examples[rows], pairs.source.examples[rows]
         self.targets = pairs.targets[name][pairs.changes[name]]
 
     def __call__(self, sets: Sequence[Sequence[str]]) -> list[tuple[float, float]]:

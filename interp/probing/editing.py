@@ -74,7 +74,7 @@ def stream_edits(task: Trace, pairs: TraceCounterfactual, name: str, *, scope: s
     if scope not in SCOPES:
         raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
     batch, read = pairs.base, variable(task.spec, name).read
-    at_edit = advance(batch.states, pairs.edit_step)
+    at_edit = advance(batch.examples, pairs.edit_step)
     edited = step(at_edit, do={name: pairs.values}).next
     distance = pairs.judged_step - pairs.edit_step
     told = run(edited, max(1, int(distance.max())))
@@ -156,7 +156,7 @@ def changing_pairs(model: Any, task: Trace, name: str, n: int, *, seed: int) -> 
         for each in fields(drawn)
         if isinstance(getattr(drawn, each.name), np.ndarray)
     }
-    base, source = task.batch(drawn.base.states[rows]), task.batch(drawn.source.states[rows])
+    base, source = task.render(drawn.base.examples[rows]), task.render(drawn.source.examples[rows])
     pairs = replace(drawn, base=base, source=source, **taken)
     said = np.concatenate(
         [
@@ -260,10 +260,10 @@ def edit_step_rows(
         chosen = np.flatnonzero(drawn.changes)[:n_pairs]
         if not len(chosen):
             continue
-        states, told = drawn.base.states[chosen], drawn.answers[chosen]
-        base, expected = task.batch(states, told), torch.from_numpy(told.astype(np.int64))
+        states, told = drawn.base.examples[chosen], drawn.answers[chosen]
+        base, expected = task.render(states, told), torch.from_numpy(told.astype(np.int64))
         read = variable(task.spec, name).read
-        present, target = (read(each).astype(np.int64) for each in (states, drawn.source.states[chosen]))
+        present, target = (read(each).astype(np.int64) for each in (states, drawn.source.examples[chosen]))
         unpatched = _whole_answers(model, task, base, expected)
         for (variable_name, site), readout in readouts.items():
             if variable_name != name:

@@ -224,12 +224,12 @@ def _draw(
         batch = task.sample(min(_CHUNK, n - start), seed=seed, start=start, split=split, weights=weights)
         if start == 0:
             for site in sites:
-                if (width := resolve(task.position_names, site.positions, batch.states[:1]).shape[1]) != 1:
+                if (width := resolve(task.position_names, site.positions, batch.examples[:1]).shape[1]) != 1:
                     raise ValueError(f"a probe reads one position; {site.positions!r} names {width}")
-        states.append(batch.states)
+        states.append(batch.examples)
         rows = slice(start, start + len(batch))
         labels[:, rows] = [task.labels(batch, name) for name in names]
-        altered[:, rows] = [altered_labels(batch.states, name) for name in names]
+        altered[:, rows] = [altered_labels(batch.examples, name) for name in names]
         types[:, rows] = [task.control_types(batch, name) for name in names]
         for who, model in models.items():
             found = collect(model, batch, sites, position_names=task.position_names)

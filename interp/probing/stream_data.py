@@ -110,12 +110,12 @@ def _chosen(
     rank = np.zeros(allowed.shape, dtype=bool)
     np.put_along_axis(rank, order, True, axis=1)
     row, position = np.nonzero(rank & allowed)
-    other = AlteredRuns(batch.states, task.n_steps)
+    other = AlteredRuns(batch.examples, task.n_steps)
     steps = batch.step_of[row, position]
     tokens = batch.tokens.numpy()
     return StreamTokens(
         tokens=batch.tokens,
-        starts=batch.states,
+        starts=batch.examples,
         row=row + first,
         position=position,
         step=steps,
@@ -123,5 +123,5 @@ def _chosen(
         altered=np.stack([other.labels(name, row, steps) for name in variables]),
         types=tokens[row, position] * task.n_ctx + position,
         ages=task.steps_since_revealed(batch)[row, position].T,
-        programs=program_hash(batch.states).astype(np.int64)[row],
+        programs=program_hash(batch.examples).astype(np.int64)[row],
     )

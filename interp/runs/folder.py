@@ -38,7 +38,6 @@ from interp.worlds import World, as_world, world_from_dict
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
     import torch
 
-    from interp.models import TransformerConfig
     from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
     from interp.tasks import Task
 
@@ -237,9 +236,12 @@ class Run:
             int64 [n, state_length].
 
         Raises:
-            ValueError: wrong shape, dtype or token range.
+            ValueError: wrong shape, dtype or token range, or a task whose answer is not the next state of one step.
         """
         import torch
+
+        if (predict := getattr(self.task, "predict", None)) is None or not hasattr(self.task, "exact"):
+            raise ValueError(f"the answer of the task {self.task.name} is not the next state of one step")
 
         tokens = torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x
         length, size = self.config.spec.state_length, len(self.task.vocab)
@@ -251,7 +253,7 @@ class Run:
         if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < size):
             raise ValueError(f"tokens must lie in 0..{size - 1}, got {int(tokens.min())}..{int(tokens.max())}")
         with torch.no_grad():
-            parts = [self.task.predict(self.model, part) for part in tokens.split(512)]
+            parts = [predict(self.model, part) for part in tokens.split(512)]
         return torch.cat(parts).numpy() if parts else np.empty((0, length), np.int64)
 
     def predict_states(self, states: Any) -> np.ndarray:

@@ -82,6 +82,9 @@ class TrainingConfig:
     """Macro exact match on a stage's held-out programs at which the next stage begins."""
     stage_share: float = later(0.15)
     """Share of the steps after which the next stage begins in any case."""
+    validation: bool = later(False)
+    """Leave the validation units (hash % 20 == 1) out of training, and follow it on them; what is chosen is chosen
+    there, so that evaluation is read once. Runs made before had no such split."""
     compile: bool = later(False)
     """Train through torch.compile; the model that is saved and analysed is the same."""
 
@@ -109,6 +112,16 @@ class TrainingConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"training {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+
+    @property
+    def training_split(self) -> Literal["train", "fit"]:
+        """What batches are drawn from: all but evaluation, or all but evaluation and validation."""
+        return "fit" if self.validation else "train"
+
+    @property
+    def choosing_split(self) -> Literal["evaluation", "validation"]:
+        """What the curve along training and a curriculum's gate are measured on."""
+        return "validation" if self.validation else "evaluation"
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainingConfig:

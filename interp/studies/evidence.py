@@ -106,13 +106,13 @@ def gather_evidence(
     runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=ablation, reference=reference)
     found, empty, full = runs.m
     kept = (found - empty) / (full - empty).mean()
-    rows += _example_rows(key, kept, step(pairs.clean.states).outcome)
+    rows += _example_rows(key, kept, step(pairs.clean.examples).outcome)
     detail["examples"] = {
         "m_circuit": found.tolist(),
         "m_empty": empty.tolist(),
         "m_model": full.tolist(),
         "right": runs.exact[0].tolist(),
-        "outcome": [Outcome(int(each)).name for each in step(pairs.clean.states).outcome],
+        "outcome": [Outcome(int(each)).name for each in step(pairs.clean.examples).outcome],
     }
     for other in ABLATIONS:
         if other != ablation:

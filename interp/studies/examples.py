@@ -83,7 +83,7 @@ def edge_examples(
     edges = [graph.edge(*divmod(int(place), sizes.shape[1])) for place in places]
     effects = exact_effects(model, pairs, edges, progress=progress)
     m_clean = pairs.logit_difference(model(pairs.clean.tokens)).numpy()
-    return EdgeExamples(tuple(e.name for e in edges), effects, m_clean, pairs.clean.states, pairs.corrupted.states)
+    return EdgeExamples(tuple(e.name for e in edges), effects, m_clean, pairs.clean.examples, pairs.corrupted.examples)
 
 
 def read_examples(spec: MachineSpec, detail: Mapping[str, Any]) -> EdgeExamples:

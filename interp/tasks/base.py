@@ -180,7 +180,8 @@ class Task(ABC):
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy over the asked tokens, nats a token, from logits [batch, pos, d_vocab]."""
-        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-1)
+        total = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-1, reduction="sum")
+        return total / max(1, int((batch.targets >= 0).sum()))
 
     @abstractmethod
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:

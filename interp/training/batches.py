@@ -1,17 +1,17 @@
-"""Which records each training step learns from: from the machine or the disk, staged, and weighted by strata."""
+"""Which records each training step learns from: from the world or the disk, staged, and weighted by strata."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm import MachineSpec, Op, States, strata_weights
 from interp.runs import RunConfig
 from interp.tasks import Batch, Task
-from interp.training.adaptive import AdaptiveSampler
 from interp.training.checkpoint import Resumable
-from interp.training.curriculum import STAGES, Curriculum, Stage
-from interp.training.records import TrainingRecords
+from interp.training.curriculum import Curriculum, Stage
+from interp.worlds import Split
 
 
 class Batches:
@@ -21,9 +21,10 @@ class Batches:
         ValueError: the task has no strata to weight or to stage, or the settings contradict each other.
     """
 
-    def __init__(self, config: RunConfig, task: Task, *, records: TrainingRecords | None = None):
+    def __init__(self, config: RunConfig, task: Task, *, records: Any = None):
         self.settings, self.task, self.records = config.training, task, records
-        self.weights = self._weights(task.spec)
+        self.split: Split = self.settings.training_split
+        self.weights = self._weights()
         self.adaptive = self._adaptive()
         self.curriculum = self._curriculum()
 
@@ -34,57 +35,44 @@ class Batches:
         return [part for part in optional if part is not None]
 
     def draw(self, step: int) -> Batch:
-        """The batch of 0-based `step`, of training programs alone."""
+        """The batch of 0-based `step`, of training units alone."""
         size, seed, task = self.settings.batch_size, self.settings.seed, self.task
         stage = self.curriculum.stage(step) if self.curriculum else None
         if stage is not None:
-            return task.batch(self._staged(stage, step))
+            return task.render(self._staged(stage, step))
         if self.records is not None:
             weights = self.adaptive.table(step) if self.adaptive else self.weights
-            return task.batch(*self.records.draw(step, size, seed=seed, weights=weights))
+            return task.render(*self.records.draw(step, size, seed=seed, weights=weights))
         if self.adaptive:
-            return task.batch(self.adaptive.draw(step, size, seed=seed))
-        return task.trim(task.sample(size, seed=seed, start=step * size, split="train", weights=self.weights))
+            return task.render(self.adaptive.draw(step, size, seed=seed))
+        return task.trim(task.sample(size, seed=seed, start=step * size, split=self.split, weights=self.weights))
 
-    def _staged(self, stage: Stage, step: int) -> States:
-        size = self.settings.batch_size
-        return stage.draw(
-            self.task.spec,
-            size,
-            seed=self.settings.seed,
-            start=step * size,
-            split="train",
-            weights=self._weights(stage.spec),
-        )
+    def _staged(self, stage: Stage, step: int) -> Any:
+        size, settings = self.settings.batch_size, self.settings
+        weights = stage.weights(settings.balance, settings.loop_weight)
+        return stage.draw(size, seed=settings.seed, start=step * size, split=self.split, weights=weights)
 
-    def _weights(self, spec: MachineSpec) -> NDArray[np.float64] | None:
+    def _weights(self) -> NDArray[np.float64] | None:
         if not self.task.has_strata:
             return None
-        return training_weights(spec, balance=self.settings.balance, loop_weight=self.settings.loop_weight)
+        return self.task.world.training_weights(self.settings.balance, self.settings.loop_weight)
 
-    def _adaptive(self) -> AdaptiveSampler | None:
+    def _adaptive(self) -> Any:
         if not self.settings.adaptive:
             return None
         if self.weights is None:
-            raise ValueError(f"training adaptive needs a task with op x outcome strata; {self.task.name} has none")
-        return AdaptiveSampler(self.task.spec, self.weights, self.settings.adaptive, distances=self.records is None)
+            raise ValueError(f"training adaptive needs a task whose examples have strata; {self.task.name} has none")
+        return self.task.world.adaptive_sampler(
+            self.weights, self.settings.adaptive, distances=self.records is None, split=self.split
+        )
 
     def _curriculum(self) -> Curriculum | None:
         kind = self.settings.curriculum
         if kind == "none":
             return None
         if not self.task.has_strata:
-            raise ValueError(f"training curriculum needs a task with op x outcome strata; {self.task.name} has none")
+            raise ValueError(f"training curriculum needs a task whose examples have strata; {self.task.name} has none")
         if self.records is not None:
-            raise ValueError("training curriculum draws from the machine, not from records: leave data out")
+            raise ValueError("training curriculum draws from the world, not from records: leave data out")
         longest = round(self.settings.stage_share * self.settings.steps)
-        return Curriculum(STAGES[kind](self.task.spec), threshold=self.settings.stage_threshold, longest=longest)
-
-
-def training_weights(spec: MachineSpec, *, balance: str, loop_weight: float) -> NDArray[np.float64] | None:
-    """Strata weights for `cython_vm.sample` from the training settings; None for the natural distribution."""
-    if balance == "natural":
-        return None
-    weights = strata_weights(spec, branches=balance == "branches").copy()
-    weights[[Op.WHILE, Op.ENDW]] *= loop_weight
-    return weights / weights.sum()
+        return Curriculum(self.task.world.stages(kind), threshold=self.settings.stage_threshold, longest=longest)

@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cython_vm import MachineSpec, States, sample, strata_weights
-from cython_vm.spec import SIZES
-from interp.tasks import Task, macro_average
+from interp.tasks import Task
+from interp.worlds import Split
 
 _GATE_SEED = 7  # of the held-out states that decide whether a stage is mastered; no figure uses it
-_SIZES = (0.25, 0.5, 0.75)  # of a padded machine, before the whole
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What a stage draws: states of a machine with the same slots, on which some instructions or sizes are missing."""
+class Stage(Protocol):
+    """A part of a world that is learned before the whole."""
 
-    name: str
-    spec: MachineSpec
-    sizes: Mapping[str, tuple[int, int]] | None = None  # of a padded machine's rows
+    @property
+    def name(self) -> str: ...
 
-    def draw(
-        self, whole: MachineSpec, n: int, *, seed: int, start: int, split: str, weights: NDArray[np.float64] | None
-    ) -> States:
-        """States of the stage as states of the whole machine; the arguments are those of `cython_vm.sample`."""
-        states = sample(self.spec, n, seed=seed, start=start, split=split, weights=weights, sizes=self.sizes)
-        return States.wrap(whole, states.rows)
+    def draw(self, n: int, *, seed: int, start: int, split: Split, weights: NDArray[np.float64] | None) -> Any:
+        """Examples of the stage, as examples of the whole world."""
+        ...
 
-
-def language_stages(spec: MachineSpec) -> tuple[Stage, ...]:
-    """Programs of moves and counts alone, then with I/O, then with loops instead; the whole language is next."""
-    named = {
-        "moves and counts": dataclasses.replace(spec, io=False, loops=False),
-        "I/O": dataclasses.replace(spec, loops=False),
-        "loops": dataclasses.replace(spec, io=False),
-    }
-    seen: dict[MachineSpec, Stage] = {}
-    for name, small in named.items():
-        if small != spec:
-            seen.setdefault(small, Stage(name, small))
-    return tuple(seen.values())
-
-
-def size_stages(spec: MachineSpec) -> tuple[Stage, ...]:
-    """Rows of up to a quarter, a half, three quarters of a padded machine's sizes; all sizes are next."""
-    if not spec.padded:
-        raise ValueError("training curriculum 'sizes' needs a padded machine: --machine padded=true")
-    least = {"n_instructions": 2, "n_cells": 1, "n_input": 0, "n_output": 0}
-    stages = []
-    for share in _SIZES:
-        sizes = {name: (least[name], max(least[name], round(share * getattr(spec, name)))) for name in SIZES}
-        stages.append(Stage(f"{share:.0%} of the sizes", spec, sizes))
-    return tuple(stages)
-
-
-STAGES: dict[str, Callable[[MachineSpec], tuple[Stage, ...]]] = {"language": language_stages, "sizes": size_stages}
+    def weights(self, balance: str, loop_weight: float = 1.0) -> NDArray[np.float64] | None:
+        """Shares of the stage's strata, as `World.training_weights`."""
+        ...
 
 
 class Curriculum:
@@ -106,10 +73,9 @@ class Curriculum:
         self.begins = tensors["curriculum/begins"].tolist()
 
 
-def stage_score(model: Callable[[Tensor], Tensor], task: Task, stage: Stage, *, n: int) -> float:
-    """Macro exact match over op × outcome on `n` states of a stage's held-out programs."""
-    states = stage.draw(task.spec, n, seed=_GATE_SEED, start=0, split="evaluation", weights=strata_weights(stage.spec))
-    batch = task.batch(states)
+def stage_score(model: Callable[[Tensor], Tensor], task: Task, stage: Stage, *, n: int, split: Split) -> float:
+    """Macro exact match on `n` examples of a stage's held-out units."""
+    batch = task.render(stage.draw(n, seed=_GATE_SEED, start=0, split=split, weights=stage.weights("op_outcome")))
     with torch.inference_mode():
         scores = task.score(task.answer(model, batch), batch)
-    return macro_average(scores)
+    return task.headline(scores)

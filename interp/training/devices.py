@@ -56,9 +56,13 @@ class Devices:
         wrapped = self.accelerator.prepare_model(model)
         return torch.compile(wrapped) if compiled else wrapped
 
-    def share(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """This process's rows of a batch on its device: tokens and targets, [batch, pos]."""
-        return tuple(each[self.rows].to(self.device) for each in (batch.tokens, batch.targets))  # type: ignore[return-value]
+    def share(self, batch: Batch) -> Batch:
+        """This process's rows of a batch, its tensors on the process's device."""
+        rows = batch.examples if self.n == 1 else batch.examples[self.rows]
+        tokens, targets, mask = (
+            each[self.rows].to(self.device) for each in (batch.tokens, batch.targets, batch.loss_mask)
+        )
+        return Batch(tokens, targets, mask, rows)
 
     def on_cpu(self, model: Any) -> Any:
         """The model as a function from tokens to logits on the CPU, whatever its own device."""

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,6 @@ from interp.training.checkpoint import RESUME_FILE, peek_checkpoint
 from interp.training.curve import CURVE_FILE
 from interp.training.devices import Devices
 from interp.training.logs import LOGS, TENSORBOARD, LogTo
-from interp.training.records import TrainingRecords
 from interp.training.trainer import Trainer, TrainingProgress
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def train(
     *,
     fresh: bool = False,
     command: str | None = None,
-    records: TrainingRecords | None = None,
+    records: Any = None,
     log: LogTo | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> Run:
@@ -99,14 +99,15 @@ def _require_same(folder: Path, config: RunConfig) -> None:
         )
 
 
-def _open_records(config: RunConfig, records: TrainingRecords | None) -> TrainingRecords | None:
+def _open_records(config: RunConfig, records: Any) -> Any:
     """The records that the config names, checked to be the ones that it was made with."""
     if config.data is None:
         if records is not None:
-            raise RunError(f"this run draws from the machine; its config names no data such as {records.path}")
+            raise RunError(f"this run draws from its world; its config names no data such as {records.path}")
         return None
-    records = TrainingRecords(config.data.path) if records is None else records
+    if records is None:
+        records = config.world.open_records(Path(config.data.path), split=config.training.training_split)
     if records.digest != config.data.digest or records.spec != config.spec:
         raise RunError(f"{records.path} holds other records ({records.digest}) than this run's ({config.data.digest})")
-    logger.info("%s: %d records, %d of evaluation programs left out", records.path, records.n, records.n_held_out)
+    logger.info("%s: %d records, %d of held-out units left out", records.path, records.n, records.n_held_out)
     return records

@@ -29,8 +29,8 @@ class _Float32Orthogonalization(TorchFunctionMode):
 class Optimizers:
     """The optimizers of a model, stepped and saved together.
 
-    Muon (Jordan et al. 2024) takes the 2-D weights inside the blocks; AdamW takes embeddings, unembedding, norms
-    and biases, or everything with `optimizer="adamw"`. Their state is read and written as named tensors, so that
+    Muon (Jordan et al. 2024) takes what the model names as its `hidden_matrices`; AdamW takes embeddings, unembedding,
+    norms and biases, or everything with `optimizer="adamw"`. Their state is read and written as named tensors, so that
     checkpoints need no pickle.
     """
 
@@ -38,8 +38,8 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: TrainingConfig):
         named = dict(model.named_parameters())
-        muon = config.optimizer == "muon"
-        hidden = {name: p for name, p in named.items() if muon and name.startswith("blocks.") and p.ndim == 2}
+        matrices = {id(p) for p in model.hidden_matrices()} if config.optimizer == "muon" else set()  # type: ignore[operator]
+        hidden = {name: p for name, p in named.items() if id(p) in matrices}
         rest = {name: p for name, p in named.items() if name not in hidden}
         self._config = config
         self._names = {id(p): name for name, p in named.items()}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from cython_vm import MachineSpec
 from interp.models.config import TransformerConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import TaskOptions
+from interp.worlds import World
 
 _TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
 _DERIVED = ("d_head", "d_mlp", "init_range")  # from d_model and n_heads unless given
@@ -34,9 +34,10 @@ def _overrides_of(config: type, *, leave_out: Sequence[str] = ()) -> type:
 
 def _help_texts(config: type) -> dict[str, str]:
     """What a dataclass's source says about each field: the string under it, or the comment behind it."""
+    inherited = [_help_texts(base) for base in config.__bases__ if dataclasses.is_dataclass(base)]
     source = textwrap.dedent(inspect.getsource(config))
     lines, body = source.splitlines(), ast.parse(source).body[0].body  # type: ignore[attr-defined]
-    texts = {}
+    texts = {name: text for texts in inherited for name, text in texts.items()}
     for statement, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
@@ -75,7 +76,7 @@ def given(overrides: Any) -> dict[str, Any]:
 
 def overridden(
     config: RunConfig,
-    spec: MachineSpec,
+    world: World,
     *,
     training: dict[str, Any],
     model: dict[str, Any],
@@ -93,7 +94,7 @@ def overridden(
 
     trained = dataclasses.replace(config.training, **training)
     chosen = dataclasses.replace(config.options or TaskOptions(), **options) if options else config.options
-    task = TASKS[config.task](spec, chosen)
+    task = TASKS[config.task](world, chosen)
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
     if config.model.attention_chunk:
         changes = {"attention_chunk": task.attention_chunk} | changes
@@ -103,15 +104,16 @@ def overridden(
     for name in ("position_roles", "position_indices"):
         changes[name] = getattr(task, name) if positions.startswith("block") else ()
     changed = dataclasses.replace(config.model, **changes)
-    return dataclasses.replace(config, spec=spec, training=trained, model=changed, options=chosen)
+    return dataclasses.replace(config, world=world, training=trained, model=changed, options=chosen)
 
 
-def machine_from(spec: MachineSpec, changes: Sequence[str]) -> MachineSpec:
-    """The machine with some fields changed, each given as NAME=VALUE. Raises ValueError on anything else."""
-    values: dict[str, Any] = {}
+def world_from(world: World, changes: Sequence[str]) -> World:
+    """The world with some settings changed, each given as NAME=VALUE. Raises ValueError on anything else."""
+    known, values = world.to_dict(), {}
+    settings = world.settings()
     for change in changes:
         name, equals, value = change.partition("=")
-        if not equals or name not in {known.name for known in dataclasses.fields(spec)}:
-            raise ValueError(f"--machine takes NAME=VALUE with a field of MachineSpec, got {change!r}")
+        if not equals or name not in settings:
+            raise ValueError(f"--machine takes NAME=VALUE with one of {', '.join(settings)}, got {change!r}")
         values[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
-    return dataclasses.replace(spec, **values)
+    return type(world).from_dict({**known, **values})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from cython_vm import MachineSpec
+from typing import Any
+
 from interp.models import TransformerConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
-from interp.tasks import TASKS, TaskOptions
+from interp.tasks import TASKS
+from interp.tasks.options import ChainOptions
+from interp.worlds import World, as_world
+from interp.worlds.machine import MachineSpec
 
 
 def transformer_for(
     task_name: str,
-    spec: MachineSpec,
+    world: World | MachineSpec,
     *,
-    options: TaskOptions | None = None,
+    options: Any = None,
     seed: int = 0,
     n_layers: int = 4,
     n_heads: int = 4,
@@ -27,7 +31,7 @@ def transformer_for(
     with which the machine's shifts by one are learned several times sooner. For another variation,
     `dataclasses.replace` the result.
     """
-    task = TASKS[task_name](spec, options)
+    task = TASKS[task_name](as_world(world), options)
     turned = turned and task.positions == "block"
     return TransformerConfig(
         d_vocab=len(task.vocab),
@@ -62,7 +66,7 @@ def _run(
     spec: MachineSpec,
     training: TrainingConfig,
     *,
-    options: TaskOptions | None = None,
+    options: Any = None,
     n_layers: int = 4,
     d_model: int = 64,
     d_mlp: int = -1,
@@ -78,7 +82,7 @@ def _run(
         d_mlp=d_mlp,
         turned=turned,
     )
-    return RunConfig(task, spec, model, training, options=options)
+    return RunConfig(task, as_world(spec), model, training, options=options)
 
 
 # One step at the default machine. Two threads take four fifths of one thread's time on idle cores; where another
@@ -105,7 +109,7 @@ PRESETS: dict[str, RunConfig] = {
         TrainingConfig(steps=6000, batch_size=8, eval_every=500, eval_states=256, ema_decay=0.998, threads=1),
     ),
     "chain_direct": _run(
-        "chain", CHAIN_MACHINE, TrainingConfig(steps=12000), options=TaskOptions(direct=True), d_model=96
+        "chain", CHAIN_MACHINE, TrainingConfig(steps=12000), options=ChainOptions(direct=True), d_model=96
     ),
     "output": _run("output", OUTPUT_MACHINE, TrainingConfig(steps=12000, eval_states=2000), n_layers=6),
 }

@@ -1,4 +1,4 @@
-"""Exact match on held-out programs, by op x outcome x block, in one pass that keeps counts and no states."""
+"""Exact match on held-out units, by the world's strata, in one pass that keeps counts and no examples."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cython_vm import strata_weights
 from interp.results import Aggregation, IntervalKind, Method, Metric, rows_frame
 from interp.tasks import Batch, Task
 from interp.training.tally import Tally, macro_row
+from interp.worlds import Split
 
 BATCH_SIZE = 128  # what stays in the cache: on one core 1.4 times as fast as 512
 EvaluationBalance = Literal["op_outcome", "natural"]
@@ -27,6 +27,7 @@ def evaluate(
     seed: int,
     start: int = 0,
     balance: EvaluationBalance = "op_outcome",
+    split: Split = "evaluation",
     batch_size: int = BATCH_SIZE,
     observers: Sequence[Observer] = (),
     progress: Callable[[int, int], None] | None = None,
@@ -40,7 +41,8 @@ def evaluate(
         model: what answers; any callable that the task's `answer` takes.
         task: what is asked.
         n, seed, start: which examples.
-        balance: draw evenly over op x outcome, natural inside a stratum; or as programs and states come.
+        balance: draw evenly over the strata, natural inside one; or as examples come.
+        split: of the units.
         batch_size: examples a forward pass.
         observers: each is called with (batch, answer, first row) for whatever else is to be counted.
         progress: called with (done, n).
@@ -56,12 +58,12 @@ def evaluate(
         raise ValueError(f"n must be at least 1, got {n}")
     if balance not in ("op_outcome", "natural"):
         raise ValueError(f"balance must be 'op_outcome' or 'natural', got {balance!r}")
-    weights = strata_weights(task.spec) if balance == "op_outcome" and task.has_strata else None
-    tally = Tally()
+    weights = task.strata_weights(balance)
+    tally = Tally.of(task.world)
     with torch.inference_mode():
         for done in range(0, n, batch_size):
             size = min(batch_size, n - done)
-            batch = task.sample(size, seed=seed, start=start + done, split="evaluation", weights=weights)
+            batch = task.sample(size, seed=seed, start=start + done, split=split, weights=weights)
             answer = task.answer(model, batch)
             tally.add(task.score(answer, batch))
             for observe in observers:

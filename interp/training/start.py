@@ -20,7 +20,7 @@ def started_from(config: RunConfig, path: Path) -> RunConfig:
     """
     run = load(path)
     _require_fit(config, run)
-    if (config.task, config.spec, config.seed) == (run.config.task, run.config.spec, run.config.seed):
+    if (config.task, config.world, config.seed) == (run.config.task, run.config.world, run.config.seed):
         raise ValueError(
             f"records are drawn by seed, and seed {config.seed} would repeat those that {path} has seen; "
             "give --seed another"
@@ -53,5 +53,5 @@ def _require_fit(config: RunConfig, run: Run) -> None:
     if theirs != config.model:
         names = [name for name, value in vars(theirs).items() if value != getattr(config.model, name)]
         raise ValueError(f"a training that starts from {run.path} needs its model; they differ in {', '.join(names)}")
-    if run.task.vocab != TASKS[config.task](config.spec, config.options).vocab:
+    if run.task.vocab != TASKS[config.task](config.world, config.options).vocab:
         raise ValueError(f"a training that starts from {run.path} needs its vocabulary: {' '.join(run.task.vocab)}")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cython_vm import Op, Outcome
 from interp.results import Aggregation, IntervalKind, Metric, records, wilson_interval
+from interp.worlds import World
 
 _VALUES = ("estimate", "ci_low", "ci_high", "n")
 
@@ -17,8 +17,14 @@ _VALUES = ("estimate", "ci_low", "ci_high", "n")
 class Tally:
     """Adds up rows that each say "the share `estimate` of `n`"; equal rows but for these numbers are one stratum."""
 
-    def __init__(self) -> None:
+    def __init__(self, strata: Sequence[str] = (), parts: Sequence[str] = ()) -> None:
+        self._order = tuple({name: place for place, name in enumerate(names)} for names in (strata, parts))
         self._counts: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+
+    @classmethod
+    def of(cls, world: World) -> Tally:
+        """A tally whose rows come in the order of a world's strata and their parts."""
+        return cls(world.stratum_names, world.part_names)
 
     def add(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
         """Add rows such as those of `Task.score`."""
@@ -29,27 +35,26 @@ class Tally:
             count[1] += row["n"]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a stratum, in order of op and outcome, with its 95 % Wilson interval.
+        """One row a stratum, in the order of strata and their parts, with its 95 % Wilson interval.
 
         Where what is averaged is itself a share of each example, the interval is conservative: such shares vary less
         than zeros and ones with the same mean.
         """
         rows = []
-        for key, (successes, n) in sorted(self._counts.items(), key=lambda item: _order(dict(item[0]))):
+        for key, (successes, n) in sorted(self._counts.items(), key=lambda item: self._place(dict(item[0]))):
             successes = round(successes, 6)
             low, high = wilson_interval(successes, int(n))
             shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": int(n)}
             rows.append({**dict(key), **shares})
         return rows
 
-
-def _order(row: Mapping[str, Any]) -> tuple[int, int, int]:
-    op, outcome = str(row.get("op")), str(row.get("stratum"))
-    return (
-        Op[op] if op in Op.__members__ else len(Op),
-        Outcome[outcome] if outcome in Outcome.__members__ else len(Outcome),
-        0 if row.get("metric") == Metric.EXACT_MATCH else 1,
-    )
+    def _place(self, row: Mapping[str, Any]) -> tuple[int, int, int]:
+        strata, parts = self._order
+        return (
+            strata.get(str(row.get("op")), len(strata)),
+            parts.get(str(row.get("stratum")), len(parts)),
+            0 if row.get("metric") == Metric.EXACT_MATCH else 1,
+        )
 
 
 def macro_row(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from interp.models import build_model
+from interp.models import MODELS, build_model
 from interp.results import Metric
 from interp.runs import RunConfig, save_weights
 from interp.tasks import TASKS, Batch, Task
@@ -27,7 +27,6 @@ from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
 from interp.training.logs import ScalarLog
 from interp.training.optimizer import Optimizers
-from interp.training.records import TrainingRecords
 from interp.training.scoring import evaluate
 from interp.training.start import starting_run
 
@@ -54,9 +53,10 @@ class TrainingProgress:
 class Trainer:
     """One sitting of a training."""
 
-    def __init__(self, config: RunConfig, folder: Path, devices: Devices, *, records: TrainingRecords | None = None):
+    def __init__(self, config: RunConfig, folder: Path, devices: Devices, *, records: Any = None):
         self.config, self.folder, self.devices, self.settings = config, folder, devices, config.training
-        self.task: Task = TASKS[config.task](config.spec, config.options)
+        self.task: Task = TASKS[config.task](config.world, config.options)
+        self.architecture = MODELS[config.model.architecture]
         self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
         if peek_checkpoint(folder, config) is None and (start := starting_run(config)):
@@ -84,21 +84,29 @@ class Trainer:
 
     def update(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """One optimizer step; this process's share of the loss (nats a token), the gradient norm before clipping."""
-        tokens, targets = self.devices.share(batch)
+        own = self.devices.share(batch)
         bfloat16 = self.settings.precision == "bfloat16"
         with torch.autocast(self.devices.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            logits = self.forward(tokens)
-        total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
-        loss = total / max(1, int((batch.targets >= 0).sum()))
+            loss, logits = self._loss(own, step)
+        # A process's loss is a mean over what it is asked; shares of the whole batch add up to its mean.
+        loss = loss * (int((own.targets >= 0).sum()) / max(1, int((batch.targets >= 0).sum())))
         (loss * self.devices.n).backward()  # the gradients of processes are averaged, their losses are to be summed
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimizers.step(step)
         if self.average:
             self.average.update(step)
         if adaptive := self.batches.adaptive:
-            right = ((logits.argmax(dim=-1) == targets) | (targets < 0)).all(dim=1)
-            adaptive.learn(step, adaptive.strata(batch.states), self.devices.gathered(right))
+            right = ((logits.argmax(dim=-1) == own.targets) | (own.targets < 0)).all(dim=1)
+            adaptive.learn(step, adaptive.strata(batch.examples), self.devices.gathered(right))
         return loss.detach(), norm
+
+    def _loss(self, own: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab]."""
+        if (objective := self.architecture.objective) is not None:
+            generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
+            return objective(self.forward, self.task, own, generator), torch.empty(0)
+        logits = self.forward(own.tokens)
+        return self.task.loss(logits.float(), own), logits
 
     def run(self, on_progress: Callable[[TrainingProgress], None] | None, log: ScalarLog | None) -> None:
         """Train from the state on to the last step; the main process evaluates, writes and reports."""
@@ -157,12 +165,16 @@ class Trainer:
             return
         self.result.eval()
         model = self.devices.on_cpu(self.result)
-        self.curve.add_evaluation(step, evaluate(model, self.task, n=self.settings.eval_states, seed=CURVE_SEED))
+        self.curve.add_evaluation(step, self._evaluated(model))
         self.model.train()
         self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
         if log is not None:
             by_op = {f"{Metric.EXACT_MATCH}/{op}": share for op, share in (self.by_op or {}).items()}
             log.write(step, {Metric.EXACT_MATCH.value: self.exact_match or 0.0, **by_op})
+
+    def _evaluated(self, model: Any) -> pd.DataFrame:
+        n, split = self.settings.eval_states, self.settings.choosing_split
+        return evaluate(model, self.task, n=n, seed=CURVE_SEED, split=split)
 
     def _advance(self, done: int) -> None:
         """Let the curriculum go on to its next stage, if it has one and this one is over."""
@@ -173,7 +185,9 @@ class Trainer:
             if self.devices.main:
                 self.result.eval()
                 model = self.devices.on_cpu(self.result)
-                score = stage_score(model, self.task, stage, n=self.settings.eval_states)
+                score = stage_score(
+                    model, self.task, stage, n=self.settings.eval_states, split=self.settings.choosing_split
+                )
                 self.model.train()
             score = self.devices.told(score)
         if curriculum.advance(done, score):

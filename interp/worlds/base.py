@@ -7,15 +7,16 @@ out if it had another one, which examples belong together and must not be split 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["root", "fetch", "decide", "result", "latent"]
-Capability = Literal["do", "edit", "contrasts", "rollout", "altered"]
+Capability = Literal["do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records"]
 # "train" is all but evaluation, as runs drew before there was a validation split; "fit" leaves out both.
 Split = Literal["all", "train", "fit", "validation", "evaluation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -91,12 +92,17 @@ class World(ABC):
         name: its key in `WORLDS`.
         unit: what is held out whole: "program", "operand pair", "document".
         capabilities: what may be asked of it. "do": `answer(do=…)`; "edit": stored variables and minimal pairs;
-            "contrasts": `contrasts()`; "rollout": `advance`; "altered": permuted meanings.
+            "contrasts": `contrasts()`; "rollout": `advance`; "altered": permuted meanings; "adaptive", "curriculum",
+            "records": ways to draw training batches.
+        stratum_title: its word for a stratum.
+        stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     stratum_title: ClassVar[str] = "stratum"
+    stratum_names: tuple[str, ...] = ()
+    part_names: tuple[str, ...] = ()
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
     @abstractmethod
@@ -142,6 +148,10 @@ class World(ABC):
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings, without the name; `from_dict` takes them."""
+
+    def settings(self) -> tuple[str, ...]:
+        """The names of the settings that `from_dict` takes."""
+        return tuple(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -197,6 +207,22 @@ class World(ABC):
         """Equal shares of the strata that can occur, for `draw`; None for the natural distribution, and without any."""
         return None
 
+    def training_weights(self, balance: str, loop_weight: float) -> NDArray[np.float64] | None:
+        """Shares of the strata in training batches, from the settings; None for the natural distribution."""
+        return self.strata_weights(balance)
+
+    def adaptive_sampler(self, base: NDArray[np.float64], strength: float, *, distances: bool, split: Split) -> Any:
+        """Draws more of what a model still gets wrong (`training.batches`), beside the shares `base`."""
+        raise self.lacks("adaptive")
+
+    def stages(self, kind: str) -> tuple[Any, ...]:
+        """The stages of a curriculum before the whole world, each with a name, `draw` and `weights`."""
+        raise self.lacks("curriculum")
+
+    def open_records(self, path: Path, *, split: Split, progress: Callable[[int, int], None] | None = None) -> Any:
+        """Records on disk to train on in place of drawn ones, with `spec`, `digest`, `n`, `n_held_out` and `draw`."""
+        raise self.lacks("records")
+
     def advance(self, examples: Any, predicted: NDArray[np.int64]) -> Any:
         """Go on from a model's own answer."""
         raise self.lacks("rollout")
@@ -241,7 +267,7 @@ class World(ABC):
         return f"{type(self).__name__}({settings})"
 
 
-def in_split(groups: NDArray[np.uint64], split: Split) -> NDArray[np.bool_]:
+def in_split(groups: NDArray[np.integer], split: str) -> NDArray[np.bool_]:
     """Whether units with these hashes belong to a split, bool [n].
 
     Raises:
@@ -255,6 +281,6 @@ def in_split(groups: NDArray[np.uint64], split: Split) -> NDArray[np.bool_]:
     return {"train": rest != 0, "fit": rest > 1, "validation": rest == 1, "evaluation": rest == 0}[split]
 
 
-def half(groups: NDArray[np.uint64]) -> NDArray[np.int64]:
+def half(groups: NDArray[np.integer]) -> NDArray[np.int64]:
     """Which of two halves units belong to, 0 or 1 [n], inside every split: one to choose on, one to score on."""
     return ((np.asarray(groups).astype(np.uint64) // np.uint64(_PARTS)) % np.uint64(2)).astype(np.int64)

@@ -41,7 +41,7 @@ SMALL = CircuitConfig(
 @pytest.mark.parametrize("op", list(Op))
 def test_pairs_are_what_they_say(task, op):
     pairs = draw_pairs(task, op, 30, seed=4)
-    clean, corrupted = pairs.clean.states, pairs.corrupted.states
+    clean, corrupted = pairs.clean.examples, pairs.corrupted.examples
     executed = [states.program[np.arange(30), states.instruction_ptr] for states in (clean, corrupted)]
     assert (executed[0] == op).all()
     assert (executed[1] != op).all()
@@ -223,7 +223,7 @@ def test_attention_summary(inplace, tmp_path):
     assert summary.n == (20, 20)
     # by hand for one op and head, from the cache
     states = first_states(inplace, Op.WHILE, 20, seed=0)
-    pattern = model.run_with_cache(inplace.batch(states).tokens)[1]["blocks.1.attn.hook_pattern"][:, 0].detach()
+    pattern = model.run_with_cache(inplace.render(states).tokens)[1]["blocks.1.attn.hook_pattern"][:, 0].detach()
     np.testing.assert_allclose(summary.pattern[1, 1, 0], pattern.mean(0), atol=1e-3)
     cells = SPEC.layout.slice("cells")
     pointed = cells.start + states.array_ptr

@@ -117,8 +117,8 @@ def test_fits_and_scores_share_no_program(copier, halted):
     fit_das(copier, halted, "cell[1]", Site("blocks.0.hook_resid_post", "cells[1]"), rank=1, config=QUICK)
     assert set(halted.splits) == {"train", "evaluation"}
     train = SharedPairs.draw(halted, ["cell[1]"], n_pairs=40, seed=0, split="train")
-    assert (program_hash(train.base.states) % 20 != 0).all()
-    assert (program_hash(train.source.states) % 20 != 0).all()
+    assert (program_hash(train.base.examples) % 20 != 0).all()
+    assert (program_hash(train.source.examples) % 20 != 0).all()
 
 
 def test_where_the_variable_is_not_nothing_is_found(copier, halted):
@@ -150,7 +150,7 @@ def test_agreement_with_transformer_lens(copier, halted):
     basis, losses = fit_basis(copier, halted, pairs, "cell[1]", site, rank=1, config=config)
     rows = pairs.members["cell[1]"]
     base, source, targets = pairs.base.tokens[rows], pairs.source.tokens[rows], pairs.targets["cell[1]"]
-    (swap,) = interchange(halted, [site], pairs.base.states[rows], pairs.source.states[rows])
+    (swap,) = interchange(halted, [site], pairs.base.examples[rows], pairs.source.examples[rows])
     from_base, from_source = swap.base_positions[:, 0], swap.source_positions[:, 0]
 
     def classes(tokens):  # [batch, d_vocab, pos], as cross_entropy wants it

@@ -11,7 +11,7 @@ from interp.tasks import TASKS
 @pytest.mark.parametrize("outcome", list(FREEZES))
 def test_one_cause_is_taken_away(inplace, outcome):
     pairs = draw_pairs(inplace, outcome, 24, seed=3, half=1)
-    clean, corrupted = pairs.clean.states, pairs.corrupted.states
+    clean, corrupted = pairs.clean.examples, pairs.corrupted.examples
     before, after = step(clean), step(corrupted)
     assert (before.outcome == outcome).all()
     assert (after.outcome == Outcome.RAN).all()

@@ -37,7 +37,7 @@ def swept(model, task, base, source, sites, **options):
         model,
         base.tokens,
         source.tokens,
-        interchange(task, sites, base.states, source.states),
+        interchange(task, sites, base.examples, source.examples),
         answer=lambda logits: answers_of(task, logits),
         **options,
     )
@@ -70,7 +70,7 @@ def test_agreement_with_transformer_lens(inplace):
     base, source = inplace.sample(20, seed=0), inplace.sample(20, seed=1)
     basis = random_basis(6, 16, generator=torch.Generator().manual_seed(1))
     site = Site("blocks.0.hook_resid_post", "cells[@array_ptr]")
-    (swap,) = interchange(inplace, [site], base.states, source.states, bases=[basis])
+    (swap,) = interchange(inplace, [site], base.examples, source.examples, bases=[basis])
     ours = interchange_answers(model, base.tokens, source.tokens, [swap], answer=lambda logits: logits)[0]
     taken = collect_activations(model, site.hook, source.tokens, model, positions=swap.source_positions[:, 0])
     theirs = intervened_logits(
@@ -97,7 +97,7 @@ def test_source_is_base_with_a_stored_variable_changed(inplace, copier, name):
     """Then swapping the whole input gives the model's answer on source, and the machine's answer is source's own."""
     rows = iia_sweep(copier, inplace, [name], residual_sites(2, ["all"]), design="minimal", **OPTIONS)
     drawn = inplace.counterfactual(24, name, seed=0, design="minimal")
-    right = inplace.exact(inplace.predict(copier, drawn.source.tokens), step(drawn.source.states).next)
+    right = inplace.exact(inplace.predict(copier, drawn.source.tokens), step(drawn.source.examples).next)
     assert 0 < right.mean() < 1
     for hook in ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"):
         row = find(rows_frame(rows), site=hook, stratum="all", control=None)
@@ -109,7 +109,7 @@ def test_the_copier_keeps_a_variable_where_the_input_has_it(inplace, copier):
     sites = residual_sites(2, ["array_ptr", "cells"])
     frame = rows_frame(iia_sweep(copier, inplace, ["array_ptr"], sites, n_pairs=64, n_bootstrap=50))
     drawn = inplace.counterfactual(64, "array_ptr", seed=0)
-    edited = drawn.base.states.replace("array_ptr", drawn.source.states.array_ptr)
+    edited = drawn.base.examples.replace("array_ptr", drawn.source.examples.array_ptr)
     right = edited.equal(drawn.expected)  # frozen after the edit
     for site in sites:
         moved = find(frame, site=site.hook, position="array_ptr", stratum="changes", control=None)
@@ -156,7 +156,7 @@ def test_pairs_are_shared_and_hold_the_machine_s_answer(inplace):
     assert len(pairs) < 0.7 * sum(map(len, pairs.members.values()))
     for name in names:
         rows = pairs.members[name]
-        base, source = pairs.base.states[rows], pairs.source.states[rows]
+        base, source = pairs.base.examples[rows], pairs.source.examples[rows]
         do = step(base, do={name: inplace.labels(pairs.source, name)[rows]})
         assert do.valid.all()
         assert (encode(do.next) == pairs.targets[name].numpy()).all()

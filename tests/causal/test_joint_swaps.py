@@ -34,7 +34,7 @@ SITES = [Site(MIDDLE, "array_ptr"), Site(MIDDLE, "cells[1]")]
 
 def test_the_machine_answers_with_both_set(inplace):
     pairs = JointPairs.draw(inplace, NAMES, n_pairs=40, seed=0)
-    base, (first, second) = pairs.base.states, (source.states for source in pairs.sources)
+    base, (first, second) = pairs.base.examples, (source.examples for source in pairs.sources)
     do = {"array_ptr": first.array_ptr, "cell[1]": second.cells[:, 1]}
     assert (step(base, do=do).tokens() == pairs.targets.numpy()).all()
     single = [step(base, do={name: value}).tokens() != pairs.targets.numpy() for name, value in do.items()]
@@ -46,8 +46,8 @@ def test_two_variables_from_two_sources(inplace, copier):
     """The copier is right wherever the edited state freezes; the sources exchanged, or one alone, never are."""
     frame = rows_frame(joint_rows(copier, inplace, NAMES, SITES, n_pairs=80, n_bootstrap=50))
     pairs = JointPairs.draw(inplace, NAMES, n_pairs=80, seed=0)
-    first, second = (source.states for source in pairs.sources)
-    edited = pairs.base.states.replace("array_ptr", first.array_ptr).replace("cell[1]", second.cells[:, 1])
+    first, second = (source.examples for source in pairs.sources)
+    edited = pairs.base.examples.replace("array_ptr", first.array_ptr).replace("cell[1]", second.cells[:, 1])
     right = (encode(edited) == pairs.targets.numpy()).all(1)
     both = select(frame, stratum="both")
     assert set(both.control.dropna()) == {"unpatched", "single_swap", "wrong_site"}

@@ -40,7 +40,7 @@ def test_collected_activations_equal_the_cache(model, task, hooks):
     rows = torch.arange(len(batch))[:, None]
     for site in sites:
         whole = cache[site.hook].transpose(1, 2) if site.hook.endswith("pattern") else cache[site.hook]
-        positions = resolve(task.position_names, site.positions, batch.states)
+        positions = resolve(task.position_names, site.positions, batch.examples)
         torch.testing.assert_close(found[site], whole[rows, positions])
     assert n_hooks(model) == 0
 
@@ -80,7 +80,7 @@ def test_a_complete_basis_is_the_whole_vector_and_two_halves_add_up(model, task)
     values = collect(model, source, [site], **options)[site], collect(model, base, [site], **options)[site]
     half = basis[:5]
     expected = values[1] + (values[0] - values[1]) @ half.T @ half
-    positions = resolve(task.position_names, site.positions, base.states)
+    positions = resolve(task.position_names, site.positions, base.examples)
     with patched(model, [Patch(site.hook, positions, expected)]):
         by_value = model(base.tokens)
     torch.testing.assert_close(

@@ -28,7 +28,7 @@ def test_names_resolve_to_the_layout(inplace, states):
 def test_pointed_slots_follow_each_state(inplace, states):
     cells = resolve(inplace.position_names, "cells[@array_ptr]", states)[:, 0].numpy()
     assert (cells == SPEC.layout.slice("cells").start + states.array_ptr).all()
-    tokens = inplace.batch(states).tokens
+    tokens = inplace.render(states).tokens
     held = tokens.gather(1, resolve(inplace.position_names, "cells[@array_ptr]", states))[:, 0].numpy()
     assert (held == SPEC.number_id(0) + states.cells[np.arange(len(states)), states.array_ptr]).all()
     hot = resolve(inplace.position_names, "instruction_ptr[@instruction_ptr]", states)

@@ -116,7 +116,7 @@ def test_distractors_do_something_but_nothing_reads_it() -> None:
 def test_either_of_two_copies_will_do() -> None:
     compiled = compile_model(SPEC, noise=NoiseConfig(redundant=("op",)))
     task, states = compiled.form.task, stratified(SPEC, 170, seed=6)
-    tokens, right = task.batch(states).tokens, torch.from_numpy(task.batch(states).targets.numpy())
+    tokens, right = task.render(states).tokens, torch.from_numpy(task.render(states).targets.numpy())
     writers = [head for head in compiled.program.heads if head.name in ("op", "op_copy")]
     layer, numbers = writers[0].layer, [compiled.program.heads_of(1).index(head) for head in writers]
     for off in ([numbers[0]], [numbers[1]], numbers):

@@ -31,8 +31,8 @@ def swap_in(compiled: Compiled, hook: str, places: tuple[Place, ...], base, sour
     patches = [
         Patch(
             hook,
-            resolve(names, place.positions, base.states),
-            read_positions(cache[hook], hook, positions=resolve(names, place.positions, source.states)),
+            resolve(names, place.positions, base.examples),
+            read_positions(cache[hook], hook, positions=resolve(names, place.positions, source.examples)),
             basis=compiled.key.basis(place),
         )
         for place in places
@@ -52,7 +52,7 @@ def test_swapping_a_variable_at_its_true_places_is_the_machine_s_do(compiled: Co
     for name in settable(compiled.key):
         drawn = task.counterfactual(40, name, seed=1, weights=strata_weights(SPEC, branches=True))
         answers = drawn.targets.numpy()
-        base, source = (task.batch(part.states, answers) for part in (drawn.base, drawn.source))
+        base, source = (task.render(part.states, answers) for part in (drawn.base, drawn.source))
         assert drawn.changes.any(), name
         for swap in compiled.key.variables[name].swaps:
             found = swap_in(compiled, swap.hook, swap.places, base, source)
@@ -79,8 +79,8 @@ def test_swaps_hold_in_a_rotated_basis_and_fail_in_another_subspace() -> None:
 def test_a_variable_matters_while_it_is_live_and_never_after(compiled: Compiled) -> None:
     """Overwriting what a component wrote changes answers up to the last reader, and nothing from there on."""
     task, key = compiled.form.task, compiled.key
-    base = task.batch(stratified(SPEC, 51, seed=3))
-    source = task.batch(stratified(SPEC, 51, seed=4), step(base.states).tokens())
+    base = task.render(stratified(SPEC, 51, seed=3))
+    source = task.render(stratified(SPEC, 51, seed=4), step(base.examples).tokens())
     with torch.inference_mode():
         plain = task.next_state_logits(compiled.model(base.tokens)).argmax(-1)
     seen = set()
@@ -123,7 +123,7 @@ def test_ablating_a_node_through_its_hook_does_what_the_key_says(ablation: str) 
     model, task = compiled.model, compiled.form.task
     pairs = draw_pairs(task, Op.INC, 12, seed=6)
     declared = true_effects(compiled.form, NoiseConfig(), pairs, ablation=ablation, sharpness=16.0)
-    reference = task.batch(sample(TINY, 256, seed=1)).tokens
+    reference = task.render(sample(TINY, 256, seed=1)).tokens
     model.set_use_attn_result(True)
     with torch.inference_mode():
         before = pairs.logit_difference(model(pairs.clean.tokens))

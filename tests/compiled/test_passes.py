@@ -31,7 +31,7 @@ def stream(compiled: Compiled):
     """From a subspace, a hook and positions to the features there, [n, positions, features]."""
     hooks = compiled.key.hooks
     with torch.inference_mode():
-        tokens = compiled.form.task.batch(STATES).tokens
+        tokens = compiled.form.task.render(STATES).tokens
         _, cache = compiled.model.run_with_cache(tokens, names_filter=list(hooks))
 
     def read(space: str, hook: str, positions: list[int]) -> np.ndarray:

@@ -100,4 +100,4 @@ def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length() -> None:
 def test_the_bundled_run_predicts_as_the_machine_does() -> None:
     run = interp.load(BUNDLED)
     batch = run.task.sample(50, seed=77)
-    assert (run.predict(encode(batch.states)) == encode(step(batch.states).next)).all(axis=1).mean() > 0.95
+    assert (run.predict(encode(batch.examples)) == encode(step(batch.examples).next)).all(axis=1).mean() > 0.95

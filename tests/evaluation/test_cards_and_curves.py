@@ -212,7 +212,7 @@ def test_tasks_that_do_not_answer_with_a_state_have_cards(
     """Their own strata and places; no partial credit, calibration or rollout."""
     spec = MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)  # programs on it run for 8 steps
     config = tiny_config(task=task, steps=2, eval_states=8, eval_every=2)
-    config = replace(config, spec=spec, model=transformer_for(task, spec, n_layers=1, n_heads=2, d_model=16))
+    config = replace(config, world=as_world(spec), model=transformer_for(task, spec, n_layers=1, n_heads=2, d_model=16))
     run = train(config, tmp_path / task)
     values = make_card(run, n=40, programs=10)
     assert values["n_wrong"] is None and values["rollouts"] == [] and values["failures"] == []

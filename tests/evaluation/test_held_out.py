@@ -126,7 +126,7 @@ def test_the_confidence_of_a_written_answer_is_the_product_of_its_tokens() -> No
         answer = task.answer(model, batch)
         with Calibration(model, task) as calibration:
             found = calibration.confidence(batch, answer)
-        tokens = torch.cat([torch.from_numpy(encode(batch.states).astype(np.int64)), answer], dim=1)
+        tokens = torch.cat([torch.from_numpy(encode(batch.examples).astype(np.int64)), answer], dim=1)
         shares = torch.softmax(model(tokens), dim=-1)
     length = SPEC.state_length
     for row in range(3):

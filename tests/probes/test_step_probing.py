@@ -90,7 +90,7 @@ def test_the_worst_examples_are_states_that_the_probe_gets_wrong(step_run: Run) 
         if error.get("margin") is None:
             continue
         state = held[np.array(error["start"], dtype=np.uint8).tobytes()]
-        batch = task.batch(state)
+        batch = task.render(state)
         x = collect(step_run.model, batch, [Site(LAST, place)], position_names=task.position_names)
         z = (x[Site(LAST, place)][:, 0] @ readout.weights.T + readout.offsets)[0]
         assert int(task.labels(batch, name)[0]) == error["truth"] != error["predicted"]

@@ -70,7 +70,7 @@ def test_altered_labels_of_streams_follow_the_altered_run() -> None:
     task = Trace(SPEC, OPTIONS)
     data = draw_tokens(task, 300, variables=["array_ptr"], per_stream=6, seed=1, split="train")
     batch = task.sample(len(data.tokens), seed=1, split="train")
-    told = run(altered(batch.states), 12)
+    told = run(altered(batch.examples), 12)
     for row, position, label in zip(data.row, data.position, data.altered[0], strict=True):
         at = batch.step_of[row, position]
         assert label == (told.row(row).array_ptr[at] if at <= told.n_steps[row] else -1)
@@ -150,7 +150,7 @@ def test_window_edits_hold_what_the_slow_machine_computes(name: str) -> None:
     last = stream_edits(task, pairs, name, scope="judged")
     assert len(last.row) == len(pairs) and np.array_equal(last.position, pairs.judged_position)
     for row in range(len(pairs)):
-        state = task.batch(pairs.base.states).run.row(row)[int(pairs.edit_step[row])]
+        state = task.render(pairs.base.examples).run.row(row)[int(pairs.edit_step[row])]
         values = {int(pairs.edit_step[row]): int(pairs.values[row])}
         now = step(state, do={name: pairs.values[row : row + 1]}).next
         for at in range(int(pairs.edit_step[row]) + 1, int(pairs.judged_step[row]) + 1):

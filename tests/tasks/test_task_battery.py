@@ -94,12 +94,12 @@ def test_chains_are_the_references_runs() -> None:
     batch = task.sample(30, seed=2, split="train")
     length = SPEC.state_length
     for row in range(30):
-        states = reference.run(SPEC, reference.to_state(batch.states, row), 3)
+        states = reference.run(SPEC, reference.to_state(batch.examples, row), 3)
         names = [name for state in states for name in reference.tokens(SPEC, state)]
         assert [SPEC.vocab[token] for token in batch.tokens[row].tolist()] == names
         assert len({str(state) for state in states}) == 4  # four different states: nothing is stuck
         assert batch.targets[row, length - 1 : -1].tolist() == batch.tokens[row, length:].tolist()
-    direct = TASKS["chain"](SPEC, TaskOptions(n_steps=3, direct=True)).batch(batch.states)
+    direct = TASKS["chain"](SPEC, TaskOptions(n_steps=3, direct=True)).batch(batch.examples)
     assert torch.equal(direct.tokens[:, length:], batch.tokens[:, 3 * length :])
 
 
@@ -108,7 +108,7 @@ def test_labels_of_a_chain_are_those_of_the_state_at_the_position() -> None:
     batch = task.sample(20, seed=2, split="train")
     labels = task.labels(batch, "operand").reshape(20, 4, SPEC.state_length)
     for k in range(4):
-        expected = variable(SPEC, "operand").read(run(batch.states, 3).at(k))
+        expected = variable(SPEC, "operand").read(run(batch.examples, 3).at(k))
         assert (labels[:, k] == expected[:, None]).all()
 
 
@@ -132,7 +132,7 @@ def test_outputs_are_the_references() -> None:
     batch = task.sample(60, seed=2, split="train")
     printed = set()
     for row in range(60):
-        final = reference.run(SPEC, reference.to_state(batch.states, row), 10)[-1]
+        final = reference.run(SPEC, reference.to_state(batch.examples, row), 10)[-1]
         names = [f"NUM_{value}" for value in final.output] + ["EOO"] * (2 - len(final.output))
         assert [SPEC.vocab[token] for token in batch.targets[row][batch.loss_mask[row]].tolist()] == names
         printed.add(tuple(names))
@@ -148,9 +148,9 @@ def test_counterfactual_answers_follow_from_the_edited_first_step(case: tuple[st
     pairs = task.counterfactual(20, name, seed=4, split="train")
     values = task.labels(pairs.source, name)
     values = values[:, 0] if values.ndim == 2 else values
-    plain = told(task, task.batch(pairs.base.states)).numpy()
+    plain = told(task, task.render(pairs.base.examples)).numpy()
     for row in range(20):
-        state = reference.to_state(pairs.base.states, row)
+        state = reference.to_state(pairs.base.examples, row)
         first, _ = reference.step(SPEC, state, {name: int(values[row])})
         states = [first, *reference.run(SPEC, first, 9)[1:]]
         states += [states[-1]] * (10 - len(states))

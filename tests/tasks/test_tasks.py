@@ -53,8 +53,8 @@ def oracle(task: Task):
 def test_a_batch_asks_for_the_machines_next_state(task: Task) -> None:
     batch = task.sample(50, seed=0)
     asked = batch.targets[batch.loss_mask].reshape(50, -1).numpy()
-    assert (asked == encode(step(batch.states).next)).all()
-    assert (batch.tokens[:, : SPEC.state_length].numpy() == encode(batch.states)).all()
+    assert (asked == encode(step(batch.examples).next)).all()
+    assert (batch.tokens[:, : SPEC.state_length].numpy() == encode(batch.examples)).all()
     assert (batch.targets[~batch.loss_mask] == -1).all()
     assert (
         batch.tokens.shape == (50, task.n_ctx) and len(task.position_roles) == len(task.position_indices) == task.n_ctx
@@ -64,7 +64,7 @@ def test_a_batch_asks_for_the_machines_next_state(task: Task) -> None:
 def test_an_oracle_scores_one_everywhere(task: Task) -> None:
     batch = task.sample(400, seed=1, weights=strata_weights(SPEC))
     predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
-    assert task.exact(predicted, step(batch.states).next).all()
+    assert task.exact(predicted, step(batch.examples).next).all()
     scores = task.score(predicted, batch)
     assert set(scores["estimate"]) == {1.0} and macro_average(scores) == 1
     assert scores.loc[scores["metric"] == "exact_match", "n"].sum() == 400
@@ -73,7 +73,7 @@ def test_an_oracle_scores_one_everywhere(task: Task) -> None:
 def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: Task) -> None:
     batch = task.sample(600, seed=2, weights=strata_weights(SPEC))
     predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
-    transition = step(batch.states)
+    transition = step(batch.examples)
     planted = (transition.latents["op"] == Op.INC) & (transition.outcome == Outcome.VALUE_OVERFLOW)
     assert planted.any()
     position = SPEC.layout.position("cells", 1)
@@ -102,10 +102,10 @@ def test_counterfactuals_are_the_machines(name: str) -> None:
     task = TASKS["step_inplace"](SPEC)
     pairs = task.counterfactual(40, name, seed=7)
     values = task.labels(pairs.source, name)
-    transition = step(pairs.base.states, do={name: values})
+    transition = step(pairs.base.examples, do={name: values})
     assert (values >= 0).all() and transition.valid.all()
     assert transition.next == pairs.expected
-    assert (pairs.changes == ~pairs.expected.equal(step(pairs.base.states).next)).all()
+    assert (pairs.changes == ~pairs.expected.equal(step(pairs.base.examples).next)).all()
     assert 0 <= pairs.redraw_rate < 1
 
 
@@ -114,7 +114,7 @@ def test_minimal_pairs_differ_by_one_stored_variable_that_moves_the_value(name: 
     task = TASKS["step_inplace"](SPEC)
     pairs = task.counterfactual(60, name, seed=8, design="minimal")
     roots = [root for root in SPEC.variables() if variable(SPEC, root).kind == "root"]
-    base, source = pairs.base.states, pairs.source.states
+    base, source = pairs.base.examples, pairs.source.examples
     moved = np.array([variable(SPEC, root).read(base) != variable(SPEC, root).read(source) for root in roots])
     assert (moved.sum(axis=0) == 1).all() and (base.program == source.program).all()
     assert (task.labels(pairs.base, name) != task.labels(pairs.source, name)).all()
@@ -149,7 +149,7 @@ def test_control_types_are_addresses_or_decision_inputs() -> None:
     task = TASKS["step_inplace"](SPEC)
     batch = task.sample(100, seed=4)
     stored, decided = task.control_types(batch, "op"), task.control_types(batch, "result")
-    assert (stored == batch.states.instruction_ptr.astype(int) * 256 + batch.states.array_ptr).all()
+    assert (stored == batch.examples.instruction_ptr.astype(int) * 256 + batch.examples.array_ptr).all()
     assert (decided == task.labels(batch, "op") * 256 + task.labels(batch, "operand")).all()
 
 
@@ -161,7 +161,7 @@ def test_other_layouts_are_asked_and_judged_alike(name, style):
     spec = MachineSpec(n_instructions=5, n_cells=3, n_input=2, n_output=2, **style)
     task = TASKS[name](spec)
     batch = task.sample(200, seed=0)
-    truth = step(batch.states)
+    truth = step(batch.examples)
     told = batch.targets[batch.loss_mask].view(len(batch), spec.state_length)
     assert decode(spec, told.numpy()) == truth.next
     if spec.outcome_token:
@@ -172,4 +172,4 @@ def test_other_layouts_are_asked_and_judged_alike(name, style):
     assert macro_average(task.score(wrong, batch)) == 0
     pairs = task.counterfactual(40, "operand", seed=1)
     assert decode(spec, pairs.targets.numpy()) == pairs.expected
-    assert np.array_equal(task.exact(pairs.targets, step(pairs.base.states).next), ~pairs.changes)
+    assert np.array_equal(task.exact(pairs.targets, step(pairs.base.examples).next), ~pairs.changes)

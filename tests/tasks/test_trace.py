@@ -17,14 +17,14 @@ WIDE = MachineSpec(n_instructions=96, n_input=32, n_output=32)
 
 
 def stream(task: Trace, program: str, **state) -> list[str]:
-    tokens = task.batch(States.build(task.spec, program=program, **state)).tokens[0].tolist()
+    tokens = task.render(States.build(task.spec, program=program, **state)).tokens[0].tolist()
     return [task.spec.vocab[token] for token in tokens]
 
 
 def test_a_stream_by_hand() -> None:
     told = " ".join(stream(TASK, "+[->+<]>.,.", input=[5]))
     assert told.startswith("{ INC WHILE 0 DEC NEXT INC PREV ENDW 0 NEXT PUT NUM_1 GET NUM_5 PUT NUM_5 STOP } }")
-    asked = TASK.batch(States.build(SPEC, program="+[->+<]>.,.", input=[5]))
+    asked = TASK.render(States.build(SPEC, program="+[->+<]>.,.", input=[5]))
     positions = asked.loss_mask[0].nonzero().flatten().tolist()
     assert [stream(TASK, "+[->+<]>.,.", input=[5])[p] for p in positions] == ["WHILE", "ENDW", "PUT", "PUT"]
     assert [SPEC.vocab[t] for t in asked.targets[0, positions].tolist()] == ["0", "0", "NUM_1", "NUM_5"]
@@ -40,7 +40,7 @@ def test_the_instruction_that_freezes_is_the_last_and_has_no_answer() -> None:
 def test_streams_are_the_references_runs(split) -> None:
     batch = TASK.sample(40, seed=0, split=split)
     for row in range(40):
-        state, expected = reference.to_state(batch.states, row), ["{"]
+        state, expected = reference.to_state(batch.examples, row), ["{"]
         assert state.instruction_ptr == state.array_ptr == 0 and not any(state.cells) and not state.output
         for _ in range(24):
             state, latents = reference.step(SPEC, state)
@@ -134,7 +134,7 @@ def test_labels_are_what_a_reader_of_the_stream_works_out() -> None:
 
 
 def test_instruction_ptr_is_lost_after_an_unknown_loop_and_found_by_jumping_back() -> None:
-    batch = TASK.batch(States.build(SPEC, program="++[->[.]<]+"))
+    batch = TASK.render(States.build(SPEC, program="++[->[.]<]+"))
     names = [SPEC.vocab[token] for token in batch.tokens[0].tolist()]
     ptr = TASK.labels(batch, "instruction_ptr")[0]
     skipped = names.index("1")  # the inner loop is jumped over: how long it is cannot be known
@@ -150,7 +150,7 @@ def test_instruction_ptr_is_lost_after_an_unknown_loop_and_found_by_jumping_back
 
 
 def test_steps_since_revealed_by_hand() -> None:
-    batch = TASK.batch(States.build(SPEC, program=",+.[-]>+", input=[0]))
+    batch = TASK.render(States.build(SPEC, program=",+.[-]>+", input=[0]))
     names = [SPEC.vocab[token] for token in batch.tokens[0].tolist()]
     assert " ".join(names).startswith("{ GET NUM_0 INC PUT NUM_1 WHILE 0 DEC ENDW 0 NEXT INC STOP } } }")
     cell = TASK.steps_since_revealed(batch)[0, :14, 0].tolist()
@@ -215,8 +215,8 @@ def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design
         assert pairs.base_answer[row] == pairs.base.targets[at] == pairs.base.tokens[row, at[1] + 1]
     assert pairs.changes.any() and (design == "minimal" or not pairs.changes.all())
     if design == "minimal":
-        assert (pairs.base.states.program == pairs.source.states.program).all()
-        assert ((pairs.base.states.input != pairs.source.states.input).sum(axis=1) == 1).all()
+        assert (pairs.base.examples.program == pairs.source.examples.program).all()
+        assert ((pairs.base.examples.input != pairs.source.examples.input).sum(axis=1) == 1).all()
 
 
 def test_what_cannot_be_swapped_is_refused() -> None:

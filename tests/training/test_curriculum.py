@@ -108,7 +108,7 @@ def test_an_interrupted_curriculum_ends_as_if_it_had_not_been(tmp_path: Path) ->
 
 def test_a_task_without_strata_and_settings_without_sense_are_refused() -> None:
     machine = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=1)
-    whole = dataclasses.replace(config(), spec=machine, task="trace")
+    whole = dataclasses.replace(config(), world=as_world(machine), task="trace")
     with pytest.raises(ValueError, match="curriculum needs a task with op x outcome strata; trace has none"):
         Batches(whole, TASKS["trace"](machine))
     with pytest.raises(ValueError, match="stage_share must lie in"):

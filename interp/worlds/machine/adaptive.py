@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, Op, Outcome, States, sample, strata_weights
 from cython_vm import step as machine_step
+from interp.worlds.base import Split
 
 PERIOD = 50  # steps between changes of the shares
 _MEMORY = 500  # records of a stratum that its running error remembers
@@ -35,12 +36,15 @@ class AdaptiveSampler:
         base: weights [9, 8, 2] over op × outcome × branch, see `cython_vm.sample`.
         strength: in (0, 1]; the share of records that follows the errors.
         distances: whether to split jumps by distance (not where records come from the disk or the machine is padded).
+        split: of the programs to draw.
     """
 
     prefixes = ("adaptive/",)
 
-    def __init__(self, spec: MachineSpec, base: NDArray[np.float64], strength: float, *, distances: bool):
-        self.spec, self.base, self.strength = spec, base / base.sum(), strength
+    def __init__(
+        self, spec: MachineSpec, base: NDArray[np.float64], strength: float, *, distances: bool, split: Split = "train"
+    ):
+        self.spec, self.base, self.strength, self.split = spec, base / base.sum(), strength, split
         self.plain = np.argwhere(strata_weights(spec, branches=True) > 0)  # (op, outcome, branch), [k, 3]
         self.buckets = np.zeros(0, dtype=np.int64)  # bucket of each jump distance, from 0 on
         if distances and spec.loops and not spec.padded and spec.n_instructions > 2:
@@ -75,11 +79,11 @@ class AdaptiveSampler:
         distances = self.distance_shares(step)
         n_jumps = int(rng.binomial(batch_size, distances.sum()))
         start, n = step * batch_size, batch_size - n_jumps
-        states = sample(self.spec, n, seed=seed, start=start, split="train", weights=self.table(step))
+        states = sample(self.spec, n, seed=seed, start=start, split=self.split, weights=self.table(step))
         if not n_jumps:
             return states
         brackets = sample(
-            self.spec, n_jumps, seed=seed, start=start + n, split="train", weights=distances, by="jump_distance"
+            self.spec, n_jumps, seed=seed, start=start + n, split=self.split, weights=distances, by="jump_distance"
         )
         return States.concatenate([states, _made_to_jump(brackets, rng)])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cython_vm import MachineSpec, Op, Outcome, Records, States, decode, program_hash, read_original
 from cython_vm import step as machine_step
+from interp.worlds.base import Split, in_split
 from interp.worlds.machine.dataset import shuffled, split_rows
 
 _PIECE = 1 << 24  # bytes hashed at a time
@@ -37,8 +38,14 @@ class TrainingRecords:
     n: int  # records on the disk
     n_held_out: int  # of them left out: their programs belong to evaluation
 
-    def __init__(self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None):
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        split: Split = "train",
+    ):
+        self.path, self.split = Path(path), split
         self._records: Records | None = None
         if self.path.suffix == ".npy":
             self._open_original()
@@ -54,7 +61,7 @@ class TrainingRecords:
                 f"{self.path}: S_{{t+1}} of record {wrong[0]} is not what the machine makes of its S_t "
                 f"({len(wrong):,} of {len(states):,} records)"
             )
-        kept = program_hash(states) % 20 != 0
+        kept = in_split(program_hash(states), self.split)
         self.spec, self.n, self.digest = states.spec, len(states), _file_digest(self.path)
         self._states = states[kept]
         self._rows, self.n_kept = None, len(self._states)
@@ -64,7 +71,7 @@ class TrainingRecords:
 
     def _open_shards(self, progress: Callable[[int, int], None] | None) -> None:
         self._records = records = Records(self.path, progress=progress)
-        self._rows = split_rows(records, "train")
+        self._rows = split_rows(records, self.split)
         self.spec, self.n = records.spec, len(records)
         self.n_kept = self.n if self._rows is None else len(self._rows)
         self.n_held_out = self.n - self.n_kept

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +20,11 @@ from interp.worlds.base import Split, Strata, Variable, World
 from interp.worlds.machine.answers import MachineAnswer
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
 from interp.worlds.machine.semantics import altered
+from interp.worlds.machine.stages import STAGES, Stage, training_weights
+
+if TYPE_CHECKING:
+    from interp.worlds.machine.adaptive import AdaptiveSampler
+    from interp.worlds.machine.training_records import TrainingRecords
 
 _DECIDED = ("decide", "result")
 _POINTERS = ("instruction_ptr", "array_ptr")
@@ -33,7 +40,9 @@ class MachineWorld(World):
     name = "machine"
     unit = "program"
     stratum_title = "instruction"
-    capabilities = frozenset({"do", "edit", "contrasts", "rollout", "altered"})
+    stratum_names = tuple(op.name for op in Op)
+    part_names = tuple(outcome.name for outcome in Outcome)
+    capabilities = frozenset({"do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records"})
 
     def __init__(self, spec: MachineSpec):
         self.spec = spec
@@ -45,6 +54,10 @@ class MachineWorld(World):
 
     def to_dict(self) -> dict[str, Any]:
         return self.spec.to_dict()
+
+    def settings(self) -> tuple[str, ...]:
+        """The fields of MachineSpec."""
+        return tuple(each.name for each in fields(MachineSpec))
 
     # What is true.
 
@@ -105,9 +118,9 @@ class MachineWorld(World):
         transition = cython_vm.step(examples)
         return Strata(
             self.stratum_title,
-            tuple(op.name for op in Op),
+            self.stratum_names,
             transition.latents["op"].astype(np.int64),
-            tuple(outcome.name for outcome in Outcome),
+            self.part_names,
             transition.outcome.astype(np.int64),
         )
 
@@ -189,6 +202,31 @@ class MachineWorld(World):
         if balance not in ("op_outcome", "branches"):
             raise ValueError(f"balance must be natural, op_outcome or branches, got {balance!r}")
         return cython_vm.strata_weights(self.spec, branches=balance == "branches")
+
+    # What training draws.
+
+    def training_weights(self, balance: str, loop_weight: float) -> NDArray[np.float64] | None:
+        """As `strata_weights`, with WHILE and ENDW drawn `loop_weight` times as often: loops are learned last."""
+        return training_weights(self.spec, balance=balance, loop_weight=loop_weight)
+
+    def adaptive_sampler(
+        self, base: NDArray[np.float64], strength: float, *, distances: bool, split: Split
+    ) -> AdaptiveSampler:
+        from interp.worlds.machine.adaptive import AdaptiveSampler  # imports torch, as the next does
+
+        return AdaptiveSampler(self.spec, base, strength, distances=distances, split=split)
+
+    def stages(self, kind: str) -> tuple[Stage, ...]:
+        """Of the curriculum "language" or "sizes". Raises ValueError where the machine has none."""
+        return STAGES[kind](self.spec)
+
+    def open_records(
+        self, path: Path, *, split: Split, progress: Callable[[int, int], None] | None = None
+    ) -> TrainingRecords:
+        """A folder of shards, or NAME.npy of the original project; see `TrainingRecords` for errors."""
+        from interp.worlds.machine.training_records import TrainingRecords
+
+        return TrainingRecords(path, split=split, progress=progress)
 
     # The machine's own, for its tasks.
 
