@@ -1,0 +1,110 @@
+"""What a model with a state is: one frozen, JSON-ready dataclass an architecture, over the fields that all share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Norm = Literal["LN", "RMS"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateConfig:
+    """What every model with a state has: pre-norm residual blocks, no positions. Names are TransformerLens's.
+
+    Raises:
+        ValueError: a value is out of range, unknown, or contradicts another; the message names the field.
+    """
+
+    architecture: str  # key in MODELS
+    d_vocab: int
+    n_ctx: int  # length of the sequences trained on; a state has no longest sequence
+    n_layers: int = 2
+    d_model: int = 64  # of the residual stream
+    d_mlp: int = 0  # width of an MLP after each recurrence; 0: none
+    act_fn: Literal["gelu", "relu", "silu"] = "gelu"  # of the MLP; gelu is the exact one
+    normalization_type: Norm | None = "RMS"  # None: no norm in front of blocks and logits, for hand-set weights
+    eps: float = 1e-5
+    tie_word_embeddings: bool = False  # W_U = W_E.T
+    use_bias: bool = True  # biases of the MLP, LayerNorm and unembedding
+    init_range: float = -1.0  # standard deviation of embeddings, MLP and unembedding; -1: 0.8 / sqrt(d_model)
+    seed: int = 0  # of the initial weights
+    dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
+
+    # State of a built model that TransformerLens looks for on model.cfg. No field: asdict, == and hash leave it out.
+    device: ClassVar[str | None] = None
+    attention_dir: ClassVar[str] = "causal"  # a state is made from the past alone
+
+    def __post_init__(self) -> None:
+        for name in ("d_vocab", "n_ctx", "n_layers", "d_model"):
+            require_size(name, getattr(self, name))
+        if self.d_mlp:
+            require_size("d_mlp", self.d_mlp)
+        if self.init_range is None or self.init_range == -1:
+            object.__setattr__(self, "init_range", 0.8 / math.sqrt(self.d_model))
+        require_choice("act_fn", self.act_fn, ("gelu", "relu", "silu"))
+        require_choice("normalization_type", self.normalization_type, ("LN", "RMS", None))
+        require_choice("dtype", self.dtype, ("float32", "float64"))
+        if not self.eps > 0:
+            raise ValueError(f"eps must be above 0; got {self.eps!r}")
+        if not self.init_range >= 0:
+            raise ValueError(f"init_range must be at least 0 (or -1 for the default); got {self.init_range!r}")
+
+    @property
+    def d_vocab_out(self) -> int:
+        """Number of logits at a position: the vocabulary again."""
+        return self.d_vocab
+
+    @property
+    def final_rms(self) -> bool:
+        """False: the final norm is of the same kind as the others."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig(StateConfig):
+    """What recurrent nets have in common; see recurrent.py."""
+
+    d_hidden: int = -1  # of a layer's state; -1: d_model, added to the residual stream as it is, else through W_O
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_hidden is None or self.d_hidden == -1:
+            object.__setattr__(self, "d_hidden", self.d_model)
+        require_size("d_hidden", self.d_hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RNNConfig(RecurrentConfig):
+    """Elman's recurrent net."""
+
+    architecture: str = "rnn"  # key in MODELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRUConfig(RecurrentConfig):
+    """The gated recurrent unit."""
+
+    architecture: str = "gru"  # key in MODELS
+    remember_bias: float = 1.0  # initial bias of the update gate, which holds the state; 0: as torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMConfig(RecurrentConfig):
+    """Long short-term memory."""
+
+    architecture: str = "lstm"  # key in MODELS
+    remember_bias: float = 1.0  # initial bias of the forget gate, which holds the cell; 0: as torch
+
+
+def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise ValueError where a field's value is none of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
+
+
+def require_size(name: str, value: object) -> None:
+    """Raise ValueError where a field is no integer from 1 up."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")

@@ -1,0 +1,41 @@
+"""Models with a state, in eval mode, with weights moved off their initial values, and tokens for them."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from interp.models.recurrent import GRU, LSTM, RNN
+from interp.models.state_configs import GRUConfig, LSTMConfig, RNNConfig, StateConfig
+from interp.models.state_model import StateModel
+
+N_POS, D_VOCAB, BATCH = 9, 13, 3
+
+_SIZES: dict[str, Any] = {"d_vocab": D_VOCAB, "n_ctx": N_POS, "d_model": 16, "seed": 3}
+_GRU, _LSTM = GRUConfig(**_SIZES), LSTMConfig(**_SIZES)
+
+BUILD: dict[type, Any] = {RNNConfig: RNN, GRUConfig: GRU, LSTMConfig: LSTM}
+
+STATE_CASES: dict[str, StateConfig] = {
+    "rnn": RNNConfig(**_SIZES),
+    "gru": _GRU,
+    "gru-wide": replace(_GRU, d_hidden=20, d_mlp=24, normalization_type="LN"),
+    "lstm": _LSTM,
+    "lstm-wide": replace(_LSTM, d_hidden=12, tie_word_embeddings=True),
+}
+
+
+def build(cfg: StateConfig) -> StateModel:
+    """The model of a configuration, biases and gains moved too."""
+    with torch.random.fork_rng(devices=[]):
+        model = BUILD[type(cfg)](cfg)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+    return model.eval()
+
+
+def some_tokens(seed: int = 0, batch: int = BATCH, n_pos: int = N_POS) -> torch.Tensor:
+    """Random tokens [batch, pos]."""
+    return torch.randint(D_VOCAB, (batch, n_pos), generator=torch.Generator().manual_seed(seed))
