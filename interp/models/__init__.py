@@ -6,7 +6,8 @@ asked for.
 
 from typing import TYPE_CHECKING, Any
 
-from interp.models.config import TransformerConfig
+from interp.models.architecture import Architecture
+from interp.models.config import TransformerConfig, config_class
 
 if TYPE_CHECKING:
     from interp.models.base import HookedModel
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "Architecture",
     "HookedModel",
     "KeyValueCache",
     "Transformer",
     "TransformerConfig",
     "build_model",
+    "config_class",
     "greedy_decode",
     "resize",
 ]

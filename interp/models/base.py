@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint, NamesFilter
 
-from interp.models.config import TransformerConfig
+from interp.models.facts import ModelFacts
 
 Tokens = str | int | Sequence[str] | Sequence[int] | Tensor
 
 
-class HookedModel(HookedRootModule):
+class HookedModel(ModelFacts, HookedRootModule):
     """A HookedRootModule on which the tools of TransformerLens run.
 
     A subclass builds its modules, calls `setup()`, and defines `forward(tokens) -> logits`, `W_U`, `b_U` and
@@ -26,7 +26,7 @@ class HookedModel(HookedRootModule):
     name to the name of the switch, a flag on `cfg` set with `set_<switch>(True)`.
     """
 
-    cfg: TransformerConfig
+    cfg: Any  # a frozen dataclass with the fields architecture, d_vocab, n_ctx, seed, dtype and the model's own
     switches: dict[str, str] = {}  # noqa: RUF012  # a constant of the class
     vocab: tuple[str, ...] | None = None  # token names in id order, for to_tokens; not part of the weights
 
@@ -133,14 +133,11 @@ class HookedModel(HookedRootModule):
 
     def _require_hook(self, name: str) -> str:
         """The hook point's own name; ValueError where there is none, or it would not fire."""
-        if name not in self.hook_dict and name not in self.aliases:
-            close = difflib.get_close_matches(name, self.hook_dict, n=3)
-            hint = f"; did you mean {', '.join(close)}?" if close else ""
-            raise ValueError(f"the model has no hook point {name!r}{hint}")
+        own = self.hook_name(name)
         switch = self._switch_off(name)
         if switch is not None:
             raise ValueError(f"hook point {name!r} fires only after set_{switch}(True)")
-        return self.aliases.get(name, name)
+        return own
 
     def _set_state(self, name: str, value: Any) -> None:
         self.cfg = copy.copy(self.cfg)
@@ -150,6 +147,10 @@ class HookedModel(HookedRootModule):
         super()._apply(fn, recurse)  # .to, .cuda, … all pass here
         self._set_state("device", str(next(self.parameters()).device))
         return self
+
+    def answer(self, task: Any, batch: Any) -> Any:
+        """What the model answers to a batch of a task: by default the task's own way of decoding from logits."""
+        return task.answer(self, batch)
 
     W_U: Tensor  # [d_model, d_vocab]
     ln_final: nn.Module

@@ -39,7 +39,7 @@ class TransformerBlock(nn.Module):
     def forward(self, resid: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
         """Residual stream [batch, pos, d_model] in and out; `past` holds what the block has read before it."""
         resid = self.hook_resid_pre(resid)
-        attn_out = self._attend_split(resid, past) if self._split() else self.attn(self.ln1(resid), past=past)
+        attn_out = self._attend_split(resid, past) if self.reads_split() else self.attn(self.ln1(resid), past=past)
         resid = resid + self.hook_attn_out(attn_out)
         if self.mlp is not None:
             resid = self.hook_resid_mid(resid)
@@ -47,7 +47,8 @@ class TransformerBlock(nn.Module):
             resid = resid + self.hook_mlp_out(self.mlp(self.ln2(mlp_in)))
         return self.hook_resid_post(resid)
 
-    def _split(self) -> bool:
+    def reads_split(self) -> bool:
+        """Whether each head reads a stream of its own now: a split input is switched on and listened to."""
         attn = self.attn
         if self.use_attn_in:
             return live(attn.hook_attn_in)

@@ -142,6 +142,21 @@ class TransformerConfig:
         return False
 
 
+def config_class(architecture: str) -> type:
+    """The dataclass that configures an architecture; PyTorch is not imported for the transformer's.
+
+    Raises:
+        ValueError: the architecture is not in MODELS.
+    """
+    if architecture == TransformerConfig.architecture:
+        return TransformerConfig
+    from interp.models.registry import MODELS
+
+    if architecture not in MODELS:
+        raise ValueError(f"architecture must be one of {', '.join(MODELS)}; got {architecture!r}")
+    return MODELS[architecture].config
+
+
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "act_fn": ("gelu", "relu", "silu"),
     "normalization_type": ("LN", "RMS", None),

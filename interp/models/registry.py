@@ -1,19 +1,26 @@
-"""Every architecture by its key."""
+"""Every architecture by its key: a new one is its own files and one entry here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from interp.models.architecture import Architecture
 from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.transformer import Transformer
 
-MODELS: dict[str, Callable[[TransformerConfig], HookedModel]] = {"transformer": Transformer}
+MODELS: dict[str, Architecture] = {
+    "transformer": Architecture(
+        config=TransformerConfig,
+        build=Transformer,
+        words="Blocks of self-attention and an MLP that read a residual stream and add to it.",
+    ),
+}
 
 
-def build_model(cfg: TransformerConfig) -> HookedModel:
+def build_model(cfg: Any) -> HookedModel:
     """The model that `cfg.architecture` names, on the CPU, with initial weights drawn from `cfg.seed`.
 
     Raises:
@@ -21,7 +28,5 @@ def build_model(cfg: TransformerConfig) -> HookedModel:
     """
     if cfg.architecture not in MODELS:
         raise ValueError(f"architecture must be one of {', '.join(MODELS)}; got {cfg.architecture!r}")
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # PyTorch's layers draw once before ours do: leave the caller's stream alone
-        return MODELS[cfg.architecture](cfg)
+    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw before ours do: leave the caller's stream alone
+        return MODELS[cfg.architecture].build(cfg)

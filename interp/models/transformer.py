@@ -45,10 +45,11 @@ from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
 from interp.models.hooks import live
 from interp.models.kv_cache import KeyValueCache
 from interp.models.norms import make_norm
+from interp.models.transformer_facts import TransformerFacts
 from interp.models.weights import TransformerWeights
 
 
-class Transformer(TransformerWeights, HookedModel):
+class Transformer(TransformerWeights, TransformerFacts, HookedModel):
     """The transformer of this module's docstring; `build_model(cfg)` makes one with initial weights from `cfg.seed`.
 
     Raises:

@@ -1,0 +1,91 @@
+"""Facts that a model declares about itself, so that methods ask for them instead of reading names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+_LAYER = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
+
+class ModelFacts:
+    """The defaults; an architecture replaces what differs.
+
+    `declared_axes` names the axes of the activation at each hook point by the end of the point's name, the longest end
+    that is declared: "q_norm.hook_scale" before "hook_scale".
+    """
+
+    cfg: Any
+    hook_dict: dict[str, HookPoint]
+    aliases: dict[str, str]
+    declared_axes: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  # a constant of the class
+
+    def axes(self, hook: str) -> tuple[str, ...]:
+        """Names of an activation's axes, in order.
+
+        They are what the next forward pass fires with the hooks and switches of now. Names in use: batch, pos, head,
+        query_pos, key_pos, d_model, d_head, d_mlp, scale (of size 1), and reader (of several inputs stacked).
+
+        Args:
+            hook: a hook point's name or alias, switched on or off.
+
+        Raises:
+            ValueError: there is no such hook point.
+        """
+        parts = self.hook_name(hook).split(".")
+        for start in range(len(parts)):
+            axes = self.declared_axes.get(".".join(parts[start:]))
+            if axes is not None:
+                return axes
+        raise ValueError(f"the architecture {self.cfg.architecture!r} declares no axes for hook point {hook!r}")
+
+    def hook_name(self, hook: str) -> str:
+        """A hook point's own name, from that or an alias. Raises ValueError, with close names, where there is none."""
+        if hook not in self.hook_dict and hook not in self.aliases:
+            close = difflib.get_close_matches(hook, self.hook_dict, n=3)
+            hint = f"; did you mean {', '.join(close)}?" if close else ""
+            raise ValueError(f"the model has no hook point {hook!r}{hint}")
+        return self.aliases.get(hook, hook)
+
+    def layer_of(self, hook: str) -> int | None:
+        """The layer that a hook point belongs to, from 0; None outside the layers. ValueError for an unknown hook."""
+        found = _LAYER.search(self.hook_name(hook))
+        return None if found is None else int(found[1])
+
+    def residual_hooks(self) -> tuple[str, ...]:
+        """The residual stream before the first layer and after each, n_layers + 1 names; () where there is none.
+
+        Each is a whole cut: with every position of one of them taken from another run, the logits are that run's.
+        """
+        return ()
+
+    def carrier_hooks(self) -> tuple[str, ...]:
+        """All that later positions learn of earlier ones: () where positions also look ahead.
+
+        With these taken from another run at all positions before p, the logits from p on are what that run gives where
+        its tokens from p on are the same.
+        """
+        return ()
+
+    def attention_hooks(self) -> tuple[str, ...]:
+        """The attention patterns, [batch, head, query_pos, key_pos], rows summing to 1; () where there are none."""
+        return ()
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices from hidden vectors to hidden vectors, which Muon may train; by default those in `blocks`."""
+        assert isinstance(self, nn.Module)
+        return [p for name, p in self.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
+
+    @property
+    def can_enter_layers(self) -> bool:
+        """Whether forward takes start_at_layer and stop_at_layer."""
+        return False
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that forward takes, n_ctx unless the architecture says otherwise; None: unbounded."""
+        return self.cfg.n_ctx

@@ -1,0 +1,67 @@
+"""What the transformer declares about itself."""
+
+from __future__ import annotations
+
+from transformer_lens.utilities.typed_module_list import TypedModuleList
+
+from interp.models.block import TransformerBlock
+from interp.models.config import TransformerConfig
+from interp.models.facts import ModelFacts
+
+_STREAM = ("batch", "pos", "d_model")
+_HEADS = ("batch", "pos", "head", "d_head")
+_HEAD_INPUTS = ("batch", "pos", "head", "d_model")
+_NEURONS = ("batch", "pos", "d_mlp")
+_PAIRS = ("batch", "head", "query_pos", "key_pos")
+
+
+class TransformerFacts(ModelFacts):
+    """See ModelFacts."""
+
+    cfg: TransformerConfig
+    blocks: TypedModuleList[TransformerBlock]
+
+    declared_axes = {  # noqa: RUF012  # a constant of the class
+        **dict.fromkeys(("hook_embed", "hook_pos_embed", "hook_attn_out", "hook_mlp_in", "hook_mlp_out"), _STREAM),
+        **dict.fromkeys(("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_normalized"), _STREAM),
+        "hook_scale": ("batch", "pos", "scale"),
+        **dict.fromkeys(("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k"), _HEADS),
+        **dict.fromkeys(("q_norm.hook_normalized", "k_norm.hook_normalized"), _HEADS),
+        **dict.fromkeys(("q_norm.hook_scale", "k_norm.hook_scale"), ("batch", "pos", "head", "scale")),
+        **dict.fromkeys(("hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input", "hook_result"), _HEAD_INPUTS),
+        **dict.fromkeys(("hook_attn_scores", "hook_pattern"), _PAIRS),
+        **dict.fromkeys(("hook_pre", "hook_pre_linear", "hook_post"), _NEURONS),
+    }
+
+    def axes(self, hook: str) -> tuple[str, ...]:
+        """As in ModelFacts; ln1 has a further axis while one of the split inputs is listened to.
+
+        It is `head` under `set_use_attn_in`, and under `set_use_split_qkv_input` `reader`: the heads' queries, keys,
+        then values.
+        """
+        axes = super().axes(hook)
+        layer = self.layer_of(hook)
+        if layer is None or ".ln1." not in self.hook_name(hook) or not self.blocks[layer].reads_split():
+            return axes
+        return (*axes[:2], "head" if self.blocks[layer].use_attn_in else "reader", *axes[2:])
+
+    def residual_hooks(self) -> tuple[str, ...]:
+        """See ModelFacts."""
+        after = (f"blocks.{layer}.hook_resid_post" for layer in range(self.cfg.n_layers))
+        return ("blocks.0.hook_resid_pre", *after)
+
+    def carrier_hooks(self) -> tuple[str, ...]:
+        """The keys and values of every layer as attention uses them; see ModelFacts."""
+        if self.cfg.attention_dir != "causal":
+            return ()
+        keys = "hook_rot_k" if self.cfg.rotary else "hook_k"  # normalised and, where rotary, turned
+        return tuple(f"blocks.{l}.attn.{name}" for l in range(self.cfg.n_layers) for name in (keys, "hook_v"))
+
+    def attention_hooks(self) -> tuple[str, ...]:
+        """See ModelFacts."""
+        return tuple(f"blocks.{layer}.attn.hook_pattern" for layer in range(self.cfg.n_layers))
+
+    @property
+    def can_enter_layers(self) -> bool:
+        """True."""
+        return True
