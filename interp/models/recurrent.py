@@ -89,7 +89,6 @@ class LSTMLayer(RecurrentLayer):
 
     blocks = ("i", "f", "g", "o")
     gates = ("i", "f", "g", "o", "cell")
-    n_parts = 2
 
     def __init__(self, cfg: LSTMConfig) -> None:
         super().__init__(cfg)
@@ -138,7 +137,7 @@ class Recurrent(StateModel):
     mixer_name = "rnn"
     layer: type[RecurrentLayer]
 
-    declared_axes = StateModel.declared_axes | {  # noqa: RUF012  # a constant of the class
+    declared_axes = StateModel.declared_axes | {  # a constant of the class
         **dict.fromkeys((f"rnn.hook_{gate}" for gate in ("state", *GRULayer.gates, *LSTMLayer.gates)), _HIDDEN),
         "rnn.hook_carry": ("batch", "pos", "d_carry"),
     }
@@ -166,13 +165,17 @@ class LSTM(Recurrent):
 
 
 RNN_ARCHITECTURE = Architecture(
-    config=RNNConfig, build=RNN, words="A plain recurrent net: each layer's new state is a tanh of its last and the input."
+    config=RNNConfig,
+    build=RNN,
+    words="A plain recurrent net: each layer's new state is a tanh of its last and the input.",
 )
 GRU_ARCHITECTURE = Architecture(
     config=GRUConfig, build=GRU, words="Gated recurrent units: a gate says how much of each layer's state is kept."
 )
 LSTM_ARCHITECTURE = Architecture(
-    config=LSTMConfig, build=LSTM, words="Long short-term memory: each layer keeps a cell behind gates that write, keep and read it."
+    config=LSTMConfig,
+    build=LSTM,
+    words="Long short-term memory: each layer keeps a cell behind gates that write, keep and read it.",
 )
 
 

@@ -42,11 +42,10 @@ class RecurrentLayer(Mixer):
     carriers = ("hook_carry",)
     blocks: tuple[str, ...]  # gates that have weights, in the order of torch's stacked matrices
     gates: tuple[str, ...] = ()  # names of their hook points, without `hook_`
-    n_parts = 1  # vectors of d_hidden in the carry
 
     def __init__(self, cfg: RecurrentConfig) -> None:
         super().__init__()
-        self.d_hidden = cfg.d_hidden
+        self.d_hidden, self.d_carry = cfg.d_hidden, cfg.d_carry
         for block in self.blocks:
             self.register_parameter(f"W_i{block}", nn.Parameter(torch.empty(cfg.d_hidden, cfg.d_model)))
             self.register_parameter(f"W_h{block}", nn.Parameter(torch.empty(cfg.d_hidden, cfg.d_hidden)))
@@ -54,7 +53,7 @@ class RecurrentLayer(Mixer):
         self.W_O = None
         if cfg.d_hidden != cfg.d_model:
             self.W_O = nn.Parameter(torch.empty(cfg.d_model, cfg.d_hidden))
-        self.hook_carry = HookPoint()  # [batch, pos, n_parts * d_hidden]
+        self.hook_carry = HookPoint()  # [batch, pos, d_carry]
         for gate in self.gates:
             self.add_module(f"hook_{gate}", HookPoint())  # [batch, pos, d_hidden]
         self.hook_state = HookPoint()  # [batch, pos, d_hidden]
@@ -81,7 +80,7 @@ class RecurrentLayer(Mixer):
         with torch.autocast(x.device.type, enabled=False):
             before = past.get("carry")
             if before is None:
-                before = x.new_zeros(len(x), self.n_parts * self.d_hidden)
+                before = x.new_zeros(len(x), self.d_carry)
             if live(self.hook_carry, *self._gate_points().values()):
                 carry = self._hooked(x, before)
                 state, past["carry"] = carry[..., : self.d_hidden], carry[:, -1]

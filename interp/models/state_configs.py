@@ -74,6 +74,11 @@ class RecurrentConfig(StateConfig):
             object.__setattr__(self, "d_hidden", self.d_model)
         require_size("d_hidden", self.d_hidden)
 
+    @property
+    def d_carry(self) -> int:
+        """Size of what goes on to the next position."""
+        return self.d_hidden
+
 
 @dataclass(frozen=True, kw_only=True)
 class RNNConfig(RecurrentConfig):
@@ -96,6 +101,11 @@ class LSTMConfig(RecurrentConfig):
 
     architecture: str = "lstm"  # key in MODELS
     remember_bias: float = 1.0  # initial bias of the forget gate, which holds the cell; 0: as torch
+
+    @property
+    def d_carry(self) -> int:
+        """Size of what goes on to the next position: the state, then the cell."""
+        return 2 * self.d_hidden
 
 
 def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -197,13 +197,14 @@ class StateModel(HookedModel):
             )
         return resid
 
-    def _require_hook(self, name: str) -> str:
-        if ".attn." in name and name not in self.hook_dict:
+    def hook_name(self, hook: str) -> str:
+        """As in ModelFacts; what has attention's name is refused by what the model has instead."""
+        if ".attn." in hook and hook not in self.hook_dict:
             raise ValueError(
-                f"the model has no hook point {name!r}: a {self.cfg.architecture!r} model has no attention, "
+                f"the model has no hook point {hook!r}: the architecture {self.cfg.architecture!r} has no attention, "
                 f"it holds a state, at {self.carrier_hooks()[0]}"
             )
-        return super()._require_hook(name)
+        return super().hook_name(hook)
 
     declared_axes = {  # noqa: RUF012  # a constant of the class
         **dict.fromkeys(("hook_embed", "hook_mixer_out", "hook_mlp_out", "hook_normalized"), _STREAM),

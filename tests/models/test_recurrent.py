@@ -1,6 +1,7 @@
 """Recurrent nets against torch's own modules, and their gates against the equations."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_a_set_cell_is_forgotten_by_a_closed_forget_gate():
 def test_gates_and_carry_edited_together(kind, grad):
     """Against the equations run position by position: set gates, then the carry, then what is set of it."""
     model = build(replace(STATE_CASES[kind], n_layers=1, dtype="float64"))
-    layer = model.blocks[0].recurrence
+    layer: Any = model.blocks[0].recurrence
     tokens = some_tokens(1)
     gate = layer.gates[0]
     generator = torch.Generator().manual_seed(1)
@@ -107,7 +108,7 @@ def test_gates_and_carry_edited_together(kind, grad):
         return act
 
     names = [f"blocks.0.rnn.hook_{gate}", "blocks.0.rnn.hook_carry"]
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
 
     def see(act, hook):
         seen["state"] = act.detach()
@@ -117,7 +118,7 @@ def test_gates_and_carry_edited_together(kind, grad):
         model(tokens)
     with torch.no_grad():
         inputs = layer.project(model.blocks[0].ln1(model.embed(tokens)))
-        carry = torch.zeros(BATCH, 16 * layer.n_parts, dtype=torch.float64)
+        carry = torch.zeros(BATCH, layer.d_carry, dtype=torch.float64)
         for pos in range(N_POS):
             carry = layer.step(
                 inputs[:, pos],
@@ -150,7 +151,8 @@ def test_an_edit_of_what_is_read_out_stays_where_it_is():
 def test_the_gradient_at_a_gate_is_its_whole_effect(kind):
     model = build(replace(STATE_CASES[kind], dtype="float64"))
     tokens = some_tokens(1)
-    for gate in model.blocks[0].recurrence.gates:
+    layer: Any = model.blocks[0].recurrence
+    for gate in layer.gates:
         name = f"blocks.0.rnn.hook_{gate}"
         seen = {}
 
