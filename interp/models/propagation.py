@@ -35,6 +35,10 @@ class Edit:
         """Whether a gradient at the hook point may be asked for."""
         return torch.is_grad_enabled() and self.returned.requires_grad
 
+    def slot(self, index: int) -> Edit:
+        """The part of it at an index of the last axis."""
+        return Edit(*(each[..., index] for each in (self.given, self.returned, self.mask)))
+
     def steps(self) -> list[Callable[[Tensor], Tensor]]:
         """For each position, what `apply` does there, to values [batch, …]."""
         parts = zip(*(each.unbind(1) for each in (self.given, self.returned, self.mask)), strict=True)

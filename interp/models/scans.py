@@ -31,7 +31,6 @@ from interp.models.propagation import Edit, ask
 Scan = Literal["sequential", "chunked"]
 
 
-@torch.compiler.disable  # a loop over positions, which a compiler would unroll
 def linear_scan(a: Tensor, b: Tensor, start: Tensor | None = None, *, kernel: Scan = "sequential") -> Tensor:
     """All states of `h_t = a_t * h_{t-1} + b_t`.
 
@@ -46,7 +45,7 @@ def linear_scan(a: Tensor, b: Tensor, start: Tensor | None = None, *, kernel: Sc
     """
     if start is None:
         start = torch.zeros_like(b[:, 0])
-    return _LinearScan.apply(a.expand_as(b), b, start.expand_as(b[:, 0]), KERNELS[kernel])
+    return _scan(a.expand_as(b), b, start.expand_as(b[:, 0]), KERNELS[kernel])
 
 
 def edited_scan(
@@ -70,6 +69,13 @@ def hooked_scan(
     return edited_scan(edit, a, b, start, kernel=kernel)
 
 
+def _apply(a: Tensor, b: Tensor, start: Tensor, kernel: Callable) -> Tensor:
+    return _LinearScan.apply(a, b, start, kernel)  # type: ignore[return-value]
+
+
+_scan: Any = torch.compiler.disable(_apply)  # its loops over positions would be unrolled
+
+
 class _LinearScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor, kernel: Callable) -> Tensor:
@@ -82,7 +88,7 @@ class _LinearScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         a, start, states = ctx.saved_tensors
-        g = ctx.kernel(a, grad, None, reverse=True)
+        g = ctx.kernel(a, grad, start, reverse=True)
         grad_a = grad_start = None
         if ctx.needs_input_grad[0]:
             grad_a = torch.empty_like(g)
@@ -93,8 +99,11 @@ class _LinearScan(torch.autograd.Function):
         return grad_a, g, grad_start, None
 
 
-def _sequential(a: Tensor, b: Tensor, start: Tensor | None, *, reverse: bool = False) -> Tensor:
-    """The scan, or with `reverse` `h_t = a_{t+1} * h_{t+1} + b_t` from the last position, whose h is its b."""
+def _sequential(a: Tensor, b: Tensor, start: Tensor, *, reverse: bool = False) -> Tensor:
+    """The scan, or with `reverse` `h_t = a_{t+1} * h_{t+1} + b_t` from the last position, whose h is its b.
+
+    `start` has no part in the reverse scan.
+    """
     h = torch.empty_like(b, memory_format=torch.contiguous_format)
     n_pos = b.shape[1]
     if reverse:
@@ -109,7 +118,7 @@ def _sequential(a: Tensor, b: Tensor, start: Tensor | None, *, reverse: bool = F
     return h
 
 
-def _chunked(a: Tensor, b: Tensor, start: Tensor | None, *, reverse: bool = False) -> Tensor:
+def _chunked(a: Tensor, b: Tensor, start: Tensor, *, reverse: bool = False) -> Tensor:
     """As `_sequential`, in two levels. Positions that fill no chunk are scanned after the others."""
     batch, n_pos = b.shape[:2]
     size = max(1, math.isqrt(n_pos))
@@ -125,7 +134,7 @@ def _chunked(a: Tensor, b: Tensor, start: Tensor | None, *, reverse: bool = Fals
         # the last positions first; `coming` is the gradient that enters the last whole chunk from behind
         coming = torch.zeros_like(b[:, 0])
         if whole < n_pos:
-            h[:, whole:] = _sequential(a[:, whole:], b[:, whole:], None, reverse=True)
+            h[:, whole:] = _sequential(a[:, whole:], b[:, whole:], start, reverse=True)
             coming = a[:, whole] * h[:, whole]
         local[:, :, -1] = b_chunks[:, :, -1]
         decay[:, :, -1] = 1
@@ -152,4 +161,4 @@ def _chunked(a: Tensor, b: Tensor, start: Tensor | None, *, reverse: bool = Fals
     return h
 
 
-KERNELS: dict[str, Callable] = {"sequential": _sequential, "chunked": _chunked}
+KERNELS: dict[Scan, Callable] = {"sequential": _sequential, "chunked": _chunked}

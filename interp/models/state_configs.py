@@ -108,6 +108,75 @@ class LSTMConfig(RecurrentConfig):
         return 2 * self.d_hidden
 
 
+Decay = Literal["learned", "fixed", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixStateConfig(StateConfig):
+    """What models have in common whose heads each hold a matrix; see linear_attention.py."""
+
+    n_heads: int = 4
+    d_key: int = -1  # of a head's queries and keys, the rows of its state; -1: d_model // n_heads
+    d_value: int = -1  # of a head's values, the columns of its state; -1: d_key
+    decay: Decay = "learned"  # of a head's state, by position; fixed: 1 - 2^(-5 - head), as RetNet; none: nothing fades
+    conv_size: int = 0  # causal convolution of queries, keys and values over so many positions, then silu; 0: none
+    output_gate: bool = True  # what is read, normalised by head, times silu(W_gate x)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_size("n_heads", self.n_heads)
+        if self.d_key is None or self.d_key == -1:
+            if self.d_model % self.n_heads:
+                raise ValueError(
+                    f"d_model must be a multiple of n_heads unless d_key is given; "
+                    f"got d_model={self.d_model}, n_heads={self.n_heads}"
+                )
+            object.__setattr__(self, "d_key", self.d_model // self.n_heads)
+        if self.d_value is None or self.d_value == -1:
+            object.__setattr__(self, "d_value", self.d_key)
+        require_size("d_key", self.d_key)
+        require_size("d_value", self.d_value)
+        require_choice("decay", self.decay, ("learned", "fixed", "none"))
+        require_window("conv_size", self.conv_size)
+
+    @property
+    def d_conv(self) -> int:
+        """Channels of the convolution: queries, then keys, then values, of all heads."""
+        return self.n_heads * (self.d_key + getattr(self, "n_householder", 1) * (self.d_key + self.d_value))
+
+    @property
+    def d_window(self) -> int:
+        """Earlier inputs that the convolution sees."""
+        return max(0, self.conv_size - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearAttentionConfig(MatrixStateConfig):
+    """Gated linear attention; `decay="none"` is linear attention, `decay="fixed"` RetNet's retention."""
+
+    architecture: str = "linear_attention"  # key in MODELS
+    feature_map: Literal["identity", "elu"] = "identity"  # of queries and keys; elu: elu(x) + 1, above 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("feature_map", self.feature_map, ("identity", "elu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaConfig(MatrixStateConfig):
+    """Gated DeltaNet; with `n_householder` of 2 or more DeltaProduct. See delta.py."""
+
+    architecture: str = "delta"  # key in MODELS
+    conv_size: int = 4  # causal convolution of queries, keys and values over so many positions, then silu; 0: none
+    beta_max: Literal[1, 2] = 2  # of the strength of a write; up to 1 overwrites, up to 2 can also reflect the state
+    n_householder: int = 1  # writes a position, each with its own key, value and strength
+
+    def __post_init__(self) -> None:
+        require_size("n_householder", self.n_householder)
+        super().__post_init__()
+        require_choice("beta_max", self.beta_max, (1, 2))
+
+
 def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise ValueError where a field's value is none of those allowed."""
     if value not in allowed:
@@ -118,3 +187,9 @@ def require_size(name: str, value: object) -> None:
     """Raise ValueError where a field is no integer from 1 up."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")
+
+
+def require_window(name: str, value: object) -> None:
+    """Raise ValueError where the size of a convolution is neither 0, for none, nor an integer from 2 up."""
+    if value != 0 and (not isinstance(value, int) or isinstance(value, bool) or value < 2):
+        raise ValueError(f"{name} must be 0, for no convolution, or an integer of at least 2; got {value!r}")

@@ -5,16 +5,33 @@ from typing import Any
 
 import torch
 
+from interp.models.delta import Delta
+from interp.models.linear_attention import LinearAttention
 from interp.models.recurrent import GRU, LSTM, RNN
-from interp.models.state_configs import GRUConfig, LSTMConfig, RNNConfig, StateConfig
+from interp.models.state_configs import (
+    DeltaConfig,
+    GRUConfig,
+    LinearAttentionConfig,
+    LSTMConfig,
+    RNNConfig,
+    StateConfig,
+)
 from interp.models.state_model import StateModel
 
 N_POS, D_VOCAB, BATCH = 9, 13, 3
 
 _SIZES: dict[str, Any] = {"d_vocab": D_VOCAB, "n_ctx": N_POS, "d_model": 16, "seed": 3}
 _GRU, _LSTM = GRUConfig(**_SIZES), LSTMConfig(**_SIZES)
+_LINEAR = LinearAttentionConfig(**_SIZES, n_heads=2, d_key=5, d_value=7)
+_DELTA = DeltaConfig(**_SIZES, n_heads=2, d_key=5, d_value=7, conv_size=4)
 
-BUILD: dict[type, Any] = {RNNConfig: RNN, GRUConfig: GRU, LSTMConfig: LSTM}
+BUILD: dict[type, Any] = {
+    RNNConfig: RNN,
+    GRUConfig: GRU,
+    LSTMConfig: LSTM,
+    LinearAttentionConfig: LinearAttention,
+    DeltaConfig: Delta,
+}
 
 STATE_CASES: dict[str, StateConfig] = {
     "rnn": RNNConfig(**_SIZES),
@@ -22,6 +39,12 @@ STATE_CASES: dict[str, StateConfig] = {
     "gru-wide": replace(_GRU, d_hidden=20, d_mlp=24, normalization_type="LN"),
     "lstm": _LSTM,
     "lstm-wide": replace(_LSTM, d_hidden=12, tie_word_embeddings=True),
+    "linear-attention": _LINEAR,
+    "linear-attention-plain": replace(_LINEAR, decay="none", feature_map="elu", conv_size=3, output_gate=False),
+    "retention": replace(_LINEAR, decay="fixed", d_mlp=24),
+    "delta": _DELTA,
+    "delta-plain": replace(_DELTA, decay="none", conv_size=0, beta_max=1, output_gate=False, normalization_type="LN"),
+    "delta-product": replace(_DELTA, n_householder=3),
 }
 
 

@@ -69,10 +69,10 @@ def test_edits_propagate(kernel, grad):
     a.requires_grad_(grad)
     values = torch.randn(2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
-    def edit(act, hook):
-        act[:, 3, 1, 0] = values[0]
-        act[0, 6] = values[1]
-        return act
+    def edit(tensor, hook):
+        tensor[:, 3, 1, 0] = values[0]
+        tensor[0, 6] = values[1]
+        return tensor
 
     point = HookPoint()
     point.add_hook(edit)
@@ -93,7 +93,7 @@ def test_watching_leaves_gradients_as_they_are(kernel):
     values = [x.requires_grad_() for x in inputs(9)]
     point = HookPoint()
     plain = torch.autograd.grad(hooked_scan(point, *values, kernel=kernel).square().sum(), values)
-    point.add_hook(lambda act, hook: None)
+    point.add_hook(lambda tensor, hook: None)
     watched = torch.autograd.grad(hooked_scan(point, *values, kernel=kernel).square().sum(), values)
     for one, other in zip(plain, watched, strict=True):
         torch.testing.assert_close(one, other)
