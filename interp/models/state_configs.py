@@ -177,6 +177,74 @@ class DeltaConfig(MatrixStateConfig):
         require_choice("beta_max", self.beta_max, (1, 2))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MambaConfig(StateConfig):
+    """Mamba. See mamba.py."""
+
+    architecture: str = "mamba"  # key in MODELS
+    d_inner: int = -1  # channels of the state space model; -1: 2 * d_model
+    d_state: int = 16  # numbers that each channel holds
+    dt_rank: int = -1  # rank of the map to step sizes; -1: d_model / 16, rounded up
+    conv_size: int = 4  # causal convolution over so many positions; 0: none
+    scan: Literal["sequential", "chunked"] = "sequential"  # chunked: a parallel scan; the same numbers, see scans.py
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_inner is None or self.d_inner == -1:
+            object.__setattr__(self, "d_inner", 2 * self.d_model)
+        if self.dt_rank is None or self.dt_rank == -1:
+            object.__setattr__(self, "dt_rank", math.ceil(self.d_model / 16))
+        for name in ("d_inner", "d_state", "dt_rank"):
+            require_size(name, getattr(self, name))
+        require_window("conv_size", self.conv_size)
+        require_choice("scan", self.scan, ("sequential", "chunked"))
+
+    @property
+    def d_window(self) -> int:
+        """Earlier inputs that the convolution sees."""
+        return max(0, self.conv_size - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Config(StateConfig):
+    """Mamba-2. See mamba2.py."""
+
+    architecture: str = "mamba2"  # key in MODELS
+    n_heads: int = 4
+    d_head: int = -1  # channels of a head; -1: 2 * d_model // n_heads
+    d_state: int = 16  # numbers that each channel holds
+    conv_size: int = 4  # causal convolution over so many positions; 0: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_size("n_heads", self.n_heads)
+        if self.d_head is None or self.d_head == -1:
+            if 2 * self.d_model % self.n_heads:
+                raise ValueError(
+                    f"2 * d_model must be a multiple of n_heads unless d_head is given; "
+                    f"got d_model={self.d_model}, n_heads={self.n_heads}"
+                )
+            object.__setattr__(self, "d_head", 2 * self.d_model // self.n_heads)
+        for name in ("d_head", "d_state"):
+            require_size(name, getattr(self, name))
+        require_window("conv_size", self.conv_size)
+
+    @property
+    def d_inner(self) -> int:
+        """Channels of all heads."""
+        return self.n_heads * self.d_head
+
+    @property
+    def d_conv(self) -> int:
+        """Channels of the convolution: those of all heads, then B, then C."""
+        return self.d_inner + 2 * self.d_state
+
+    @property
+    def d_window(self) -> int:
+        """Earlier inputs that the convolution sees."""
+        return max(0, self.conv_size - 1)
+
+
 def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise ValueError where a field's value is none of those allowed."""
     if value not in allowed:

@@ -7,12 +7,16 @@ import torch
 
 from interp.models.delta import Delta
 from interp.models.linear_attention import LinearAttention
+from interp.models.mamba import Mamba
+from interp.models.mamba2 import Mamba2
 from interp.models.recurrent import GRU, LSTM, RNN
 from interp.models.state_configs import (
     DeltaConfig,
     GRUConfig,
     LinearAttentionConfig,
     LSTMConfig,
+    Mamba2Config,
+    MambaConfig,
     RNNConfig,
     StateConfig,
 )
@@ -31,6 +35,8 @@ BUILD: dict[type, Any] = {
     LSTMConfig: LSTM,
     LinearAttentionConfig: LinearAttention,
     DeltaConfig: Delta,
+    MambaConfig: Mamba,
+    Mamba2Config: Mamba2,
 }
 
 STATE_CASES: dict[str, StateConfig] = {
@@ -45,6 +51,10 @@ STATE_CASES: dict[str, StateConfig] = {
     "delta": _DELTA,
     "delta-plain": replace(_DELTA, decay="none", conv_size=0, beta_max=1, output_gate=False, normalization_type="LN"),
     "delta-product": replace(_DELTA, n_householder=3),
+    "mamba": MambaConfig(**_SIZES, d_inner=20, d_state=5, dt_rank=2),
+    "mamba-parallel": MambaConfig(**_SIZES, d_inner=20, d_state=5, conv_size=0, scan="chunked", d_mlp=24),
+    "mamba2": Mamba2Config(**_SIZES, n_heads=2, d_head=11, d_state=5, conv_size=3),
+    "mamba2-plain": Mamba2Config(**_SIZES, n_heads=2, d_head=11, d_state=5, conv_size=0, normalization_type="LN"),
 }
 
 
