@@ -35,7 +35,6 @@ class Attention(nn.Module):
         self.layer = layer  # its place in a KeyValueCache
         self.n_heads, self.d_head = cfg.n_heads, cfg.d_head
         self.causal, self.chunk = cfg.attention_dir == "causal", cfg.attention_chunk
-        self.use_attn_result = False
         width = cfg.n_heads * cfg.d_head
         self.qkv = nn.Linear(cfg.d_model, 3 * width, bias=cfg.use_bias)
         self.out = nn.Linear(width, cfg.d_model, bias=cfg.use_bias)
@@ -58,17 +57,19 @@ class Attention(nn.Module):
         self.hook_result = HookPoint()  # [batch, pos, head, d_model]: z @ W_O of each head, without b_O
 
     def forward(self, x: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
-        """Attend from the normalised residual stream [batch, pos, d_model] to it, and to what `past` has read."""
+        """Attend from the normalised residual stream to it, and to what `past` has read.
+
+        Args:
+            x: [batch, pos, d_model]; or an input of its own for each head's query, key and value,
+                [batch, pos, 3 * head, d_model]: the heads' query inputs, then key inputs, then value inputs.
+            past: keys and values of earlier tokens.
+        """
+        if x.ndim == 4:
+            return self._attend_from_inputs(x, past)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.d_head)).unbind(2)
         return self.attend(q, k, v, past=past)
 
-    def forward_split(self, x: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
-        """The same with an input of its own for each head's query, key and value.
-
-        Args:
-            x: [batch, pos, 3 * head, d_model], the heads' query inputs, then key inputs, then value inputs.
-            past: as in forward.
-        """
+    def _attend_from_inputs(self, x: Tensor, past: KeyValueCache | None) -> Tensor:
         weight = self.qkv.weight.unflatten(0, (3 * self.n_heads, self.d_head))
         qkv = torch.einsum("bphm,hdm->bphd", x, weight)
         if self.qkv.bias is not None:
@@ -92,7 +93,7 @@ class Attention(nn.Module):
         else:
             z = self._fused(q, k, v)
         z = self.hook_z(z.transpose(1, 2))
-        if self.use_attn_result and live(self.hook_result):
+        if live(self.hook_result):
             result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
             return result.sum(2) if self.out.bias is None else result.sum(2) + self.out.bias
         return self.out(z.flatten(2))

@@ -1,208 +1,187 @@
-"""What every architecture shares: hooks by checked names, an ActivationCache, tokens, directions in the vocabulary."""
+"""What every architecture shares: hooks, caches, tokens, losses and generation as TransformerLens users know them."""
 
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal, cast
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
-from transformer_lens.hook_points import HookPoint, NamesFilter
+import torch.nn.functional as F
+from torch import Tensor
 
-from interp.models.facts import ModelFacts
+from interp.models.caching import CachedRuns
+from interp.models.tokens import TokenNames, Tokens
 
-Tokens = str | int | Sequence[str] | Sequence[int] | Tensor
+Returned = Literal["logits", "loss", "both"] | None
 
 
-class HookedModel(ModelFacts, HookedRootModule):
+class Output(NamedTuple):
+    """What `return_type="both"` gives."""
+
+    logits: Tensor  # [batch, pos, d_vocab]
+    loss: Tensor  # scalar, or [batch, pos - 1] with loss_per_token
+
+
+class HookedModel(TokenNames, CachedRuns):
     """A HookedRootModule on which the tools of TransformerLens run.
 
-    A subclass builds its modules, calls `setup()`, and defines `forward(tokens) -> logits`, `W_U`, `b_U` and
-    `ln_final`. Some hook points cost memory and fire only when switched on; `switches` maps the last part of their
-    name to the name of the switch, a flag on `cfg` set with `set_<switch>(True)`.
+    A subclass builds its modules, calls `setup()`, and defines `compute(tokens) -> logits`, `W_U`, `b_U`, `ln_final`
+    and its facts (facts.py).
     """
 
     cfg: Any  # a frozen dataclass with the fields architecture, d_vocab, n_ctx, seed, dtype and the model's own
-    switches: dict[str, str] = {}  # noqa: RUF012  # a constant of the class
-    vocab: tuple[str, ...] | None = None  # token names in id order, for to_tokens; not part of the weights
+    b_U: Tensor  # [d_vocab]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.aliases: dict[str, str] = {}  # further names of hook points, taken and cached beside their own
+    def compute(self, tokens: Tensor, **options: Any) -> Tensor:
+        """Logits [batch, pos, d_vocab] of tokens [batch, pos]; an architecture's own keywords are documented there."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute(tokens) -> logits")
 
-    def add_alias(self, alias: str, name: str) -> None:
-        """Let hook point `name` be asked for as `alias` too; call after `setup()`."""
-        self.aliases[alias] = name
-        self.mod_dict[alias] = self.hook_dict[name]
-
-    def run_with_cache(  # type: ignore[override]
-        self,
-        *model_args: Any,
-        names_filter: NamesFilter = None,
-        remove_batch_dim: bool = False,
-        return_cache_object: bool = True,
-        **options: Any,
-    ) -> tuple[Any, Any]:
-        """Run and keep activations.
+    def forward(
+        self, input: Tokens, return_type: Returned = "logits", *, loss_per_token: bool = False, **options: Any
+    ) -> Any:
+        """Logits of tokens, their loss, or both.
 
         Args:
-            model_args: what forward takes; `options` takes its keywords, and those of HookedRootModule.run_with_cache
-                (device, incl_bwd, pos_slice, …).
-            names_filter: a hook name, a list of them, or a predicate on names; None keeps everything that fires.
-            remove_batch_dim: drop the batch dimension; the batch must be of size 1.
-            return_cache_object: False for the plain dict.
-
-        Returns:
-            (logits, ActivationCache).
+            input: tokens [batch, pos], or whatever else `to_tokens` reads: a text, names, ids.
+            return_type: "logits" [batch, pos, d_vocab]; "loss", see `loss_fn`; "both", an Output; or None.
+            loss_per_token: the loss of each next token, [batch, pos - 1], in place of their mean.
+            options: the architecture's own keywords, see its `compute`.
 
         Raises:
-            ValueError: a hook name is unknown, or its switch is off.
+            ValueError: tokens that do not fit; or a loss is asked for where there is none: of a model that looks ahead,
+                of one token, or with layers left out.
         """
-        out, cache = super().run_with_cache(
-            *model_args, names_filter=names_filter, remove_batch_dim=remove_batch_dim, **options
+        if return_type not in ("logits", "loss", "both", None):
+            raise ValueError(f"return_type must be 'logits', 'loss', 'both' or None; got {return_type!r}")
+        tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
+        if return_type in ("loss", "both"):
+            self._require_loss(tokens, options)
+        out = self.compute(tokens, **options)
+        if return_type == "logits":
+            return out
+        if return_type is None:
+            return None
+        loss = self.loss_fn(out, tokens, per_token=loss_per_token)
+        return loss if return_type == "loss" else Output(out, loss)
+
+    def _require_loss(self, tokens: Tensor, options: dict[str, Any]) -> None:
+        if not self.is_causal:
+            raise ValueError(
+                "the loss here is that of the next token, and this model looks ahead at it: "
+                "use task.loss(model(tokens), batch)"
+            )
+        for name in ("start_at_layer", "stop_at_layer"):
+            if options.get(name) is not None:
+                raise ValueError(f"a loss needs tokens in and logits out: no {name} with it")
+        if tokens.ndim == 2 and tokens.shape[1] < 2:
+            raise ValueError(f"the loss of the next token needs at least two tokens; got {tokens.shape[1]}")
+
+    def loss_fn(self, logits: Tensor, tokens: Tensor, *, per_token: bool = False) -> Tensor:
+        """Cross-entropy of each next token in nats: the mean over [batch, pos - 1], or each with `per_token`.
+
+        Args:
+            logits: [batch, pos, d_vocab]; half precision is raised to float32.
+            tokens: integers [batch, pos].
+            per_token: as above.
+        """
+        predicted = logits[:, :-1]  # the last position has no next token
+        predicted = predicted.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten().long(), reduction="none")
+        return losses.view(len(tokens), -1) if per_token else losses.mean()
+
+    def generate(
+        self,
+        input: Tokens,
+        max_new_tokens: int = 10,
+        *,
+        do_sample: bool = True,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop_tokens: Iterable[int | str] = (),
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        use_past_kv_cache: bool = True,
+        return_type: Literal["input", "tokens", "str"] = "input",
+    ) -> Any:
+        """Write on from a prompt. Hooks fire once a token; with the cache they see new positions alone.
+
+        Args:
+            input: what `to_tokens` reads, at least one token.
+            max_new_tokens: how many at most.
+            do_sample: draw from the softmax; False takes the arg max.
+            temperature: what logits are divided by, above 0.
+            top_k: draw among the k likeliest tokens alone.
+            top_p: draw among the fewest likeliest tokens whose probabilities reach p, in (0, 1].
+            stop_tokens: ids or names. A row ends with the first that it writes and is filled up with it.
+            seed: of the draws; neither this nor `generator` draws from PyTorch's own stream.
+            generator: the same, given.
+            use_past_kv_cache: read each token once, where the architecture can; the same tokens up to float error.
+            return_type: "tokens" [batch, pos]; "str", texts; "input", whichever `input` was.
+
+        Returns:
+            The prompt and what follows.
+
+        Raises:
+            ValueError: a value out of range, a sequence that would be too long, or a model that looks ahead.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0 (do_sample=False takes the arg max); got {temperature!r}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1; got {top_k!r}")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1; got {top_p!r}")
+        if seed is not None and generator is not None:
+            raise ValueError("give seed or generator, not both")
+        if return_type not in ("input", "tokens", "str"):
+            raise ValueError(f"return_type must be 'input', 'tokens' or 'str'; got {return_type!r}")
+        from interp.models.generation import generate_tokens
+
+        prompt = self.to_tokens(input)
+        if seed is not None:
+            generator = torch.Generator(prompt.device).manual_seed(seed)
+        written = generate_tokens(
+            self,
+            prompt,
+            max_new_tokens,
+            do_sample=do_sample,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop_tokens=[self.to_single_token(stop) if isinstance(stop, str) else stop for stop in stop_tokens],
+            generator=generator,
+            use_past_kv_cache=use_past_kv_cache,
         )
-        for alias, name in self.aliases.items():
-            if name in cache:
-                cache[alias] = cache[name]
-        return out, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cache
-
-    def get_caching_hooks(
-        self, names_filter: NamesFilter = None, *args: Any, **options: Any
-    ) -> tuple[dict, list, list]:
-        """As in HookedRootModule; hook points that are switched off are left out, and asking for one raises."""
-        if names_filter is None:
-            keep: Callable[[str], bool] = lambda name: True  # noqa: E731
-        elif callable(names_filter):
-            keep = names_filter
-        else:
-            names = [names_filter] if isinstance(names_filter, str) else names_filter
-            keep = {self._require_hook(name) for name in names}.__contains__
-        return super().get_caching_hooks(lambda name: keep(name) and self._switch_off(name) is None, *args, **options)
-
-    def hooks(  # type: ignore[override]
-        self,
-        fwd_hooks: Sequence[tuple[str | Callable, Callable]] = (),
-        bwd_hooks: Sequence[tuple[str | Callable, Callable]] = (),
-        reset_hooks_end: bool = True,
-        clear_contexts: bool = False,
-    ) -> AbstractContextManager[HookedModel]:
-        """As in HookedRootModule; a name that is unknown or switched off raises ValueError instead of never firing."""
-        for name, _ in (*fwd_hooks, *bwd_hooks):
-            if isinstance(name, str):
-                self._require_hook(name)
-        return super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts)
-
-    def add_hook(
-        self,
-        name: str | Callable[[str], bool],
-        hook: Callable,
-        dir: Literal["fwd", "bwd"] = "fwd",
-        is_permanent: bool = False,
-        level: int | None = None,
-        prepend: bool = False,
-    ) -> None:
-        """As in HookedRootModule, which also says how to remove it; checks a name as `hooks` does."""
-        if isinstance(name, str):
-            self._require_hook(name)
-        super().add_hook(name, hook, dir, is_permanent, level, prepend)
-
-    def check_and_add_hook(
-        self,
-        hook_point: HookPoint,
-        hook_point_name: str,
-        hook: Callable,
-        dir: Literal["fwd", "bwd"] = "fwd",
-        is_permanent: bool = False,
-        level: int | None = None,
-        prepend: bool = False,
-    ) -> None:
-        """Add one hook; it sees as `hook.name` the name that was asked for, an alias too."""
-        alias = [hook_point_name] if hook_point_name in self.aliases else None
-        hook_point.add_hook(hook, dir, is_permanent, level, prepend, alias_names=alias)
-
-    def _enable_hook_with_name(self, name: str, hook: Callable, dir: Literal["fwd", "bwd"]) -> None:
-        self.check_and_add_hook(cast(HookPoint, self.mod_dict[name]), name, hook, dir, level=self.context_level)
-
-    def _switch_off(self, name: str) -> str | None:
-        switch = self.switches.get(name.rpartition(".")[2])
-        return None if switch is None or getattr(self.cfg, switch) else switch
-
-    def _require_hook(self, name: str) -> str:
-        """The hook point's own name; ValueError where there is none, or it would not fire."""
-        own = self.hook_name(name)
-        switch = self._switch_off(name)
-        if switch is not None:
-            raise ValueError(f"hook point {name!r} fires only after set_{switch}(True)")
-        return own
-
-    def _set_state(self, name: str, value: Any) -> None:
-        self.cfg = copy.copy(self.cfg)
-        object.__setattr__(self.cfg, name, value)  # state, not a field: see config.py
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> HookedModel:
-        super()._apply(fn, recurse)  # .to, .cuda, … all pass here
-        self._set_state("device", str(next(self.parameters()).device))
-        return self
+        first = input if isinstance(input, str) else input[0] if isinstance(input, list | tuple) and input else None
+        if return_type == "tokens" or (return_type == "input" and not isinstance(first, str)):
+            return written
+        return self.to_string(written[0] if len(written) == 1 else written)
 
     def answer(self, task: Any, batch: Any) -> Any:
         """What the model answers to a batch of a task: by default the task's own way of decoding from logits."""
         return task.answer(self, batch)
 
-    W_U: Tensor  # [d_model, d_vocab]
-    ln_final: nn.Module
+    @property
+    def config(self) -> Any:
+        """`cfg`, by the name that Hugging Face's tools look for."""
+        return self.cfg
 
-    def to_tokens(self, input: Tokens, prepend_bos: bool = False) -> Tensor:
-        """Token ids of one sequence or a batch, as a LongTensor [batch, pos] on the model's device.
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
-        Args:
-            input: one token name, a sequence of names or ids (or a batch of such), or an integer tensor.
-            prepend_bos: accepted as TransformerLens's tools pass it; the vocabularies here have no such token.
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the parameters are."""
+        return next(self.parameters()).dtype
 
-        Raises:
-            ValueError: an unknown name, an id outside the vocabulary, or names while `model.vocab` is not set.
-        """
-        if prepend_bos:
-            raise ValueError("prepend_bos must be False: the vocabulary has no beginning-of-sequence token")
-        device = next(self.parameters()).device
-        if isinstance(input, str | int):
-            input = [input]  # type: ignore[assignment]
-        tokens = torch.as_tensor(self._ids(input), device=device)
-        if tokens.dtype.is_floating_point or tokens.dtype == torch.bool or tokens.ndim not in (1, 2):
-            raise ValueError(f"tokens must be integers [pos] or [batch, pos]; got {tokens.dtype} {list(tokens.shape)}")
-        tokens = tokens.long() if tokens.ndim == 2 else tokens.long()[None]
-        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.cfg.d_vocab:
-            raise ValueError(
-                f"tokens must be from 0 to {self.cfg.d_vocab - 1}; got {int(tokens.min())} to {int(tokens.max())}"
-            )
-        return tokens
+    def _set_state(self, name: str, value: Any) -> None:
+        self.cfg = copy.copy(self.cfg)
+        object.__setattr__(self.cfg, name, value)  # state, not a field: see config.py
 
-    def to_single_token(self, string: str) -> int:
-        """The id of one token name. Raises ValueError for an unknown one."""
-        return self._ids(string)
-
-    def _ids(self, names: Any) -> Any:
-        if isinstance(names, str):
-            if self.vocab is None:
-                raise ValueError(f"model.vocab must be set before a name such as {names!r} can be read")
-            if names not in self.vocab:
-                close = difflib.get_close_matches(names, self.vocab, n=3)
-                hint = f"; did you mean {', '.join(close)}?" if close else ""
-                raise ValueError(f"unknown token {names!r}{hint}")
-            return self.vocab.index(names)
-        return [self._ids(name) for name in names] if isinstance(names, list | tuple) else names
-
-    def tokens_to_residual_directions(self, tokens: str | int | Tensor) -> Tensor:
-        """The direction of the normalised residual stream that raises a token's logit, [..., d_model].
-
-        It is the token's column of W_U with the gain of the final norm folded in, since an ActivationCache divides by
-        the norm's scale and applies no gain. So `logit_attrs` over a full decomposition sums to the token's logit less
-        what no component wrote, `ln_final.b @ W_U + b_U` (see `logit_bias`).
-        """
-        ids = self._ids(tokens) if isinstance(tokens, str) else tokens
-        gain = getattr(self.ln_final, "w", None)
-        weight = self.W_U.T if gain is None else self.W_U.T * gain
-        return weight[ids]
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # .to, .cuda, .half, … all pass here
+        self._set_state("device", str(self.device))
+        return self

@@ -28,7 +28,8 @@ class ModelFacts:
         """Names of an activation's axes, in order.
 
         They are what the next forward pass fires with the hooks and switches of now. Names in use: batch, pos, head,
-        query_pos, key_pos, d_model, d_head, d_mlp, scale (of size 1), and reader (of several inputs stacked).
+        query_pos, key_pos, d_model, d_head, d_mlp, scale (of size 1), and reader (the heads' queries, keys and values,
+        3 * n_heads).
 
         Args:
             hook: a hook point's name or alias, switched on or off.
@@ -81,9 +82,18 @@ class ModelFacts:
         return [p for name, p in self.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
 
     @property
+    def is_causal(self) -> bool:
+        """Whether no position learns of later ones, so that tokens can be written one after the other."""
+        return bool(self.carrier_hooks())
+
+    @property
     def can_enter_layers(self) -> bool:
         """Whether forward takes start_at_layer and stop_at_layer."""
         return False
+
+    def new_cache(self, batch: int) -> Any:
+        """What `past_kv_cache` of forward takes, empty, to read a batch piece by piece; None where it takes none."""
+        return None
 
     @property
     def longest(self) -> int | None:

@@ -6,8 +6,16 @@ from transformer_lens.hook_points import HookPoint
 
 
 def live(*hook_points: HookPoint) -> bool:
-    """Whether anything listens at one of these hook points, forward or backward.
+    """Whether anything listens at one of these hook points, forward or backward, be it a plain PyTorch hook.
 
     A fast fused kernel hides its intermediate values. It is used exactly when nobody listens to them.
     """
-    return any(point.fwd_hooks or point.bwd_hooks for point in hook_points)
+    for point in hook_points:  # a loop over dicts: asked some hundred times a pass, so it must cost next to nothing
+        if point._forward_hooks or point._forward_pre_hooks or point._backward_hooks or point._backward_pre_hooks:
+            return True
+    return False
+
+
+def live_backward(*hook_points: HookPoint) -> bool:
+    """Whether anything listens to the gradients at one of these hook points."""
+    return any(point._backward_hooks or point._backward_pre_hooks for point in hook_points)

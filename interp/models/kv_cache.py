@@ -9,7 +9,7 @@ from interp.models.config import TransformerConfig
 
 
 class KeyValueCache:
-    """What `model(tokens, past_kv_cache=cache)` reads and extends.
+    """What `model(tokens, past_kv_cache=cache)` reads and extends; its dtype and device are those of what it is given.
 
     Set `length` back to forget the last tokens.
 
@@ -17,31 +17,40 @@ class KeyValueCache:
         ValueError: the model is not causal.
     """
 
-    def __init__(self, cfg: TransformerConfig, batch: int, *, device: torch.device | str | None = None) -> None:
+    keys: Tensor  # [layer, batch, head, n_ctx, d_head], as attention uses them: rotated; from the first `extend` on
+    values: Tensor  # the same
+
+    def __init__(self, cfg: TransformerConfig, batch: int) -> None:
         if cfg.attention_dir != "causal":
             raise ValueError("a key-value cache needs attention_dir='causal'; this model is bidirectional")
-        size = (cfg.n_layers, batch, cfg.n_heads, cfg.n_ctx, cfg.d_head)
-        self.keys = torch.empty(size, dtype=getattr(torch, cfg.dtype), device=device)  # as attention uses them: rotated
-        self.values = torch.empty_like(self.keys)
+        self.batch = batch
         self.length = 0  # tokens read
+        self._size = (cfg.n_layers, batch, cfg.n_heads, cfg.n_ctx, cfg.d_head)
+        self._empty = True
 
     def require_room(self, cfg: TransformerConfig, tokens: Tensor) -> None:
         """Raise ValueError where these tokens [batch, pos] cannot follow."""
         if torch.is_grad_enabled():
             raise ValueError("past_kv_cache keeps no gradients: use it under torch.no_grad()")
-        if tokens.shape[0] != self.keys.shape[1]:
-            raise ValueError(f"past_kv_cache was made for a batch of {self.keys.shape[1]}; got {tokens.shape[0]} rows")
+        if tokens.shape[0] != self.batch:
+            raise ValueError(f"past_kv_cache was made for a batch of {self.batch}; got {tokens.shape[0]} rows")
         if self.length + tokens.shape[1] > cfg.n_ctx:
             raise ValueError(
                 f"tokens must be at most n_ctx = {cfg.n_ctx} long; got {self.length} read and {tokens.shape[1]} new"
             )
 
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows of the batch but these, a bool [batch] or indices."""
+        """Forget all rows of the batch but these, a bool [batch] or indices; something must have been read."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.batch = self.keys.shape[1]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values [batch, head, pos, d_head]; all of the layer's up to them."""
+        if self._empty:
+            self.keys, self.values = k.new_empty(self._size), v.new_empty(self._size)
+            self._empty = False
+        elif self.keys.dtype != k.dtype:  # the model has been moved since
+            self.keys, self.values = self.keys.to(k.dtype), self.values.to(v.dtype)
         stop = self.length + k.shape[2]
         self.keys[layer, :, :, self.length : stop] = k
         self.values[layer, :, :, self.length : stop] = v

@@ -109,7 +109,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
             if self.cfg.index_init == "sinusoidal":
                 self.pos_embed.reset_waves(self.cfg.init_range)
 
-    def forward(
+    def compute(
         self,
         tokens: Tensor,
         *,
@@ -146,6 +146,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
                     f"with start_at_layer the input must be a residual stream [batch, pos, {self.cfg.d_model}]; "
                     f"got {resid.dtype} {list(resid.shape)}"
                 )
+        resid = self.with_gradient(resid)
         for block in self.blocks[start:stop]:
             resid = block(resid, past=past_kv_cache)
         if past_kv_cache is not None:
@@ -166,7 +167,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
         if tokens.shape[1] > self.cfg.n_ctx:
             raise ValueError(f"tokens must be at most n_ctx = {self.cfg.n_ctx} long; got {tokens.shape[1]}")
         try:
-            resid = self.hook_embed(self.embed(tokens))
+            resid = self.hook_embed(self.with_gradient(self.embed(tokens)))
         except IndexError:
             raise ValueError(
                 f"tokens must be from 0 to {self.cfg.d_vocab - 1}; got {int(tokens.min())} to {int(tokens.max())}"
@@ -175,9 +176,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
             return resid
         positions = self.pos_embed(tokens, start=start)
         if live(self.hook_pos_embed):  # with a batch dimension, for hooks and ActivationCache
-            if self.hook_pos_embed.bwd_hooks and not positions.requires_grad:  # fixed, and yet it has a gradient
-                positions = positions.detach().requires_grad_()
-            positions = self.hook_pos_embed(positions.expand_as(resid).clone())
+            positions = self.hook_pos_embed(self.with_gradient(positions.expand_as(resid).clone()))
         return resid + positions
 
     def set_use_attn_result(self, use_attn_result: bool) -> None:
@@ -200,5 +199,3 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
         if value and excludes is not None and getattr(self.cfg, excludes):
             raise ValueError(f"{name} and {excludes} exclude each other; call set_{excludes}(False) first")
         self._set_state(name, bool(value))
-        for block in self.blocks:
-            setattr(block.attn if name == "use_attn_result" else block, name, bool(value))

@@ -7,6 +7,7 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
 from interp.models.facts import ModelFacts
+from interp.models.kv_cache import KeyValueCache
 
 _STREAM = ("batch", "pos", "d_model")
 _HEADS = ("batch", "pos", "head", "d_head")
@@ -34,16 +35,13 @@ class TransformerFacts(ModelFacts):
     }
 
     def axes(self, hook: str) -> tuple[str, ...]:
-        """As in ModelFacts; ln1 has a further axis while one of the split inputs is listened to.
-
-        It is `head` under `set_use_attn_in`, and under `set_use_split_qkv_input` `reader`: the heads' queries, keys,
-        then values.
-        """
+        """As in ModelFacts; ln1 has a further axis while one of the split inputs is listened to, `head` or `reader`."""
         axes = super().axes(hook)
         layer = self.layer_of(hook)
-        if layer is None or ".ln1." not in self.hook_name(hook) or not self.blocks[layer].reads_split():
+        if layer is None or ".ln1." not in self.hook_name(hook):
             return axes
-        return (*axes[:2], "head" if self.blocks[layer].use_attn_in else "reader", *axes[2:])
+        further = self.blocks[layer].input_axis()
+        return axes if further is None else (*axes[:2], further, *axes[2:])
 
     def residual_hooks(self) -> tuple[str, ...]:
         """See ModelFacts."""
@@ -52,10 +50,19 @@ class TransformerFacts(ModelFacts):
 
     def carrier_hooks(self) -> tuple[str, ...]:
         """The keys and values of every layer as attention uses them; see ModelFacts."""
-        if self.cfg.attention_dir != "causal":
+        if not self.is_causal:
             return ()
         keys = "hook_rot_k" if self.cfg.rotary else "hook_k"  # normalised and, where rotary, turned
         return tuple(f"blocks.{l}.attn.{name}" for l in range(self.cfg.n_layers) for name in (keys, "hook_v"))
+
+    @property
+    def is_causal(self) -> bool:
+        """See ModelFacts."""
+        return self.cfg.attention_dir == "causal"
+
+    def new_cache(self, batch: int) -> KeyValueCache | None:
+        """An empty KeyValueCache; None for a bidirectional model."""
+        return KeyValueCache(self.cfg, batch) if self.is_causal else None
 
     def attention_hooks(self) -> tuple[str, ...]:
         """See ModelFacts."""
