@@ -1,0 +1,38 @@
+"""The state that a model has reached after the tokens it has read, so that the next token costs one position."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class StateCache:
+    """What `model(tokens, past_state=cache)` goes on from and brings up to date: one dict of tensors a layer.
+
+    It begins empty, which every layer reads as its initial state. Its size does not depend on how much was read. Unlike
+    keys and values a state cannot be set back to an earlier length; `copy` it before reading on.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        self.layers: list[dict[str, Tensor]] = [{} for _ in range(n_layers)]  # values [batch, …]
+        self.length = 0  # tokens read
+
+    def require_rows(self, batch: int) -> None:
+        """Raise ValueError where a batch of another size would go on from this state."""
+        held = {len(value) for layer in self.layers for value in layer.values()}
+        if held - {batch}:
+            raise ValueError(f"past_state holds a batch of {held.pop()}; got {batch} rows")
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows of the batch but these, a bool [batch] or indices."""
+        self.layers = [{name: value[rows] for name, value in layer.items()} for layer in self.layers]
+
+    def copy(self) -> StateCache:
+        """A cache of its own that has read the same tokens."""
+        other = StateCache(len(self.layers))
+        other.layers = [dict(layer) for layer in self.layers]  # tensors are replaced, never written into
+        other.length = self.length
+        return other
+
+    def size(self) -> int:
+        """Floats held for one row."""
+        return sum(value[0].numel() for layer in self.layers for value in layer.values())
