@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
 from cython_vm.arguments import check_kind, check_mapping, integers
-from cython_vm.programs import check_programs, parse_program
+from cython_vm.declarations import declared
+from cython_vm.program_text import parse_program
 from cython_vm.spec import SIZES, MachineSpec
+from cython_vm.validity import check_programs
 
 PROGRAM = 4  # first column of the program; the four counters stand before it
 _COUNTERS = {"instruction_ptr": 0, "array_ptr": 1, "input_length": 2, "output_length": 3}
@@ -285,9 +287,7 @@ def beyond_sizes(states: States) -> dict[str, NDArray[np.bool_]]:
 
 def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
     """The column of a stored variable and its number of values; ValueError if it is not stored."""
-    from cython_vm.variables import variable
-
-    root = variable(spec, name)
+    root = declared(spec, name)
     if name in _COUNTERS:
         return _COUNTERS[name], root.n_values(spec)
     if root.kind != "root":

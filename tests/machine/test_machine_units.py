@@ -117,7 +117,7 @@ def test_reachable_programs_by_hand():
 
 @pytest.mark.parametrize("name", ["tiny", "usual"])
 def test_an_instruction_counts_exactly_where_it_is_reached(name):
-    """Other plain instructions in place of one: equal hashes where the run does not come to the slot, else different."""
+    """Other plain instructions in place of one: equal hashes where the run does not come to it, else different."""
     spec, n_steps = SPECS[name], 10
     states = start_states(sample(spec, 400, seed=8))
     fates = run_fate(states, n_steps)
