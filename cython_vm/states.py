@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
-from cython_vm.arguments import check_kind, check_mapping, integers
+from cython_vm.arguments import check_kind, check_mapping, check_unmasked, integers
 from cython_vm.declarations import declared
 from cython_vm.program_text import parse_program
 from cython_vm.spec import SIZES, MachineSpec
@@ -35,8 +35,8 @@ class States:
         """States from packed rows, copied and checked (kernels trust them). Raises ValueError naming the row."""
         check_kind("spec", spec, MachineSpec)
         check_kind("rows", rows, np.ndarray)
-        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
-            raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
+        check_unmasked("rows", rows)
+        _check_packed(spec, rows)
         rows = np.array(rows, order="C", subok=False)
         rows.flags.writeable = False
         self.spec = spec
@@ -45,7 +45,13 @@ class States:
 
     @classmethod
     def wrap(cls, spec: MachineSpec, rows: NDArray[np.uint8]) -> States:
-        """States over rows that are known to be valid: no copy, no check."""
+        """States over rows that are known to be valid: their shape and dtype alone are checked. No copy if contiguous.
+
+        Raises TypeError or ValueError on what is no array of this machine's rows.
+        """
+        check_kind("spec", spec, MachineSpec)
+        check_kind("rows", rows, np.ndarray)
+        _check_packed(spec, rows)
         states = cls.__new__(cls)
         states.spec = spec
         states.rows = np.ascontiguousarray(rows).view()
@@ -224,7 +230,8 @@ class States:
             for row, values in enumerate(given):
                 if len(values) > slots:
                     raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
-                check_range(f"{name} of row {row}", values, len(Op) if name == "program" else spec.max_value + 1)
+                limit = len(Op) if name == "program" else spec.max_value + 1
+                check_range(f"{name} of row {row}", values, limit, axes=("slot",))
                 table[row, : len(values)] = values
             rows[:, columns[name]] = table
             if name in ("input", "output"):
@@ -249,7 +256,8 @@ class States:
             column, limit = columns[name], len(Op) if name == "program" else self.spec.max_value + 1
         else:
             column, limit = root_column(self.spec, name)
-        check_range(name, given, limit)
+        one_row = name in columns and given.ndim == 1  # a whole block, the same in every row
+        check_range(name, given, limit, axes=("slot",) if one_row else ("row", "slot"))
         try:
             rows[:, column] = given
         except ValueError:
@@ -297,14 +305,22 @@ def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
     return block_columns(spec)[block].start + int(index), root.n_values(spec)
 
 
-def check_range(name: str, values: NDArray[Any], limit: int, *, low: int = 0) -> None:
-    """Raise ValueError naming the row of the first value outside low … limit − 1."""
+def check_range(
+    name: str, values: NDArray[Any], limit: int, *, low: int = 0, axes: Sequence[str] = ("row", "slot")
+) -> None:
+    """Raise ValueError naming the place of the first value outside low … limit − 1; `axes` are the words for it."""
     bad = (values < low) | (values >= limit)
     if np.any(bad):
         where = np.argwhere(bad)[0]
         value = values[tuple(where)]
-        row = f" at row {where[0]}" if values.ndim else ""
-        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{row}")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, where, strict=False))
+        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{f' at {place}' if place else ''}")
+
+
+def _check_packed(spec: MachineSpec, rows: NDArray[Any]) -> None:
+    """Raise ValueError unless the kernels can take these bytes for rows."""
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
+        raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
 
 
 def _check_rows(states: States) -> None:
@@ -379,19 +395,26 @@ def _n_slots(spec: MachineSpec, counter: str) -> int:
     }[counter]
 
 
-def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    return integers(name, values).astype(np.int64)
+def _integers(name: str, values: ArrayLike) -> NDArray[Any]:
+    """int64; uint64 where a value would not fit, for `check_range` to refuse as it is."""
+    given = integers(name, values)
+    beyond = given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max
+    return given if beyond else given.astype(np.int64)
 
 
 def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
     """One array of n_instructions opcodes for each program given."""
     _check_rows_of("program", program)
-    if isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer)):
+    single = isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer))
+    if single:
         program = [program]
     rows = []
     for row, one in enumerate(program):
         if isinstance(one, str):
-            codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
+            try:
+                codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
+            except ValueError as error:
+                raise ValueError(f"{'' if single else f'program of row {row}: '}{error}") from None
         else:
             codes = _integers(f"program of row {row}", one)
         padding = np.full(max(0, spec.n_instructions - len(codes)), int(Op.STOP), dtype=np.int64)

@@ -310,7 +310,12 @@ def test_the_originals_format_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
     tokens = np.load(tmp_path / "parts.npy")
     tokens[17, 3] = 99
     np.save(tmp_path / "parts.npy", tokens)
-    with pytest.raises(ValueError, match=r"parts.npy: records from 14 on: row 3, position 3"):
+    with pytest.raises(ValueError, match=r"parts.npy: S_t of record 17, position 3 "):
+        read_original(tmp_path / "parts.npy")
+    tokens[17] = np.load(tmp_path / "whole.npy")[17]
+    tokens[40, SMALL.state_length + 3] = 99
+    np.save(tmp_path / "parts.npy", tokens)
+    with pytest.raises(ValueError, match=r"parts.npy: S_\{t\+1\} of record 40, position 3 "):
         read_original(tmp_path / "parts.npy")
 
 
