@@ -35,7 +35,6 @@ class States:
         """States from packed rows, copied and checked (kernels trust them). Raises ValueError naming the row."""
         check_kind("spec", spec, MachineSpec)
         check_kind("rows", rows, np.ndarray)
-        check_unmasked("rows", rows)
         _check_packed(spec, rows)
         rows = np.array(rows, order="C", subok=False)
         rows.flags.writeable = False
@@ -125,6 +124,7 @@ class States:
                 raise IndexError(f"row {index} of a batch of {len(self)} states")
             index = slice(int(index) % len(self), int(index) % len(self) + 1)
         if not isinstance(index, slice):
+            check_unmasked("an index of States", index)
             try:
                 index = np.asarray(index)
             except ValueError:
@@ -136,6 +136,8 @@ class States:
                     "States are indexed by an integer, a slice, or a one-dimensional array of integers or booleans, "
                     f"got {index.dtype} {list(index.shape)}"
                 )
+            if index.dtype.kind == "u" and index.size and index.max() >= len(self):  # NumPy would wrap it round
+                raise IndexError(f"index {index.max()} is out of range for a batch of {len(self)} states")
         return States.wrap(self.spec, self.rows[index])
 
     def __iter__(self) -> Iterator[States]:
@@ -258,12 +260,11 @@ class States:
             column, limit = root_column(self.spec, name)
         one_row = name in columns and given.ndim == 1  # a whole block, the same in every row
         check_range(name, given, limit, axes=("slot",) if one_row else ("row", "slot"))
-        try:
-            rows[:, column] = given
+        place = rows[:, column]
+        try:  # an axis more than the rows have would be dropped in silence
+            place[...] = np.broadcast_to(given, place.shape)
         except ValueError:
-            raise ValueError(
-                f"{name} takes one value or shape {list(rows[:, column].shape)}, got {list(given.shape)}"
-            ) from None
+            raise ValueError(f"{name} takes one value or shape {list(place.shape)}, got {list(given.shape)}") from None
         for block in ("input", "output"):
             beyond = np.arange(columns[block].stop - columns[block].start) >= rows[:, [_COUNTERS[f"{block}_length"]]]
             where = columns[block]
@@ -319,6 +320,7 @@ def check_range(
 
 def _check_packed(spec: MachineSpec, rows: NDArray[Any]) -> None:
     """Raise ValueError unless the kernels can take these bytes for rows."""
+    check_unmasked("rows", rows)
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
         raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
 

@@ -319,6 +319,17 @@ def test_the_originals_format_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
         read_original(tmp_path / "parts.npy")
 
 
+def test_a_record_that_is_no_state_is_named_by_its_number(folder: Path) -> None:
+    shard = np.load(folder / "00001.npy", mmap_mode="r+")
+    shard["next_state"][12, 3] = 99
+    shard.flush()
+    records = Records(folder, verify=False)
+    for rows in ([94, 42], slice(40, 50), np.array([-53]), 42):
+        with pytest.raises(ValueError, match=r"^S_\{t\+1\} of record 42, position 3 "):
+            records.states(rows)
+    assert len(records.states([])[0]) == 0 and len(records.states(slice(0, 42))[0]) == 42
+
+
 def test_the_originals_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
