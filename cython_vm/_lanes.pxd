@@ -74,11 +74,15 @@ cdef extern from *:
     ) noexcept nogil
 
 
-cdef inline void seed_lanes(Lanes* lanes, uint64_t key, const uint64_t* numbers) noexcept nogil:
+cdef inline void seed_lanes(
+    Lanes* lanes, uint64_t key, uint64_t start, const uint64_t* numbers, int n
+) noexcept nogil:
+    """The generators of n rows by their numbers, the last of them again in the lanes that are left; or, where `numbers`
+    is NULL, of rows start … start + 31."""
     cdef Rng rng
     cdef int i
     for i in range(LANES):
-        seed_row(&rng, key, numbers[i])
+        seed_row(&rng, key, start + <uint64_t>i if numbers == NULL else numbers[i if i < n else n - 1])
         lanes.s0[i], lanes.s1[i], lanes.s2[i], lanes.s3[i] = rng.s0, rng.s1, rng.s2, rng.s3
 
 
@@ -150,9 +154,9 @@ cdef inline uint64_t first_bytes(int n) noexcept nogil:
 
 
 cdef inline void row_lanes(
-    const Plan* plan, const uint64_t* numbers, uint8_t* rows, Py_ssize_t pitch
+    const Plan* plan, uint64_t start, const uint64_t* numbers, int n, uint8_t* rows, Py_ssize_t pitch
 ) noexcept nogil:
-    """Rows numbers[0] … numbers[31] of the stream, `pitch` bytes apart: at least 7 more than a row has."""
+    """32 rows of the stream, as `seed_lanes` says, `pitch` bytes apart: at least 7 more than a row has."""
     cdef Lanes lanes
     cdef uint64_t ip[32]
     cdef uint64_t ap[32]
@@ -162,7 +166,7 @@ cdef inline void row_lanes(
     cdef int i
     for i in range(LANES):
         store_word(rows + i * pitch + plan.g.stride - 8, 0)  # what pads a row to whole words
-    seed_lanes(&lanes, plan.key, numbers)
+    seed_lanes(&lanes, plan.key, start, numbers, n)
     draw_lanes(&lanes, ip)
     program_lanes(&lanes, plan, rows, pitch)
     draw_lanes(&lanes, ap)

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memmove
 from cython_vm._codec cimport *
 from cython_vm._isa cimport *
 from cython_vm._machine cimport *
-from cython_vm._sampler cimport BLOCK_BYTES, LANES, PITCH_MORE, Plan, Stream, draw_block, number_rows
+from cython_vm._sampler cimport BLOCK_BYTES, LANES, PITCH_MORE, Plan, Stream, draw_block
 
 
 cdef enum:
@@ -103,15 +103,13 @@ cdef class RecordFormat:
         """The records of rows start, start + 1, … of the stream. Returns the first row given up and its stratum, or
         (-1, -1)."""
         cdef uint8_t block[BLOCK_BYTES]
-        cdef uint64_t own[LANES]
         cdef Plan plan = stream.plan
         cdef Py_ssize_t i = 0, n = records.shape[0], failed = -1, pitch = plan.g.stride + PITCH_MORE
         cdef int stratum = -1, size
         with nogil:
             while i < n and failed < 0:
                 size = <int>(n - i if n - i < LANES else LANES)
-                number_rows(own, start + <uint64_t>i, NULL, size)
-                failed = draw_block(&plan, own, size, block, &stratum)
+                failed = draw_block(&plan, start + <uint64_t>i, NULL, size, block, &stratum)
                 if failed >= 0:
                     failed += i
                 else:

@@ -52,18 +52,8 @@ cdef class Stream:
     cdef tuple arrays
 
 
-# The numbers of a block's rows, LANES of them: `given`, n ≤ LANES, the last of them again in what is left; or, where
-# `given` is NULL, start, start + 1, …
-cdef inline void number_rows(uint64_t* numbers, uint64_t start, const uint64_t* given, int n) noexcept nogil:
-    cdef int i
-    if given == NULL:
-        for i in range(LANES):
-            numbers[i] = start + <uint64_t>i
-    else:
-        for i in range(LANES):
-            numbers[i] = given[i if i < n else n - 1]
-
-
-# Rows numbers[0] … numbers[n − 1] of the stream into `block`, n ≤ LANES; `numbers` holds LANES of them. Returns the
-# first that was given up and its stratum (-1: none), or -1. A padded row leaves its own sizes in the plan.
-cdef int draw_block(Plan* plan, const uint64_t* numbers, int n, uint8_t* block, int* stratum) noexcept nogil
+# Rows of the stream into `block`, n ≤ LANES: numbers[0] … numbers[n − 1]; where that is NULL, start … start + n − 1.
+# Returns the first that was given up and its stratum (-1: none), or -1. A padded row leaves its own sizes in the plan.
+cdef int draw_block(
+    Plan* plan, uint64_t start, const uint64_t* numbers, int n, uint8_t* block, int* stratum
+) noexcept nogil

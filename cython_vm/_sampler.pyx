@@ -277,16 +277,16 @@ cdef class Stream:
 
         Returns the first row given up and its stratum, or (-1, -1)."""
         cdef uint8_t block[BLOCK_BYTES]
-        cdef uint64_t own[LANES]
         cdef Plan plan = self.plan  # padded rows change it as they come
         cdef Py_ssize_t i = 0, k, n = rows.shape[0], pitch = plan.g.stride + PITCH_MORE, failed = -1
         cdef int stratum = -1, size
-        cdef bint numbered = numbers is not None
+        cdef const uint64_t* given = NULL
+        if numbers is not None and n:
+            given = &numbers[0]
         with nogil:
             while i < n and failed < 0:
                 size = <int>(n - i if n - i < LANES else LANES)
-                number_rows(own, start + <uint64_t>i, &numbers[i] if numbered else NULL, size)
-                failed = draw_block(&plan, own, size, block, &stratum)
+                failed = draw_block(&plan, start + <uint64_t>i, given + i if given else NULL, size, block, &stratum)
                 if failed >= 0:
                     failed += i
                 else:
@@ -300,19 +300,21 @@ cdef enum:
     FEW = 8     # fewer rows are drawn one by one
 
 
-cdef int draw_block(Plan* plan, const uint64_t* numbers, int n, uint8_t* block, int* stratum) noexcept nogil:
+cdef int draw_block(
+    Plan* plan, uint64_t start, const uint64_t* numbers, int n, uint8_t* block, int* stratum
+) noexcept nogil:
     cdef Py_ssize_t pitch = plan.g.stride + PITCH_MORE
     cdef int i
     cdef bint rare = plan.split == IN_EVALUATION or plan.split == IN_VALIDATION  # most rows would be drawn in vain
     cdef bint natural = plan.n_strata == 0 and not plan.g.sizes and not rare and n >= FEW
     cdef uint8_t* s
     if natural:
-        row_lanes(plan, numbers, block, pitch)
+        row_lanes(plan, start, numbers, n, block, pitch)
     for i in range(n):
         s = block + i * pitch
         if natural and in_split(plan, s + <int>PROGRAM):
             continue
-        if not draw_one(plan, numbers[i], s, stratum):
+        if not draw_one(plan, start + <uint64_t>i if numbers == NULL else numbers[i], s, stratum):
             return i
     return -1
 

@@ -22,4 +22,4 @@ cdef inline bint belongs(uint64_t hash, int split) noexcept nogil:
         return part != 0
     if split == IN_FIT:
         return part > 1
-    return part == (split == IN_VALIDATION)
+    return part == (split == IN_VALIDATION)  # evaluation is part 0, validation part 1

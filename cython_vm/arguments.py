@@ -49,22 +49,33 @@ def whole_number(name: str, value: Any, *, low: int = 0, high: int = 2**63 - 1) 
 
 
 def integers(name: str, values: Any) -> NDArray[Any]:
-    """`values` as an array of integers (or booleans) of any shape."""
+    """`values` as an array of integers (or booleans) of any shape, layout and byte order."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):  # rows of different lengths
         raise ValueError(f"{name} must be one array of integers, got {_short(values)}") from None
+    check_unmasked(name, values)
     if array.size and array.dtype.kind not in "iub":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array
 
 
 def numbers(name: str, values: Any) -> NDArray[np.float64]:
-    """`values` as an array of numbers of any shape."""
+    """`values` as an array of real numbers of any shape, layout and byte order."""
     try:
-        return np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be numbers, got {_short(values)}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got {_short(values)}")
+    check_unmasked(name, values)
+    return array.astype(np.float64)
+
+
+def check_unmasked(name: str, values: Any) -> None:
+    """A masked array must mask nothing: its data would be taken for values."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name} must have no masked values, got {int(np.ma.getmaskarray(values).sum())} of them")
 
 
 def _short(value: object) -> str:

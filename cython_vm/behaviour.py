@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cython_vm._isa import Op
+from cython_vm.arguments import check_unmasked
 from cython_vm.fate import Fate, check_steps, run_fate
-from cython_vm.programs import check_programs
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States, block_columns, check_range
+from cython_vm.validity import check_programs
 
 BEHAVIOUR = np.dtype(
     [
@@ -113,6 +114,7 @@ def check_panel(spec: MachineSpec, programs: NDArray[np.uint8], inputs: NDArray[
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != width:
             got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ValueError(f"{name} must be uint8 [n, {width}], got {got}")
+        check_unmasked(name, array)
     if len(inputs) == 0:
         raise ValueError("inputs must hold at least one input")
     check_programs(spec, programs)

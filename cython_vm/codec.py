@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,9 +13,9 @@ from cython_vm._codec import decode_rows, encode_rows
 from cython_vm._isa import Op, Outcome
 from cython_vm.arguments import check_kind, integers
 from cython_vm.layouts import NO_OUTCOME, TokenFault, plain, position_of, restore, rewrite
-from cython_vm.programs import valid_programs
 from cython_vm.spec import SIZES, MachineSpec
 from cython_vm.states import SIZE_OFFSETS, States, beyond_sizes, block_columns
+from cython_vm.validity import valid_programs
 
 _FAULTS = {
     1: "another token belongs here",
@@ -84,6 +85,11 @@ def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
 
     Raises ValueError naming the row, the position and the fault of the first token that makes no state of this machine.
     """
+    return decode_named(spec, tokens, lambda row: f"row {row}")
+
+
+def decode_named(spec: MachineSpec, tokens: ArrayLike, name_of: Callable[[int], str]) -> States:
+    """As `decode`, for tokens that are part of something larger: a fault is that of `name_of(row)`."""
     check_kind("spec", spec, MachineSpec)
     given = integers("tokens", tokens)
     if given.ndim != 2 or given.shape[1] != spec.state_length:
@@ -98,7 +104,7 @@ def decode(spec: MachineSpec, tokens: ArrayLike) -> States:
     except TokenFault as fault:
         token = int(given[fault.row, fault.position])
         name = spec.vocab[token] if 0 <= token < spec.d_vocab else f"id {token}"
-        where = f"row {fault.row}, position {fault.position} ({spec.layout.name(fault.position)})"
+        where = f"{name_of(fault.row)}, position {fault.position} ({spec.layout.name(fault.position)})"
         raise ValueError(f"{where}: {fault.what}, got {name!r}") from None
 
 

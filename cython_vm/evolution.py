@@ -31,12 +31,13 @@ from numpy.typing import NDArray
 from cython_vm.arguments import check_kind
 from cython_vm.behaviour import BEHAVIOUR, begin, behaviour_of, draw_inputs, draw_programs, quality
 from cython_vm.fate import check_steps
-from cython_vm.programs import program_hash, valid_programs
+from cython_vm.programs import program_hash
 from cython_vm.reachable import Exclusion, draw_reachable, draw_steps
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
 from cython_vm.splits import in_split
 from cython_vm.states import States
+from cython_vm.validity import valid_programs
 from cython_vm.variation import vary
 
 _FORMAT = 1

@@ -13,8 +13,8 @@ from cython_vm._isa import Op
 from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
 from cython_vm.arguments import check_kind, integers
 from cython_vm.codec import encode
+from cython_vm.declarations import declared
 from cython_vm.states import States, block_columns, root_column
-from cython_vm.variables import variable
 
 _STEP_INDEX = {name: index for index, name in enumerate(STEP_NAMES)}
 
@@ -72,7 +72,7 @@ def _step_do(
     """Roots are edited before the step, cells of S_{t+1} after it; the kernel sets the variables between them."""
     spec = states.spec
     values = {name: _do_values(states, name, given) for name, given in do.items()}
-    roots = {name: given for name, given in values.items() if variable(spec, name).kind == "root"}
+    roots = {name: given for name, given in values.items() if declared(spec, name).kind == "root"}
     slots = {name: given for name, given in values.items() if name.startswith("next_cell[")}
     inner = {name: given for name, given in values.items() if name not in roots and name not in slots}
 
@@ -98,7 +98,7 @@ def _step_do(
 
 def _do_values(states: States, name: str, given: ArrayLike) -> NDArray[np.int16]:
     """The values of one intervention, int16 [n], checked."""
-    target = variable(states.spec, name)
+    target = declared(states.spec, name)
     if not target.settable:
         raise ValueError(f"{name} can be read but not set: it spans more than one step")
     values = integers(f"do({name})", given)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm.arguments import check_kind, check_room
-from cython_vm.codec import decode, encode
+from cython_vm.codec import decode_named, encode
 from cython_vm.machine import step
 from cython_vm.records import Progress, whole_number
 from cython_vm.sampling import sample
@@ -63,15 +63,14 @@ def read_original(path: str | os.PathLike[str]) -> tuple[States, States]:
 
 
 def _decode(path: Path, spec: MachineSpec, tokens: NDArray[Any], start: int) -> tuple[States, States]:
-    """Both halves of one chunk of records; faults name the row of the file."""
+    """Both halves of one chunk of records; faults name the record of the file, and which half of it."""
     chunk, length = tokens[start : start + _CHUNK], spec.state_length
     halves = []
-    for half in (chunk[:, :length], chunk[:, length:]):
+    for name, half in (("S_t", chunk[:, :length]), ("S_{t+1}", chunk[:, length:])):
         try:
-            halves.append(decode(spec, half))
+            halves.append(decode_named(spec, half, lambda row, name=name: f"{name} of record {start + row}"))
         except (ValueError, TypeError) as error:
-            where = f"records from {start} on: " if len(tokens) > _CHUNK else ""
-            raise ValueError(f"{path}: {where}{error}") from None
+            raise ValueError(f"{path}: {error}") from None
     return halves[0], halves[1]
 
 

@@ -37,9 +37,8 @@ def advance(states: States, n_steps: NDArray[np.integer]) -> States:
     counts = integers("n_steps", n_steps)
     if counts.shape != (len(states),) or counts.dtype.kind not in "iu":
         raise ValueError(f"n_steps must be {len(states)} integers, one a row, got {counts.dtype} {list(counts.shape)}")
-    if counts.size and int(counts.min()) < 0:
-        row = int(np.argmin(counts))
-        raise ValueError(f"n_steps must not be negative, got {counts[row]} at row {row}")
+    for row in np.flatnonzero((counts < 0) | (counts > np.iinfo(np.int64).max))[:1]:
+        raise ValueError(f"n_steps must be from 0 to 2^63 − 1, got {counts[row]} at row {row}")
     rows = states.rows.copy()
     advance_rows(states.spec, rows, np.ascontiguousarray(counts, dtype=np.int64))
     return States.wrap(states.spec, rows)

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cython_vm.codec import decode
+from cython_vm.arguments import check_unmasked
+from cython_vm.codec import decode_named
 from cython_vm.labelling import record_dtype
 from cython_vm.spec import MachineSpec
 from cython_vm.states import States
@@ -86,21 +87,7 @@ class Records:
 
     def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
         """An integer gives one record, a slice or an array of integers a new structured array, in that order."""
-        scattered = not isinstance(rows, slice)
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        numbers = np.asarray(rows)
-        if numbers.size == 0:
-            numbers = numbers.astype(np.int64)
-        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
-            raise TypeError(
-                "records are indexed by an integer, a slice or a one-dimensional array of integers, "
-                f"got {numbers.dtype} {list(numbers.shape)}"
-            )
-        outside = (numbers < -len(self)) | (numbers >= len(self))
-        if np.any(outside):
-            raise IndexError(f"record {np.atleast_1d(numbers[outside])[0]} of {len(self)}")
-        numbers = np.where(numbers < 0, numbers + len(self), numbers).astype(np.int64)
+        numbers, scattered = self._numbers(rows), not isinstance(rows, slice)
         shards, offsets = np.divmod(numbers, self.index["shard_rows"])
         if numbers.ndim == 0:
             return self._map(int(shards), scattered)[int(offsets)].copy()
@@ -109,6 +96,25 @@ class Records:
             where = shards == shard
             found[where] = self._map(int(shard), scattered)[offsets[where]]
         return found
+
+    def _numbers(self, rows: int | slice | ArrayLike) -> NDArray[np.int64]:
+        """The numbers of the records asked for, from 0, int64 [] or [n]."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        numbers = np.asarray(rows)
+        if numbers.size == 0:
+            numbers = numbers.astype(np.int64)
+        check_unmasked("rows", rows)
+        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
+            raise TypeError(
+                "records are indexed by an integer, a slice or a one-dimensional array of integers, "
+                f"got {numbers.dtype} {list(numbers.shape)}"
+            )
+        outside = (numbers < -len(self)) | (numbers >= len(self))
+        if np.any(outside):
+            raise IndexError(f"record {np.atleast_1d(numbers[outside])[0]} of {len(self)}")
+        numbers = numbers.astype(np.int64)  # before anything is added: small integers would overflow
+        return np.where(numbers < 0, numbers + len(self), numbers)
 
     def shard(self, number: int) -> NDArray[np.void]:
         """The records of one shard, [rows], a read-only memory map; for reading all of them in order."""
@@ -140,8 +146,12 @@ class Records:
 
     def states(self, rows: int | slice | ArrayLike) -> tuple[States, States]:
         """(S_t, S_{t+1}) of these records, as the files say."""
-        records = np.atleast_1d(self[rows])
-        return decode(self.spec, records["state"]), decode(self.spec, records["next_state"])
+        records, numbers = np.atleast_1d(self[rows]), np.atleast_1d(self._numbers(rows))
+        before, after = (
+            decode_named(self.spec, records[field], lambda row, name=name: f"{name} of record {numbers[row]}")
+            for field, name in (("state", "S_t"), ("next_state", "S_{t+1}"))
+        )
+        return before, after
 
     def column(self, name: str) -> NDArray[Any]:
         """One field of every record, [n, …], in memory; reads all shards."""

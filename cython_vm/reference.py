@@ -6,7 +6,7 @@ where an intervention asks for a value that does not exist (`valid` False in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cython_vm._isa import Op, Outcome
@@ -249,6 +249,23 @@ def program_hash(program: Sequence[int]) -> int:
     h = 0xCBF29CE484222325
     for op in program:
         h = ((h ^ op) * 0x100000001B3) % 2**64
+    return _finished(h)
+
+
+def hash_words(words: Iterable[int]) -> int:
+    """The hash of `stream_hash` and `reachable_hash`: FNV-1a, each step folded on itself, then the same finaliser.
+
+    Words of a stream are opcodes, 16 + values and 512 + branches taken; those of a reachable state are the bytes of its
+    row, 255 for an instruction that is not reached.
+    """
+    h = 0xCBF29CE484222325
+    for word in words:
+        h = ((h ^ word) * 0x100000001B3) % 2**64
+        h ^= h >> 29
+    return _finished(h)
+
+
+def _finished(h: int) -> int:
     h = ((h ^ (h >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     h = ((h ^ (h >> 27)) * 0x94D049BB133111EB) % 2**64
     return h ^ (h >> 31)

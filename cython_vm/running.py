@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm._isa import Outcome
+from cython_vm._isa import Op, Outcome
 from cython_vm._run import count_iterations, record_rows, run_rows
 from cython_vm.arguments import check_kind, whole_number
 from cython_vm.states import States
-from cython_vm.variables import variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class Trace:
     def loop_depth(self) -> NDArray[np.int64]:
         """How many loops enclose instruction_ptr in each of `states`."""
         states, _ = self._recorded()
-        return variable(states.spec, "loop_depth").read(states)
+        return loop_depth(states)
 
     def loop_iteration(self) -> NDArray[np.int64]:
         """How often the innermost loop around instruction_ptr has jumped back since it was entered, or since the start
@@ -116,3 +115,10 @@ def run(states: States, n_steps: int, *, keep: Literal["all", "last"] = "all") -
     recorded = np.empty((int(offsets[-1]), states.spec.row_bytes), dtype=np.uint8)
     record_rows(states.spec, states.rows.copy(), counts, offsets, recorded)
     return Trace(final, counts, outcome, States.wrap(states.spec, recorded), offsets)
+
+
+def loop_depth(states: States) -> NDArray[np.int64]:
+    """How many loops enclose instruction_ptr: WHILEs less ENDWs in the slots before it, int64 [n]."""
+    brackets = (states.program == Op.WHILE).astype(np.int64) - (states.program == Op.ENDW)
+    before = np.arange(states.spec.n_instructions) < states.instruction_ptr[:, None]
+    return (brackets * before).sum(axis=1)

@@ -22,6 +22,7 @@ import numpy as np
 
 from cython_vm._isa import Op, Outcome, row_stride
 from cython_vm.arguments import check_choice, whole_number
+from cython_vm.declarations import concrete_names, declared
 
 _RANGES = {
     "n_instructions": (1, 256),
@@ -154,9 +155,7 @@ class MachineSpec:
 
     def variables(self) -> dict[str, int]:
         """Every concrete variable of this machine (`op`, `cell[0]`, …) with its number of values, in causal order."""
-        from cython_vm.variables import concrete_names, variable
-
-        return {name: variable(self, name).n_values(self) for name in concrete_names(self)}
+        return {name: declared(self, name).n_values(self) for name in concrete_names(self)}
 
 
 @dataclass(frozen=True)

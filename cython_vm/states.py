@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
-from cython_vm.arguments import check_kind, check_mapping, integers
-from cython_vm.programs import check_programs, parse_program
+from cython_vm.arguments import check_kind, check_mapping, check_unmasked, integers
+from cython_vm.declarations import declared
+from cython_vm.program_text import parse_program
 from cython_vm.spec import SIZES, MachineSpec
+from cython_vm.validity import check_programs
 
 PROGRAM = 4  # first column of the program; the four counters stand before it
 _COUNTERS = {"instruction_ptr": 0, "array_ptr": 1, "input_length": 2, "output_length": 3}
@@ -33,8 +35,7 @@ class States:
         """States from packed rows, copied and checked (kernels trust them). Raises ValueError naming the row."""
         check_kind("spec", spec, MachineSpec)
         check_kind("rows", rows, np.ndarray)
-        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
-            raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
+        _check_packed(spec, rows)
         rows = np.array(rows, order="C", subok=False)
         rows.flags.writeable = False
         self.spec = spec
@@ -43,7 +44,13 @@ class States:
 
     @classmethod
     def wrap(cls, spec: MachineSpec, rows: NDArray[np.uint8]) -> States:
-        """States over rows that are known to be valid: no copy, no check."""
+        """States over rows that are known to be valid: their shape and dtype alone are checked. No copy if contiguous.
+
+        Raises TypeError or ValueError on what is no array of this machine's rows.
+        """
+        check_kind("spec", spec, MachineSpec)
+        check_kind("rows", rows, np.ndarray)
+        _check_packed(spec, rows)
         states = cls.__new__(cls)
         states.spec = spec
         states.rows = np.ascontiguousarray(rows).view()
@@ -117,6 +124,7 @@ class States:
                 raise IndexError(f"row {index} of a batch of {len(self)} states")
             index = slice(int(index) % len(self), int(index) % len(self) + 1)
         if not isinstance(index, slice):
+            check_unmasked("an index of States", index)
             try:
                 index = np.asarray(index)
             except ValueError:
@@ -128,6 +136,8 @@ class States:
                     "States are indexed by an integer, a slice, or a one-dimensional array of integers or booleans, "
                     f"got {index.dtype} {list(index.shape)}"
                 )
+            if index.dtype.kind == "u" and index.size and index.max() >= len(self):  # NumPy would wrap it round
+                raise IndexError(f"index {index.max()} is out of range for a batch of {len(self)} states")
         return States.wrap(self.spec, self.rows[index])
 
     def __iter__(self) -> Iterator[States]:
@@ -222,7 +232,8 @@ class States:
             for row, values in enumerate(given):
                 if len(values) > slots:
                     raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
-                check_range(f"{name} of row {row}", values, len(Op) if name == "program" else spec.max_value + 1)
+                limit = len(Op) if name == "program" else spec.max_value + 1
+                check_range(f"{name} of row {row}", values, limit, axes=("slot",))
                 table[row, : len(values)] = values
             rows[:, columns[name]] = table
             if name in ("input", "output"):
@@ -247,13 +258,13 @@ class States:
             column, limit = columns[name], len(Op) if name == "program" else self.spec.max_value + 1
         else:
             column, limit = root_column(self.spec, name)
-        check_range(name, given, limit)
-        try:
-            rows[:, column] = given
+        one_row = name in columns and given.ndim == 1  # a whole block, the same in every row
+        check_range(name, given, limit, axes=("slot",) if one_row else ("row", "slot"))
+        place = rows[:, column]
+        try:  # an axis more than the rows have would be dropped in silence
+            place[...] = np.broadcast_to(given, place.shape)
         except ValueError:
-            raise ValueError(
-                f"{name} takes one value or shape {list(rows[:, column].shape)}, got {list(given.shape)}"
-            ) from None
+            raise ValueError(f"{name} takes one value or shape {list(place.shape)}, got {list(given.shape)}") from None
         for block in ("input", "output"):
             beyond = np.arange(columns[block].stop - columns[block].start) >= rows[:, [_COUNTERS[f"{block}_length"]]]
             where = columns[block]
@@ -285,9 +296,7 @@ def beyond_sizes(states: States) -> dict[str, NDArray[np.bool_]]:
 
 def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
     """The column of a stored variable and its number of values; ValueError if it is not stored."""
-    from cython_vm.variables import variable
-
-    root = variable(spec, name)
+    root = declared(spec, name)
     if name in _COUNTERS:
         return _COUNTERS[name], root.n_values(spec)
     if root.kind != "root":
@@ -297,14 +306,23 @@ def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
     return block_columns(spec)[block].start + int(index), root.n_values(spec)
 
 
-def check_range(name: str, values: NDArray[Any], limit: int, *, low: int = 0) -> None:
-    """Raise ValueError naming the row of the first value outside low … limit − 1."""
+def check_range(
+    name: str, values: NDArray[Any], limit: int, *, low: int = 0, axes: Sequence[str] = ("row", "slot")
+) -> None:
+    """Raise ValueError naming the place of the first value outside low … limit − 1; `axes` are the words for it."""
     bad = (values < low) | (values >= limit)
     if np.any(bad):
         where = np.argwhere(bad)[0]
         value = values[tuple(where)]
-        row = f" at row {where[0]}" if values.ndim else ""
-        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{row}")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, where, strict=False))
+        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{f' at {place}' if place else ''}")
+
+
+def _check_packed(spec: MachineSpec, rows: NDArray[Any]) -> None:
+    """Raise ValueError unless the kernels can take these bytes for rows."""
+    check_unmasked("rows", rows)
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
+        raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
 
 
 def _check_rows(states: States) -> None:
@@ -379,19 +397,26 @@ def _n_slots(spec: MachineSpec, counter: str) -> int:
     }[counter]
 
 
-def _integers(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    return integers(name, values).astype(np.int64)
+def _integers(name: str, values: ArrayLike) -> NDArray[Any]:
+    """int64; uint64 where a value would not fit, for `check_range` to refuse as it is."""
+    given = integers(name, values)
+    beyond = given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max
+    return given if beyond else given.astype(np.int64)
 
 
 def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
     """One array of n_instructions opcodes for each program given."""
     _check_rows_of("program", program)
-    if isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer)):
+    single = isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer))
+    if single:
         program = [program]
     rows = []
     for row, one in enumerate(program):
         if isinstance(one, str):
-            codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
+            try:
+                codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
+            except ValueError as error:
+                raise ValueError(f"{'' if single else f'program of row {row}: '}{error}") from None
         else:
             codes = _integers(f"program of row {row}", one)
         padding = np.full(max(0, spec.n_instructions - len(codes)), int(Op.STOP), dtype=np.int64)

@@ -143,6 +143,8 @@ ARGUMENTS: dict[str, Argument] = {
     "Records(path)": Argument(Records, "path|records"),
     "States(spec)": Argument(lambda x: States(x, STATES.rows), SPEC_WORD, {"spec"}),
     "States(rows)": Argument(lambda x: States(SPEC, x), "rows"),
+    "States.wrap(spec)": Argument(lambda x: States.wrap(x, STATES.rows), SPEC_WORD, {"spec"}),
+    "States.wrap(rows)": Argument(lambda x: States.wrap(SPEC, x), "rows"),
     "States[index]": Argument(lambda x: STATES[x], "index|row", {"-1", "[]", "no floats"}),
     "States.equal(other)": Argument(lambda x: STATES.equal(x), "equal", {"States"}),
     "States.concatenate(batches)": Argument(lambda x: States.concatenate(x), "concatenate", {"States"}),
@@ -322,5 +324,5 @@ def test_every_public_entry_is_in_the_table():
     tried = {name.partition("(")[0].partition("[")[0].partition(".")[0] for name in ARGUMENTS}
     public = set(cython_vm.__all__) - NOT_ENTRIES
     assert public - tried == set(), "a public name without a row in ARGUMENTS"
-    methods = {"concatenate", "build", "replace", "equal", "wrap"}  # the last is for rows that are known to be valid
+    methods = {"concatenate", "build", "replace", "equal", "wrap"}
     assert {name for name, _ in inspect.getmembers(States, inspect.isroutine) if name[0] != "_"} == methods

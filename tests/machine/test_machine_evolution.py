@@ -163,7 +163,7 @@ def test_bad_panels():
         ((programs[:, :5], np.zeros((1, 2), np.uint8)), r"programs must be uint8 \[n, 8\], got uint8 \[1, 5\]"),
         ((programs, np.zeros((1, 3), np.uint8)), r"inputs must be uint8 \[n, 2\]"),
         ((programs, np.zeros((0, 2), np.uint8)), "at least one input"),
-        ((programs, np.full((1, 2), 9, np.uint8)), "inputs must be from 0 to 3, got 9 at row 0"),
+        ((programs, np.full((1, 2), 9, np.uint8)), "inputs must be from 0 to 3, got 9 at row 0, slot 0"),
         ((np.full((1, 8), Op.INC, np.uint8), np.zeros((1, 2), np.uint8)), "last instruction must be STOP"),
     ):
         with pytest.raises(ValueError, match=message):

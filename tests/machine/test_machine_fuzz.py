@@ -1,4 +1,4 @@
-"""Public entries at the edges of what they take: huge sizes, bad rows, arrays of every make, random text."""
+"""Public entries at the edges of what they take: huge sizes, bad rows, empty batches, random tokens and text."""
 
 import re
 
@@ -25,7 +25,6 @@ from cython_vm import (
     sample_records,
     start_states,
     step,
-    strata_weights,
     variable,
 )
 
@@ -86,75 +85,7 @@ def test_states_do_not_change_with_the_array_they_came_from():
     assert states == STATES
 
 
-# Arrays of every make: strided, reversed, Fortran, read-only, of the other byte order, of every integer type.
-
-
-def makes(values: np.ndarray) -> list[np.ndarray]:
-    """The same values laid out in many ways."""
-    spread = np.zeros([2 * size + 1 for size in values.shape], dtype=values.dtype)
-    spread[tuple(slice(1, None, 2) for _ in values.shape)] = values
-    fixed = values.copy()
-    fixed.flags.writeable = False
-    others = [np.dtype(code) for code in ("i1", "<i2", ">i2", "<i4", ">u4", "<i8", ">i8", "<u8", ">u8", "u1")]
-    fitting = [
-        t for t in others if values.size == 0 or np.iinfo(t).min <= values.min() <= values.max() <= np.iinfo(t).max
-    ]
-    return [
-        spread[tuple(slice(1, None, 2) for _ in values.shape)],
-        np.flip(np.flip(values).copy()),
-        np.asfortranarray(values),
-        fixed,
-        *(values.astype(dtype) for dtype in fitting),
-        values.astype(np.int64).view(type("Own", (np.ndarray,), {})),
-    ]
-
-
-def test_tokens_of_every_make():
-    tokens = encode(STATES).astype(np.int64)
-    for make in makes(tokens):
-        assert decode(SPEC, make) == STATES
-    for make in makes(tokens[:0]):
-        assert len(decode(SPEC, make)) == 0
-    assert decode(SPEC, tokens.tolist()) == STATES
-
-
-@pytest.mark.parametrize("name", ["op", "operand", "cell[1]", "next_cell[2]", "input[0]", "jump_target", "outcome"])
-def test_interventions_of_every_make(name):
-    values = np.array([-1, 0, 1, 1])
-    for held in (values, abs(values)):
-        expected = step(STATES, {name: held})
-        for make in makes(held):
-            transition = step(STATES, {name: make})
-            assert transition.next == expected.next
-            assert np.array_equal(transition.valid, expected.valid)
-    for make in makes(values[:0]):
-        assert len(step(STATES[:0], {name: make}).next) == 0
-
-
-def test_indices_and_values_of_every_make():
-    rows = np.array([3, 0, 2])
-    for make in makes(rows):
-        assert np.array_equal(encode(STATES[make]), encode(STATES)[rows])
-    for make in makes(STATES.cells.astype(np.int64)):
-        assert STATES.replace("cells", make) == STATES
-        assert np.array_equal(States.build(SPEC, program="+", cells=make).cells, STATES.cells)
-    for make in makes(STATES.program.astype(np.int64)):
-        assert np.array_equal(States.build(SPEC, program=make).program, STATES.program)
-    for make in makes(STATES.rows):
-        if make.dtype == np.uint8:
-            assert States(SPEC, make) == STATES
-    steps = np.array([1, 2, 0, 5])
-    expected = States.concatenate([run(STATES[row], int(steps[row])).final for row in range(4)])
-    for make in makes(steps):
-        assert advance(STATES, make) == expected
-
-
-@pytest.mark.parametrize("weights", [strata_weights(SPEC), strata_weights(SPEC, branches=True)], ids=["op", "branch"])
-def test_weights_of_every_make(weights):
-    expected = sample(SPEC, 50, seed=0, weights=weights)
-    whole = (weights > 0).astype(np.int64)  # equal weights, as integers
-    for make in [*makes(whole), whole.astype(bool), whole.tolist(), whole / 7, weights.astype(">f8")]:
-        assert sample(SPEC, 50, seed=0, weights=make) == expected
+# Empty batches.
 
 
 def test_empty_batches():

@@ -310,8 +310,24 @@ def test_the_originals_format_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
     tokens = np.load(tmp_path / "parts.npy")
     tokens[17, 3] = 99
     np.save(tmp_path / "parts.npy", tokens)
-    with pytest.raises(ValueError, match=r"parts.npy: records from 14 on: row 3, position 3"):
+    with pytest.raises(ValueError, match=r"parts.npy: S_t of record 17, position 3 "):
         read_original(tmp_path / "parts.npy")
+    tokens[17] = np.load(tmp_path / "whole.npy")[17]
+    tokens[40, SMALL.state_length + 3] = 99
+    np.save(tmp_path / "parts.npy", tokens)
+    with pytest.raises(ValueError, match=r"parts.npy: S_\{t\+1\} of record 40, position 3 "):
+        read_original(tmp_path / "parts.npy")
+
+
+def test_a_record_that_is_no_state_is_named_by_its_number(folder: Path) -> None:
+    shard = np.load(folder / "00001.npy", mmap_mode="r+")
+    shard["next_state"][12, 3] = 99
+    shard.flush()
+    records = Records(folder, verify=False)
+    for rows in ([94, 42], slice(40, 50), np.array([-53]), 42):
+        with pytest.raises(ValueError, match=r"^S_\{t\+1\} of record 42, position 3 "):
+            records.states(rows)
+    assert len(records.states([])[0]) == 0 and len(records.states(slice(0, 42))[0]) == 42
 
 
 def test_the_originals_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The three splits, at every way to draw: they partition the programs, and old streams are drawn as they were."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from cython_vm import (
     MachineSpec,
     Records,
     decode,
+    encode,
     in_split,
     program_hash,
     read_original,
@@ -59,6 +62,21 @@ def test_every_way_to_draw_keeps_to_the_split(draw, split, tmp_path):
     assert np.isin(part, list(PARTS[split])).all()
     if len(part) == N:
         assert len(np.unique(part)) == len(PARTS[split])
+
+
+GOLDEN = {
+    "all": ("f3b1e5c373e02905", "dd5172c8457de99c"),
+    "train": ("29a72699f03fe4af", "cbdad64f55209b46"),
+    "evaluation": ("bba46d1b5666b03d", "de4e9eab19d15746"),
+}  # drawn before there was a validation split
+
+
+@pytest.mark.parametrize("split", GOLDEN)
+def test_streams_of_old_runs_are_drawn_as_they_were(split):
+    options = {"seed": 2026, "start": 3, "split": split}
+    draws = sample_long_runs(MachineSpec(), 300, n_steps=64, **options), sample_reachable(MachineSpec(), 300, **options)
+    digests = [hashlib.sha256(encode(states).astype("<i8").tobytes()).hexdigest()[:16] for states in draws]
+    assert tuple(digests) == GOLDEN[split]
 
 
 def test_evaluation_validation_and_fit_partition_the_programs():

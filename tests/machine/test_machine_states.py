@@ -149,8 +149,17 @@ def test_build_one_and_many():
     [
         ({"instruction_ptr": 6}, "instruction_ptr must be from 0 to 5, got 6"),
         ({"array_ptr": [0, 3]}, "array_ptr must be from 0 to 2, got 3 at row 1"),
-        ({"cells": [0, 4]}, "cells of row 0 must be from 0 to 3, got 4 at row 1"),
+        ({"cells": [0, 4]}, "cells of row 0 must be from 0 to 3, got 4 at slot 1"),
         ({"cells": [0, 0, 0, 0]}, "cells of row 0 has 4 values; this machine has 3 slots"),
+        ({"input": [0, 4]}, "input of row 0 must be from 0 to 3, got 4 at slot 1"),
+        ({"output": [[1, 1], [0, 4]]}, "output of row 1 must be from 0 to 3, got 4 at slot 1"),
+        (
+            {"cells": np.array([0, 2**64 - 1], np.uint64)},
+            "cells of row 0 must be from 0 to 3, got 18446744073709551615",
+        ),
+        ({"program": ["+", "x"]}, "program of row 1: instruction 0: 'x' is neither"),
+        ({"program": "x"}, "^instruction 0: 'x' is neither"),
+        ({"program": [8, 9]}, "program of row 0 must be from 0 to 8, got 9 at slot 1"),
         ({"input": [[1], [1, 2, 3]]}, "input of row 1 has 3 values; this machine has 2 slots"),
         ({"program": [[9]]}, "program of row 0 must be from 0 to 8, got 9"),
         ({"program": [2] * 6}, "the last instruction must be STOP, got INC"),
@@ -200,6 +209,9 @@ def test_replace():
     assert states.cells.tolist() == [[1, 2, 3], [3, 2, 1]]
     for name, values, message in (
         ("cell[1]", [0, 4], r"cell\[1\] must be from 0 to 3, got 4 at row 1"),
+        ("cells", [0, 0, 4], "cells must be from 0 to 3, got 4 at slot 2"),
+        ("cells", [[0, 0, 0], [0, 4, 0]], "cells must be from 0 to 3, got 4 at row 1, slot 1"),
+        ("array_ptr", [0, 3], "array_ptr must be from 0 to 2, got 3 at row 1"),
         ("cell[3]", 0, r"no variable 'cell\[3\]'"),
         ("input[1]", 0, r"input\[1\] of row 1 is empty"),
         ("instruction[0]", Op.WHILE, "instruction 0 is WHILE without"),

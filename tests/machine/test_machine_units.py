@@ -79,6 +79,37 @@ def test_hashes_are_equal_exactly_where_what_is_shown_is(name, seed, n_steps, st
     assert_one_to_one(reachable_hash(states, n_steps), [reached(spec, state, n_steps) for state in plain])
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_hashes_are_those_of_the_specification(name):
+    spec, n_steps = SPECS[name], 20
+    states = sample(spec, 60, seed=4)
+    plain = [reference.to_state(states, row) for row in range(60)]
+    for state, hash_ in zip(plain, stream_hash(states, n_steps).tolist(), strict=True):
+        words: list[int] = []
+        for token in shown(spec, state, n_steps):
+            loop = words and words[-1] in (Op.WHILE, Op.ENDW)
+            words.append(int(Op[token]) if isinstance(token, str) else (512 if loop else 16) + token)
+        assert hash_ == reference.hash_words(words)
+    for row, hash_ in enumerate(reachable_hash(states, n_steps).tolist()):
+        packed = states.rows[row].tolist()
+        kept = reached(spec, plain[row], n_steps).program
+        for slot in range(spec.n_instructions):
+            if slot >= len(kept) or kept[slot] is None:
+                packed[4 + slot] = 255
+        assert hash_ == reference.hash_words(packed)
+
+
+def test_hashes_are_the_same_for_ever():
+    """Splits by them name units of published runs: a change here is a change of every published number."""
+    states = States.build(MachineSpec(), program=[",[.-]", "+>+[-].", "<", ""], input=[[3, 1], [], [], []])
+    assert stream_hash(states, 64).tolist() == [
+        0xE53BA82CE183081D, 0x3D29047A9D3EC60A, 0x9199613C82722924, 0xBCA486BF8CEF1E18
+    ]  # fmt: skip
+    assert reachable_hash(states, 64).tolist() == [
+        0xB1574E96253CF8F9, 0xDE54BAFAC5896BFC, 0xC959EDC171402697, 0x957AD839994F3202
+    ]  # fmt: skip
+
+
 def test_long_streams():
     spec = MachineSpec()
     states = sample_long_runs(spec, 60, n_steps=64, required=20, seed=3)
@@ -117,7 +148,7 @@ def test_reachable_programs_by_hand():
 
 @pytest.mark.parametrize("name", ["tiny", "usual"])
 def test_an_instruction_counts_exactly_where_it_is_reached(name):
-    """Other plain instructions in place of one: equal hashes where the run does not come to the slot, else different."""
+    """Other plain instructions in place of one: equal hashes where the run does not come to it, else different."""
     spec, n_steps = SPECS[name], 10
     states = start_states(sample(spec, 400, seed=8))
     fates = run_fate(states, n_steps)
