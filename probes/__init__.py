@@ -20,7 +20,18 @@ from probes.logistic import LogisticProbe
 from probes.mlp import MLPProbe
 from probes.path import LogisticPathProbe
 
+# A new probe is one file and one entry.
+PROBES: dict[str, type[Probe]] = {
+    "logistic": LogisticProbe,
+    "logistic_path": LogisticPathProbe,
+    "ridge": RidgeProbe,
+    "discriminant": DiscriminantProbe,
+    "mean_difference": MeanDifferenceProbe,
+    "mlp": MLPProbe,
+}
+
 __all__ = [
+    "PROBES",
     "Bootstrap",
     "CodeLength",
     "DiscriminantProbe",

@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from torch import Tensor
 
+from probes.activations import Array, as_activations
 from probes.base import SoftmaxProbe
-from probes.stack import MIN_ROWS, Array, as_activations, as_labels
+from probes.labels import encode, read_labels
+from probes.stack import MIN_ROWS
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 _ROWS = 4096  # rows whose class probabilities are held at once
@@ -50,7 +52,7 @@ def online_code_length(
     Args:
         probe: an unfitted probe with probabilities; it is cloned, never changed.
         X: activations.
-        y: labels; rows of -1 are left out.
+        y: labels, as probes take them; rows of -1 are left out.
         seed: of the order of rows.
         groups: group of each row [n]; rows of a group then stay together, and in one block but for those at its ends.
         n_classes: K, the number of values that the variable can take, or one number a variable; by default those that
@@ -63,10 +65,10 @@ def online_code_length(
     """
     if not isinstance(probe, SoftmaxProbe):
         raise TypeError(f"probe must give probabilities, as LogisticProbe does, got {type(probe).__name__}")
-    if fractions[-1] != 1 or any(a >= b for a, b in pairwise(fractions)) or fractions[0] <= 0:
+    if not len(fractions) or fractions[-1] != 1 or not all(a < b for a, b in pairwise((0, *fractions))):
         raise ValueError(f"fractions must rise from above 0 to 1, got {fractions}")
     x = as_activations(X)
-    given = as_labels(y, n=x.shape[-2]).cpu().numpy()
+    given, _ = encode(read_labels(y, n=x.shape[-2]))
     if given.ndim > 2:
         raise ValueError(f"y must have shape [{x.shape[-2]}] or [v, {x.shape[-2]}], got {list(given.shape)}")
     order = _order(x.shape[-2], groups, np.random.default_rng(seed))
@@ -74,7 +76,7 @@ def online_code_length(
     known = labels >= 0
     counts = known.sum(1)
     occur = np.array([len(np.unique(row[row >= 0])) for row in labels])
-    k = occur if n_classes is None else np.broadcast_to(np.asarray(n_classes), occur.shape)
+    k = _n_classes(occur, n_classes)
     for rows, classes, most in zip(counts, occur, k, strict=True):
         if classes < 2 or rows < MIN_ROWS or most < classes:
             raise ValueError(
@@ -122,6 +124,16 @@ def _bits(
         right = np.take_along_axis(p, index, -1)[..., 0] * (fitted.classes_[place] == truth)
         total -= np.where(truth >= 0, np.log2((n_seen * right + 1) / (n_seen + k[:, None])), 0).sum(-1)
     return total
+
+
+def _n_classes(occur: np.ndarray, given: int | ArrayLike | None) -> np.ndarray:
+    """K of each variable: int64 like occur [v], the classes that occur."""
+    if given is None:
+        return occur
+    k = np.asarray(given)
+    if k.dtype.kind not in "iu" or k.shape not in ((), occur.shape) or (k < 1).any():
+        raise ValueError(f"n_classes must be a positive integer, or one for each variable, got {given!r}")
+    return np.broadcast_to(k, occur.shape)
 
 
 def _order(n: int, groups: ArrayLike | None, rng: np.random.Generator) -> np.ndarray:

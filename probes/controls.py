@@ -7,41 +7,52 @@
 3. Shuffled labels: the labels in random order; only chance is left.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
-from probes.stack import Array, as_activations, as_labels
+from probes.activations import Array, as_activations
+from probes.base import Probe
+from probes.labels import as_labels, defined, read_labels
+from probes.row_weights import as_sample_weight
 
 
-class MajorityProbe(BaseEstimator):
+class MajorityProbe(Probe):
     """The most frequent training label of each variable, whatever X is (ties go to the smaller label).
 
-    Learned: label_ [*batch of y].
+    Learned: classes_ [C], label_ [*batch of y], in the caller's labels.
     """
 
-    def fit(self, X: Array, y: Array) -> Self:
-        """Count the labels y [*batch, n], -1 left out; X [*batch, n, d] only gives the number of rows. Returns self."""
-        labels = as_labels(y, n=as_activations(X).shape[-2]).cpu().numpy()
-        self.label_ = majority_label(labels)
+    def fit(self, X: Array, y: Array, sample_weight: ArrayLike | None = None) -> Self:
+        """Count the labels y [*batch, n], -1 left out, by weight if weights [n] or [*batch, n] are given.
+
+        X [*batch, n, d] only gives the number of rows and features. Returns self.
+        """
+        x = as_activations(X)
+        n = x.shape[-2]
+        labels = read_labels(y, n=n)
+        known = defined(labels)
+        weights = known * (1.0 if sample_weight is None else as_sample_weight(sample_weight, n=n))
+        if not (weights.sum(-1) > 0).all():
+            raise ValueError("y must have at least one label that is not -1 in every row of the stack")
+        self.classes_, codes = np.unique(labels[known], return_inverse=True)
+        places = np.zeros(labels.shape, dtype=int)
+        places[known] = codes
+        counts = np.stack([(weights * (places == i)).sum(-1) for i in range(len(self.classes_))], -1)
+        self.label_ = self.classes_[counts.argmax(-1)]
+        self.n_features_in_ = int(x.shape[-1])
         return self
+
+    def decision_function(self, X: Array) -> np.ndarray:
+        """Refused: the majority label is no score."""
+        raise AttributeError("MajorityProbe has no scores, it answers one label: predict has it")
 
     def predict(self, X: Array) -> np.ndarray:
         """label_ for every row: [*batch, n]."""
-        if not hasattr(self, "label_"):
-            raise NotFittedError("this MajorityProbe is not fitted yet: call fit(X, y) first")
-        return np.repeat(self.label_[..., None], as_activations(X).shape[-2], -1)
-
-    def score(self, X: Array, y: Array) -> Any:
-        """Accuracy over the rows where y is defined, a float or an array [*batch]."""
-        predicted = self.predict(X)
-        labels = as_labels(y, n=predicted.shape[-1]).cpu().numpy()
-        defined = labels >= 0
-        accuracy = ((predicted == labels) & defined).sum(-1) / np.maximum(defined.sum(-1), 1)
-        return float(accuracy) if accuracy.ndim == 0 else accuracy
+        self._check_fitted()
+        x = self._activations(X)
+        return np.repeat(np.asarray(self.label_)[..., None], x.shape[-2], -1)
 
 
 def majority_label(y: ArrayLike) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probes.controls import majority_label
-from probes.stack import as_labels
+from probes.labels import as_labels
+from probes.parameters import check_whole
 
 Scalars = Any  # a Python number for one probe, an array [*batch] for a stack
 
@@ -49,7 +50,7 @@ def split_groups(groups: ArrayLike, *, fractions: tuple[float, ...] = (0.8, 0.2)
     Fractions count groups, not rows, and sum to at most 1. Every part gets at least one group, or ValueError.
     """
     ids = _group_ids(groups)
-    if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
+    if not len(fractions) or not (all(part > 0 for part in fractions) and sum(fractions) <= 1 + 1e-9):
         raise ValueError(f"fractions must be positive and sum to at most 1, got {fractions}")
     n_groups = int(ids.max()) + 1
     order = np.random.default_rng(seed).permutation(n_groups)
@@ -79,6 +80,10 @@ def balanced_accuracy(predicted: ArrayLike, y: ArrayLike) -> Scalars:
 def confusion_matrix(predicted: ArrayLike, y: ArrayLike, *, n_classes: int | None = None) -> np.ndarray:
     """Counts int64 [*batch, n_classes, n_classes]: rows are true labels, columns predictions; -1 rows left out."""
     guess, labels = _pair(predicted, y)
+    if ((guess < 0) & (labels >= 0)).any():
+        raise ValueError(f"predicted must hold labels >= 0, got {int(guess.min())}")
+    if n_classes is not None:
+        check_whole("n_classes", n_classes, least=1)
     needed = int(max(guess.max(), labels.max())) + 1
     size = needed if n_classes is None else n_classes
     if needed > size:
@@ -131,6 +136,7 @@ class Bootstrap:
     """Draws of groups, made once and used for many means; see `bootstrap_mean`."""
 
     def __init__(self, groups: ArrayLike, *, seed: int, n_resamples: int = 1000):
+        check_whole("n_resamples", n_resamples, least=1)
         self._ids = _group_ids(groups)
         self._n = n_groups = int(self._ids.max()) + 1
         if n_groups < MIN_GROUPS:
@@ -218,7 +224,7 @@ def _pair(predicted: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     guess = np.asarray(predicted)
     if guess.dtype.kind not in "iu":
         raise TypeError(f"predicted must hold integer class labels, got dtype {guess.dtype}")
-    if guess.ndim < 1 or guess.shape[-1] == 0:
+    if guess.ndim < 1 or not guess.size:
         raise ValueError(f"predicted must have shape [*batch, n] with n > 0, got {list(guess.shape)}")
     labels = as_labels(np.asarray(y), n=guess.shape[-1]).numpy()
     try:

@@ -15,31 +15,40 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from probes.activations import Array
 from probes.base import Probe, SoftmaxProbe
-from probes.stack import Array, Axes, Problem, Stack
+from probes.parameters import check_real
+from probes.row_weights import ClassWeight
+from probes.stack import Axes, Problem, Stack
 
 BUDGET = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of X handed to one solve: about the cache, or a slice of the GPU
-
-FAR = 3  # medians of the distance from the mean
 
 
 @dataclass(frozen=True)
 class Design:
-    """One design matrix with what its probes share: rows centred, a column of ones appended, their Gram matrix."""
+    """One design matrix with what its probes share: rows centred, a column of ones appended, their Gram matrix.
+
+    Means, sums and moments weigh the rows; an integer weight is that many copies of the row.
+    """
 
     x: Tensor  # [s, n, d + 1]: centred activations, then ones
     mean: Tensor  # [s, d]
+    weights: Tensor | None  # [n], sum 1; None: all alike
+    total: float  # sum of the weights before they were made to sum to 1, n if all are alike
 
     @staticmethod
-    def of(X: Tensor) -> "Design":
+    def of(X: Tensor, weights: Tensor | None = None) -> "Design":
         s, n, d = X.shape
-        mean = X.mean(1)
+        total = float(n if weights is None else weights.sum())
+        shares = None if weights is None else (weights / total).to(X)
+        mean = X.mean(1) if shares is None else shares @ X
         x = X.new_empty(s, n, d + 1)
         torch.sub(X, mean[:, None], out=x[..., :d])
         x[..., d] = 1
-        return Design(x, mean)
+        return Design(x, mean, shares, total)
 
     @property
     def d(self) -> int:
@@ -49,30 +58,20 @@ class Design:
     def covariance(self) -> Tensor:
         """[s, d, d]: centred second moments."""
         centred = self.x[..., : self.d]
-        return centred.mT @ centred / self.x.shape[1]
-
-    @cached_property
-    def tame_covariance(self) -> Tensor:
-        """[s, d, d]: the covariance with rows further out than `FAR` medians drawn in to there.
-
-        A few huge rows would make up the whole of it, yet lie far from every boundary and say nothing about its
-        curvature. Without such rows it is the covariance.
-        """
-        length = torch.linalg.vector_norm(self.x[..., : self.d], dim=-1)
-        limit = FAR * length.median(dim=1, keepdim=True).values
-        if not bool((length > limit).any()):
-            return self.covariance
-        drawn = self.x[..., : self.d] * torch.where(length > limit, limit / length, 1.0)[..., None]
-        return drawn.mT @ drawn / self.x.shape[1]
+        if self.weights is None:
+            return centred.mT @ centred / self.x.shape[1]
+        return (centred * self.weights[:, None]).mT @ centred
 
     def class_sums(self, labels: Tensor, c: int) -> Tensor:
-        """[s, v, c, d + 1]: row sums of each class of labels [v, n], over n; the last column is its frequency."""
+        """[s, v, c, d + 1]: weighted row sums of each class of labels [v, n]; the last column is its share."""
         s, n, _ = self.x.shape
+        weights = self.x.new_ones(n) if self.weights is None else self.weights
         parts = []
         for some in labels.split(max(1, BUDGET["cuda" if self.x.is_cuda else "cpu"] // (c * n))):
-            one_hot = self.x.new_zeros(len(some), c, n).scatter_(1, some[:, None], 1.0)
+            one_hot = self.x.new_zeros(len(some), c, n).scatter_(1, some[:, None], weights.expand(len(some), 1, n))
             parts.append((one_hot.view(-1, n) @ self.x).view(s, len(some), c, -1))
-        return torch.cat(parts, 1) / n
+        sums = torch.cat(parts, 1)
+        return sums / n if self.weights is None else sums
 
 
 class LinearProbe(Probe):
@@ -80,32 +79,41 @@ class LinearProbe(Probe):
 
     coef_: np.ndarray
     intercept_: np.ndarray
+    class_weight: ClassWeight = None
 
-    def fit(self, X: Array, y: Array) -> Self:
+    @torch.no_grad()
+    def fit(self, X: Array, y: Array, sample_weight: ArrayLike | None = None) -> Self:
         """Fit every probe of the stack: X [*batch, n, d], y [*batch, n] with -1 where undefined; returns self.
 
-        Raises ValueError where a probe has fewer than two classes or ten labelled rows, where X is not finite, and
-        where the shapes do not broadcast; TypeError for labels that are not integers.
+        sample_weight [n] or [*batch, n] weighs rows: a weight of 2 is the row twice, of 0 the row left out.
+
+        Raises ValueError where a parameter lies outside its interval, a probe has fewer than two classes or ten
+        labelled rows, X is not finite or overflows, and where the shapes do not broadcast.
         """
-        stack = Stack.of(X, y)
-        s, v, c = len(stack.x), stack.y.shape[1], len(stack.classes)
+        self._check_parameters()
+        stack = Stack.of(X, y, sample_weight, self.class_weight)
+        s, v, c = len(stack.x), stack.y.shape[1], len(stack.labels)
         coef = stack.x.new_zeros(s, v, c, stack.x.shape[-1])
         intercept = stack.x.new_full((s, v, c), -torch.inf)
         self._begin(stack)
         budget = BUDGET["cuda" if stack.x.is_cuda else "cpu"]
-        for x, problems in stack.designs(budget=budget):
-            design = Design.of(x)
+        for x, weights, problems in stack.designs(budget=budget):
+            design = Design.of(x, weights)
             for problem in problems:
-                weights, bias = self._solve(design, problem)
-                bias = bias - (weights * design.mean[:, None, None]).sum(-1)
+                slopes, bias = self._solve(design, problem)
+                slopes = slopes.to(coef)  # rounded first, so that the bias goes with what is kept
+                bias = bias.double() - (slopes.double() * design.mean[:, None, None].double()).sum(-1)
                 where = problem.sites, problem.variables[:, None], problem.seen
-                coef[where], intercept[where] = weights, bias
+                coef[where], intercept[where] = slopes, bias.to(coef)
         self._end(stack)
-        self.classes_ = stack.classes.cpu().numpy()
+        self.classes_ = stack.labels
         self.coef_ = stack.axes.join(coef)
         self.intercept_ = stack.axes.join(intercept)
         self.n_features_in_ = int(stack.x.shape[-1])
         return self
+
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter outside its interval."""
 
     def _begin(self, stack: Stack) -> None:
         """Called before the solves of one fit."""
@@ -160,14 +168,17 @@ class RidgeProbe(LinearProbe):
 
     Args:
         alpha: strength of the L2 penalty on the summed squares, as in scikit-learn.
+        class_weight: factors of rows by class, None, "balanced" or a dict, as in scikit-learn's RidgeClassifier.
     """
 
-    def __init__(self, *, alpha: float = 1.0):
+    def __init__(self, *, alpha: float = 1.0, class_weight: ClassWeight = None):
         self.alpha = alpha
+        self.class_weight = class_weight
+
+    def _check_parameters(self) -> None:
+        check_real("alpha", self.alpha, least=0)
 
     def _begin(self, stack: Stack) -> None:
-        if self.alpha < 0:
-            raise ValueError(f"alpha must not be negative, got {self.alpha}")
         self._factor: tuple[Design, Tensor] | None = None
 
     def _end(self, stack: Stack) -> None:
@@ -175,7 +186,7 @@ class RidgeProbe(LinearProbe):
 
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
         if self._factor is None or self._factor[0] is not design:
-            ridge = design.mean.new_full((1, design.d), self.alpha / design.x.shape[1])
+            ridge = design.mean.new_full((1, design.d), self.alpha / design.total)
             self._factor = design, cholesky(design.covariance, ridge)
         sums = design.class_sums(problem.labels, problem.seen.shape[-1])
         s, v, c, m = sums.shape
@@ -189,14 +200,16 @@ class DiscriminantProbe(LinearProbe, SoftmaxProbe):
 
     Args:
         alpha: ridge added to the within-class covariance, as a share of its mean eigenvalue.
+        class_weight: factors of rows by class, None, "balanced" or a dict: they change the classes' shares and what
+            each adds to the covariance.
     """
 
-    def __init__(self, *, alpha: float = 1e-4):
+    def __init__(self, *, alpha: float = 1e-4, class_weight: ClassWeight = None):
         self.alpha = alpha
+        self.class_weight = class_weight
 
-    def _begin(self, stack: Stack) -> None:
-        if self.alpha < 0:
-            raise ValueError(f"alpha must not be negative, got {self.alpha}")
+    def _check_parameters(self) -> None:
+        check_real("alpha", self.alpha, least=0)
 
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
         sums = design.class_sums(problem.labels, problem.seen.shape[-1])
@@ -206,7 +219,18 @@ class DiscriminantProbe(LinearProbe, SoftmaxProbe):
 
 
 class MeanDifferenceProbe(LinearProbe):
-    """Nearest class mean. With two classes the direction is the difference of means and the threshold its midpoint."""
+    """Nearest class mean. With two classes the direction is the difference of means and the threshold its midpoint.
+
+    Args:
+        class_weight: None. A class's mean is the same however much the class weighs, so anything else is refused.
+    """
+
+    def __init__(self, *, class_weight: None = None):
+        self.class_weight = class_weight
+
+    def _check_parameters(self) -> None:
+        if self.class_weight is not None:
+            raise ValueError("class_weight must be None: weighing a class does not move its mean, got a weight")
 
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
         sums = design.class_sums(problem.labels, problem.seen.shape[-1])
@@ -222,19 +246,25 @@ def discriminant(design: Design, sums: Tensor, *, ridge: Tensor) -> Tensor:
     frequency = sums[..., -1:]
     means = sums[..., :-1] / frequency
     within = design.covariance[:, None] - (means * frequency).mT @ means
-    weights = torch.cholesky_solve(means.mT, cholesky(within, ridge)).mT
+    weights = torch.cholesky_solve(means.mT, cholesky(within, ridge, scale=design.covariance[:, None])).mT
     bias = frequency[..., 0].log() - 0.5 * (weights * means).sum(-1)
     w = torch.cat([weights, bias[..., None]], -1)
     return w - w.mean(2, keepdim=True)
 
 
-def cholesky(matrix: Tensor, ridge: Tensor) -> Tensor:
-    """Cholesky factor of matrix [..., d, d] + diag(ridge [..., d]), with as little jitter as its precision allows."""
-    level = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).clamp(min=torch.finfo(matrix.dtype).tiny)
+def cholesky(matrix: Tensor, ridge: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Cholesky factor of matrix [..., d, d] + diag(ridge [..., d]), with as little jitter as its precision allows.
+
+    Jitter is relative to each feature's own variance, from scale [..., d, d] (by default the matrix): features of very
+    different sizes do not drown one another.
+    """
+    own = (matrix if scale is None else scale).diagonal(dim1=-2, dim2=-1).clamp(min=0) + ridge
+    unit = torch.where(own > 0, own, 1.0).sqrt()
+    scaled = (matrix + torch.diag_embed(ridge.expand(matrix.shape[:-1]))) / unit[..., :, None] / unit[..., None, :]
     jitter = 4 * torch.finfo(matrix.dtype).eps
     for _ in range(8):
-        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(ridge + jitter * level))
+        factor, failed = torch.linalg.cholesky_ex(scaled + jitter * torch.eye(matrix.shape[-1]).to(matrix))
         if not bool(failed.any()):
-            return factor
+            return unit[..., :, None] * factor
         jitter *= 10
     raise ValueError("X has no usable covariance: its features overflow the precision; rescale them or pass float64")

@@ -1,131 +1,120 @@
 """Multinomial logistic probes, fitted in stacks.
 
-The objective is that of sklearn.linear_model.LogisticRegression: sum of cross-entropies + |coef|² / 2C, intercept free.
-With two classes scikit-learn fits one weight vector, which here is coef_[1] - coef_[0].
+The objective is that of sklearn.linear_model.LogisticRegression: sum of cross-entropies + |coef|² / 2C, intercept free,
+in the caller's units. With two classes scikit-learn fits one weight vector, which here is coef_[1] - coef_[0].
 """
 
 import torch
 from torch import Tensor
 
 from probes.base import SoftmaxProbe
-from probes.lbfgs import minimize
-from probes.linear import BUDGET, Design, LinearProbe, discriminant
+from probes.linear import BUDGET, Design, LinearProbe
+from probes.newton import minimize
+from probes.parameters import check_flag, check_real, check_whole
+from probes.row_weights import ClassWeight
+from probes.softmax_loss import BLOCK_SAMPLE, SoftmaxLoss
 from probes.stack import Problem, Stack
 
-SAMPLE = 8  # every so many rows suffice to scale the start
-SHRINK = 1e-3  # share of the variances added to the within covariance of the start: it may be singular
-SPREAD = 0.5  # share of the variances added to the covariance: the rows near a boundary are spread more evenly than all
+ROUGH_STEPS = 30  # at most, before float64
 
 
 class LogisticProbe(LinearProbe, SoftmaxProbe):
     """Multinomial logistic regression, a whole stack in one solve.
 
-    L-BFGS, started at the calibrated discriminant solution and preconditioned by the covariance that all variables of a
-    site share and by each class's mean p (1 - p), so that neither correlated activations nor classes that are nearly
-    separable slow it down. The stopping rule does not depend on the scale of X; the fit runs in X's precision, on X's
-    device.
+    Newton's method. Features are scaled inside, each by its deviation and its share of the penalty; coefficients and
+    penalty keep the caller's units, so the scaling changes how fast the minimum is found and not where it lies. Steps
+    are first taken in float32; the last ones, and the distance from the minimum, are float64.
 
     Args:
         C: inverse strength of the L2 penalty on the summed loss, as in scikit-learn.
         standardize: penalise as if each feature had unit variance (coef_ stays in raw coordinates).
-        tol: estimated distance of the mean loss from its minimum, in nats a row, at which a probe counts as converged.
-        max_iter: iterations at most.
+        tol: distance of the mean loss from its minimum, in nats a row, at which a probe counts as converged.
+        max_iter: Newton steps at most.
+        class_weight: factors of rows by class, None, "balanced" or a dict, as in scikit-learn.
 
-    Learned besides coef_, intercept_, classes_: n_iter_ (the most of any probe), converged_ bool [*batch].
+    Learned besides coef_, intercept_, classes_: n_iter_ (the most of any probe), gap_ [*batch], an upper bound of the
+    mean loss's distance from its minimum in nats a row (the duality gap, in float64, before coef_ is rounded to X's
+    precision), and converged_ bool [*batch]: gap_ <= tol.
     """
 
-    def __init__(self, *, C: float = 1.0, standardize: bool = False, tol: float = 3e-5, max_iter: int = 200):
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        standardize: bool = False,
+        tol: float = 3e-5,
+        max_iter: int = 200,
+        class_weight: ClassWeight = None,
+    ):
         self.C = C
         self.standardize = standardize
         self.tol = tol
         self.max_iter = max_iter
+        self.class_weight = class_weight
+
+    def _check_parameters(self) -> None:
+        check_real("C", self.C, above=0)
+        check_real("tol", self.tol, least=0)
+        check_whole("max_iter", self.max_iter, least=1)
+        check_flag("standardize", self.standardize)
 
     def _begin(self, stack: Stack) -> None:
-        if self.C <= 0:
-            raise ValueError(f"C must be positive, got {self.C}")
         self.n_iter_ = 0
-        self._converged = torch.ones(len(stack.x), stack.y.shape[1], dtype=torch.bool, device=stack.x.device)
+        shape = len(stack.x), stack.y.shape[1]
+        self._gap = torch.full(shape, torch.inf, dtype=torch.float64, device=stack.x.device)
 
     def _end(self, stack: Stack) -> None:
-        self.converged_ = stack.axes.join(self._converged)
-        del self._converged
+        gap = stack.axes.join(self._gap)
+        self.gap_, self.converged_ = gap, gap <= self.tol
+        del self._gap
 
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
-        s, n, _ = design.x.shape
+        s, n, m = design.x.shape
         c = problem.seen.shape[-1]
-        step = max(1, BUDGET["cuda" if design.x.is_cuda else "cpu"] // (s * c * n))
+        numbers = s * c * max(n, m * m, min(n, BLOCK_SAMPLE * m) * m // c)  # that one variable needs
+        step = max(1, BUDGET["cuda" if design.x.is_cuda else "cpu"] // numbers)
         parts: list[Tensor] = []
         for i in range(0, len(problem.labels), step):
-            w, converged, n_iter = self._descend(design, problem.labels[i : i + step], c)
+            w, gap, n_iter = self._descend(design, problem.labels[i : i + step], c)
             parts.append(w)
-            self._converged[problem.sites, problem.variables[i : i + step]] = converged
+            self._gap[problem.sites, problem.variables[i : i + step]] = gap
             self.n_iter_ = max(self.n_iter_, n_iter)
         w = torch.cat(parts, 1)
         return w[..., :-1], w[..., -1]
 
     def _descend(self, design: Design, labels: Tensor, c: int) -> tuple[Tensor, Tensor, int]:
-        x = design.x
-        (s, n, m), v = x.shape, len(labels)
-        sums = design.class_sums(labels, c)
-        variance = design.covariance.diagonal(dim1=1, dim2=2)
+        """(w [s, v, c, d + 1] on centred activations, gap [s, v], Newton steps)."""
+        (s, n, m), v = design.x.shape, len(labels)
+        x = design.x.to(torch.float64, copy=True)
+        weights = x.new_full((n,), 1 / n) if design.weights is None else design.weights.double()
+        weights = weights / weights.sum()
+        variance = weights @ x[..., :-1].square()
         # With two classes scikit-learn penalises one vector, w1 - w0: at the optimum its square is twice theirs.
-        strength = (2 if c == 2 else 1) / (self.C * n)
-        penalty = x.new_full((s, 1, 1, m), strength)
-        if self.standardize:
-            penalty[..., :-1] *= variance[:, None, None]
-        penalty[..., -1] = 0
+        strength = (2 if c == 2 else 1) / (self.C * design.total)
+        penalty = strength * (variance if self.standardize else torch.ones_like(variance))
+        # Scaled so, curvature at most about 1 and a penalty at most 1 add up to about 1 for every feature.
+        size = (variance + penalty).sqrt()
+        size = torch.where(size > 0, size, 1.0)
+        penalty = torch.where(penalty > 0, penalty / size.square(), 1.0)  # a feature that never varies is left at 0
+        x[..., :-1] /= size[:, None]
+        penalty = torch.cat([penalty, penalty.new_zeros(s, 1)], -1)
 
-        scores = x.new_empty(s, v * c, n)  # one buffer for all evaluations
-        at = labels[None, :, None].expand(s, -1, -1, -1)
+        # Start without features: every class has its share.
+        shares = x.new_zeros(v, c).scatter_add_(1, labels, weights.expand(v, n))
+        start = x.new_zeros(s, v, c, m)
+        start[..., -1] = shares.log() - shares.log().mean(-1, keepdim=True)
 
-        def objective(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            w = w.view(s, v, c, m)
-            z = torch.bmm(w.view(s, v * c, m), x.mT, out=scores).view(s, v, c, n)
-            right = z.gather(2, at)[:, :, 0]
-            p, log_partition = softmax_(z)
-            expected = (p.view(s, v * c, n) @ x).view(s, v, c, m) / n
-            loss = (log_partition - right).mean(-1) + 0.5 * (penalty * w * w).sum((2, 3))
-            slack = expected[..., -1] - torch.linalg.vector_norm(p, dim=-1).square() / n  # mean p (1 - p)
-            slack = (0.5 * (slack + slack.mean(-1, keepdim=True))).clamp(min=torch.finfo(x.dtype).eps)
-            return loss, (expected - sums + penalty * w).view(s, v, c * m), slack
-
-        # Guess of the Hessian, a block a class: slack · covariance + penalty, diagonal in one basis for all of a site.
-        unit = penalty[:, 0, 0, :-1].sqrt() / strength**0.5
-        unit = torch.where(unit > 0, unit, 1.0)
-        tame = design.tame_covariance
-        spread = tame + SPREAD * torch.diag_embed(tame.diagonal(dim1=1, dim2=2))
-        values, vectors = torch.linalg.eigh(spread / (unit[:, :, None] * unit[:, None]))
-        basis = (vectors / unit[:, :, None])[:, None]
-
-        def precondition(g: Tensor, slack: Tensor) -> Tensor:
-            g = g.view(s, v, -1, m)  # [s, v, r · c, m]
-            slack = slack.repeat(1, 1, g.shape[2] // c)[..., None]
-            inner = g[..., :-1] @ basis / (slack * values.clamp(min=0)[:, None, None] + strength) @ basis.mT
-            return torch.cat([inner, g[..., -1:] / (slack + strength)], -1).view(s, v, -1, c * m)
-
-        start = discriminant(design, sums, ridge=c * penalty[:, :, 0, :-1] + SHRINK * variance[:, None])
-        start = calibrate(start, x[:, ::SAMPLE], labels[:, ::SAMPLE], penalty).view(s, v, c * m)
-        found = minimize(objective, start, precondition, tol=self.tol, max_iter=self.max_iter)
-        return found.w.view(s, v, c, m), found.converged, found.n_iter
-
-
-def softmax_(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of z [s, v, c, n] over classes, in place, and its log partition function [s, v, n]."""
-    top = z.amax(2, keepdim=True)
-    p = z.sub_(top).exp_()
-    total = p.sum(2, keepdim=True)
-    return p.div_(total), (total.log() + top)[:, :, 0]
-
-
-def calibrate(w: Tensor, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
-    """w [s, v, c, d + 1] times the factor, of a few, with the least penalised cross-entropy on rows x [s, n, d + 1].
-
-    Gaussian discriminants of well separated classes are far too sure of themselves.
-    """
-    (s, v, c, m), n = w.shape, x.shape[1]
-    z = (w.view(s, v * c, m) @ x.mT).view(s, v, c, n)
-    right = z.gather(2, labels[None, :, None].expand(s, -1, -1, -1))[:, :, 0]
-    factors = w.new_tensor([1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.1, 0.03, 0.0])
-    size = 0.5 * (penalty * w * w).sum((2, 3))
-    losses = torch.stack([(softmax_(z * f)[1] - right * f).mean(-1) + f * f * size for f in factors])
-    return w * factors[losses.argmin(0)][..., None, None]
+        fast = x.float()
+        rough = SoftmaxLoss(fast, fast, labels, weights.float(), penalty.float())
+        found = minimize(
+            rough,
+            start.float(),
+            tol=self.tol,
+            max_iter=min(self.max_iter, ROUGH_STEPS),
+            guess=rough.first_guess(shares),
+        )
+        exact = SoftmaxLoss(x, fast, labels, weights, penalty)
+        last = minimize(exact, found.w.double(), tol=self.tol, max_iter=self.max_iter - found.n_iter)
+        w = last.w
+        w[..., :-1] /= size[:, None, None]
+        return w, last.gap, found.n_iter + last.n_iter

@@ -8,8 +8,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from probes.activations import Array
 from probes.base import SoftmaxProbe
-from probes.stack import MIN_ROWS, Array, Axes, Stack
+from probes.parameters import check_real, check_share, check_whole
+from probes.row_weights import ClassWeight
+from probes.stack import MIN_ROWS, Axes, Stack
 
 
 class MLPProbe(SoftmaxProbe):
@@ -28,6 +31,7 @@ class MLPProbe(SoftmaxProbe):
         patience: epochs without a better validation loss before a probe stops.
         validation: share of the groups (rows, if fit gets no groups) held out for stopping.
         seed: of the initial weights, the validation part and the order of rows.
+        class_weight: factors of rows by class in the loss, None, "balanced" or a dict, as in scikit-learn.
 
     Learned: coefs_ ([*batch, d, hidden], [*batch, hidden, C]), intercepts_ ([*batch, hidden], [*batch, C]),
     n_epochs_ int [*batch] (the epoch kept), validation_loss_ [*batch] in nats a row.
@@ -44,6 +48,7 @@ class MLPProbe(SoftmaxProbe):
         patience: int = 5,
         validation: float = 0.1,
         seed: int = 0,
+        class_weight: ClassWeight = None,
     ):
         self.hidden = hidden
         self.lr = lr
@@ -53,18 +58,28 @@ class MLPProbe(SoftmaxProbe):
         self.patience = patience
         self.validation = validation
         self.seed = seed
+        self.class_weight = class_weight
 
-    def fit(self, X: Array, y: Array, groups: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Array, y: Array, sample_weight: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> Self:
         """Fit every probe of the stack: X [*batch, n, d], y [*batch, n] with -1 where undefined; returns self.
 
-        groups [n] (programs) keep whole groups in the validation part. Raises as LinearProbe.fit does.
+        sample_weight [n] or [*batch, n] weighs rows in the loss. groups [n] (programs) keep whole groups in the
+        validation part. Raises as LinearProbe.fit does, and ValueError where training diverges.
         """
+        # Gradients whatever the caller has switched off: tensors made in inference mode could never have any.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._fit(X, y, sample_weight, groups)
+
+    def _fit(self, X: Array, y: Array, sample_weight: ArrayLike | None, groups: ArrayLike | None) -> Self:
         for name in ("hidden", "batch_size", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
-        stack = Stack.of(X, y)
+            check_whole(name, getattr(self, name), least=1)
+        check_real("lr", self.lr, above=0)
+        check_real("weight_decay", self.weight_decay, least=0)
+        check_share("validation", self.validation)
+        check_whole("seed", self.seed, least=0)
+        stack = Stack.of(X, y, sample_weight, self.class_weight)
         rng = np.random.default_rng(self.seed)
         held_out = torch.from_numpy(self._held_out(stack.x.shape[1], groups, rng)).to(stack.x.device)
         train, rest = (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
@@ -73,7 +88,7 @@ class MLPProbe(SoftmaxProbe):
         scale = torch.where(scale > 0, scale, 1.0)
         x = (stack.x - mean) / scale
         seen = (stack.counts > 0).expand(len(x), -1, -1)
-        w1, b1, w2, b2 = self._train(x, stack.y, seen, train, rest, rng)
+        w1, b1, w2, b2 = self._train(x, stack.y, stack.weights, seen, train, rest, rng)
         w1 = w1 / scale.mT[:, None]
         b1 = b1 - (mean[:, None] @ w1)[..., 0, :]
         b2 = torch.where(seen, b2, -torch.inf)
@@ -83,7 +98,7 @@ class MLPProbe(SoftmaxProbe):
         self.n_epochs_ = join(self._best_epoch)
         self.validation_loss_ = join(self._best_loss)
         del self._best_epoch, self._best_loss
-        self.classes_ = stack.classes.cpu().numpy()
+        self.classes_ = stack.labels
         self.n_features_in_ = int(x.shape[-1])
         return self
 
@@ -103,7 +118,14 @@ class MLPProbe(SoftmaxProbe):
         return held_out
 
     def _train(
-        self, x: Tensor, target: Tensor, seen: Tensor, train: Tensor, rest: Tensor, rng: np.random.Generator
+        self,
+        x: Tensor,
+        target: Tensor,
+        weights: Tensor | None,
+        seen: Tensor,
+        train: Tensor,
+        rest: Tensor,
+        rng: np.random.Generator,
     ) -> list[Tensor]:
         """Train on rows `train`, stop on rows `rest`; the best parameters of every probe, [s, v, ...] each.
 
@@ -124,23 +146,29 @@ class MLPProbe(SoftmaxProbe):
         best = [p.detach().clone() for p in parameters]
         self._best_loss = x.new_full((s, v), torch.inf)
         self._best_epoch = torch.zeros(s, v, dtype=torch.int64, device=x.device)
-        x_rest, target_rest = x[:, rest], target[:, :, rest]
+        weights = (target >= 0).to(x) if weights is None else torch.where(target >= 0, weights, 0.0).to(x)
+        x_rest, target_rest, weights_rest = x[:, rest], target[:, :, rest], weights[:, :, rest]
+        judged = (weights_rest > 0).any(-1)  # the others train on to the last epoch
         for epoch in range(1, self.max_epochs + 1):
             order = train[torch.from_numpy(rng.permutation(len(train))).to(train.device)]
             for rows in order.split(self.batch_size):
                 optimizer.zero_grad(set_to_none=True)
-                _loss(_forward(x[:, rows], *parameters) + unseen, target[:, :, rows]).sum().backward()
+                scores = _forward(x[:, rows], *parameters) + unseen
+                _loss(scores, target[:, :, rows], weights[:, :, rows]).sum().backward()
                 optimizer.step()
             with torch.no_grad():
-                loss = _loss(_forward(x_rest, *parameters) + unseen, target_rest)
+                loss = _loss(_forward(x_rest, *parameters) + unseen, target_rest, weights_rest)
                 running = epoch - self._best_epoch <= self.patience
-                better = running & (loss < self._best_loss)
+                better = running & (loss < self._best_loss) | ~judged & torch.isfinite(loss)
                 self._best_loss = torch.where(better, loss, self._best_loss)
                 self._best_epoch = torch.where(better, epoch, self._best_epoch)
                 for kept, p in zip(best, parameters, strict=True):
                     kept[better] = p[better]
             if not bool((epoch - self._best_epoch < self.patience).any()):
                 break
+        self._best_loss = torch.where(judged, self._best_loss, torch.nan)
+        if not bool((self._best_epoch > 0).all()) or not all(bool(torch.isfinite(p).all()) for p in best):
+            raise ValueError(f"lr {self.lr:g} is too high for these rows: the validation loss is not finite")
         return best
 
     def _batch(self) -> tuple[int, ...]:
@@ -165,9 +193,9 @@ def _forward(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tenso
     return hidden @ w2 + b2[:, :, None]
 
 
-def _loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy [s, v] in nats over the rows whose target is not -1."""
+def _loss(scores: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy [s, v] in nats over the rows whose target is not -1; 0 where none is."""
     target = target.expand(scores.shape[:-1])
-    defined = target >= 0
     picked = scores.log_softmax(-1).gather(-1, target.clamp(min=0)[..., None])[..., 0]
-    return -(picked * defined).sum(-1) / defined.sum(-1).clamp(min=1)
+    total = weights.sum(-1)
+    return -(picked * weights).sum(-1) / torch.where(total > 0, total, 1.0)

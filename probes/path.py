@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from probes.activations import Array
 from probes.base import SoftmaxProbe
 from probes.linear import LinearProbe
 from probes.logistic import LogisticProbe
-from probes.stack import MIN_ROWS, Array, Stack, as_activations, as_labels
+from probes.parameters import check_real, check_share, check_whole
+from probes.row_weights import ClassWeight
+from probes.stack import MIN_ROWS, Stack
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 _ROWS = 8192  # rows whose class scores are held at once
@@ -28,39 +31,74 @@ class LogisticPathProbe(LinearProbe, SoftmaxProbe):
         Cs: inverse strengths to choose from, as in `LogisticProbe`.
         validation: share of the groups that choose.
         seed: of the split.
+        class_weight: as in `LogisticProbe`; of fits and validation alike.
 
-    Learned besides coef_, intercept_, classes_: C_ [*batch], validation_loss_ [len(Cs), *batch] in nats a row.
+    Learned besides coef_, intercept_, classes_: C_ [*batch], validation_loss_ [len(Cs), *batch] in nats a row,
+    converged_ bool [*batch] of the fits at C_, as in `LogisticProbe`.
     """
 
-    def __init__(self, *, Cs: tuple[float, ...] = CS, validation: float = 0.2, seed: int = 0):
+    def __init__(
+        self,
+        *,
+        Cs: tuple[float, ...] = CS,
+        validation: float = 0.2,
+        seed: int = 0,
+        class_weight: ClassWeight = None,
+    ):
         self.Cs = Cs
         self.validation = validation
         self.seed = seed
+        self.class_weight = class_weight
 
-    def fit(self, X: Array, y: Array, groups: ArrayLike | None = None) -> Self:
-        """As `LinearProbe.fit`; groups [n], such as programs, stay whole on either side of the split."""
-        if not self.Cs or min(self.Cs) <= 0:
-            raise ValueError(f"Cs must name positive strengths, got {self.Cs}")
-        x = as_activations(X)
-        labels = as_labels(y, n=x.shape[-2], device=x.device)
-        Stack.of(x, labels)  # refuses what no probe can be fitted on, before any is
+    @torch.no_grad()
+    def fit(
+        self, X: Array, y: Array, sample_weight: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> Self:
+        """As `LinearProbe.fit`; groups [n], such as programs, stay whole on either side of the split.
+
+        Raises ValueError, besides, where one part has too few labelled rows of a probe.
+        """
+        self._check_parameters()
+        # One check for all fits; weights stay with their rows, so a class weighs the same in every part.
+        stack = Stack.of(X, y, sample_weight, self.class_weight)
+        s, v = len(stack.x), stack.y.shape[1]
+        x = stack.x[:, None]  # [s, 1, n, d] beside labels [1 or s, v, n]
+        codes = stack.y.cpu().numpy()
+        weights = None if stack.weights is None else stack.weights.cpu().numpy()
         held_out = self._held_out(x.shape[-2], groups)
-        rest = np.flatnonzero(held_out)
-        strengths = sorted(self.Cs)
+        train, rest = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        if not (codes[..., rest] >= 0).any(-1).all():
+            raise ValueError("y must have labelled rows of every probe in the validation part, one has none there")
+        parts = [None if weights is None else weights[..., rows] for rows in (train, rest)]
+        strengths = sorted(float(C) for C in self.Cs)
         losses = []
         for strength in strengths:
-            probe = LogisticProbe(C=strength).fit(x[..., np.flatnonzero(~held_out), :], labels[..., ~held_out])
-            losses.append(_loss(probe, x[..., rest, :], labels[..., held_out].cpu().numpy()))
-        self.validation_loss_ = np.stack(losses)
-        choice = self.validation_loss_.argmin(0)  # the first of equals: the strongest penalty
-        fits = {int(i): LogisticProbe(C=strengths[i]).fit(x, labels) for i in np.unique(choice)}
-        whole = next(iter(fits.values()))
-        self.classes_, self.n_features_in_ = whole.classes_, whole.n_features_in_
-        picked = choice[..., None]
-        self.intercept_ = np.select([picked == i for i in fits], [fit.intercept_ for fit in fits.values()])
-        self.coef_ = np.select([picked[..., None] == i for i in fits], [fit.coef_ for fit in fits.values()])
-        self.C_ = np.asarray(strengths)[choice]
+            probe = LogisticProbe(C=strength).fit(x[..., train, :], codes[..., train], parts[0])
+            losses.append(_loss(probe, x[..., rest, :], codes[..., rest], parts[1]))
+        loss = np.stack(losses)  # [strengths, s, v]
+        choice = loss.argmin(0)  # the first of equals: the strongest penalty
+        self.classes_, self.n_features_in_ = stack.labels, int(x.shape[-1])
+        coef = x.new_zeros(s, v, len(stack.labels), x.shape[-1], device="cpu").numpy()
+        intercept = np.full(coef.shape[:-1], -np.inf, dtype=coef.dtype)
+        converged = np.zeros((s, v), dtype=bool)
+        for i in np.unique(choice):
+            chosen = LogisticProbe(C=strengths[i]).fit(x, codes, weights)
+            at = np.broadcast_to(choice == i, (s, v))
+            coef[at], intercept[at], converged[at] = chosen.coef_[at], chosen.intercept_[at], chosen.converged_[at]
+        join = stack.axes.join
+        self.coef_, self.intercept_ = join(torch.from_numpy(coef)), join(torch.from_numpy(intercept))
+        self.converged_ = join(torch.from_numpy(converged))
+        self.C_ = join(torch.from_numpy(np.asarray(strengths)[choice]))
+        self.validation_loss_ = np.stack([join(torch.from_numpy(row)) for row in loss])
         return self
+
+    def _check_parameters(self) -> None:
+        if isinstance(self.Cs, str) or not np.iterable(self.Cs) or not len(self.Cs):
+            raise ValueError(f"Cs must name at least one strength, got {self.Cs!r}")
+        for strength in self.Cs:
+            check_real("each of Cs", strength, above=0)
+        check_share("validation", self.validation)
+        check_whole("seed", self.seed, least=0)
 
     def _held_out(self, n: int, groups: ArrayLike | None) -> np.ndarray:
         """bool [n]: the validation rows, whole groups."""
@@ -75,14 +113,16 @@ class LogisticPathProbe(LinearProbe, SoftmaxProbe):
         return held_out
 
 
-def _loss(probe: LogisticProbe, x: torch.Tensor, y: np.ndarray) -> np.ndarray:
+def _loss(probe: LogisticProbe, x: torch.Tensor, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Mean cross-entropy [*batch] in nats of labels y [*batch, n]; a class never seen counts as 1e-9."""
     total, count = 0.0, 0.0
     for start in range(0, x.shape[-2], _ROWS):
-        p = probe.predict_proba(x[..., start : start + _ROWS, :])
-        labels = np.broadcast_to(y[..., start : start + _ROWS], p.shape[:-1])
+        rows = slice(start, start + _ROWS)
+        p = probe.predict_proba(x[..., rows, :])
+        labels = np.broadcast_to(y[..., rows], p.shape[:-1])
+        counted = (labels >= 0) * (1.0 if weights is None else weights[..., rows])
         at = np.searchsorted(probe.classes_, labels.clip(min=0)).clip(max=p.shape[-1] - 1)
         right = np.take_along_axis(p, at[..., None], -1)[..., 0] * (probe.classes_[at] == labels)
-        total = total - (np.log(right.clip(min=1e-9)) * (labels >= 0)).sum(-1)
-        count = count + (labels >= 0).sum(-1)
-    return np.asarray(total) / np.maximum(count, 1)
+        total = total - (np.log(right.clip(min=1e-9)) * counted).sum(-1)
+        count = count + counted.sum(-1)
+    return np.asarray(total / count)

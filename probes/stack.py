@@ -8,7 +8,7 @@ Activations `X [*batch, n, d]` and labels `y [*batch, n]` broadcast over their b
     X [k, n, d],    y [k, n]     k sites, each with its own labels
     X [k, 1, n, d], y [v, n]     every variable at every site: k × v probes
 
-A label of -1 means "undefined here": that row is left out of that probe, and of no other.
+A label of -1 means "undefined here": that row is left out of that probe, and of no other. A row of weight 0 is too.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,14 @@ from math import prod
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-MIN_ROWS = 10  # fewer labelled rows than this fit no probe worth a number
+from probes.activations import Array, as_activations, refuse_underflow
+from probes.labels import encode, read_labels
+from probes.row_weights import ClassWeight, as_sample_weight, class_factors
 
-Array = np.ndarray | Tensor
+MIN_ROWS = 10  # fewer labelled rows than this fit no probe worth a number
 
 
 @dataclass(frozen=True)
@@ -82,48 +85,6 @@ class Axes:
         return f" of probe {index}"
 
 
-def as_activations(X: Array) -> Tensor:
-    """X as a float32 or float64 tensor [*batch, n, d] on its own device; refuses other shapes and non-finite values."""
-    if isinstance(X, Tensor):
-        x = X.detach()
-    else:
-        array = np.asarray(X)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
-        plain = array.flags.writeable and min(array.strides, default=0) >= 0
-        x = torch.from_numpy(array if plain else array.copy())
-    if x.is_complex():
-        raise TypeError(f"X must hold real numbers, got dtype {x.dtype}")
-    if x.dtype not in (torch.float32, torch.float64):
-        x = x.float()
-    if x.ndim < 2:
-        raise ValueError(f"X must have shape [n, d] or [*batch, n, d], got {list(x.shape)}")
-    if 0 in x.shape:
-        raise ValueError(f"X must not be empty, got shape {list(x.shape)}")
-    if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
-        raise ValueError(f"X must be finite, got {int((~torch.isfinite(x)).sum())} NaN or infinite values")
-    return x
-
-
-def as_labels(y: Array, *, n: int, device: torch.device | None = None) -> Tensor:
-    """y as an int64 tensor [*batch, n] with values >= -1; refuses other shapes, types and values."""
-    if isinstance(y, Tensor):
-        labels = y.detach()
-        integral = not (labels.is_floating_point() or labels.is_complex())
-    else:
-        array = np.asarray(y)
-        integral = array.dtype.kind in "iub"
-        labels = torch.from_numpy(array.astype(np.int64)) if integral else torch.empty(0)
-    if not integral:
-        raise TypeError(f"y must hold integer class labels, got dtype {getattr(y, 'dtype', type(y).__name__)}")
-    if labels.ndim < 1 or labels.shape[-1] != n:
-        raise ValueError(f"y must have one label a row of X, shape [*batch, {n}], got {list(labels.shape)}")
-    labels = labels.to(device=device, dtype=torch.int64)
-    if labels.numel() and int(labels.min()) < -1:
-        raise ValueError(f"y must hold labels >= 0, or -1 where undefined, got {int(labels.min())}")
-    return labels
-
-
 @dataclass(frozen=True)
 class Problem:
     """Probes that are solved together: the same rows of some sites, and variables with as many classes each."""
@@ -139,23 +100,44 @@ class Stack:
     """Checked training data, and how results go back to the caller's batch shape."""
 
     x: Tensor  # [s, n, d]
-    y: Tensor  # int64 [1 or s, v, n]: positions in classes, -1 where undefined
-    classes: Tensor  # int64 [C]: every label, ascending
+    y: Tensor  # int64 [1 or s, v, n]: positions in labels, -1 where undefined
+    labels: np.ndarray  # [C]: every label, ascending, as the caller wrote it
     counts: Tensor  # int64 [1 or s, v, C]: rows of each class
+    weights: Tensor | None  # float64 like y, above 0 where y is defined; None: all alike
     axes: Axes
 
     @staticmethod
-    def of(X: Array, y: Array) -> "Stack":
+    def of(
+        X: Array, y: Array, sample_weight: ArrayLike | Tensor | None = None, class_weight: ClassWeight = None
+    ) -> "Stack":
         x = as_activations(X)
-        labels = as_labels(y, n=x.shape[-2], device=x.device)
-        axes = Axes.of(tuple(x.shape[:-2]), tuple(labels.shape[:-1]))
-        classes, labels = _positions(axes.split(labels, 1))
-        counts = torch.stack([_counts(site, len(classes)) for site in labels])
+        n = x.shape[-2]
+        codes, names = encode(read_labels(y, n=n))
+        given = None if sample_weight is None else as_sample_weight(sample_weight, n=n)
+        if given is not None:
+            try:
+                codes, given = np.broadcast_arrays(codes, given)
+            except ValueError:
+                raise ValueError(
+                    f"sample_weight {list(given.shape)} must broadcast with y {list(codes.shape)}"
+                ) from None
+            codes = np.where(given > 0, codes, -1)
+        axes = Axes.of(tuple(x.shape[:-2]), tuple(codes.shape[:-1]))
+        x = x.reshape(axes.n_sites, *x.shape[-2:])
+        refuse_underflow(x)
+        weights = None if given is None else axes.split(torch.tensor(given, device=x.device), 1)
+        positions = axes.split(torch.tensor(codes, device=x.device), 1)
+        classes, positions = _positions(positions)
+        labels = classes.cpu().numpy() if names is None else names[classes.cpu().numpy()]
+        factors = class_factors(positions, weights, labels, class_weight)
+        if factors is not None:
+            weights = factors if weights is None else factors * weights
+        counts = torch.stack([_counts(site, len(labels)) for site in positions])
         _refuse_thin(counts, axes)
-        return Stack(x.reshape(axes.n_sites, *x.shape[-2:]), labels, classes, counts, axes)
+        return Stack(x, positions, labels, counts, weights, axes)
 
-    def designs(self, *, budget: int) -> Iterator[tuple[Tensor, list[Problem]]]:
-        """Yield (X [s, m, d], problems): one set of rows a time, with all the problems that share it.
+    def designs(self, *, budget: int) -> Iterator[tuple[Tensor, Tensor | None, list[Problem]]]:
+        """Yield (X [s, m, d], row weights [m] or None, problems): one set of rows a time, with all that share it.
 
         At most about `budget` numbers of X are handed out at once, one site at least.
         """
@@ -165,11 +147,14 @@ class Stack:
         for start in range(0, len(self.x), width):
             sites = slice(start, min(start + width, len(self.x)))
             labels = self.y[0] if shared else self.y[start]
-            for rows, variables in _same_rows(labels):
+            weights = None if self.weights is None else self.weights[0] if shared else self.weights[start]
+            for rows, variables in _same_rows(labels, weights):
                 x = self.x[sites] if rows is None else self.x[sites][:, rows]
                 y = labels[variables] if rows is None else labels[variables][:, rows]
-                groups = _by_classes(y, _counts(y, len(self.classes)) > 0)
-                yield x, [Problem(sites, variables[members], local, seen) for members, local, seen in groups]
+                r = None if weights is None else weights[variables[0]]
+                r = r if r is None or rows is None else r[rows]
+                groups = _by_classes(y, _counts(y, len(self.labels)) > 0)
+                yield x, r, [Problem(sites, variables[members], local, seen) for members, local, seen in groups]
 
 
 def _positions(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,14 +194,16 @@ def _by_classes(y: Tensor, present: Tensor) -> Iterator[tuple[Tensor, Tensor, Te
         yield members, mapped, seen
 
 
-def _same_rows(y: Tensor) -> list[tuple[Tensor | None, Tensor]]:
-    """Group variables [v, n] by the rows where they are defined: [(rows or None for all, variables)]."""
+def _same_rows(y: Tensor, weights: Tensor | None) -> list[tuple[Tensor | None, Tensor]]:
+    """Group variables [v, n] by the rows where they are defined and their weights: (rows or None, variables)."""
     defined = y >= 0
-    if bool(defined.all()):
+    if weights is None and bool(defined.all()):
         return [(None, torch.arange(len(y), device=y.device))]
     groups: dict[bytes, list[int]] = {}
-    for variable, mask in enumerate(np.packbits(defined.cpu().numpy(), axis=1)):
-        groups.setdefault(mask.tobytes(), []).append(variable)
+    masks = np.packbits(defined.cpu().numpy(), axis=1)
+    of_rows = np.empty((len(y), 0)) if weights is None else torch.where(defined, weights, 0.0).cpu().numpy()
+    for variable, (mask, row) in enumerate(zip(masks, of_rows, strict=True)):
+        groups.setdefault(mask.tobytes() + row.tobytes(), []).append(variable)
     found: list[tuple[Tensor | None, Tensor]] = []
     for variables in groups.values():
         mask = defined[variables[0]]

@@ -8,20 +8,19 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from probes import DiscriminantProbe, LogisticPathProbe, LogisticProbe, MeanDifferenceProbe, MLPProbe, RidgeProbe
+from probes import PROBES as REGISTRY
+from probes import LinearProbe, LogisticProbe, MLPProbe
 
 torch.set_num_threads(1)
 
-PROBES: dict[str, Any] = {
-    "logistic": LogisticProbe(),
-    "logistic_standardized": LogisticProbe(standardize=True),
-    "logistic_path": LogisticPathProbe(Cs=(0.01, 1.0)),
-    "ridge": RidgeProbe(),
-    "discriminant": DiscriminantProbe(),
-    "mean_difference": MeanDifferenceProbe(),
-    "mlp": MLPProbe(hidden=16, batch_size=64, max_epochs=12),
+# Settings that keep the battery quick; a probe without an entry is tried with its defaults.
+QUICK: dict[str, dict[str, Any]] = {
+    "logistic_path": {"Cs": (0.01, 1.0)},
+    "mlp": {"hidden": 16, "batch_size": 64, "max_epochs": 12},
 }
-LINEAR = [name for name in PROBES if name != "mlp"]
+PROBES: dict[str, Any] = {name: kind(**QUICK.get(name, {})) for name, kind in REGISTRY.items()}
+PROBES["logistic_standardized"] = LogisticProbe(standardize=True)
+LINEAR = [name for name, probe in PROBES.items() if isinstance(probe, LinearProbe)]
 
 
 def fresh(probe: Any) -> Any:
@@ -120,12 +119,14 @@ def test_a_class_that_one_probe_of_the_stack_never_saw_is_never_predicted_by_it(
 
 
 def test_probabilities_sum_to_one_and_agree_with_predict(probe):
-    if not hasattr(probe, "predict_proba"):
-        assert isinstance(probe, RidgeProbe | MeanDifferenceProbe)  # their scores are no log probabilities
-        return
     x, y = planted()
+    if not hasattr(probe, "predict_proba"):
+        with pytest.raises(AttributeError, match="gives no probabilities"):
+            probe.predict_log_proba(x[0])
+        return
     p = probe.fit(x[:, None], y).predict_proba(x[:, None])
     np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.exp(probe.predict_log_proba(x[:, None])), p, atol=1e-6)
     assert np.array_equal(probe.classes_[p.argmax(-1)], probe.predict(x[:, None]))
 
 
@@ -164,14 +165,6 @@ def test_refuses_bad_input_in_one_sentence(probe, X, y, message):
     with pytest.raises(ValueError, match=message) as caught:
         probe.fit(X, y)
     assert "\n" not in str(caught.value)
-
-
-def test_refuses_float_labels_and_text(probe):
-    x, y = planted()
-    with pytest.raises(TypeError, match="integer class labels, got dtype float64"):
-        probe.fit(x[0], y[0] * 1.0)
-    with pytest.raises(TypeError, match="X must hold real numbers"):
-        probe.fit(np.full((20, 3), "a"), np.arange(20) % 2)
 
 
 def test_names_the_probe_of_the_stack_that_cannot_be_fitted(probe):
@@ -223,12 +216,3 @@ def test_mlp_refuses_groups_it_cannot_split():
         MLPProbe().fit(x[0], y[0], groups=np.arange(1200) % 2)
     with pytest.raises(ValueError, match=r"groups must have shape \[1200\]"):
         MLPProbe().fit(x[0], y[0], groups=np.arange(5))
-
-
-@pytest.mark.parametrize(
-    "probe", [LogisticProbe(C=0), RidgeProbe(alpha=-1), DiscriminantProbe(alpha=-1), MLPProbe(hidden=0)]
-)
-def test_refuses_parameters_out_of_range(probe):
-    x, y = planted()
-    with pytest.raises(ValueError, match=r"must (be|not be)"):
-        probe.fit(x[0], y[0])

@@ -41,7 +41,7 @@ def test_groups_stay_whole_and_bad_strengths_are_refused() -> None:
     held_out = LogisticPathProbe()._held_out(300, programs)
     assert len(set(programs[held_out]) & set(programs[~held_out])) == 0
     assert held_out.sum() == 60
-    with pytest.raises(ValueError, match="positive strengths"):
+    with pytest.raises(ValueError, match="each of Cs must be a finite number above 0"):
         LogisticPathProbe(Cs=(0.0, 1.0)).fit(x, y)
     with pytest.raises(ValueError, match="groups must have shape"):
         LogisticPathProbe().fit(x, y, groups=programs[:5])
