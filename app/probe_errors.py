@@ -14,13 +14,14 @@ from app.theme import CIVIDIS
 from cython_vm import MachineSpec, States, decode, run
 from interp import Run, RunError
 from interp.probe_errors import FILE, read_errors
+from interp.runs import frame_command
 
 
 def errors_of(opened: Run, cell: str, method: str) -> pd.DataFrame:
     """The rows of one probe. Raises RunError: not made yet, broken, or of other weights."""
     file = opened.path / FILE
     frame = _read(str(opened.path), run_access.fingerprint(file))
-    run_access.require_current(opened, file, frame.attrs["provenance"], f"tapelens probe {opened.path}")
+    run_access.require_current(opened, file, frame.attrs["provenance"], frame_command("probes", opened.path))
     rows = _of_cell(frame, cell)
     return rows.loc[rows["method"] == method]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from interp.console import console, plain_table, show_scores, stage_display, training_display
+from interp.commands import command
+from interp.console import console, plain_table, say, show_scores, stage_display, training_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
 
@@ -32,7 +33,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     began = time.perf_counter()
     config = PRESETS[preset]
     with training_display() as report:
-        train(config, out, fresh=fresh, command=f"tapelens demo --preset {preset} --out {out}", on_progress=report)
+        train(config, out, fresh=fresh, command=command("demo", "--preset", preset, "--out", out), on_progress=report)
     run = load(out)
     with stage_display("evaluating") as progress:
         scores = evaluate_stage(run, fresh=fresh, progress=progress)
@@ -47,7 +48,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     _show_findings(probes, interventions)
     _show_circuits(circuits)
     minutes = (time.perf_counter() - began) / 60
-    console.print(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: tapelens app {run.path}")
+    say(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: {command('app', run.path)}")
     return run
 
 

@@ -30,7 +30,8 @@ from interp.interventions import (
     site_column,
 )
 from interp.interventions import default_variables as default_swaps
-from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame
+from interp.reading import read_tensors, reading
+from interp.results import Aggregation, Method, Metric, records, rows_frame
 from interp.runs import Run, RunError, require_next_state
 from interp.tasks.base import PairDesign
 
@@ -97,7 +98,7 @@ def evaluate_stage(
     run: Run, *, n: int = 20_000, programs: int = 200, fresh: bool = False, progress: Progress = _quiet
 ) -> pd.DataFrame:
     """The final evaluation, added to the training curve in metrics.parquet. Returns its rows."""
-    curve = read_frame(run.path / "metrics.parquet")
+    curve = run.frame("metrics")
     settings = {"evaluated": n, "seed": EVALUATION_SEED, "programs": programs}
     if (before := curve.attrs["provenance"].get("settings", {}).get("evaluated")) is not None:
         headline = (curve["metric"] == Metric.EXACT_MATCH) & (curve["aggregation"] == Aggregation.MACRO)
@@ -145,14 +146,13 @@ def probe_stage(
 
 def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site], torch.Tensor]:
     """Probe directions on disk, for variables that can be set, after the embedding; {} where none were fitted."""
-    from safetensors.torch import load_file
-
     file = run.path / SUBSPACES
     if not file.exists():
         return {}
     found = {}
-    for key, basis in load_file(file).items():
-        name, hook, positions = key.split("|")
+    for key, basis in read_tensors(file, "pt")[0].items():
+        with reading(file, "a file of probe directions"):
+            name, hook, positions = key.split("|")
         wanted = name in variables and positions in ("instructions[@instruction_ptr]", "cells[@array_ptr]")
         if wanted and variable(run.config.spec, name).settable and hook != "blocks.0.hook_resid_pre":
             found[name, Site(hook, positions)] = basis

@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, stage_display
+from interp.console import say, stage_display
 from interp.runs import load
 
 
@@ -70,7 +70,7 @@ def patch(
             fresh=fresh,
             progress=progress,
         )
-    console.print(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
+    say(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
 
 
 def circuit(
@@ -143,8 +143,8 @@ def circuit(
             progress=progress,
         )
     for sentence in summary_of(opened)["sentences"].values():
-        console.print(sentence, markup=False)
-    console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
+        say(sentence)
+    say(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
 
 
 def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs"), n_null: int = 200) -> None:
@@ -157,4 +157,4 @@ def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
     """
     from interp.circuits.page import write_circuit_page
 
-    console.print(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")
+    say(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from cython_vm import MachineSpec
 from interp.cli.arguments import at_least, use_threads
+from interp.commands import this_command
 from interp.compiled.config import NoiseConfig
-from interp.console import console, stage_display
+from interp.console import say, stage_display
 
 
 def compile_interpreter(
@@ -49,7 +49,7 @@ def compile_interpreter(
     use_threads(threads)
     if margin is not None:
         noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
-        console.print(f"squeezed by {noise.squeeze} dimensions")
+        say(f"squeezed by {noise.squeeze} dimensions")
     with stage_display("deriving circuits") as progress:
         compiled = compile_model(
             spec,
@@ -61,9 +61,9 @@ def compile_interpreter(
             n_circuit_pairs=n_circuit_pairs,
             progress=lambda share: progress(share, 1.0, ""),
         )
-    compile_run(compiled, out, fresh=fresh, command="tapelens " + " ".join(sys.argv[1:]))
+    compile_run(compiled, out, fresh=fresh, command=this_command())
     cfg = compiled.model.cfg
-    console.print(
+    say(
         f"{cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, "
         f"{sum(p.numel() for p in compiled.model.parameters()):,} parameters, and their answer key in {out}"
     )
@@ -108,4 +108,4 @@ def calibrate(
     if publish:
         write_page(Path("docs"), rows, settings)
         publish_summary(Path("interp/calibration"), rows, settings)
-    console.print(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")
+    say(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")

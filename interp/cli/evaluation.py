@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, show_scores, stage_display
+from interp.console import say, show_scores, stage_display
 from interp.files import write_json, write_text
 from interp.results import records
 from interp.runs import load
@@ -70,7 +70,7 @@ def evaluate(
             )
             scores, failures = found.rows, found.failures
     for failure in failures[:10]:
-        console.print(f"wrong: {failure.words()}", markup=False)
+        say(f"wrong: {failure.words()}")
     show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
     if json_file is not None:
         write_json(json_file, records(opened.identified(scores)))
@@ -95,7 +95,7 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
     with stage_display("measuring") as progress:
         values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
     wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
-    console.print(f"{wrong}the card is in {opened.path / 'card.md'}")
+    say(f"{wrong}the card is in {opened.path / 'card.md'}")
 
 
 def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
@@ -107,7 +107,7 @@ def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path
     """
     from interp.evaluation.models_page import write_models_page
 
-    console.print(f"page in {write_models_page(runs, out)}")
+    say(f"page in {write_models_page(runs, out)}")
 
 
 def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path = Path("learning_curves.svg")) -> None:
@@ -125,7 +125,7 @@ def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path
     alike = len({run.name for run in opened}) < len(opened)  # then say where each is
     named = [learning_curve_of(run, name=str(run.path) if alike else None) for run in opened]
     write_text(out, learning_curves_drawing(named))
-    console.print(f"{len(runs)} learning curves in {out}")
+    say(f"{len(runs)} learning curves in {out}")
 
 
 def lengths(
@@ -166,4 +166,4 @@ def lengths(
     page = write_lengths_page(out, rows, config)
     if publish:
         page = write_lengths_page(Path("docs"), rows, config)
-    console.print(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")
+    say(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")

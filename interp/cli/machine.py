@@ -7,7 +7,7 @@ from typing import Literal
 
 from cython_vm import MachineSpec
 from interp.cli.arguments import RunPath, at_least
-from interp.console import console, stage_display
+from interp.console import console, say, stage_display
 
 
 def sample(
@@ -77,7 +77,7 @@ def sample(
                 progress=report,
             )
             size = records.dtype.itemsize
-    console.print(f"{n:,} records of {size} bytes in {written}")
+    say(f"{n:,} records of {size} bytes in {written}")
 
 
 def _verify(out: Path) -> None:
@@ -89,11 +89,11 @@ def _verify(out: Path) -> None:
         wrong = int((~step(before).next.equal(after)).sum())
         if wrong:
             raise ValueError(f"{out}: {wrong:,} of {len(before):,} records are not what the machine does")
-        console.print(f"{len(before):,} records in {out}, all as the machine steps")
+        say(f"{len(before):,} records in {out}, all as the machine steps")
         return
     with stage_display("verifying") as progress:
         records = Records(out, progress=lambda done, total: progress(done, total, ""))
-    console.print(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
+    say(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
 
 
 def evolve(
@@ -134,7 +134,7 @@ def evolve(
     with stage_display("evolving") as progress:
         archive, rate = evolve_into(out, spec, generations, config=config, fresh=fresh, progress=progress)
     speed = f", {rate / 1e6:.1f} million a minute now" if rate else ""
-    console.print(
+    say(
         f"{len(archive):,} programs in {out}: {archive.generation:,} generations, {archive.evaluations:,} runs "
         f"(one program on one input){speed}"
     )

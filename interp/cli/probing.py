@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, stage_display
+from interp.console import say, stage_display
 from interp.runs import load
 
 
@@ -74,9 +74,7 @@ def probe(
         else:
             rows = stage(opened, progress=progress)
     where = opened.path / "steps" if along else opened.path / "probes.parquet"
-    console.print(
-        f"{len(rows):,} rows about {n_probes(records(rows)):,} probes in {where}; {peak_megabytes():,.0f} MB at most"
-    )
+    say(f"{len(rows):,} rows about {n_probes(records(rows)):,} probes in {where}; {peak_megabytes():,.0f} MB at most")
 
 
 def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
@@ -88,4 +86,4 @@ def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
     """
     from interp.probing.page import write_probing_page
 
-    console.print(f"page in {write_probing_page([load(run) for run in runs], out)}")
+    say(f"page in {write_probing_page([load(run) for run in runs], out)}")

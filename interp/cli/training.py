@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interp.console import console, stage_display, training_display
+from interp.commands import this_command
+from interp.console import say, stage_display, training_display
 from interp.training.logs import LogTo
 from interp.training.overrides import (
     ModelOverrides,
@@ -93,11 +93,11 @@ def train(
         config = overridden(config, spec, training=changes, model=given(model), options=given(options))
         config = replace(config, data=None if records is None else records.source)
         config = config if start is None else started_from(config, start)
-    command = "tapelens " + " ".join(sys.argv[1:])
+    command = this_command()
     with training_display() if is_main_process() else contextlib.nullcontext() as report:
         run = run_training(config, folder, fresh=fresh, command=command, records=records, log=log, on_progress=report)
     if is_main_process():
-        console.print(f"trained to step {run.step:,} in {folder}")
+        say(f"trained to step {run.step:,} in {folder}")
 
 
 def _training_records(path: Path) -> TrainingRecords:
@@ -106,5 +106,5 @@ def _training_records(path: Path) -> TrainingRecords:
 
     with stage_display("checking the records") as progress:
         records = TrainingRecords(path, progress=lambda done, total: progress(done, total, ""))
-    console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
+    say(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
     return records
