@@ -7,9 +7,11 @@ import socket
 import sys
 from pathlib import Path
 
-from interp.cli.arguments import RunPath
+from interp.cli.arguments import RunPath, writes
+from interp.cli.causal import CIRCUITS, PATCHED
+from interp.cli.probing import PROBED
+from interp.cli.training import TRAINED
 from interp.console import say
-from interp.files import require_file, require_folder
 from interp.runs import load, require_next_state
 
 _HOST = "127.0.0.1"
@@ -32,7 +34,7 @@ def demo(
         app: serve the app at the end (--no-app: stop before).
         port: where to serve it, on 127.0.0.1 (0: where there is room).
     """
-    require_folder(out)
+    writes(out, *TRAINED, *PROBED, *PATCHED, *CIRCUITS, "report.html")
     if app:
         free_port(port)
     from interp.demo import run_demo
@@ -45,7 +47,7 @@ def demo(
 def report(run: RunPath) -> None:
     """Write RUN/report.html from the run's files."""
     opened = load(run)
-    require_file(opened.path / "report.html")
+    writes(opened.path, "report.html")
     from interp.report import write_report
 
     say(f"report in {write_report(opened)}")

@@ -7,9 +7,12 @@ from typing import Literal
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads
+from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import say, stage_display
 from interp.runs import load
+
+PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
+CIRCUITS = ("circuits/", "circuits.parquet", "attention.safetensors")
 
 
 def patch(
@@ -54,6 +57,7 @@ def patch(
     at_least("--places", places, 1)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *PATCHED)
     with stage_display("intervening") as progress:
         rows = patch_stage(
             opened,
@@ -125,6 +129,7 @@ def circuit(
     at_least("--n-search-pairs", n_search_pairs, 0)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *CIRCUITS)
     with stage_display("finding circuits") as progress:
         rows = circuit_stage(
             opened,
@@ -155,6 +160,8 @@ def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         out: the folder to write to.
         n_null: random pairings of heads.
     """
+    opened = [load(run) for run in runs]
+    writes(out, "circuits.md")
     from interp.circuits.page import write_circuit_page
 
-    say(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")
+    say(f"page in {write_circuit_page(opened, out, n_null=n_null)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cython_vm import MachineSpec
-from interp.cli.arguments import at_least, use_threads
+from interp.cli.arguments import at_least, use_threads, writes
 from interp.commands import this_command
 from interp.compiled.config import NoiseConfig
 from interp.console import say, stage_display
@@ -43,9 +43,12 @@ def compile_interpreter(
         threads: PyTorch threads.
     """
     from interp.compiled import compile_model, compile_run, tightest
+    from interp.compiled.build import require_place
 
     if n_circuit_pairs < 0:
         raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
+    writes(out, "config.json", "model.safetensors")
+    require_place(out, fresh=fresh)
     use_threads(threads)
     if margin is not None:
         noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
@@ -98,6 +101,10 @@ def calibrate(
     from interp.calibration.settings import QUICK, CalibrationSettings
 
     at_least("--workers", workers, 1)
+    writes(out, "rows/", "calibration.parquet", "calibration.md")
+    if publish:
+        writes(Path("docs"), "calibration.md", "calibration.svg")
+        writes(Path("interp/calibration"), "summary.json")
     use_threads(1)
     settings = QUICK if quick else CalibrationSettings()
     settings = replace(settings, subjects=models or settings.subjects)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads
+from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import say, stage_display
 from interp.runs import load
+
+PROBED = ("probes.parquet", "probe_errors.parquet", "probes.safetensors")  # what is written into a run folder
 
 
 def probe(
@@ -56,6 +58,7 @@ def probe(
         at_least("--n", n, 1)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *(["steps/"] if along else PROBED))
     stage = functools.partial(
         probe_stage,
         variables=variables,
@@ -84,6 +87,8 @@ def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         runs: run folders.
         out: the folder to write to.
     """
+    opened = [load(run) for run in runs]
+    writes(out, "probing.md")
     from interp.probing.page import write_probing_page
 
-    say(f"page in {write_probing_page([load(run) for run in runs], out)}")
+    say(f"page in {write_probing_page(opened, out)}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp.cli.arguments import writes
 from interp.commands import this_command
 from interp.console import say, stage_display, training_display
 from interp.training.logs import LogTo
@@ -21,6 +22,8 @@ from interp.training.overrides import (
 
 if TYPE_CHECKING:
     from interp.training.records import TrainingRecords
+
+TRAINED = ("config.json", "metrics.parquet", "model.safetensors", "resume/")  # what is written into a run folder
 
 
 def train(
@@ -78,6 +81,7 @@ def train(
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
     changes = given(training) | {name: value for name, value in short.items() if value is not None}
     folder = out if out is not None else Path("runs") / preset
+    writes(folder, *TRAINED, *(["tensorboard/"] if log == "tensorboard" else []))
     records = None
     if resume:
         if others := {**changes, **given(model), **given(options)}:

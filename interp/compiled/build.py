@@ -114,17 +114,23 @@ def _components(program: Program) -> dict[str, str]:
     return {"input": "tokens, and the address of every position", **dict(sorted(heads.items())), **mlps}
 
 
+def require_place(out: Path, *, fresh: bool) -> None:
+    """Refuse a folder that holds a run already, unless it is a compiled one and `fresh` is set. Raises RunError."""
+    if (out / "config.json").exists():
+        if not (out / KEY_FILE).exists():
+            raise RunError(f"{out} holds a trained run; give another --out")
+        if not fresh:
+            raise RunError(f"{out} holds a compiled run already; --fresh replaces it, with what was measured on it")
+
+
 def compile_run(compiled: Compiled, out: Path, *, fresh: bool = False, command: str | None = None) -> Run:
     """Write a compiled model and its key as the run folder `out`.
 
     Raises:
         RunError: the folder holds a run already, and `fresh` is not set; or one that was trained.
     """
+    require_place(out, fresh=fresh)
     if (out / "config.json").exists():
-        if not (out / KEY_FILE).exists():
-            raise RunError(f"{out} holds a trained run; give another --out")
-        if not fresh:
-            raise RunError(f"{out} holds a compiled run already; --fresh replaces it, with what was measured on it")
         for frame in [*out.glob("*.parquet"), *out.glob("circuits/*.json"), *out.glob("report.html")]:
             frame.unlink()
     out.mkdir(parents=True, exist_ok=True)
