@@ -14,6 +14,14 @@ from interp.console import console, plain_table, say, show_scores, stage_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
 
+_CONTROLS = {  # short enough for a column
+    Control.MAJORITY_CLASS: "majority",
+    Control.CONTROL_TASK: "task",
+    Control.SHUFFLED_LABELS: "shuffled",
+    Control.EMBEDDING_ONLY: "embedding",
+    Control.UNTRAINED_MODEL: "untrained",
+    Control.ALTERED_SEMANTICS: "altered",
+}
 _CIRCUIT_COLUMNS = ("edges", "faithfulness", "random", "pairs")
 
 
@@ -57,12 +65,39 @@ def _best(frame: pd.DataFrame, name: str) -> dict[str, Any] | None:
     return max(records(select(frame, variable=name)), key=lambda row: row["estimate"], default=None)
 
 
+def clearest(probes: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Per variable, the probe that stands furthest above the strongest of its own controls, and that control's row.
+
+    Accuracy alone would open with trivial reads: a variable at the slot that holds it is read from the embedding as
+    well. Largest margin first; a variable that no probe reads better than its controls has a margin of 0 or less.
+
+    Args:
+        probes: rows of the tidy frame, controls included.
+    """
+    strongest: dict[tuple[str, ...], dict[str, Any]] = {}
+    cell = ("variable", "site", "position", "method")
+    accuracy = records(probes.loc[(probes["metric"] == Metric.ACCURACY) & probes["stratum"].isna()])
+    for row in accuracy:
+        key = tuple(row[name] for name in cell)
+        if row["control"] is not None and row["estimate"] > strongest.get(key, {"estimate": -1.0})["estimate"]:
+            strongest[key] = row
+    best: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for row in accuracy:
+        control = strongest.get(tuple(row[name] for name in cell))
+        if row["control"] is None and control is not None:
+            found = best.get(row["variable"])
+            if found is None or _margin((row, control)) > _margin(found):
+                best[row["variable"]] = (row, control)
+    return sorted(best.values(), key=lambda pair: -_margin(pair))
+
+
+def _margin(pair: tuple[dict[str, Any], dict[str, Any]]) -> float:
+    return pair[0]["estimate"] - pair[1]["estimate"]
+
+
 def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
-    """Per variable: the most decodable and the most used place inside the model, each beside a control."""
+    """Per variable: the place inside the model where it is read most clearly, and the most used, beside controls."""
     layers = list(dict.fromkeys(probes["site"]))
-    inside = probes.loc[probes["site"] != layers[0]]
-    task = select(inside, metric=Metric.ACCURACY, control=None)
-    controls = select(inside, metric=Metric.ACCURACY, control=Control.CONTROL_TASK)
     swaps = select(
         # Ceilings are left out: the embedding edits the input, the last layer the answer, all positions are the source.
         interventions.loc[interventions["site"].isin(layers[1:-1]) & (interventions["position"] != "all")],
@@ -71,18 +106,23 @@ def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
         pair_design="independent",
     )
     used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
-    decoded = plain_table("Where each variable is best decoded", "variable", "where", right=("probe", "control task"))
+    decoded = plain_table(
+        "Where probes stand furthest above their strongest control",
+        "variable",
+        "where",
+        right=("margin", "probe", "strongest control"),
+    )
+    decoded.columns[1].no_wrap = False  # 80 columns hold the numbers whatever a place is called
     swapped = plain_table(
         "Where it is best swapped: IIA where the answer changes", "variable", "where", right=("IIA", "unpatched")
     )
-    for name in dict.fromkeys(task["variable"]):
-        probe, swap = _best(task, name), _best(used, name)
-        assert probe is not None
-        beside = select(controls, variable=name, site=probe["site"], position=probe["position"])["estimate"].iloc[0]
-        decoded.add_row(name, _place(probe), f"{probe['estimate']:.1%}", f"{beside:.1%}")
-        if swap is not None:
+    for probe, control in clearest(probes.loc[probes["site"] != layers[0]]):
+        name, margin = probe["variable"], f"{100 * _margin((probe, control)):+.1f}"
+        beside = f"{_CONTROLS[control['control']]} {control['estimate']:.1%}"
+        decoded.add_row(escape(name), _place(probe), margin, f"{probe['estimate']:.1%}", beside)
+        if (swap := _best(used, name)) is not None:
             alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
-            swapped.add_row(name, _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
+            swapped.add_row(escape(name), _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
     console.print(decoded)
     console.print(swapped)
 
