@@ -112,7 +112,8 @@ def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
         "where",
         right=("margin", "probe", "strongest control"),
     )
-    decoded.columns[1].no_wrap = False  # 80 columns hold the numbers whatever a place is called
+    where = decoded.columns[1]
+    where.no_wrap, where.overflow = False, "fold"  # so that 80 columns hold the numbers, whatever a place is called
     swapped = plain_table(
         "Where it is best swapped: IIA where the answer changes", "variable", "where", right=("IIA", "unpatched")
     )
