@@ -12,6 +12,8 @@ import streamlit as st
 from app.run_access import LoadedModel, fingerprint, require_current
 from cython_vm import States, encode
 from interp import Run, RunError
+from interp.reading import BrokenFileError
+from interp.runs import frame_command
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import AttentionSummary
@@ -53,13 +55,13 @@ def roles_of_op(run: Run, op: str, layer: int, head: int, *, k: int = 3) -> list
 
 def _summary(run: Run, op: str) -> AttentionSummary:
     file = run.path / "attention.safetensors"
-    mend = f"tapelens circuit {run.path}"
+    mend = frame_command("circuits", run.path)
     if not file.exists():
         raise RunError(f"{file} does not exist yet; make it with: {mend}")
     try:
         summary, provenance = _read(str(file), fingerprint(file))
-    except ValueError as error:
-        raise RunError(f"{error}: {mend}") from None
+    except BrokenFileError as error:
+        raise RunError(f"{error}; delete it and make it anew: {mend}") from None
     require_current(run, file, provenance, mend)
     if op not in summary.ops:
         raise RunError(

@@ -15,6 +15,8 @@ from app.components.graph import DrawnEdge, DrawnNode
 from app.components.lines import SizePoint
 from app.run_access import fingerprint, require_current
 from interp import Run, RunError
+from interp.reading import BrokenFileError
+from interp.runs import frame_command
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -23,12 +25,12 @@ if TYPE_CHECKING:  # interp.circuits brings torch
 def read(run: Run, op: str) -> Circuit:
     """The circuit of an opcode. Raises RunError: not made yet, broken, or of another run."""
     file = run.path / "circuits" / f"{op}.json"
-    mend = f"tapelens circuit {run.path}"
+    mend = frame_command("circuits", run.path)
     if not file.exists():
         raise RunError(f"{file} does not exist yet; make it with: {mend}")
     try:
         circuit, provenance = _read(str(file), fingerprint(file))
-    except ValueError as error:
+    except BrokenFileError as error:
         raise RunError(f"{error}: {mend}") from None
     require_current(run, file, provenance, mend)
     return circuit

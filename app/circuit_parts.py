@@ -12,6 +12,7 @@ from interp import RunError
 from interp.figures.dissociation import RANDOM, loss_matrix
 from interp.figures.style import present
 from interp.results import Control, Metric, select
+from interp.runs import frame_command
 
 _LEVELS = {"node": "heads and MLPs", "neuron": "neurons", "subspace": "directions"}
 _ABLATIONS = {"resample": "another instruction's values", "mean": "their mean", "zero": "zero"}
@@ -37,7 +38,7 @@ def draw_parts(view: View, op: str) -> None:
         return
     rows = select(frame, metric=Metric.ABLATION_LOSS)
     if rows.empty:
-        st.caption(f"Not measured yet; make it with: tapelens circuit {view.run.path}")
+        st.caption(f"Not measured yet; make it with: {frame_command('circuits', view.run.path)}")
         return
     left, right = st.columns(2)
     with left:

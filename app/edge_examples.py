@@ -11,6 +11,8 @@ from app.run_access import fingerprint, require_current
 from app.session import View
 from cython_vm import States
 from interp import Run, RunError
+from interp.commands import command
+from interp.reading import BrokenFileError, reading
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.studies import EdgeExamples
@@ -23,13 +25,13 @@ def read(run: Run, op: str) -> EdgeExamples:
     from interp.runs.findings import finding_path
 
     file = finding_path(run.path, "edges", op)
-    mend = f"tapelens circuit {run.path} --measure edges"
+    mend = command("circuit", run.path, "--measure", "edges")
     if not file.exists():
         raise RunError(f"{file} does not exist yet; make it with: {mend}")
     try:
         provenance, examples = _read(str(run.path), op, fingerprint(file))
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{file} is broken ({error}); make it anew with: {mend} --fresh") from None
+    except BrokenFileError as error:
+        raise RunError(f"{error}; make it anew with: {mend} --fresh") from None
     require_current(run, file, provenance, mend)
     return examples
 
@@ -39,12 +41,13 @@ def _read(folder: str, op: str, fingerprint: str):
     from pathlib import Path
 
     import interp
-    from interp.runs.findings import read_finding
+    from interp.runs.findings import finding_path, read_finding
     from interp.studies import read_examples
 
     found = read_finding(Path(folder), "edges", op)
     assert found is not None
-    return found.provenance, read_examples(interp.load(folder).config.spec, found.detail)
+    with reading(finding_path(Path(folder), "edges", op), "a whole finding"):
+        return found.provenance, read_examples(interp.load(folder).config.spec, found.detail)
 
 
 def draw_examples(view: View, op: str, edge_id: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import streamlit as st
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # a plain clone: Streamlit puts app/ on the path, not the folder above it
+if "app" not in sys.modules and sys.path[1:2] != [str(ROOT)]:
+    # Streamlit puts app/ on the path, not the folder above it, which must come before an app.py where a person is
     sys.path.insert(1, str(ROOT))
 
 from app import run_access, selection, session  # noqa: E402
@@ -40,3 +41,5 @@ try:
     st.caption(session.describe_run(view.run))
 except RunError as error:
     run_access.show_problem(error)
+except Exception as error:  # the last resort: a sentence for the reader, the traceback for the server's log
+    run_access.show_failure(error)

@@ -13,6 +13,7 @@ from app.session import View
 from app.theme import CIVIDIS
 from cython_vm import MachineSpec, States, decode, run
 from interp import Run, RunError
+from interp.runs import frame_command
 from interp.runs.probe_errors import FILE, read_errors
 
 
@@ -20,7 +21,7 @@ def errors_of(opened: Run, cell: str, method: str) -> pd.DataFrame:
     """The rows of one probe. Raises RunError: not made yet, broken, or of other weights."""
     file = opened.path / FILE
     frame = _read(str(opened.path), run_access.fingerprint(file))
-    run_access.require_current(opened, file, frame.attrs["provenance"], f"tapelens probe {opened.path}")
+    run_access.require_current(opened, file, frame.attrs["provenance"], frame_command("probes", opened.path))
     rows = _of_cell(frame, cell)
     return rows.loc[rows["method"] == method]
 

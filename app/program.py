@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from app.numbers import quoted, whole_number
 from cython_vm import MachineSpec, Op, Outcome, States, Transition, format_program, parse_program, step
 
 MAX_STEPS = 200  # transitions that the app follows
@@ -88,9 +89,12 @@ def parse_numbers(text: str, *, what: str, limit: int, spec: MachineSpec) -> tup
     """Cell values separated by spaces or commas. Raises ProgramError: not a number, out of range, too many."""
     values = []
     for word in re.split(r"[\s,.]+", text.strip()) if text.strip() else []:
-        if not word.isdecimal() or int(word) > spec.max_value:
-            raise ProgramError(f"Each {what} value must be a whole number from 0 to {spec.max_value}; got {word!r}.")
-        values.append(int(word))
+        value = whole_number(word)
+        if value is None or value > spec.max_value:
+            raise ProgramError(
+                f"Each {what} value must be a whole number from 0 to {spec.max_value}; got {quoted(word)}."
+            )
+        values.append(value)
     if len(values) > limit:
         raise ProgramError(f"The {what} holds {limit} values; got {len(values)}.")
     return tuple(values)
@@ -187,9 +191,10 @@ def from_address(parameters: Mapping[str, str], spec: MachineSpec) -> Start | No
     pointers = {}
     for name in ("instruction_ptr", "array_ptr"):
         text = parameters.get(name, "0")
-        if not text.isdecimal():
-            raise ProgramError(f"{name} must be a whole number; got {text!r}.")
-        pointers[name] = int(text)
+        pointer = whole_number(text)
+        if pointer is None:
+            raise ProgramError(f"{name} must be a whole number; got {quoted(text)}.")
+        pointers[name] = pointer
     start = Start(program=parse(parameters["program"], spec), **numbers, **pointers)
     build(start, spec)
     return start

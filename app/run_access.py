@@ -7,7 +7,7 @@ what is on disk (size and time of the file), so that a newly made file shows up 
 from __future__ import annotations
 
 import importlib
-import json
+import logging
 import os
 import re
 import sys
@@ -22,15 +22,20 @@ import pandas as pd
 import streamlit as st
 
 import interp
+from app.numbers import quoted
 from interp import Run, RunError
+from interp.commands import command as command_line
+from interp.commands import find_command
 from interp.compiled.config import KEY_FILE
-from interp.runs import FRAMES
+from interp.reading import read_json, reading
+from interp.runs import frame_command
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
 _MAIN = Path(__file__).with_name("main.py")
 _JOBS_KEPT = 6
 _pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+_log = logging.getLogger(__name__)
 _jobs: dict[str, Future[Any]] = {}  # by key, for all visits; one thread, so that imports never cross
 
 
@@ -44,9 +49,34 @@ class LoadedModel:
 
 
 def chosen_path() -> Path:
-    """`?run=` in the address, else the argument after `--`, else TAPELENS_RUN, else the bundled run."""
+    """`?run=` in the address, else the run that the app was started with. Raises RunError as `linked_path`."""
     if name := st.query_params.get("run"):
-        return Path(name)
+        return linked_path(name)
+    return started_path()
+
+
+def linked_path(name: str) -> Path:
+    """The run that an address names. A link may come from anybody: it opens what lies in `runs/` or `checkpoints/`, and
+    the run that the app was started with, and nothing else on the machine.
+
+    Raises:
+        RunError: it lies elsewhere, once `..` and links are followed, whether it is there or not.
+    """
+    allowed = [folder / name for folder in (Path.cwd(), ROOT) for name in ("runs", "checkpoints")] + [started_path()]
+    try:
+        inside = any(Path(name).resolve().is_relative_to(folder.resolve()) for folder in allowed)
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a zero byte
+        inside = False
+    if not inside:
+        raise RunError(
+            f"the link asks for the run {quoted(name)}; a link opens runs in runs/ and checkpoints/ alone, and the one "
+            "that the app was started with"
+        )
+    return Path(name)
+
+
+def started_path() -> Path:
+    """The argument after `--`, else TAPELENS_RUN, else the bundled run."""
     if sys.argv and Path(sys.argv[0]).resolve() == _MAIN and len(sys.argv) > 1:
         return Path(sys.argv[1])
     if name := os.environ.get("TAPELENS_RUN"):
@@ -79,7 +109,7 @@ def frame(run: Run, kind: str) -> pd.DataFrame:
     file = run.path / f"{kind}.parquet"
     found = _frame(str(run.path), kind, run.config.digest, fingerprint(file))
     if kind != "metrics":  # these are the training itself
-        require_current(run, file, found.attrs["provenance"], f"tapelens {FRAMES[kind]} {run.path}")
+        require_current(run, file, found.attrs["provenance"], frame_command(kind, run.path))
     return found
 
 
@@ -144,8 +174,9 @@ def analysis_or_wait() -> bool:
 
 def show_problem(error: Exception) -> None:
     """A problem in a sentence, with the command that mends it in a code box. What was not made yet is no error."""
-    message = str(error).replace(str(ROOT) + os.sep, "")
+    message = str(error)
     sentence, command = split_command(message)
+    sentence = sentence.replace(str(ROOT) + os.sep, "")
     if "does not exist yet" in message:
         st.info(sentence, icon=":material/science:")
     else:
@@ -154,14 +185,25 @@ def show_problem(error: Exception) -> None:
     st.code(command or "make demo\nstreamlit run app/main.py", language="bash")
 
 
+def show_failure(error: Exception) -> None:
+    """What nobody foresaw, in a sentence; where it happened goes into the server's log."""
+    _log.error("the page could not be drawn", exc_info=error)
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    st.error(
+        f"This page could not be drawn ({reason}). Files of the run may be damaged or of another version; the server's "
+        "log tells where it happened.",
+        icon=":material/build:",
+    )
+
+
 def split_command(message: str) -> tuple[str, str]:
-    """A message of `interp.runs` as a sentence, and the command that mends it ("" where none can)."""
-    if weights := re.match(r"(\S*?)/?model\.safetensors\b", message):
-        sentence = re.split(r"; (?:tapelens|restore)", message)[0]
-        command = f"tapelens train {'--resume' if 'does not exist' in message else '--fresh'} --out {weights[1] or '.'}"
-    else:
-        found = re.search(r"[;:] (?:make it(?: anew)? with: |train one with: )?(tapelens [a-z]+ [^;,]*)", message)
-        sentence, command = (message[: found.start()], found[1].strip()) if found else (message, "")
+    """A message of a RunError as a sentence, and the command that mends it ("" where none can)."""
+    before, command = find_command(message)
+    sentence = re.sub(r"(?:; [a-z ]*with)?[;:] $", "", before) if command else message
+    weights = re.match(r"(.*?)/?model\.safetensors\b", message)
+    if weights and not command:
+        command = command_line("train", "--fresh", "--out", weights[1] or ".")
+        sentence = message.removesuffix("; restore it or train again")
     sentence = sentence.rstrip(".;:, ") + "."
     return (sentence[0].upper() + sentence[1:] if sentence.split()[0].isalpha() else sentence), command
 
@@ -173,7 +215,9 @@ def _open(path: str, fingerprint: str) -> Run:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _components(file: str, fingerprint: str) -> dict[str, str]:
-    return json.loads(Path(file).read_text())["components"]
+    found = read_json(Path(file), "an answer key")
+    with reading(Path(file), "an answer key"):
+        return {str(node): str(words) for node, words in found["components"].items()}
 
 
 @st.cache_data(show_spinner=False, max_entries=32)

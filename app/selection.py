@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 
 import streamlit as st
 
+from app.numbers import quoted, whole_number
+
 KINDS = ("", "head", "node", "edge", "probe")  # what `id` names; "" = nothing picked
 _KEY = "selection"
 _EXTRA = "address_extra"  # what else the address holds: the run, and where the Step page's program starts
@@ -33,17 +35,21 @@ def parse(parameters: Mapping[str, str], ops: tuple[str, ...]) -> tuple[Selectio
     notices = []
     kind, id_ = parameters.get("kind", ""), parameters.get("id", "")
     if kind not in KINDS or bool(kind) != bool(id_):
-        notices.append(f"The link picks kind={kind!r}, id={id_!r}; nothing like that exists, so nothing is picked.")
+        notices.append(
+            f"The link picks kind={quoted(kind)}, id={quoted(id_)}; nothing like that exists, so nothing is picked."
+        )
         kind = id_ = ""
     op = parameters.get("op", "").upper()
     if op and op not in ops:
-        notices.append(f"The link asks for op={op!r}; the opcodes are {', '.join(ops)}.")
+        notices.append(f"The link asks for op={quoted(op)}; the opcodes are {', '.join(ops)}.")
         op = ""
     text = parameters.get("step", "1")
-    if not text.isdecimal() or int(text) < 1:
-        notices.append(f"The link asks for step={text!r}; a whole number from 1 was expected, so step 1 is shown.")
-        text = "1"
-    return Selection(kind, id_, op, int(text) - 1), notices
+    step = whole_number(text)
+    if not step:
+        notices.append(
+            f"The link asks for step={quoted(text)}; a whole number from 1 was expected, so step 1 is shown."
+        )
+    return Selection(kind, id_, op, (step or 1) - 1), notices
 
 
 def spell(selection: Selection) -> dict[str, str]:

@@ -161,6 +161,6 @@ def _first_start(spec: MachineSpec) -> Start:
     try:
         found = program.from_address(st.query_params.to_dict(), spec)
     except (ProgramError, ValueError) as error:
-        selection.notify(f"The program in the link cannot run here. {error} An example is shown instead.")
+        selection.notify(f"The program in the link cannot run here. {str(error)[:300]} An example is shown instead.")
         found = None
     return found or program.first(spec)

@@ -17,8 +17,6 @@ Making archives needs pyribs; reading one and sampling from it needs NumPy alone
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -34,6 +32,7 @@ from cython_vm.fate import check_steps
 from cython_vm.programs import program_hash
 from cython_vm.reachable import Exclusion, draw_reachable, draw_steps
 from cython_vm.sampling import sample
+from cython_vm.shards import whole_file
 from cython_vm.spec import MachineSpec
 from cython_vm.splits import in_split
 from cython_vm.states import States
@@ -107,16 +106,9 @@ class ProgramArchive:
         about = {"format": _FORMAT, "spec": self.spec.to_dict(), "config": asdict(self.config)}
         text = json.dumps(about | {"generation": self.generation, "numpy": np.__version__}, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                arrays = {"cells": self.cells, "programs": self.programs, "behaviour": self.behaviour}
-                np.savez_compressed(file, about=np.array(text), **arrays)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with whole_file(path) as file:
+            arrays = {"cells": self.cells, "programs": self.programs, "behaviour": self.behaviour}
+            np.savez_compressed(file, about=np.array(text), **arrays)
 
     @staticmethod
     def load(path: str | Path) -> ProgramArchive:

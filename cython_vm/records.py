@@ -10,6 +10,7 @@ import json
 import mmap
 import operator
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,7 +180,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The contents of `index.json`, checked. Raises FileNotFoundError or ValueError naming the file."""
     file = folder / INDEX
     if not file.exists():
-        raise FileNotFoundError(f"no records at {folder}: it has no {INDEX}; write some with: tapelens sample {folder}")
+        make = shlex.join(["tapelens", "sample", str(folder)])
+        raise FileNotFoundError(f"no records at {folder}: it has no {INDEX}; write some with: {make}")
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
         found = (index.get("format"), index.get("version"))

@@ -4,6 +4,22 @@
 `interp.training`, `interp.interventions`, `interp.circuits`, `interp.figures`.
 """
 
-from interp.runs import Run, RunConfig, RunError, load
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.runs import Run, RunConfig, RunError, load
 
 __all__ = ["Run", "RunConfig", "RunError", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported at their first use: the command line must be able to answer Ctrl-C before that."""
+    if name in __all__:
+        from interp import runs
+
+        return getattr(runs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

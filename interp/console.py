@@ -17,10 +17,18 @@ from interp.evaluation.tables import evaluation_tables, plain_table
 if TYPE_CHECKING:
     from interp.training import TrainingProgress
 
-__all__ = ["console", "plain_table", "show_scores", "stage_display", "training_display"]
+__all__ = ["console", "plain_table", "say", "show_scores", "stage_display", "training_display"]
 
-console = Console(highlight=False)
-_stderr = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """A console that leaves it to the command line what happens when nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
+_stderr = _Console(stderr=True, highlight=False)
 
 
 class _TrainingProgress(Progress):
@@ -104,6 +112,11 @@ def stage_display(label: str) -> Iterator[Callable[[float, float, str], None]]:
         yield report
     if not _stderr.is_terminal:
         _stderr.print(f"{label}: done")
+
+
+def say(sentence: str) -> None:
+    """A sentence as it is: brackets in a path are no markup, and no line break falls into a path or a command."""
+    console.print(sentence, markup=False, soft_wrap=True)
 
 
 def show_scores(scores: pd.DataFrame, *, title: str) -> None:

@@ -9,10 +9,19 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from interp.console import console, plain_table, show_scores, stage_display, training_display
+from interp.commands import command
+from interp.console import console, plain_table, say, show_scores, stage_display, training_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
 
+_CONTROLS = {  # short enough for a column
+    Control.MAJORITY_CLASS: "majority",
+    Control.CONTROL_TASK: "task",
+    Control.SHUFFLED_LABELS: "shuffled",
+    Control.EMBEDDING_ONLY: "embedding",
+    Control.UNTRAINED_MODEL: "untrained",
+    Control.ALTERED_SEMANTICS: "altered",
+}
 _CIRCUIT_COLUMNS = ("edges", "faithfulness", "random", "pairs")
 
 
@@ -24,7 +33,10 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
         RunError: `out` holds another run.
     """
     from interp.report import write_report
-    from interp.studies.stages import circuit_stage, evaluate_stage, patch_stage, probe_stage
+    from interp.studies.circuit_stage import circuit_stage
+    from interp.studies.evaluation_stage import evaluate_stage
+    from interp.studies.patch_stage import patch_stage
+    from interp.studies.probe_stage import probe_stage
     from interp.training import PRESETS, train
 
     if preset not in PRESETS:
@@ -32,7 +44,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     began = time.perf_counter()
     config = PRESETS[preset]
     with training_display() as report:
-        train(config, out, fresh=fresh, command=f"tapelens demo --preset {preset} --out {out}", on_progress=report)
+        train(config, out, fresh=fresh, command=command("demo", "--preset", preset, "--out", out), on_progress=report)
     run = load(out)
     with stage_display("evaluating") as progress:
         scores = evaluate_stage(run, fresh=fresh, progress=progress)
@@ -47,7 +59,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     _show_findings(probes, interventions)
     _show_circuits(circuits)
     minutes = (time.perf_counter() - began) / 60
-    console.print(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: tapelens app {run.path}")
+    say(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: {command('app', run.path)}")
     return run
 
 
@@ -56,12 +68,39 @@ def _best(frame: pd.DataFrame, name: str) -> dict[str, Any] | None:
     return max(records(select(frame, variable=name)), key=lambda row: row["estimate"], default=None)
 
 
+def clearest(probes: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Per variable, the probe that stands furthest above the strongest of its own controls, and that control's row.
+
+    Accuracy alone would open with trivial reads: a variable at the slot that holds it is read from the embedding as
+    well. Largest margin first; a variable that no probe reads better than its controls has a margin of 0 or less.
+
+    Args:
+        probes: rows of the tidy frame, controls included.
+    """
+    strongest: dict[tuple[str, ...], dict[str, Any]] = {}
+    cell = ("variable", "site", "position", "method")
+    accuracy = records(probes.loc[(probes["metric"] == Metric.ACCURACY) & probes["stratum"].isna()])
+    for row in accuracy:
+        key = tuple(row[name] for name in cell)
+        if row["control"] is not None and row["estimate"] > strongest.get(key, {"estimate": -1.0})["estimate"]:
+            strongest[key] = row
+    best: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for row in accuracy:
+        control = strongest.get(tuple(row[name] for name in cell))
+        if row["control"] is None and control is not None:
+            found = best.get(row["variable"])
+            if found is None or _margin((row, control)) > _margin(found):
+                best[row["variable"]] = (row, control)
+    return sorted(best.values(), key=lambda pair: -_margin(pair))
+
+
+def _margin(pair: tuple[dict[str, Any], dict[str, Any]]) -> float:
+    return pair[0]["estimate"] - pair[1]["estimate"]
+
+
 def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
-    """Per variable: the most decodable and the most used place inside the model, each beside a control."""
+    """Per variable: the place inside the model where it is read most clearly, and the most used, beside controls."""
     layers = list(dict.fromkeys(probes["site"]))
-    inside = probes.loc[probes["site"] != layers[0]]
-    task = select(inside, metric=Metric.ACCURACY, control=None)
-    controls = select(inside, metric=Metric.ACCURACY, control=Control.CONTROL_TASK)
     swaps = select(
         # Ceilings are left out: the embedding edits the input, the last layer the answer, all positions are the source.
         interventions.loc[interventions["site"].isin(layers[1:-1]) & (interventions["position"] != "all")],
@@ -70,18 +109,24 @@ def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
         pair_design="independent",
     )
     used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
-    decoded = plain_table("Where each variable is best decoded", "variable", "where", right=("probe", "control task"))
+    decoded = plain_table(
+        "Where probes stand furthest above their strongest control",
+        "variable",
+        "where",
+        right=("margin", "probe", "strongest control"),
+    )
+    where = decoded.columns[1]
+    where.no_wrap, where.overflow = False, "fold"  # so that 80 columns hold the numbers, whatever a place is called
     swapped = plain_table(
         "Where it is best swapped: IIA where the answer changes", "variable", "where", right=("IIA", "unpatched")
     )
-    for name in dict.fromkeys(task["variable"]):
-        probe, swap = _best(task, name), _best(used, name)
-        assert probe is not None
-        beside = select(controls, variable=name, site=probe["site"], position=probe["position"])["estimate"].iloc[0]
-        decoded.add_row(name, _place(probe), f"{probe['estimate']:.1%}", f"{beside:.1%}")
-        if swap is not None:
+    for probe, control in clearest(probes.loc[probes["site"] != layers[0]]):
+        name, margin = probe["variable"], f"{100 * _margin((probe, control)):+.1f}"
+        beside = f"{_CONTROLS[control['control']]} {control['estimate']:.1%}"
+        decoded.add_row(escape(name), _place(probe), margin, f"{probe['estimate']:.1%}", beside)
+        if (swap := _best(used, name)) is not None:
             alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
-            swapped.add_row(name, _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
+            swapped.add_row(escape(name), _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
     console.print(decoded)
     console.print(swapped)
 

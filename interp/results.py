@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.files import atomic_path
+from interp.reading import read_parquet, reading
 
 
 class Method(StrEnum):
@@ -190,7 +191,7 @@ _ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
 
 
 class ResultsError(ValueError):
-    """A results file or row is not what the tidy frame allows."""
+    """A row is not what the tidy frame allows."""
 
 
 def rows_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -226,23 +227,23 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ResultsError: the file is not a tidy frame of this project.
+        BrokenFileError: the file is not a tidy frame of this version.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ResultsError(
-            f"{path} is not a readable Parquet file ({first_line}); delete it and make it anew"
-        ) from None
-    if missing := set(COLUMNS) - set(table.column_names) - set(_LATER):
-        raise ResultsError(f"{path} lacks the columns {sorted(missing)}: it was not written by this version")
-    for name in (name for name in _LATER if name not in table.column_names):
-        table = table.append_column(name, pa.nulls(len(table), _ARROW[COLUMNS[name]]))
-    frame = table.select(list(COLUMNS)).to_pandas().astype(COLUMNS)
-    frame.attrs["provenance"] = json.loads((table.schema.metadata or {}).get(b"tapelens", b"{}"))
+    table, provenance = read_parquet(path)
+    with reading(path, "a results frame of this version", pa.ArrowException):
+        if missing := set(COLUMNS) - set(table.column_names) - set(_LATER):
+            raise ResultsError(f"it lacks the columns {sorted(missing)}")
+        for name in (name for name in _LATER if name not in table.column_names):
+            table = table.append_column(name, pa.nulls(len(table), _ARROW[COLUMNS[name]]))
+        table = table.select(list(COLUMNS))
+        for column, kind in COLUMNS.items():
+            if (found := table.schema.field(column).type) != _ARROW[kind]:
+                raise ResultsError(f"its column {column} holds {found}, not {_ARROW[kind]}")
+        for column, enum in _ENUMS.items():
+            if unknown := set(table[column].unique().drop_null().to_pylist()) - set(enum):
+                raise ResultsError(f"its column {column} holds {min(unknown)!r:.60}, which is no {enum.__name__}")
+        frame = table.to_pandas().astype(COLUMNS)
+    frame.attrs["provenance"] = provenance
     return frame
 
 

@@ -70,7 +70,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> interp.Run:
     folder = tmp_path_factory.mktemp("measured") / "little"
     spec = MachineSpec(n_instructions=6, n_cells=3, n_input=1, n_output=1, bits=1)
     shape = transformer_for("step_inplace", spec, n_layers=1, n_heads=2, d_model=16)
-    run = train(replace(tiny_config(), world=as_world(spec), model=shape), folder, command="tapelens train --preset little")
+    run = train(
+        replace(tiny_config(), world=as_world(spec), model=shape), folder, command="tapelens train --preset little"
+    )
     model, task = run.model, run.task
     scores = rows_frame(evaluate(model, task, n=300, seed=2).to_dict("records"))
     run.write_frame("metrics", pd.concat([run.frame("metrics"), scores], ignore_index=True))

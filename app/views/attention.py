@@ -9,6 +9,7 @@ from app.attention_data import Patterns
 from app.components.clickable import clickable
 from app.components.heads import describe, head_grid
 from app.components.heatmap import heatmap
+from app.numbers import quoted, whole_number
 from app.session import View
 from app.theme import CIVIDIS, GLYPHS
 
@@ -18,12 +19,12 @@ THIS_STATE = "this state"
 def parse_id(id_: str, patterns: Patterns) -> tuple[int, int, int] | None:
     """Layer, head and query of a selection id "layer.head" or "layer.head:position"; None if it is stale."""
     head_id, _, name = id_.partition(":")
-    layer, _, head = head_id.partition(".")
+    layer_text, _, head_text = head_id.partition(".")
+    layer, head = whole_number(layer_text), whole_number(head_text)
     n_layers, n_heads = patterns.pattern.shape[:2]
-    known = layer.isdecimal() and head.isdecimal() and int(layer) < n_layers and int(head) < n_heads
-    if not known or (name and name not in patterns.names):
+    if layer is None or head is None or layer >= n_layers or head >= n_heads or (name and name not in patterns.names):
         return None
-    return int(layer), int(head), patterns.names.index(name) if name else -1
+    return layer, head, patterns.names.index(name) if name else -1
 
 
 def default_query(view: View, patterns: Patterns) -> int:
@@ -84,7 +85,7 @@ def page() -> None:
     if chosen.kind == "head":
         picked = parse_id(chosen.id, patterns)
         if picked is None:
-            selection.drop(f"The link picks head {chosen.id!r}, which this model does not have.")
+            selection.drop(f"The link picks head {quoted(chosen.id)}, which this model does not have.")
             st.rerun()
     query = picked[2] if picked and picked[2] >= 0 else default_query(view, patterns)
     layer, head = picked[:2] if picked else patterns.sharpest(query)

@@ -10,6 +10,7 @@ import streamlit as st
 from app import circuit_data, circuit_parts, run_access, selection, session, widgets
 from app.circuit_panels import draw_edge, draw_evidence, draw_node, draw_state, edge_words, two
 from app.components.graph import DrawnEdge, layered_graph, node_words
+from app.numbers import quoted
 from app.session import View
 from app.theme import GLYPHS, OP_MEANINGS
 from interp import RunError
@@ -165,7 +166,7 @@ def page() -> None:
     chosen = selection.current()
     known = {"node": {node.id for node in circuit.nodes}, "edge": {f"{e.source}->{e.target}" for e in circuit.edges}}
     if chosen.kind in known and chosen.id not in known[chosen.kind]:
-        selection.drop(f"The link picks {chosen.kind} {chosen.id!r}, which this model does not have.")
+        selection.drop(f"The link picks {chosen.kind} {quoted(chosen.id)}, which this model does not have.")
         st.rerun()
     missed = view.op == op and is_missed(view)
     if missed:  # a person who asks why comes for this

@@ -25,7 +25,8 @@ from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import SETTINGS, Subject, compile_subject
 from interp.calibration.summary import write_summary
-from interp.results import ResultsError, read_frame, rows_frame, write_frame
+from interp.reading import BrokenFileError
+from interp.results import read_frame, rows_frame, write_frame
 from interp.runs import versions
 
 Progress = Callable[[float, float, str], None]
@@ -154,7 +155,7 @@ def _kept(file: Path, header: dict[str, Any]) -> pd.DataFrame | None:
     """The rows on disk if they were measured with these settings."""
     try:
         frame = read_frame(file)
-    except (FileNotFoundError, ResultsError):
+    except (FileNotFoundError, BrokenFileError):
         return None
     found = frame.attrs["provenance"]
     return frame if all(found.get(name) == value for name, value in header.items()) else None

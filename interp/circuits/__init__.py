@@ -6,11 +6,10 @@ from interp.circuits.criteria import Completeness, NodeNeed, completeness, minim
 from interp.circuits.discovery import CircuitConfig, find_circuit, find_circuits, node_effects
 from interp.circuits.exact import exact_effects
 from interp.circuits.faithfulness import areas, faithfulness, ranked, run_circuits, size_grid
-from interp.circuits.freezes import FREEZES, freezes
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
 from interp.circuits.overlap import Sharing, Stability, sharing, stability
-from interp.circuits.pairs import Contrast, Pairs, draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import eap_ig_by_position, exact_by_position
 from interp.circuits.roles import HeadRole, head_roles
@@ -18,13 +17,11 @@ from interp.circuits.search import Search, acdc, acdc_scores
 from interp.runs.circuit_files import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 
 __all__ = [
-    "FREEZES",
     "AttentionSummary",
     "Circuit",
     "CircuitConfig",
     "CircuitFileError",
     "Completeness",
-    "Contrast",
     "Edge",
     "Graph",
     "HeadRole",
@@ -51,7 +48,6 @@ __all__ = [
     "faithfulness",
     "find_circuit",
     "find_circuits",
-    "freezes",
     "head_roles",
     "minimality",
     "node_effects",

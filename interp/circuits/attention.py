@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cython_vm import Op, States
 from interp.circuits.pairs import first_states
 from interp.files import atomic_path
 from interp.interventions import block_slots, resolve
+from interp.reading import check_provenance, read_tensors, reading
 from interp.tasks import Task
 
 POINTED = (
@@ -136,15 +136,28 @@ def read_attention(path: Path) -> tuple[AttentionSummary, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is broken or of another kind.
+        BrokenFileError: the file is broken or of another kind.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
-    try:
-        with safe_open(path, framework="numpy") as handle:
-            header = {name: json.loads(text) for name, text in (handle.metadata() or {}).items()}
-            tensors = {name: handle.get_tensor(name) for name in ("pattern", "roles")}
+    tensors, texts = read_tensors(path, "numpy", "a whole attention file")
+    with reading(path, "a whole attention file"):
+        header = {name: json.loads(text) for name, text in texts.items()}
         names = {name: tuple(header[name]) for name in ("ops", "n", "position_names", "role_names")}
-        return AttentionSummary(**names, **tensors), header["provenance"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole attention file ({error}); delete it and make it anew") from None
+        summary = AttentionSummary(**names, pattern=tensors["pattern"], roles=tensors["roles"])
+        _check(summary)
+        check_provenance(header["provenance"])
+        return summary, header["provenance"]
+
+
+def _check(summary: AttentionSummary) -> None:
+    """Raise TypeError or ValueError where names and tables do not belong together."""
+    for name, kind in (("ops", str), ("n", int), ("position_names", str), ("role_names", str)):
+        if not all(isinstance(each, kind) for each in getattr(summary, name)):
+            raise TypeError(f"{name} must hold {kind.__name__} alone")
+    if len(summary.n) != len(summary.ops):
+        raise ValueError(f"{len(summary.ops)} ops, but n of {len(summary.n)}")
+    for name, of in (("pattern", summary.position_names), ("roles", summary.role_names)):
+        table = getattr(summary, name)
+        if table.ndim != 5 or table.shape[::4] != (len(summary.ops), len(of)) or table.shape[3] != len(of):
+            raise ValueError(f"{name} has shape {list(table.shape)} for {len(summary.ops)} ops and {len(of)} names")
+        if table.dtype.kind != "f":
+            raise TypeError(f"{name} must hold floating-point numbers, got {table.dtype}")

@@ -1,98 +1,67 @@
 """The command line: every verb of the project, each a thin layer over a library function.
 
-Heavy imports (torch, transformer_lens: seconds) happen inside the verbs, so that help and mistakes answer at once.
+Imports happen inside `main`, so that Ctrl-C during them is answered in a line; heavy ones (torch, transformer_lens:
+seconds) inside the verbs, so that help and mistakes answer at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
+import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import tyro
+from interp.reading import RunError
 
-from interp.cli.bench import bench
-from interp.cli.browsing import app, demo, report
-from interp.cli.causal import circuit, circuit_page, patch
-from interp.cli.compiled import calibrate, compile_interpreter
-from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
-from interp.cli.machine import evolve, sample
-from interp.cli.probing import probe, probing_page
-from interp.cli.training import train
-from interp.runs import RunError
+if TYPE_CHECKING:
+    from interp.cli.verbs import COMMANDS
 
-COMMANDS = {
-    "demo": demo,
-    "sample": sample,
-    "evolve": evolve,
-    "train": train,
-    "eval": evaluate,
-    "card": card,
-    "model-page": model_page,
-    "probe": probe,
-    "probing-page": probing_page,
-    "patch": patch,
-    "circuit": circuit,
-    "circuit-page": circuit_page,
-    "compile": compile_interpreter,
-    "calibrate": calibrate,
-    "curves": curves,
-    "lengths": lengths,
-    "report": report,
-    "app": app,
-    "bench": bench,
-}
+CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of a command whose reader has gone
+INTERRUPTED = 130  # 128 + SIGINT
+
+__all__ = ["COMMANDS", "UsageError", "main"]
+
+
+class UsageError(Exception):
+    """The arguments are not those of a verb."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb; every mistake ends in one sentence on standard error and a non-zero exit."""
+    imported = False
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        from interp.cli.verbs import run_verb
+
+        imported = True
+        try:
+            run_verb(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone can still be told from a mistake
     except KeyboardInterrupt:
-        _fail("interrupted; the same command continues from the last checkpoint", code=130)
+        _fail("interrupted" + "; the same command continues from the last checkpoint" * imported, code=INTERRUPTED)
+    except BrokenPipeError:
+        _end_quietly()
+    except UsageError as error:
+        _fail(str(error), code=2)
     except (RunError, ValueError) as error:
         _fail(str(error), code=1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), code=1)
 
 
-def _run(arguments: list[str]) -> None:
-    """Parse, then call. Tyro frames its complaints in a box of several lines; people get one line."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            call = tyro.extras.subcommand_cli_from_dict(
-                {name: _deferred(verb) for name, verb in COMMANDS.items()},
-                prog="tapelens",
-                description="Mechanistic interpretability on models that learned to run programs.",
-                args=arguments,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        verb = f" {arguments[0]}" if arguments and arguments[0] in COMMANDS else ""
-        _fail(f"{_one_line(complaint.getvalue())}; see: tapelens{verb} --help", code=2)
-    call()
+def __getattr__(name: str) -> Any:
+    if name == "COMMANDS":
+        from interp.cli import verbs
+
+        return verbs.COMMANDS
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The same signature, but calling it only binds the arguments: parsing and running stay apart."""
-
-    @functools.wraps(verb)
-    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        return functools.partial(verb, *args, **kwargs)
-
-    return bind
-
-
-def _one_line(box: str) -> str:
-    """The sentences inside one of tyro's boxes."""
-    lines = [line.strip(" │|") for line in box.splitlines()[1:]]
-    kept = (line for line in lines if line.strip("─╭╮╰╯+-") and not line.startswith("For full helptext"))
-    return " ".join(kept).replace("__tyro-dummy-inner__.", "--")
+def _end_quietly() -> NoReturn:
+    """`tapelens … | head -1`: nobody reads on, so nothing is said, not even by Python as it closes standard output."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    sys.exit(CLOSED_PIPE)
 
 
 def _fail(message: str, *, code: int) -> NoReturn:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from interp.files import require_file, require_folder
+
 RunPath = Annotated[Path, tyro.conf.Positional]
 
 
@@ -14,6 +16,21 @@ def at_least(option: str, value: int, least: int) -> None:
     """Refuse a count below the least that makes sense."""
     if value < least:
         raise ValueError(f"{option} must be at least {least}, got {value}")
+
+
+def writes(folder: Path, *names: str) -> None:
+    """Refuse, before the work, a folder that a verb could not leave its files in.
+
+    Args:
+        folder: there, or to be made.
+        names: what will be written into it; those that end in / are folders.
+
+    Raises:
+        OSError: the sentence says what is in the way.
+    """
+    require_folder(folder)
+    for name in names:
+        (require_folder if name.endswith("/") else require_file)(folder / name)
 
 
 def use_threads(count: int) -> None:

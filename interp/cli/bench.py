@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from interp.console import console
+from interp.console import say
 
 
 def bench(
@@ -31,7 +31,7 @@ def bench(
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        console.print(
+        say(
             f"{row['name']}: {row['ratio']:.2f}x  (ours {row['ours']:.4g}, {row['peer_name']} {row['peer']:.4g} "
             f"{row['unit']})"
         )

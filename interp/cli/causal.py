@@ -7,9 +7,12 @@ from typing import Literal
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, stage_display
+from interp.cli.arguments import RunPath, at_least, use_threads, writes
+from interp.console import say, stage_display
 from interp.runs import load
+
+PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
+CIRCUITS = ("circuits/", "circuits.parquet", "attention.safetensors")
 
 
 def patch(
@@ -47,13 +50,14 @@ def patch(
         fresh: measure again what the file already holds.
         threads: PyTorch threads.
     """
-    from interp.studies.stages import patch_stage
+    from interp.studies.patch_stage import patch_stage
 
     at_least("--n-pairs", n_pairs, 1)
     at_least("--rank", rank, 1)
     at_least("--places", places, 1)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *PATCHED)
     with stage_display("intervening") as progress:
         rows = patch_stage(
             opened,
@@ -70,7 +74,7 @@ def patch(
             fresh=fresh,
             progress=progress,
         )
-    console.print(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
+    say(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
 
 
 def circuit(
@@ -117,14 +121,15 @@ def circuit(
         fresh: measure again what the folder already holds.
         threads: PyTorch threads.
     """
+    from interp.studies.circuit_stage import circuit_stage
     from interp.studies.circuit_study import summary_of
-    from interp.studies.stages import circuit_stage
 
     at_least("--n-pairs", n_pairs, 1)
     at_least("--n-exact-pairs", n_exact_pairs, 1)
     at_least("--n-search-pairs", n_search_pairs, 0)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *CIRCUITS)
     with stage_display("finding circuits") as progress:
         rows = circuit_stage(
             opened,
@@ -143,8 +148,8 @@ def circuit(
             progress=progress,
         )
     for sentence in summary_of(opened)["sentences"].values():
-        console.print(sentence, markup=False)
-    console.print(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
+        say(sentence)
+    say(f"{len(rows):,} rows in {opened.path / 'circuits.parquet'}")
 
 
 def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs"), n_null: int = 200) -> None:
@@ -155,6 +160,8 @@ def circuit_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         out: the folder to write to.
         n_null: random pairings of heads.
     """
+    opened = [load(run) for run in runs]
+    writes(out, "circuits.md")
     from interp.pages.circuits import write_circuit_page
 
-    console.print(f"page in {write_circuit_page([load(run) for run in runs], out, n_null=n_null)}")
+    say(f"page in {write_circuit_page(opened, out, n_null=n_null)}")

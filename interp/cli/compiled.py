@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from cython_vm import MachineSpec
-from interp.cli.arguments import at_least, use_threads
+from interp.cli.arguments import at_least, use_threads, writes
+from interp.commands import this_command
 from interp.compiled.config import NoiseConfig
-from interp.console import console, stage_display
+from interp.console import say, stage_display
 
 
 def compile_interpreter(
@@ -44,21 +44,23 @@ def compile_interpreter(
     """
     from interp.calibration import with_circuits
     from interp.compiled import compile_model, tightest
-    from interp.runs.compiled_run import compile_run
+    from interp.runs.compiled_run import compile_run, require_place
 
     if n_circuit_pairs < 0:
         raise ValueError(f"--n-circuit-pairs must be at least 0, got {n_circuit_pairs}")
+    writes(out, "config.json", "model.safetensors")
+    require_place(out, fresh=fresh)
     use_threads(threads)
     if margin is not None:
         noise = tightest(spec, task=task, noise=noise, least=margin, sharpness=sharpness, gain=gain)
-        console.print(f"squeezed by {noise.squeeze} dimensions")
+        say(f"squeezed by {noise.squeeze} dimensions")
     compiled = compile_model(spec, task=task, noise=noise, sharpness=sharpness, gain=gain, d_model=d_model)
     if n_circuit_pairs:
         with stage_display("deriving circuits") as progress:
             compiled = with_circuits(compiled, n_pairs=n_circuit_pairs, progress=lambda share: progress(share, 1.0, ""))
-    compile_run(compiled, out, fresh=fresh, command="tapelens " + " ".join(sys.argv[1:]))
+    compile_run(compiled, out, fresh=fresh, command=this_command())
     cfg = compiled.model.cfg
-    console.print(
+    say(
         f"{cfg.n_layers} layers of {cfg.n_heads} heads, d_model {cfg.d_model}, "
         f"{sum(p.numel() for p in compiled.model.parameters()):,} parameters, and their answer key in {out}"
     )
@@ -93,6 +95,10 @@ def calibrate(
     from interp.pages.calibration import write_page
 
     at_least("--workers", workers, 1)
+    writes(out, "rows/", "calibration.parquet", "calibration.md")
+    if publish:
+        writes(Path("docs"), "calibration.md", "calibration.svg")
+        writes(Path("interp/calibration"), "summary.json")
     use_threads(1)
     settings = QUICK if quick else CalibrationSettings()
     settings = replace(settings, subjects=models or settings.subjects)
@@ -103,4 +109,4 @@ def calibrate(
     if publish:
         write_page(Path("docs"), rows, settings)
         publish_summary(Path("interp/calibration"), rows, settings)
-    console.print(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")
+    say(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, show_scores, stage_display
-from interp.files import write_json, write_text
+from interp.cli.arguments import RunPath, at_least, use_threads, writes
+from interp.console import say, show_scores, stage_display
+from interp.files import require_file, write_json, write_text
 from interp.results import records
 from interp.runs import load
 
@@ -38,20 +38,24 @@ def evaluate(
         archive: run as many evolved programs too, of this file that tapelens evolve wrote.
         max_steps: of a program.
         save: add the result to RUN/metrics.parquet as the run's final evaluation.
-        json: write every row to this file.
+        json_file: write every row to this file.
         threads: PyTorch threads.
     """
     from cython_vm import ProgramArchive
     from interp.evaluation.measure import measure
-    from interp.studies.stages import EVALUATION_SEED, evaluate_stage
+    from interp.studies.evaluation_stage import EVALUATION_SEED, evaluate_stage
 
     at_least("--n", n, 1)
     at_least("--programs", programs, 0)
     at_least("--max-steps", max_steps, 1)
     if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
-    use_threads(threads)
     opened = load(run)
+    if save:
+        writes(opened.path, "metrics.parquet")
+    if json_file is not None:
+        require_file(json_file)
+    use_threads(threads)
     evolved = ProgramArchive.load(archive) if archive is not None else None
     failures = ()
     with stage_display("evaluating") as progress:
@@ -70,7 +74,7 @@ def evaluate(
             )
             scores, failures = found.rows, found.failures
     for failure in failures[:10]:
-        console.print(f"wrong: {failure.words()}", markup=False)
+        say(f"wrong: {failure.words()}")
     show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
     if json_file is not None:
         write_json(json_file, records(opened.identified(scores)))
@@ -92,10 +96,11 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
     at_least("--programs", programs, 0)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, "card.json", "card.md")
     with stage_display("measuring") as progress:
         values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
     wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
-    console.print(f"{wrong}the card is in {opened.path / 'card.md'}")
+    say(f"{wrong}the card is in {opened.path / 'card.md'}")
 
 
 def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
@@ -105,9 +110,10 @@ def model_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path
         runs: run folders, each with its card.
         out: the folder.
     """
+    writes(out, "models.md")
     from interp.pages.models import write_models_page
 
-    console.print(f"page in {write_models_page(runs, out)}")
+    say(f"page in {write_models_page(runs, out)}")
 
 
 def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path = Path("learning_curves.svg")) -> None:
@@ -121,11 +127,12 @@ def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path
 
     if out.suffix != ".svg":
         raise ValueError(f"--out must end in .svg, got {out}")
+    require_file(out)
     opened = [load(run) for run in runs]
     alike = len({run.name for run in opened}) < len(opened)  # then say where each is
     named = [learning_curve_of(run, name=str(run.path) if alike else None) for run in opened]
     write_text(out, learning_curves_drawing(named))
-    console.print(f"{len(runs)} learning curves in {out}")
+    say(f"{len(runs)} learning curves in {out}")
 
 
 def lengths(
@@ -159,6 +166,9 @@ def lengths(
 
     at_least("--steps", steps, 1)
     at_least("--n", n, 1)
+    writes(out, "lengths.parquet", "length_generalisation.md")
+    if publish:
+        writes(Path("docs"), "length_generalisation.md")
     use_threads(threads)
     config = LengthsConfig(encodings=encodings or tuple(ENCODINGS), steps=steps, n_states=n, seed=seed, threads=threads)
     with stage_display("training and testing") as progress:
@@ -166,4 +176,4 @@ def lengths(
     page = write_lengths_page(out, rows, config)
     if publish:
         page = write_lengths_page(Path("docs"), rows, config)
-    console.print(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")
+    say(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from cython_vm import MachineSpec
-from interp.cli.arguments import RunPath, at_least
-from interp.console import console, stage_display
+from interp.cli.arguments import RunPath, at_least, writes
+from interp.console import console, say, stage_display
+from interp.files import require_file
 
 
 def sample(
@@ -52,6 +53,13 @@ def sample(
     at_least("--n", n, 1)
     if format == "shards" and out.suffix == ".npy":
         raise ValueError(f"shards go into a folder, got {out}; for one .npy file use --format original")
+    if format == "original":
+        written = out.with_name(out.name.removesuffix(".npy") + ".npy")
+        writes(written.parent, written.name, f"{written.name.removesuffix('.npy')}.meta.json")
+        written.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        written = out
+        writes(out, "index.json")
     drawn = named_weights(spec, balance, weights)
     with stage_display("writing records") as progress:
 
@@ -59,11 +67,9 @@ def sample(
             progress(done, total, f"{done:,} of {total:,}")
 
         if format == "original":
-            written = out.with_name(out.name.removesuffix(".npy") + ".npy")
             sample_original(written, spec, n, seed=seed, start=start, split=split, weights=drawn, progress=report)
             size = 2 * spec.state_length * 4
         else:
-            written = out
             records = write_shards(
                 out,
                 spec,
@@ -77,7 +83,7 @@ def sample(
                 progress=report,
             )
             size = records.dtype.itemsize
-    console.print(f"{n:,} records of {size} bytes in {written}")
+    say(f"{n:,} records of {size} bytes in {written}")
 
 
 def _verify(out: Path) -> None:
@@ -89,11 +95,11 @@ def _verify(out: Path) -> None:
         wrong = int((~step(before).next.equal(after)).sum())
         if wrong:
             raise ValueError(f"{out}: {wrong:,} of {len(before):,} records are not what the machine does")
-        console.print(f"{len(before):,} records in {out}, all as the machine steps")
+        say(f"{len(before):,} records in {out}, all as the machine steps")
         return
     with stage_display("verifying") as progress:
         records = Records(out, progress=lambda done, total: progress(done, total, ""))
-    console.print(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
+    say(f"{len(records):,} records in {len(records.index['shards'])} shards of {out}, all whole")
 
 
 def evolve(
@@ -130,11 +136,12 @@ def evolve(
     at_least("--generations", generations, 1)
     if out.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {out}")
+    require_file(out)
     config = EvolutionConfig(seed=seed, batch_size=batch_size, n_inputs=n_inputs, max_steps=max_steps)
     with stage_display("evolving") as progress:
         archive, rate = evolve_into(out, spec, generations, config=config, fresh=fresh, progress=progress)
     speed = f", {rate / 1e6:.1f} million a minute now" if rate else ""
-    console.print(
+    say(
         f"{len(archive):,} programs in {out}: {archive.generation:,} generations, {archive.evaluations:,} runs "
         f"(one program on one input){speed}"
     )

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads
-from interp.console import console, stage_display
+from interp.cli.arguments import RunPath, at_least, use_threads, writes
+from interp.console import say, stage_display
 from interp.runs import load
+
+PROBED = ("probes.parquet", "probe_errors.parquet", "probes.safetensors")  # what is written into a run folder
 
 
 def probe(
@@ -49,13 +51,14 @@ def probe(
         threads: PyTorch threads.
     """
     from interp.results import records
+    from interp.studies.probe_stage import probe_stage
     from interp.studies.probe_sweep import n_probes, peak_megabytes, probe_along
-    from interp.studies.stages import probe_stage
 
     if n is not None:
         at_least("--n", n, 1)
     use_threads(threads)
     opened = load(run)
+    writes(opened.path, *(["steps/"] if along else PROBED))
     stage = functools.partial(
         probe_stage,
         variables=variables,
@@ -74,9 +77,7 @@ def probe(
         else:
             rows = stage(opened, progress=progress)
     where = opened.path / "steps" if along else opened.path / "probes.parquet"
-    console.print(
-        f"{len(rows):,} rows about {n_probes(records(rows)):,} probes in {where}; {peak_megabytes():,.0f} MB at most"
-    )
+    say(f"{len(rows):,} rows about {n_probes(records(rows)):,} probes in {where}; {peak_megabytes():,.0f} MB at most")
 
 
 def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
@@ -86,6 +87,8 @@ def probing_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pa
         runs: run folders.
         out: the folder to write to.
     """
+    opened = [load(run) for run in runs]
+    writes(out, "probing.md")
     from interp.pages.probing import write_probing_page
 
-    console.print(f"page in {write_probing_page([load(run) for run in runs], out)}")
+    say(f"page in {write_probing_page(opened, out)}")

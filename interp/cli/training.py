@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from interp.console import console, stage_display, training_display
+from interp.cli.arguments import writes
+from interp.commands import this_command
+from interp.console import say, stage_display, training_display
 from interp.runs.training_config import DataSource
 from interp.training.logs import LogTo
 from interp.training.overrides import (
@@ -20,6 +21,8 @@ from interp.training.overrides import (
     world_from,
 )
 from interp.worlds import Split, World, as_world
+
+TRAINED = ("config.json", "metrics.parquet", "model.safetensors", "resume/")  # what is written into a run folder
 
 
 def train(
@@ -77,6 +80,7 @@ def train(
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
     changes = given(training) | {name: value for name, value in short.items() if value is not None}
     folder = out if out is not None else Path("runs") / preset
+    writes(folder, *TRAINED, *(["tensorboard/"] if log == "tensorboard" else []))
     records = None
     if resume:
         if others := {**changes, **given(model), **given(options)}:
@@ -94,16 +98,16 @@ def train(
         if records is not None:
             config = replace(config, data=DataSource(str(records.path), records.digest))
         config = config if start is None else started_from(config, start)
-    command = "tapelens " + " ".join(sys.argv[1:])
+    command = this_command()
     with training_display() if is_main_process() else contextlib.nullcontext() as report:
         run = run_training(config, folder, fresh=fresh, command=command, records=records, log=log, on_progress=report)
     if is_main_process():
-        console.print(f"trained to step {run.step:,} in {folder}")
+        say(f"trained to step {run.step:,} in {folder}")
 
 
 def _training_records(path: Path, world: World, split: Split) -> Any:
     """Open records to train on, and say how many of them are left out."""
     with stage_display("checking the records") as progress:
         records = world.open_records(path, split=split, progress=lambda done, total: progress(done, total, ""))
-    console.print(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
+    say(f"{records.n:,} records in {path}; {records.n_held_out:,} of held-out programs are left out")
     return records

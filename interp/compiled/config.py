@@ -15,13 +15,13 @@ class NoiseConfig:
         ValueError: a count is negative.
     """
 
-    rotate: bool = False
+    rotate: bool = False  # the residual stream in a random orthonormal basis: no feature is a coordinate
     distractor_heads: int = 0  # a layer
     distractor_neurons: int = 0  # a layer
-    antipodal: bool = False
+    antipodal: bool = False  # two values of a variable, never present together, share a dimension
     squeeze: int = 0  # dimensions taken away
     redundant: tuple[str, ...] = ()  # subspaces written twice: op, array_ptr, output_length, input_head
-    seed: int = 0
+    seed: int = 0  # of all that is drawn
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redundant", tuple(self.redundant))

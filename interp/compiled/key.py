@@ -11,7 +11,6 @@ yet to read it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from interp.compiled.config import KEY_FILE
 from interp.files import atomic_path, write_json
+from interp.reading import BrokenFileError, read_json, read_tensors, reading
 from interp.tasks.sites import Site
 
 DIRECTIONS_FILE = "compiled.safetensors"
@@ -143,20 +143,23 @@ class AnswerKey:
         """Read the key of a compiled run.
 
         Raises:
-            ValueError: the folder has none, or one of another format.
+            ValueError: the folder has none.
+            BrokenFileError: it is broken, or of another format.
         """
-        from safetensors.torch import load_file
-
         file = Path(folder) / KEY_FILE
         if not file.exists():
             raise ValueError(f"{folder} has no {KEY_FILE}: only compiled runs have an answer key; see tapelens compile")
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file, "an answer key")
         if values.pop("format", None) != FORMAT:
-            raise ValueError(f"{file} is not a key of format {FORMAT}; compile the run again")
-        variables = {found["variable"]: _variable(found) for found in values.pop("variables")}
-        circuits = tuple(CircuitKey(**found) for found in values.pop("circuits"))
-        directions = load_file(file.with_name(DIRECTIONS_FILE))["directions"]
-        return cls(directions=directions, variables=variables, circuits=circuits, **values)
+            raise BrokenFileError(f"{file} is not a key of format {FORMAT}; compile the run again")
+        tensors = file.with_name(DIRECTIONS_FILE)
+        if not tensors.exists():
+            raise BrokenFileError(f"{folder} has {KEY_FILE} without {DIRECTIONS_FILE}; compile the run again")
+        directions, _ = read_tensors(tensors, "pt")
+        with reading(file, "an answer key"):
+            variables = {found["variable"]: _variable(found) for found in values.pop("variables")}
+            circuits = tuple(CircuitKey(**found) for found in values.pop("circuits"))
+            return cls(directions=directions["directions"], variables=variables, circuits=circuits, **values)
 
 
 def stream_hooks(n_layers: int) -> tuple[str, ...]:

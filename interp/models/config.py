@@ -23,18 +23,18 @@ class TransformerConfig:
     architecture: str = "transformer"  # key in MODELS
     d_vocab: int
     n_ctx: int  # longest sequence
-    n_layers: int = 4
-    n_heads: int = 4
-    d_model: int = 64
+    n_layers: int = 4  # blocks
+    n_heads: int = 4  # of each block's attention
+    d_model: int = 64  # width of the residual stream
     d_head: int = -1  # -1: d_model // n_heads; any other size is allowed, n_heads * d_head need not be d_model
     d_mlp: int = -1  # -1: 4 * d_model
     attn_only: bool = False  # no ln2, no MLP
     gated_mlp: bool = later(False)  # act_fn(x @ W_gate) * (x @ W_in), 3 matrices; with silu: SwiGLU (Shazeer 2020)
     act_fn: Literal["gelu", "relu", "silu"] = "gelu"  # gelu is the exact one, not the tanh approximation
     normalization_type: Norm | None = "RMS"  # None: no norm anywhere, for hand-set weights
-    eps: float = 1e-5
+    eps: float = 1e-5  # added to the variance in every norm
     qk_norm: bool = False  # RMS over d_head with a learned gain, before hook_q and hook_k
-    attention_dir: Literal["causal", "bidirectional"] = "causal"
+    attention_dir: Literal["causal", "bidirectional"] = "causal"  # whether a position sees those after it
     attention_chunk: int = later(0)  # c > 0: attend to the own chunk of c tokens (causally) and all of the one before
     positional_embedding_type: Positions = "learned"  # see embed.py and rotary.py
     position_roles: tuple[int, ...] = ()  # "block…" only: which block each position belongs to, [n_ctx]

@@ -6,14 +6,15 @@ again with another seed (`tapelens eval RUN --seed …`) gives figures inside th
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
+from interp.commands import command
 from interp.evaluation.measure import Evaluation, Progress, measure
 from interp.files import write_json, write_text
 from interp.pages.card_page import card_page
+from interp.reading import read_json
 from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, select
 from interp.runs import Run, RunError, hardware, provenance
 
@@ -48,9 +49,10 @@ def make_card(
 
 def read_card(path: Path) -> dict[str, Any]:
     """`card.json` of a run folder. Raises RunError where there is none, or one of another version."""
-    if not (path / "card.json").is_file():
-        raise RunError(f"{path} has no card.json; make it with: tapelens card {path}")
-    values = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    try:
+        values = read_json(path / "card.json", "a run's card")
+    except FileNotFoundError:
+        raise RunError(f"{path} has no card.json; make it with: {command('card', path)}") from None
     if values.get("format") != FORMAT:
         raise RunError(f"{path / 'card.json'} has format {values.get('format')}; this version reads {FORMAT}")
     return values
@@ -61,7 +63,7 @@ def card_values(
 ) -> dict[str, Any]:
     """What the card says, JSON-ready: the run's making from its files, the rest from the evaluation."""
     config = run.config
-    made = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    made = read_json(run.path / "config.json", "a run's config")
     kept = [name for name in COLUMNS if name not in ("run", "seed", "checkpoint_step", "architecture", "task")]
     rows = [{name: row[name] for name in kept if row[name] is not None} for row in records(evaluation.rows)]
     shown = config.to_dict()

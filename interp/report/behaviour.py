@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.commands import command
 from interp.figures import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve, op_words
 from interp.figures.style import named_rows, present
 from interp.report.circuits import circuit_finding
@@ -131,7 +132,7 @@ def accuracy_section(material: Material, page: Page) -> str:
         return missing(frame.message, frame.command)
     final = _final(material)
     if final is None:
-        return missing("The run has no evaluation yet.", f"tapelens eval {material.folder}")
+        return missing("The run has no evaluation yet.", command("eval", material.folder, "--save"))
     exact = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
     blocks = select(final, metric=Metric.BLOCK_ACCURACY)
     total = int(exact.n.sum())
@@ -165,7 +166,8 @@ def accuracy_section(material: Material, page: Page) -> str:
     headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval"]
     body += table(headings, lines, caption="Exact match of whole next states.", numbers=range(2, 6))
     if blocks.empty:
-        return f'{body}<p class="quiet">Accuracy by block comes with {code(f"tapelens eval {material.folder}")}</p>'
+        mend = code(command("eval", material.folder, "--save"))
+        return f'{body}<p class="quiet">Accuracy by block comes with {mend}</p>'
     body += page.figure(
         accuracy_by_block(frame),
         alt="Share of states whose block is right, instruction and outcome by block; numbers in the table below.",
@@ -194,7 +196,7 @@ def learning_section(material: Material, page: Page) -> str:
         drawing = learning_curve(frame)
     except ValueError:
         return missing(
-            "The run's metrics hold no evaluation made while training.", f"tapelens train --out {material.folder}"
+            "The run's metrics hold no evaluation made while training.", command("train", "--out", material.folder)
         )
     macro = select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO, method=Method.GREEDY)
     macro = macro.sort_values(["checkpoint_step", "n"], kind="stable").drop_duplicates("checkpoint_step")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from interp.figures import (
@@ -181,10 +180,9 @@ def _apart(material: Material, page: Page) -> str:
 
 def _sentence(material: Material, op: str) -> str:
     """What was put together from measurements about this instruction."""
-    try:
-        found = json.loads((material.run.path / "circuits" / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return ""
+    from interp.circuits.study import summary_of
+
+    found = summary_of(material.run)
     if found.get("provenance", {}).get("digest") != material.run.config.digest or op not in found["sentences"]:
         return ""
     return f"<p>{escape(found['sentences'][op])}</p>"

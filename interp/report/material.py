@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.commands import command
+from interp.reading import read_json
 from interp.report.page import missing
-from interp.runs import FRAMES, Run, RunError, weights_header
+from interp.runs import FRAMES, Run, RunError, frame_command, weights_header
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -42,7 +43,7 @@ class Material:
 
     def command(self, kind: str) -> str:
         """The command that measures a frame of this run."""
-        return f"tapelens {FRAMES[kind]} {self.folder}"
+        return frame_command(kind, self.folder)
 
     def warning(self, kind: str) -> str:
         """A box (HTML) where a frame was measured on weights of another training step; else nothing."""
@@ -61,10 +62,10 @@ class Material:
 def read_material(run: Run) -> Material:
     """Read every file of the run; what is missing or broken becomes `Missing`."""
     folder = _as_typed(run.path)
-    header = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    header = read_json(run.path / "config.json", "a run's config")
     frames: dict[str, pd.DataFrame | Missing] = {}
-    for kind, verb in FRAMES.items():
-        command = f"tapelens {verb} {folder}" if verb != "train" else _train(folder)
+    for kind in FRAMES:
+        command = frame_command(kind, folder)
         try:
             frames[kind] = run.frame(kind)
         except RunError as error:
@@ -79,7 +80,8 @@ def _weights(run: Run, folder: str) -> dict[str, Any] | Missing:
 
     file = run.weights
     try:
-        step = int(weights_header(file).get("step", 0))
+        weights_header(file)
+        step = run.step
     except RunError as error:
         message = _plain(error, run.path, folder) if file.exists() else "The run has no trained weights yet."
         return Missing(message, _train(folder))
@@ -93,29 +95,29 @@ def _circuits(run: Run, folder: str) -> dict[str, tuple[Circuit, dict[str, Any]]
 
     found: dict[str, tuple[Circuit, dict[str, Any]] | Missing] = {}
     for op in (op.name for op in run.config.spec.ops):
-        command = f"tapelens circuit {folder} --ops {op}"
+        anew = command("circuit", folder, "--ops", op)
         file = run.path / "circuits" / f"{op}.json"
         try:
             circuit, provenance = read_circuit(file)
         except FileNotFoundError:
-            found[op] = Missing(f"The run has no circuit of {op} yet.", command)
+            found[op] = Missing(f"The run has no circuit of {op} yet.", anew)
             continue
         except ValueError as error:
-            found[op] = Missing(_plain(error, run.path, folder), f"{command} --fresh")
+            found[op] = Missing(_plain(error, run.path, folder), f"{anew} --fresh")
             continue
         if provenance.get("digest") != run.config.digest:
             message = (
                 f"The circuit of {op} was found under config {provenance.get('digest')}, "
                 f"but this run is {run.config.digest}."
             )
-            found[op] = Missing(message, f"{command} --fresh")
+            found[op] = Missing(message, f"{anew} --fresh")
         else:
             found[op] = (circuit, provenance)
     return found
 
 
 def _train(folder: str) -> str:
-    return f"tapelens train --out {folder} --resume"
+    return command("train", "--out", folder, "--resume")
 
 
 def _as_typed(path: Path) -> str:

@@ -7,19 +7,19 @@ field. Names of nodes and edges are those of `interp.circuits.graph`.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp.files import write_json
+from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 
 FORMAT = 1
 
 
-class CircuitFileError(ValueError):
+class CircuitFileError(BrokenFileError):
     """A circuit file is broken, foreign or of another version. The message says what to do."""
 
 
@@ -127,21 +127,19 @@ def read_circuit(path: Path) -> tuple[Circuit, dict[str, Any]]:
         FileNotFoundError: there is no such file.
         CircuitFileError: it is broken, of another version, or contradicts itself.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        values = json.loads(text)
-        found = values.pop("format")
-        if found != FORMAT:
-            raise CircuitFileError(f"{path} has format {found}; this version reads format {FORMAT}; make it anew")
-        provenance = values.pop("provenance")
-        lists = {name: tuple(_build(kind, item) for item in values[name]) for name, kind in _LISTS.items()}
-        circuit = _build(Circuit, {**values, **lists})
-        _check(circuit)
-    except CircuitFileError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise CircuitFileError(f"{path} is not a whole circuit file ({reason}); delete it and make it anew") from None
+        values = read_json(path, "a whole circuit file")
+        with reading(path, "a whole circuit file"):
+            found = values.pop("format")
+            if found != FORMAT:
+                raise CircuitFileError(f"{path} has format {found!r:.60}; this version reads format {FORMAT}")
+            provenance = values.pop("provenance")
+            check_provenance(provenance)
+            lists = {name: tuple(_build(kind, item) for item in values[name]) for name, kind in _LISTS.items()}
+            circuit = _build(Circuit, {**values, **lists})
+            _check(circuit)
+    except BrokenFileError as error:
+        raise CircuitFileError(f"{error}; delete it and make it anew") from None
     return circuit, provenance
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.files import write_json
+from interp.reading import check_provenance, read_json, reading
 
 FORMAT = 1
 
@@ -51,20 +52,20 @@ def read_finding(folder: Path, kind: str, name: str) -> Finding | None:
     """The finding, or None where there is none.
 
     Raises:
-        ValueError: the file is broken or of another version; the message names it.
+        BrokenFileError: it is broken or of another version; the message names it.
     """
     path = finding_path(folder, kind, name)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values["format"]
-        if found != FORMAT:
-            raise ValueError(f"format {found}, this version reads {FORMAT}")
-        return Finding(kind, name, list(values["rows"]), dict(values["detail"]), dict(values["provenance"]))
+        values = read_json(path, "a whole finding")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path} is not a whole finding ({reason}); delete it and make it anew") from None
+    with reading(path, "a whole finding"):
+        found = values["format"]
+        if found != FORMAT:
+            raise ValueError(f"format {found!r:.60}, this version reads {FORMAT}")
+        check_provenance(values["provenance"])
+        rows = [dict(row) for row in values["rows"]]
+        return Finding(kind, name, rows, dict(values["detail"]), dict(values["provenance"]))
 
 
 def current_finding(folder: Path, kind: str, name: str, *, provenance: Mapping[str, Any]) -> Finding | None:

@@ -21,6 +21,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -30,8 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from interp.commands import command as command_line
 from interp.configuration import config_dict
 from interp.files import atomic_path, write_json
+from interp.reading import BrokenFileError, RunError, count, read_header, read_json, read_tensors, reading
 from interp.results import read_frame, write_frame
 from interp.worlds import World, as_world, world_from_dict
 
@@ -44,12 +47,9 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 FORMAT = 1
 STEPS = "steps"
 NEXT_STATE_TASKS = ("step_inplace", "step")
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # as training names its checkpoints
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-
-
-class RunError(Exception):
-    """A run folder is missing, foreign, broken or incomplete. The message says what to do."""
+_ROUNDED = ("bfloat16", "float16", "float64")  # what the header of a weights file may declare beside the model's own
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Run:
     def steps(self) -> tuple[int, ...]:
         """The steps whose weights were kept along the run, rising; () where none were."""
         return tuple(
-            sorted(int(file.stem) for file in (self.path / STEPS).glob("*.safetensors") if file.stem.isdigit())
+            sorted(int(file.stem) for file in (self.path / STEPS).glob("*.safetensors") if _STEP.fullmatch(file.stem))
         )
 
     def at_step(self, step: int) -> Run:
@@ -208,7 +208,9 @@ class Run:
     @cached_property
     def step(self) -> int:
         """Optimizer steps behind the saved weights."""
-        return int(weights_header(self.weights).get("step", 0))
+        header = weights_header(self.weights)
+        with reading(self.weights, "the weights of a run"):
+            return count(header.get("step", "0"))
 
     @cached_property
     def model(self) -> Any:
@@ -273,14 +275,14 @@ class Run:
         try:
             frame = read_frame(path)
         except FileNotFoundError:
-            raise RunError(f"{path} does not exist yet; make it with: tapelens {FRAMES[kind]} {self.path}") from None
-        except ValueError as error:
-            raise RunError(f"{error}: tapelens {FRAMES[kind]} {self.path}") from None
+            raise RunError(f"{path} does not exist yet; make it with: {frame_command(kind, self.path)}") from None
+        except BrokenFileError as error:
+            raise BrokenFileError(f"{error}; delete it and make it anew: {frame_command(kind, self.path)}") from None
         found = frame.attrs["provenance"].get("digest")
         if found != self.config.digest:
             raise RunError(
                 f"{path} was measured under config {found}, but this run is {self.config.digest}; "
-                f"make it anew with: tapelens {FRAMES[kind]} {self.path} --fresh"
+                f"make it anew with: {frame_command(kind, self.path, fresh=True)}"
             )
         return frame
 
@@ -304,6 +306,13 @@ class Run:
         )
 
 
+def frame_command(kind: str, folder: str | Path, *, fresh: bool = False) -> str:
+    """The command that makes a frame of the run in `folder`; `fresh`: in place of one that is there."""
+    if kind == "metrics":  # written by training, which goes on with the settings that the folder holds
+        return command_line("train", "--out", folder, "--resume")
+    return command_line(FRAMES[kind], folder, *(["--fresh"] if fresh else []))
+
+
 def require_next_state(run: Run, what: str, *, also: tuple[str, ...] = ()) -> None:
     """Raise RunError unless the run answers with the next state of one step, or its task is among `also`."""
     taken = (*NEXT_STATE_TASKS, *also)
@@ -325,24 +334,27 @@ def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:
 def read_config(path: Path) -> RunConfig:
     """Read and check `config.json` of the run folder `path`. Raises RunError."""
     if not path.is_dir():
-        raise RunError(f"no run at {path}; train one with: tapelens train --out {path}, or see checkpoints/")
+        train = command_line("train", "--out", path)
+        raise RunError(f"no run at {path}; train one with: {train}; or open one of those in checkpoints/")
     file = path / "config.json"
-    if not file.exists():
-        raise RunError(f"{path} is no run folder: it has no config.json")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file, "a run's config")
+    except FileNotFoundError:
+        raise RunError(f"{path} is no run folder: it has no config.json") from None
+    with reading(file, "a run's config"):
         found = values["format"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise RunError(f"{file} is not a run's config ({type(error).__name__}: {error})") from None
     if found != FORMAT:
-        made_by = values.get("versions", {}).get("tapelens", "an unknown version")
-        raise RunError(f"{file} has format {found} (tapelens {made_by}); this version reads format {FORMAT}")
-    try:
+        made_by = values.get("versions")
+        version = made_by.get("tapelens") if isinstance(made_by, dict) else None
+        raise RunError(
+            f"{file} has format {found!r:.60} (tapelens {version or 'of an unknown version'!s:.60}); "
+            f"this version reads format {FORMAT}"
+        )
+    with reading(file, "the config of a run of this version"):
         config = RunConfig.from_dict(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} does not describe a run of this version ({error})") from None
-    if values.get("digest") != config.digest:
-        raise RunError(f"{file} was edited: it says digest {values.get('digest')}, its contents give {config.digest}")
+        digest = config.digest
+    if values.get("digest") != digest:
+        raise RunError(f"{file} was edited: it says digest {values.get('digest')!s:.60}, its contents give {digest}")
     return config
 
 
@@ -358,19 +370,13 @@ def weights_header(file: Path) -> dict[str, str]:
     Raises:
         RunError: missing, truncated, a pickle, or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not file.exists():
-        raise RunError(f"{file} does not exist: the run has no trained weights yet; tapelens train --resume makes them")
-    with open(file, "rb") as handle:
-        start = handle.read(4)
-    if start.startswith(_PICKLE_STARTS):
-        raise RunError(f"{file} is a pickle; weights are read from safetensors only, and nothing is ever unpickled")
     try:
-        with safe_open(file, framework="numpy") as handle:
-            return dict(handle.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{file} is not a whole safetensors file ({error}); restore it or train again") from None
+        return read_header(file)
+    except FileNotFoundError:
+        resume = command_line("train", "--resume", "--out", file.parent)
+        raise RunError(f"{file} does not exist: the run has no trained weights yet; make them with: {resume}") from None
+    except BrokenFileError as error:
+        raise BrokenFileError(f"{error}; restore it or train again") from None
 
 
 def save_weights(
@@ -378,13 +384,15 @@ def save_weights(
 ) -> None:
     """Write a model's weights as safetensors, whole or not at all; the header carries digest, step and versions.
 
-    dtype: what to round them to (default: as they are).
+    dtype: what to round them to, and to say so in the header (default: as they are).
     """
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     tensors = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in tensors.items()}
     header = {"digest": config.digest, "step": str(step), "versions": json.dumps(versions())}
+    if dtype is not None:
+        header["dtype"] = str(dtype).removeprefix("torch.")
     with atomic_path(file) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -394,15 +402,31 @@ def load_model(config: RunConfig, file: Path, *, vocab: tuple[str, ...]) -> Any:
     header = weights_header(file)
     if header.get("digest") != config.digest:
         raise RunError(f"{file} belongs to config {header.get('digest')}, but config.json says {config.digest}")
-    from safetensors.torch import load_file
-
     from interp.models import build_model
 
     model = build_model(config.model)
-    try:
-        model.load_state_dict(load_file(file))
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise RunError(f"{file} does not fit the configured model ({reason})") from None
+    tensors, _ = read_tensors(file, "pt")
+    unsaid = "bfloat16" if file.parent.name == STEPS else None
+    require_dtypes(file, tensors, model, declared=header.get("dtype", unsaid))
+    with reading(file, "a file of weights that fits the configured model", RuntimeError):
+        model.load_state_dict(tensors)
     model.vocab = vocab
     return model.eval()
+
+
+def require_dtypes(
+    file: Path, tensors: Mapping[str, torch.Tensor], model: torch.nn.Module, *, declared: str | None = None
+) -> None:
+    """Refuse weights of another kind than the model's: PyTorch would turn integers and complex numbers into floats.
+
+    declared: to what the file says that its floating-point numbers were rounded (`save_weights`); checkpoints along a
+    run, in `steps/`, are bfloat16, and those made before headers named a dtype do not say so.
+
+    Raises:
+        RunError: a tensor has neither the model's dtype nor the declared one.
+    """
+    for name, own in model.state_dict().items():
+        found = tensors[name].dtype if name in tensors else own.dtype
+        rounded = own.is_floating_point() and declared in _ROUNDED and str(found) == f"torch.{declared}"
+        if found != own.dtype and not rounded:
+            raise RunError(f"{file} holds {name} as {found}; the configured model has {own.dtype}")

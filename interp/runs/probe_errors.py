@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.files import atomic_path
-from interp.runs import Run, RunError, provenance
+from interp.reading import BrokenFileError, read_parquet, reading
+from interp.runs import Run, RunError, frame_command, provenance
 
 FILE = "probe_errors.parquet"
 _SCHEMA = pa.schema(
@@ -43,20 +44,30 @@ def read_errors(run: Run) -> pd.DataFrame:
     """
     path = run.path / FILE
     if not path.exists():
-        raise RunError(f"{path} does not exist yet; make it with: tapelens probe {run.path}")
+        raise RunError(f"{path} does not exist yet; make it with: {frame_command('probes', run.path)}")
+    anew = f"make it anew with: {frame_command('probes', run.path, fresh=True)}"
     try:
-        table = pq.read_table(path)
-        found = json.loads((table.schema.metadata or {})[b"tapelens"])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{path} is not readable ({reason}); make it anew with: tapelens probe {run.path} --fresh"
-        ) from None
+        table, found = read_parquet(path)
+        with reading(path, "a file of probe errors", pa.ArrowException):
+            frame = _checked(table, run.config.spec.state_length)
+    except BrokenFileError as error:
+        raise BrokenFileError(f"{error}; {anew}") from None
     if found.get("digest") != run.config.digest:
         raise RunError(
-            f"{path} was measured under config {found.get('digest')}, but this run is {run.config.digest}; "
-            f"make it anew with: tapelens probe {run.path} --fresh"
+            f"{path} was measured under config {found.get('digest')}, but this run is {run.config.digest}; {anew}"
         )
-    frame = table.to_pandas()
     frame.attrs["provenance"] = found
+    return frame
+
+
+def _checked(table: pa.Table, state_length: int) -> pd.DataFrame:
+    """The table's rows. Raises TypeError or ValueError where its columns or the mistakes in it are of another kind."""
+    if table.schema.names != _SCHEMA.names or any(table.schema.field(each.name).type != each.type for each in _SCHEMA):
+        raise TypeError(f"its columns must be {', '.join(_SCHEMA.names)}, each of its own type")
+    frame = table.to_pandas()
+    mistakes = frame.loc[frame["margin"].notna()]
+    if mistakes["step"].isna().any() or (mistakes["step"] < 0).any():
+        raise ValueError("a mistake must name the step that it is made in")
+    if not all(start is not None and len(start) == state_length for start in mistakes["start"]):
+        raise ValueError(f"a mistake must name a start of {state_length} tokens")
     return frame

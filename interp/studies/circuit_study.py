@@ -39,6 +39,7 @@ from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
 from interp.files import write_json
+from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
 from interp.runs.circuit_files import Circuit, circuit_rows, read_circuit, write_circuit
@@ -360,8 +361,13 @@ class _Study:
 def summary_of(run: Run) -> dict[str, Any]:
     """What `circuits/summary.json` says: sentences by instruction, shared and own edges and nodes; {} without one."""
     try:
-        return json.loads((run.path / "circuits" / SUMMARY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        path = run.path / "circuits" / SUMMARY
+        found = read_json(path, "a summary of circuits")
+        with reading(path, "a summary of circuits"):
+            check_provenance(found["provenance"])
+            found["sentences"] = {str(op): str(sentence) for op, sentence in found["sentences"].items()}
+        return found
+    except (FileNotFoundError, BrokenFileError):
         return {"sentences": {}}
 
 

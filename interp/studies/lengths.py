@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from cython_vm import MachineSpec
 from interp.evaluation.credit import PartialCredit
 from interp.models import TransformerConfig, resize
+from interp.reading import BrokenFileError
 from interp.results import (
     Aggregation,
     Control,
     Metric,
-    ResultsError,
     read_frame,
     records,
     rows_frame,
@@ -257,6 +257,6 @@ def _settings(config: LengthsConfig) -> dict[str, Any]:
 def _rows_so_far(file: Path, config: LengthsConfig) -> list[dict[str, Any]]:
     try:
         frame = read_frame(file)
-    except (FileNotFoundError, ResultsError):
+    except (FileNotFoundError, BrokenFileError):
         return []
     return records(frame) if frame.attrs["provenance"].get("settings") == _settings(config) else []

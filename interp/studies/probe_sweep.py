@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cython_vm import strata_weights
 from interp.files import atomic_path
@@ -29,6 +29,7 @@ from interp.probing.examples import HookResult, SweepConfig, residual_hooks
 from interp.probing.readout import Edit
 from interp.probing.steps import directions, step_edits, step_sweep
 from interp.probing.streams import stream_sweep
+from interp.reading import read_tensors
 from interp.results import Aggregation, Metric, records, rows_frame, select
 from interp.runs import Run, RunError, provenance, require_next_state
 from interp.runs.probe_errors import read_errors, write_errors
@@ -64,7 +65,7 @@ def probe_run(
         RunError: the run's task cannot be probed, or it holds probes with other settings, and not `fresh`.
         ValueError: as the sweeps.
     """
-    from interp.studies.stages import held
+    from interp.studies.holding import held
 
     streams = isinstance(run.task, Trace)
     require_next_state(run, "the probe sweep", also=(Trace.name,))
@@ -173,7 +174,7 @@ def _of(row: dict[str, Any], result: HookResult) -> bool:
 
 
 def _stored(path: Path) -> dict[str, torch.Tensor]:
-    return load_file(path) if path.exists() else {}
+    return read_tensors(path, "pt")[0] if path.exists() else {}
 
 
 def _plain(errors: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from interp.files import atomic_path
-from interp.runs import RunConfig, RunError, weights_header
+from interp.reading import read_tensors, reading
+from interp.runs import RunConfig, RunError, require_dtypes, weights_header
 
 RESUME_FILE = Path("resume") / "state.safetensors"
 
@@ -65,7 +66,11 @@ def peek_checkpoint(folder: Path, config: RunConfig) -> TrainingState | None:
             f"{folder} holds a training with config {header.get('digest')}, not {config.digest}; "
             "choose another --out, or start over with --fresh"
         )
-    return TrainingState(**json.loads(header["state"]))
+    with reading(file, "a checkpoint of a training"):
+        state = TrainingState(**json.loads(header["state"]))
+        if type(state.step) is not int or state.step < 0 or not isinstance(state.seconds, int | float):
+            raise TypeError(f"its state must be a step and seconds, got {header['state']:.60}")
+        return state
 
 
 def load_checkpoint(
@@ -75,8 +80,12 @@ def load_checkpoint(
     state = peek_checkpoint(folder, config)
     if state is None:
         return None
-    tensors = load_file(folder / RESUME_FILE)
-    model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
-    for part in parts:
-        part.load_state_tensors({name: t for name, t in tensors.items() if name.startswith(part.prefixes)})
+    file = folder / RESUME_FILE
+    tensors, _ = read_tensors(file, "pt")
+    weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+    require_dtypes(file, weights, model)
+    with reading(file, "a whole checkpoint of this training", RuntimeError):
+        model.load_state_dict(weights)
+        for part in parts:
+            part.load_state_tensors({name: t for name, t in tensors.items() if name.startswith(part.prefixes)})
     return state

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
-from interp.runs import RunConfig, provenance
+from interp.runs import RunConfig, RunError, provenance
 
 CURVE_FILE = "metrics.parquet"
 
@@ -20,7 +20,12 @@ class Curve:
         self.folder, self.config = folder, config
         self.rows: list[dict[str, Any]] = []
         if until:
-            frame = read_frame(folder / CURVE_FILE)
+            try:
+                frame = read_frame(folder / CURVE_FILE)
+            except FileNotFoundError:
+                raise RunError(
+                    f"{folder / CURVE_FILE} is gone, and the training cannot go on without it; start over with --fresh"
+                ) from None
             self.rows = records(frame.loc[frame.checkpoint_step <= until])
 
     def log(self, step: int, values: dict[Metric, float]) -> None:

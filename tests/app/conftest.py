@@ -43,12 +43,12 @@ def copied_run(run_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_page() -> Callable[..., AppTest]:
-    """Open a page of the app on a run as a visit by address would, and wait until nothing loads any more."""
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Open a page of the app that was started with a run, and wait until nothing loads any more."""
 
     def open_(page: str, run: Path, **parameters: str) -> AppTest:
+        monkeypatch.setenv("TAPELENS_RUN", str(run))
         at = AppTest.from_file(str(MAIN), default_timeout=120)
-        at.query_params["run"] = str(run)
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()

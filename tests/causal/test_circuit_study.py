@@ -22,7 +22,7 @@ from interp.studies.along import AlongConfig
 from interp.studies.circuit_study import StudyConfig, study
 from interp.studies.dissociation import DissociationConfig
 from interp.studies.evidence import EvidenceConfig
-from interp.studies.stages import patch_stage
+from interp.studies.patch_stage import patch_stage
 
 SMALL = StudyConfig(
     circuit=CircuitConfig(

@@ -15,7 +15,7 @@ from interp.compiled import AnswerKey, Compiled
 from interp.results import Metric, records
 from interp.runs import RunError
 from interp.runs.compiled_run import compile_run
-from interp.studies.stages import evaluate_run
+from interp.studies.evaluation_stage import evaluate_run
 
 SMALL = [f"--spec.{name}={value}" for name, value in (("n-instructions", 5), ("n-cells", 3), ("bits", 1))]
 

@@ -14,7 +14,7 @@ from cython_vm import encode, step
 from interp.circuits import read_attention, read_circuit
 from interp.demo import run_demo
 from interp.results import Aggregation, Control, Metric, select
-from interp.studies.stages import evaluate_run
+from interp.studies.evaluation_stage import evaluate_run
 from interp.training import PRESETS
 
 pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the run for all of them

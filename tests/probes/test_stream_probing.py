@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interp.probing.semantics import altered, altered_labels
 
 from cython_vm import MachineSpec, Op, run, sample, step, variable
 from interp.probing import Readout, SweepConfig, draw_tokens, stream_sweep, token_activations
 from interp.probing.editing import edit_stream_rows, stream_edits, turned
-from interp.probing.semantics import altered, altered_labels
 from interp.results import Control, Metric, rows_frame, select
 from interp.runs import Run, RunConfig
 from interp.studies.probe_sweep import probe_along, probe_run

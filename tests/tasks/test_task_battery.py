@@ -12,7 +12,9 @@ from cython_vm import MachineSpec, program_hash, reference, run, sample_reachabl
 from interp.cli import main
 from interp.models import build_model
 from interp.runs import RunConfig, RunError, load
-from interp.studies.stages import circuit_stage, patch_stage, probe_stage
+from interp.studies.circuit_stage import circuit_stage
+from interp.studies.patch_stage import patch_stage
+from interp.studies.probe_stage import probe_stage
 from interp.tasks import TASKS, Batch, Task, macro_average
 from interp.tasks.options import TaskOptions
 from interp.training import TrainingConfig, evaluate, train

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interp.training.adaptive import PERIOD, AdaptiveSampler
 from tiny import tiny_config
 
 from cython_vm import MachineSpec, Op, Outcome, program_hash, sample, step, strata_weights
 from interp.runs import RunConfig
 from interp.training import TrainingConfig
-from interp.training.adaptive import PERIOD, AdaptiveSampler
 from interp.training.devices import Devices
 from interp.training.trainer import Trainer
 

@@ -40,8 +40,8 @@ from interp.cli import main
 from interp.results import Metric, select
 from interp.runs import RunConfig, RunError
 from interp.training import TrainingProgress, train
-from interp.worlds.machine.dataset import RecordDataset, ShuffledBatches, ShuffledLoader, shuffled
 from interp.training.presets import transformer_for
+from interp.worlds.machine.dataset import RecordDataset, ShuffledBatches, ShuffledLoader, shuffled
 from interp.worlds.machine.training_records import TrainingRecords
 
 SPEC = MachineSpec(n_instructions=6, n_cells=3, n_input=1, n_output=1, bits=1)
@@ -195,7 +195,9 @@ def test_a_state_of_another_order_is_refused(dataset: RecordDataset) -> None:
 def config_of(records: TrainingRecords, *, task: str = "step_inplace", **training) -> RunConfig:
     base = tiny_config(task=task, **training)
     model = transformer_for(task, records.spec, n_layers=1, n_heads=2, d_model=16)
-    return dataclasses.replace(base, world=as_world(records.spec), model=model, data=DataSource(str(records.path), records.digest))
+    return dataclasses.replace(
+        base, world=as_world(records.spec), model=model, data=DataSource(str(records.path), records.digest)
+    )
 
 
 def test_only_training_programs_are_drawn_and_every_one_once_an_epoch(folder: Path) -> None:

@@ -1,0 +1,146 @@
+"""The stage `patch`: interchange interventions → interventions.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cython_vm import variable
+from interp.interventions import (
+    Site,
+    deepen,
+    default_position_sets,
+    jobs_done,
+    named_sites,
+    run_interventions,
+    site_column,
+)
+from interp.interventions import default_variables as default_swaps
+from interp.reading import read_tensors, reading
+from interp.results import Method, Metric, records, rows_frame
+from interp.runs import Run, require_next_state
+from interp.studies.holding import Progress, held, quiet
+from interp.tasks.counterfactual import PairDesign
+
+SUBSPACES = "probes.safetensors"
+
+
+def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site], torch.Tensor]:
+    """Probe directions on disk, for variables that can be set, after the embedding; {} where none were fitted."""
+    file = run.path / SUBSPACES
+    if not file.exists():
+        return {}
+    found = {}
+    for key, basis in read_tensors(file, "pt")[0].items():
+        with reading(file, "a file of probe directions"):
+            name, hook, positions = key.split("|")
+        wanted = name in variables and positions in ("instructions[@instruction_ptr]", "cells[@array_ptr]")
+        if wanted and variable(run.config.spec, name).settable and hook != "blocks.0.hook_resid_pre":
+            found[name, Site(hook, positions)] = basis
+    return found
+
+
+def patch_stage(
+    run: Run,
+    *,
+    variables: Sequence[str] = (),
+    designs: Sequence[PairDesign] = ("independent",),
+    methods: Sequence[str] = (),
+    pairs_of: Sequence[str] = (),
+    hooks: Sequence[str] = (),
+    positions: Sequence[str] = (),
+    places: int = 1,
+    rank: int = 4,
+    n_pairs: int = 256,
+    seed: int = 4,
+    fresh: bool = False,
+    progress: Progress = quiet,
+) -> pd.DataFrame:
+    """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped.
+
+    `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors,
+    at the `places` best places of each variable. `hooks` ("mlp.hook_post", "attn.hook_z[*]") and `positions` sweep
+    further sites, and the best places are then taken among those.
+
+    Raises:
+        RunError: the run's task is another, or it holds swaps with another `n_pairs` or `seed`, and not `fresh`.
+        ValueError: an unknown variable, hook or set of positions.
+    """
+    require_next_state(run, "interchange")
+    sites: list[Site] = []
+    if hooks or positions:
+        streams = ["blocks.0.hook_resid_pre", "hook_resid_post"]
+        sites = named_sites(run.model, hooks or streams, positions or default_position_sets(run.config.spec))
+    groups = [tuple(group.split("+")) for group in pairs_of]
+    for name in {name for group in groups for name in group}:
+        variable(run.config.spec, name)
+    names = list(variables) or default_swaps(run.config.spec)
+    swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
+    settings = {"n_pairs": n_pairs, "seed": seed}
+    frame = None if fresh else held(run, "interventions", settings)
+    rows = [] if frame is None else records(frame)
+    done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
+    untrained = run.untrained_model()
+
+    def save(new: list[dict[str, Any]]) -> None:
+        rows.extend(new)
+        run.write_frame("interventions", rows_frame(rows), settings=settings)
+
+    run_interventions(
+        run.model,
+        run.task,
+        variables=swept,
+        designs=designs if not (methods or groups) else tuple(dict.fromkeys(["independent", *designs])),
+        n_pairs=n_pairs,
+        seed=seed,
+        subspaces=probe_subspaces(run, swept),
+        untrained=untrained,
+        done=done,
+        save=save,
+        progress=progress,
+    )
+    for some in _unswept(sites, swept, rows):
+        run_interventions(
+            run.model,
+            run.task,
+            variables=swept,
+            sites=some,
+            designs=("independent",),
+            n_pairs=n_pairs,
+            seed=seed,
+            untrained=untrained,
+            save=lambda new: save([row for row in new if row["metric"] != Metric.REDRAW_RATE]),
+            progress=progress,
+        )
+    if methods or groups:
+        deepen(
+            run.model,
+            run.task,
+            rows,
+            variables=names,
+            methods=methods,
+            pairs_of=groups,
+            sites=sites,
+            places=places,
+            rank=rank,
+            n_pairs=n_pairs,
+            untrained=untrained,
+            done=jobs_done(rows),
+            seed=seed,
+            save=save,
+            progress=progress,
+        )
+    return run.frame("interventions")
+
+
+def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:
+    """The sites at which some variable was not swapped, hook by hook."""
+    seen = {(row["variable"], row["site"], row["position"]) for row in rows if row.get("method") == Method.FULL_VECTOR}
+    groups: dict[str, list[Site]] = {}
+    for site in sites:
+        if any((name, site_column(site), site.positions) not in seen for name in variables):
+            groups.setdefault(site.hook, []).append(site)
+    return list(groups.values())
