@@ -29,6 +29,7 @@ from interp.results import rows_frame, select
 from interp.runs import provenance
 from interp.training import evaluate, train
 from interp.training.presets import transformer_for
+from interp.worlds import as_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "input", "br"}

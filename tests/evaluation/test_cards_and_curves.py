@@ -26,6 +26,7 @@ from interp.results import Aggregation, Metric, read_frame, records, rows_frame,
 from interp.runs import Run, RunError, load
 from interp.training import train
 from interp.training.presets import transformer_for
+from interp.worlds import as_world
 
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 

@@ -17,6 +17,7 @@ from interp.tasks import TASKS
 from interp.training import TrainingConfig, TrainingProgress, train
 from interp.training.batches import Batches
 from interp.training.curriculum import Curriculum, Stage, language_stages, size_stages, stage_score
+from interp.worlds import as_world
 
 SPEC = MachineSpec(n_instructions=7, n_cells=3, n_input=2, n_output=2, bits=2)
 MOVES = {Op.NEXT, Op.PREV, Op.INC, Op.DEC, Op.STOP}

@@ -39,8 +39,10 @@ from cython_vm import (
 from interp.cli import main
 from interp.results import Metric, select
 from interp.runs import RunConfig, RunError
+from interp.runs.training_config import DataSource
 from interp.training import TrainingProgress, train
 from interp.training.presets import transformer_for
+from interp.worlds import as_world
 from interp.worlds.machine.dataset import RecordDataset, ShuffledBatches, ShuffledLoader, shuffled
 from interp.worlds.machine.training_records import TrainingRecords
 
