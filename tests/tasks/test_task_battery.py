@@ -50,7 +50,7 @@ def test_every_task_is_in_the_battery() -> None:
 
 
 def test_splits_never_share_a_program(task: Task) -> None:
-    train, held = (task.sample(40, seed=3, split=split).states for split in ("train", "evaluation"))
+    train, held = (task.sample(40, seed=3, split=split).examples for split in ("train", "evaluation"))
     assert (program_hash(train) % 20 != 0).all() and (program_hash(held) % 20 == 0).all()
 
 

@@ -13,6 +13,7 @@ from cython_vm import (
     MachineSpec,
     Op,
     Outcome,
+    ancestors,
     decode,
     decode_outcome,
     encode,
@@ -93,7 +94,7 @@ def test_rows_do_not_depend_on_how_they_are_drawn(task: Task) -> None:
 
 
 def test_splits_never_share_a_program(task: Task) -> None:
-    train, held = (task.sample(300, seed=3, split=split).states for split in ("train", "evaluation"))
+    train, held = (task.sample(300, seed=3, split=split).examples for split in ("train", "evaluation"))
     assert (program_hash(train) % 20 != 0).all() and (program_hash(held) % 20 == 0).all()
 
 
@@ -104,8 +105,10 @@ def test_counterfactuals_are_the_machines(name: str) -> None:
     values = task.labels(pairs.source, name)
     transition = step(pairs.base.examples, do={name: values})
     assert (values >= 0).all() and transition.valid.all()
-    assert transition.next == pairs.expected
-    assert (pairs.changes == ~pairs.expected.equal(step(pairs.base.examples).next)).all()
+    assert np.array_equal(pairs.expected.numpy(), transition.tokens())
+    assert np.array_equal(pairs.unedited.numpy(), step(pairs.base.examples).tokens())
+    assert (pairs.changes == ~transition.next.equal(step(pairs.base.examples).next)).all()
+    assert pairs.valid.all() and (pairs.edit_time == 0).all() and (pairs.values == values).all()
     assert 0 <= pairs.redraw_rate < 1
 
 
@@ -118,6 +121,19 @@ def test_minimal_pairs_differ_by_one_stored_variable_that_moves_the_value(name: 
     moved = np.array([variable(SPEC, root).read(base) != variable(SPEC, root).read(source) for root in roots])
     assert (moved.sum(axis=0) == 1).all() and (base.program == source.program).all()
     assert (task.labels(pairs.base, name) != task.labels(pairs.source, name)).all()
+
+
+@pytest.mark.parametrize("name", ["operand", "result", "outcome", "branch_taken"])
+def test_minimal_pairs_edit_every_kind_of_ancestor(name: str) -> None:
+    """The pointer, and the cell under it: whatever the machine computes the variable from."""
+    task = TASKS["step_inplace"](SPEC)
+    stored = [each for each in ancestors(SPEC, name) if variable(SPEC, each).kind == "root"]
+    stored = {each for each in stored if variable(SPEC, each).slot and not each.startswith("instruction[")}
+    assert set(task.world.stored_ancestors(name)) == stored
+    pairs = task.counterfactual(200, name, seed=8, design="minimal")
+    base, source = pairs.base.examples, pairs.source.examples
+    moved = {root for root in stored if (task.world.read(base, root) != task.world.read(source, root)).any()}
+    assert {"array_ptr", "cell"} <= {root.partition("[")[0] for root in moved}
 
 
 def test_what_cannot_be_swapped_is_refused() -> None:
@@ -171,5 +187,6 @@ def test_other_layouts_are_asked_and_judged_alike(name, style):
     wrong[:, spec.layout.position("cells", 0)] = spec.token_id("EOO")
     assert macro_average(task.score(wrong, batch)) == 0
     pairs = task.counterfactual(40, "operand", seed=1)
-    assert decode(spec, pairs.targets.numpy()) == pairs.expected
-    assert np.array_equal(task.exact(pairs.targets, step(pairs.base.examples).next), ~pairs.changes)
+    edited = step(pairs.base.examples, do={"operand": pairs.values}).next
+    assert decode(spec, pairs.expected.numpy()) == edited
+    assert np.array_equal(task.exact(pairs.expected, step(pairs.base.examples).next), ~pairs.changes)

@@ -181,12 +181,14 @@ def test_score_by_op_branch_and_age() -> None:
 def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design) -> None:
     """The edited run follows the ops of the base stream; until the judged answer, other answers are as they were."""
     pairs = TASK.counterfactual(40, name, seed=3, design=design, split="train")
-    assert (TASK.labels(pairs.base, name)[np.arange(40), pairs.edit_position] >= 0).all()
-    assert (TASK.labels(pairs.source, name)[np.arange(40), pairs.source_position] == pairs.values).all()
+    edited = TASK.resolve("stream[@step]", pairs.base, pairs.edit_time)[:, 0].numpy()
+    taken = TASK.resolve("stream[@step]", pairs.source, pairs.source_time)[:, 0].numpy()
+    assert (TASK.labels(pairs.base, name)[np.arange(40), edited] >= 0).all()
+    assert (TASK.labels(pairs.source, name)[np.arange(40), taken] == pairs.values).all()
     told = pairs.base.run
     assert told.states is not None and told.offsets is not None
     for row in range(40):
-        edit, judged = int(pairs.edit_step[row]), int(pairs.judged_step[row])
+        edit, judged = int(pairs.edit_time[row]), int(pairs.judged_time[row])
         steps = told.row(row)
         pointer, cells = int(steps.array_ptr[edit]), steps.cells[edit].astype(int).tolist()
         value = int(pairs.values[row])
@@ -202,7 +204,7 @@ def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design
                 if k == judged:
                     branch = int((operand == 0) == (op == Op.WHILE))
                     expected = SPEC.number_id(operand) if op == Op.PUT else SPEC.token_id(str(branch))
-                    assert pairs.expected[row] == expected
+                    assert pairs.expected[row, 0] == expected
                 else:
                     assert operand == real  # not touched by the edit
             elif op == Op.GET:
