@@ -9,7 +9,8 @@ import torch
 from cython_vm import MachineSpec, Op, Outcome, States, reference, run
 from cython_vm.long_runs import sample_long_runs
 from interp.tasks import Trace
-from interp.tasks.options import TaskOptions
+from interp.tasks.options import StreamOptions, TaskOptions
+from interp.worlds import in_split
 
 SPEC = MachineSpec(n_instructions=24, n_cells=4, n_input=6, n_output=6, bits=3)
 TASK = Trace(SPEC, TaskOptions(n_steps=24))
@@ -213,8 +214,8 @@ def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design
                 cells[pointer] = operand + (op == Op.INC) - (op == Op.DEC) if op in (Op.INC, Op.DEC) else cells[pointer]
                 pointer += (op == Op.NEXT) - (op == Op.PREV)
                 assert 0 <= pointer < 4 and 0 <= cells[pointer] <= 7
-        at = (row, int(pairs.judged_position[row]))
-        assert pairs.base_answer[row] == pairs.base.targets[at] == pairs.base.tokens[row, at[1] + 1]
+        at = (row, int(pairs.positions[row, 0]))
+        assert pairs.unedited[row, 0] == pairs.base.targets[at] == pairs.base.tokens[row, at[1] + 1]
     assert pairs.changes.any() and (design == "minimal" or not pairs.changes.all())
     if design == "minimal":
         assert (pairs.base.examples.program == pairs.source.examples.program).all()
@@ -234,3 +235,30 @@ def test_training_sees_no_padding() -> None:
     trimmed = TASK.trim(batch)
     assert trimmed.loss_mask[:, -1].any() and not batch.loss_mask[:, trimmed.tokens.shape[1] :].any()
     assert torch.equal(batch.tokens[:, : trimmed.tokens.shape[1]], trimmed.tokens)
+
+
+def test_units_are_what_the_model_is_shown() -> None:
+    """With units="shown" a stream is in one split whatever its program says beyond what it executes."""
+    task = Trace(SPEC, StreamOptions(n_steps=24, units="shown"))
+    splits = ("fit", "validation", "evaluation")
+    drawn = {split: task.sample(60, seed=2, split=split) for split in splits}
+    shown = {split: {tuple(row) for row in batch.tokens.tolist()} for split, batch in drawn.items()}
+    for one in splits:
+        assert in_split(task.groups(drawn[one].examples), one).all()
+        assert not any(shown[one] & shown[other] for other in splits if other != one)
+    again = task.sample(20, seed=2, start=40, split="evaluation")
+    assert torch.equal(again.tokens, drawn["evaluation"].tokens[40:]), "a row depends on its number alone"
+    batch = task.sample(300, seed=3, split="all")
+    hashes = task.groups(batch.examples)
+    for rows in ({tuple(row): h for row, h in zip(batch.tokens.tolist(), hashes, strict=True)},):
+        assert len(rows) == len(set(hashes)), "equal streams have equal hashes, others others"
+
+
+def test_positions_of_an_executed_step() -> None:
+    batch = TASK.render(States.build(SPEC, program=",>,<[-]", input=[2, 3]))
+    assert TASK.resolve("stream[@step]", batch, 0).tolist() == [[1]]
+    assert TASK.resolve("stream[@step]", batch, 2).tolist() == [[4]]  # `,` value `>` `,`
+    assert TASK.resolve("stream[@before]", batch, 2).tolist() == [[3]]
+    assert TASK.resolve("stream[@before]+stream[0]", batch, 2).tolist() == [[3, 1]]
+    with pytest.raises(ValueError, match="stream 0 has no executed instruction 60"):
+        TASK.resolve("stream[@step]", batch, 60)

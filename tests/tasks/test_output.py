@@ -1,0 +1,39 @@
+"""What a program prints if a variable is changed on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import cython_vm
+from cython_vm import MachineSpec
+from interp.tasks import Output
+from interp.tasks.options import StreamOptions
+from interp.worlds import in_split
+
+SPEC = MachineSpec(n_instructions=10, n_cells=3, n_input=2, n_output=3, bits=2)
+TASK = Output(SPEC, StreamOptions(n_steps=16))
+
+
+def test_a_variable_is_set_at_any_executed_step() -> None:
+    """Against running base step by step; at the first step alone nothing but the program and its input would differ."""
+    pairs = TASK.counterfactual(60, "array_ptr", seed=0)
+    assert (pairs.edit_time > 0).any() and (pairs.source_time > 0).any()
+    assert pairs.changes.any(), "do(array_ptr) changes what is printed"
+    block = SPEC.layout.slice("output")
+    for row in range(60):
+        state = pairs.base.examples[row : row + 1]
+        for time in range(16):
+            do = {"array_ptr": pairs.values[row : row + 1]} if time == pairs.edit_time[row] else None
+            state = cython_vm.step(state, do=do).next
+        assert (cython_vm.encode(state)[0, block] == pairs.expected[row].numpy()).all()
+
+
+def test_units_are_the_reachable_program_with_its_input() -> None:
+    task = Output(SPEC, StreamOptions(n_steps=16, units="shown"))
+    starts = task.draw(200, seed=1, split="evaluation")
+    assert in_split(task.groups(starts), "evaluation").all()
+    unread = starts.replace("instruction_ptr", 0)
+    assert (task.groups(unread) == task.groups(starts)).all()
+    other = starts.replace("input", (starts.input + 1) % 4 * (np.arange(2) < starts.input_length[:, None]))
+    changed = (other.input != starts.input).any(axis=1)
+    assert (task.groups(other)[changed] != task.groups(starts)[changed]).all()
