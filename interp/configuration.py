@@ -23,6 +23,7 @@ def later(default: T) -> T:
 
 def config_dict(config: DataclassInstance) -> dict[str, Any]:
     """JSON-ready dict of a config's fields, without those added `later` that have their default."""
+    config = getattr(config, "as_written", config)  # a built model's cfg carries state beside its fields
     values = asdict(config)
     for each in fields(config):
         if each.metadata.get(_LATER) and getattr(config, each.name) == each.default:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Self
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.models.caching import CachedRuns
+from interp.models.model_config import ModelConfig, with_state
 from interp.models.tokens import TokenNames, Tokens
 
 Returned = Literal["logits", "loss", "both"] | None
@@ -178,10 +178,10 @@ class HookedModel(TokenNames, CachedRuns):
         return next(self.parameters()).dtype
 
     def _set_state(self, name: str, value: Any) -> None:
-        self.cfg = copy.copy(self.cfg)
-        object.__setattr__(self.cfg, name, value)  # state, not a field: see config.py
+        self.cfg = with_state(self.cfg, **{name: value})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # .to, .cuda, .half, … all pass here
-        self._set_state("device", str(self.device))
+        state = {"device": str(self.device)} | ({"dtype": self.dtype} if isinstance(self.cfg, ModelConfig) else {})
+        self.cfg = with_state(self.cfg, **state)
         return self

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from interp.configuration import later
+from interp.models.model_config import ModelConfig
 
 Norm = Literal["LN", "RMS"]
 Positions = Literal["block", "block_rotary", "learned", "none", "rotary", "sinusoidal"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransformerConfig(ModelConfig):
     """A pre-norm transformer. Field names are TransformerLens's where it has one.
 
     Raises:
@@ -49,14 +50,15 @@ class TransformerConfig:
     seed: int = 0  # of the initial weights
     dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
 
-    # State of a built model that TransformerLens looks for on model.cfg. No fields: asdict, == and hash leave it out.
-    device: ClassVar[str | None] = None
+    # State of a built model that TransformerLens looks for on model.cfg. No fields: see ModelConfig.
     use_attn_result: ClassVar[bool] = False
     use_attn_in: ClassVar[bool] = False
     use_split_qkv_input: ClassVar[bool] = False
     use_hook_mlp_in: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        dtype: Any = self.dtype  # `dataclasses.replace(model.cfg, …)` brings the torch.dtype of a built model
+        object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
         for name in ("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model"):
             _require_size(name, getattr(self, name))
         if self.d_head is None or self.d_head == -1:
@@ -125,6 +127,17 @@ class TransformerConfig:
     def rotary(self) -> bool:
         """Whether positions enter as rotations of queries and keys, be it beside what is added."""
         return self.rotary_dim > 0 or self.positional_embedding_type in ("rotary", "block_rotary")
+
+    @property
+    def attn_scale(self) -> float:
+        """What scores are divided by: sqrt(d_head)."""
+        return math.sqrt(self.d_head)
+
+    @property
+    def n_params(self) -> int:
+        """Numbers in the matrices of attention and MLPs alone, as TransformerLens counts."""
+        mlp = 0 if self.attn_only else self.d_model * self.d_mlp * (3 if self.gated_mlp else 2)
+        return self.n_layers * (4 * self.d_model * self.n_heads * self.d_head + mlp)
 
     @property
     def d_vocab_out(self) -> int:

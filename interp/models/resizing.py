@@ -25,15 +25,16 @@ def resize(model: HookedModel, cfg: TransformerConfig) -> HookedModel:
     (role, index), whatever position that is now, and is zero where it is new.
 
     Args:
-        model: a model, whose mode (train or eval), device and `vocab` the new one takes.
+        model: a model, whose mode (train or eval), device, dtype and `vocab` the new one takes.
         cfg: `dataclasses.replace(model.cfg, n_ctx=…, position_roles=…, position_indices=…)`, say. Only these fields,
             index_table_size, attention_chunk and seed may differ.
 
     Raises:
         ValueError: another field differs; the message names it.
     """
+    cfg = cfg.as_written
     for field in fields(cfg):
-        old, new = getattr(model.cfg, field.name), getattr(cfg, field.name)
+        old, new = getattr(model.cfg.as_written, field.name), getattr(cfg, field.name)
         if field.name not in RESIZABLE and old != new:
             raise ValueError(f"resize keeps {field.name}={old!r}; got {new!r} (may differ: {', '.join(RESIZABLE)})")
     if bool(model.cfg.index_table_size) != bool(cfg.index_table_size):
@@ -50,7 +51,7 @@ def resize(model: HookedModel, cfg: TransformerConfig) -> HookedModel:
             n = min(len(weight), len(old))
             weight[:n] = old[:n]
     resized.vocab = model.vocab
-    return resized.to(next(model.parameters()).device).train(model.training)
+    return resized.to(next(model.parameters())).train(model.training)
 
 
 def _slots(cfg: TransformerConfig) -> list[tuple[int, int, int]]:

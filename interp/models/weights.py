@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformer_lens import FactoredMatrix
+from transformer_lens.utilities.matrix import composition_scores
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.block import TransformerBlock
@@ -15,9 +16,12 @@ from interp.models.config import TransformerConfig
 from interp.models.embed import Embed, PositionEmbedding, Unembed
 from interp.models.mlp import MLP, GatedMLP
 
+if TYPE_CHECKING:
+    from interp.models.transformer import Transformer
+
 
 class TransformerWeights:
-    """Read-only names for a Transformer's weights; W_E, W_U, b_U are the weights themselves, stacks are copies."""
+    """Names for a Transformer's weights; W_E, W_U, b_U are the weights themselves, stacks are copies."""
 
     cfg: TransformerConfig
     embed: Embed
@@ -68,6 +72,73 @@ class TransformerWeights:
     def b_U(self) -> Tensor:
         """[d_vocab]."""
         return self.unembed.b_U
+
+    @property
+    def W_E_pos(self) -> Tensor:
+        """W_E above W_pos, all that embedding can write, [d_vocab + n_ctx, d_model], a copy."""
+        return torch.cat([self.W_E, self.W_pos])
+
+    def tl_parameters(self) -> dict[str, Tensor]:
+        """Every weight by TransformerLens's full name for it, `blocks.0.attn.W_V`; views, detached."""
+        named = {"embed.W_E": self.W_E, "unembed.W_U": self.W_U, "unembed.b_U": self.b_U}
+        if self.pos_embed is not None:
+            named["pos_embed.W_pos"] = self.W_pos
+        for l, block in enumerate(self.blocks):
+            attn = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
+            gate = ("W_gate", "b_gate") if self.cfg.gated_mlp else ()
+            named |= {f"blocks.{l}.attn.{name}": getattr(block.attn, name) for name in attn}
+            if block.mlp is not None:
+                mlp = ("W_in", "W_out", "b_in", "b_out", *gate)
+                named |= {f"blocks.{l}.mlp.{name}": getattr(block.mlp, name) for name in mlp}
+        model = cast(nn.Module, self)
+        named |= {name: weight for name, weight in model.named_parameters() if name.endswith((".w", ".b"))}  # norms
+        return {name: weight.detach() for name, weight in named.items()}
+
+    def process_weights(
+        self,
+        *,
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        fold_value_biases: bool = True,
+    ) -> None:
+        """Rewrite the weights in place so that the same is computed, see folding.py; for a copy, `copy.deepcopy` first.
+
+        Logits stay what they are up to float error; with `center_unembed` log-probabilities do. A step that the model
+        does not admit is left out: centring without LayerNorm, and what would change a tied embedding.
+        """
+        from interp.models import folding
+
+        model = cast("Transformer", self)
+        if fold_ln:
+            folding.fold_norms(model)
+        if center_writing_weights and self.cfg.normalization_type == "LN":
+            folding.center_stream(model)
+        if center_unembed and not self.cfg.tie_word_embeddings:
+            folding.center_logits(model)
+        if fold_value_biases:
+            folding.fold_value_biases(model)
+
+    @property
+    def all_head_labels(self) -> list[str]:
+        """L0H0, L0H1, …, layer by layer."""
+        return [f"L{layer}H{head}" for layer in range(self.cfg.n_layers) for head in range(self.cfg.n_heads)]
+
+    def all_composition_scores(self, mode: Literal["Q", "K", "V"]) -> Tensor:
+        """How strongly each head's OV feeds each later head's QK or OV, [layer, head, later layer, later head].
+
+        `||OV @ right|| / (||OV|| ||right||)` in Frobenius norms, 0 where the reader is not in a later layer (Elhage et
+        al. 2021). Norms, and qk_norm, are left out; after `process_weights` their gains are inside.
+
+        Raises:
+            ValueError: the mode is not Q, K or V.
+        """
+        if mode not in ("Q", "K", "V"):
+            raise ValueError(f"mode must be 'Q', 'K' or 'V'; got {mode!r}")
+        right = {"Q": self.QK, "K": self.QK.T, "V": self.OV}[mode]
+        scores = composition_scores(self.OV, right, broadcast_dims=True)
+        layer = torch.arange(self.cfg.n_layers, device=scores.device)
+        return scores * (layer[:, None, None, None] < layer[None, None, :, None])
 
     def _stack(self, read: Callable[[TransformerBlock], Tensor]) -> Tensor:
         return torch.stack([read(block) for block in self.blocks])

@@ -4,7 +4,7 @@ import copy
 import io
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 
+from interp.configuration import config_dict
 from interp.models import MODELS, build_model
 
 ATOL = 1e-5
@@ -164,13 +165,15 @@ def test_weights_round_trip(case):
 
 def test_the_configuration_is_json_and_seeds_the_weights(case):
     cfg = case.model.cfg
-    again = type(cfg)(**json.loads(json.dumps(asdict(cfg))))
+    again = type(cfg)(**json.loads(json.dumps(config_dict(cfg))))
     assert again == cfg
+    assert hash(again) == hash(cfg)
+    assert cfg.to_dict() == config_dict(cfg) == config_dict(again)
     stream = torch.get_rng_state()
     first, second = build_model(cfg).state_dict(), build_model(again).state_dict()
     assert torch.equal(torch.get_rng_state(), stream)  # the caller's random numbers are left alone
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = build_model(type(cfg)(**{**asdict(cfg), "seed": cfg.seed + 1})).state_dict()
+    other = build_model(replace(cfg, seed=cfg.seed + 1)).state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 

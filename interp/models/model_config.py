@@ -1,0 +1,57 @@
+"""What the configurations of all architectures share: their JSON, and the state that a built model keeps on them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields
+from typing import Any, ClassVar, Self, cast
+
+from interp.configuration import config_dict
+
+
+class ModelConfig:
+    """Base of an architecture's frozen dataclass, declared with `eq=False`: equality and hash are of the fields.
+
+    `model.cfg` is a copy with state that TransformerLens's tools look for, which is no part of the fields: `device`,
+    switches, and `dtype` as a `torch.dtype`, that of the weights now. `as_written` is the configuration without it.
+    """
+
+    architecture: str
+    dtype: Any  # its name; of a built model's cfg the torch.dtype
+    device: ClassVar[str | None] = None
+    _written: ClassVar[Any] = None
+
+    @property
+    def as_written(self) -> Self:
+        """The configuration that a model was built from; itself where it is no model's."""
+        return self if self._written is None else self._written
+
+    @property
+    def model_name(self) -> str:
+        """The architecture's key, by TransformerLens's name for it."""
+        return self.architecture
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, JSON-ready, as a run's config.json has them."""
+        return config_dict(cast(Any, self.as_written))
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self.as_written, each.name) for each in fields(cast(Any, self)))
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == cast(Self, other)._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+
+def with_state(cfg: Any, **state: Any) -> Any:
+    """A copy of a frozen config with attributes that are state of a built model, no fields."""
+    built = copy.copy(cfg)
+    if isinstance(cfg, ModelConfig):
+        state["_written"] = cfg.as_written
+    for name, value in state.items():
+        object.__setattr__(built, name, value)
+    return built
