@@ -36,6 +36,7 @@ from interp.models import chunks
 from interp.models.architecture import Architecture
 from interp.models.hooks import live
 from interp.models.norms import make_norm
+from interp.models.propagation import fire
 from interp.models.scans import hooked_scan
 from interp.models.short_convolution import ShortConvolution
 from interp.models.state_configs import LinearAttentionConfig, MatrixStateConfig
@@ -118,12 +119,12 @@ class MatrixStateLayer(Mixer):
             if self.conv is not None:
                 mixed = F.silu(self.conv(mixed, past))
             q, k, v = self._split(mixed)
-            q, k, v = self.hook_q(self.feature(q)), self.hook_k(self.feature(k)), self.hook_v(v)
-            log_decay = self.hook_log_decay(self._log_decay(x, step))
+            q, k, v = fire(self.hook_q, self.feature(q)), fire(self.hook_k, self.feature(k)), fire(self.hook_v, v)
+            log_decay = fire(self.hook_log_decay, self._log_decay(x, step))
             read = self.hook_recurrence_out(self.recur(q, k, v, strength, log_decay, past))
             out = self.norm(read)
             if gate is not None:
-                out = out * F.silu(self.hook_gate_input(gate.unflatten(-1, (self.n_heads, self.d_value))))
+                out = out * F.silu(fire(self.hook_gate_input, gate.unflatten(-1, (self.n_heads, self.d_value))))
         return F.linear(out.flatten(2), self.W_O)
 
     def _split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -34,7 +34,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.models.architecture import Architecture
 from interp.models.hooks import live
 from interp.models.linear_attention import reset_steps
-from interp.models.scans import hooked_scan
+from interp.models.scans import Scan, hooked_scan
 from interp.models.selective_scan import selective_scan
 from interp.models.short_convolution import ShortConvolution
 from interp.models.state_configs import MambaConfig
@@ -48,7 +48,7 @@ class MambaLayer(Mixer):
 
     def __init__(self, cfg: MambaConfig) -> None:
         super().__init__()
-        self.scan = cfg.scan
+        self.scan: Scan = cfg.scan
         self.W_in = nn.Parameter(torch.empty(cfg.d_inner, cfg.d_model))
         self.W_gate = nn.Parameter(torch.empty(cfg.d_inner, cfg.d_model))
         self.conv = ShortConvolution(cfg.d_inner, cfg.conv_size, bias=True) if cfg.conv_size else None

@@ -35,6 +35,7 @@ from interp.models.architecture import Architecture
 from interp.models.hooks import live
 from interp.models.linear_attention import reset_steps
 from interp.models.norms import make_norm
+from interp.models.propagation import fire
 from interp.models.scans import hooked_scan
 from interp.models.short_convolution import ShortConvolution
 from interp.models.state_configs import Mamba2Config
@@ -106,7 +107,7 @@ class Mamba2Layer(Mixer):
             x = x.unflatten(-1, (self.n_heads, self.d_head))
             dt = self.hook_ssm_dt(F.softplus(step + self.b_dt))
             log_decay = self.hook_log_decay(-self.A_log.exp() * dt)
-            read = self._read(dt[..., None] * x, log_decay, self.hook_ssm_B(B), self.hook_ssm_C(C), past)
+            read = self._read(dt[..., None] * x, log_decay, fire(self.hook_ssm_B, B), fire(self.hook_ssm_C, C), past)
             out = self.hook_recurrence_out(read) + self.D[:, None] * x
             out = self.norm(out.flatten(2) * F.silu(gate.to(dtype)))
         return F.linear(out, self.W_O)

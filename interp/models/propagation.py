@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from interp.models.hooks import live
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -56,6 +58,14 @@ class Edit:
 
 def _replace(value: Tensor, given: Tensor, returned: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, returned, value + (returned - given))
+
+
+def fire(hook_point: HookPoint, x: Tensor) -> Tensor:
+    """Fire a hook point whose value may be a view or a constant: hooks may write into it and ask for its gradient."""
+    if not live(hook_point):
+        return x
+    x = x.clone() if x.requires_grad or not torch.is_grad_enabled() else x.detach().requires_grad_().clone()
+    return hook_point(x)
 
 
 def ask(hook_point: HookPoint, given: Tensor) -> Edit:

@@ -9,6 +9,11 @@ import torch
 from interp.models.architecture import Architecture
 from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
+from interp.models.delta import DELTA_ARCHITECTURE
+from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
+from interp.models.mamba import MAMBA_ARCHITECTURE
+from interp.models.mamba2 import MAMBA2_ARCHITECTURE
+from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
 from interp.models.transformer import Transformer
 
 MODELS: dict[str, Architecture] = {
@@ -17,6 +22,13 @@ MODELS: dict[str, Architecture] = {
         build=Transformer,
         words="Blocks of self-attention and an MLP that read a residual stream and add to it.",
     ),
+    "rnn": RNN_ARCHITECTURE,
+    "gru": GRU_ARCHITECTURE,
+    "lstm": LSTM_ARCHITECTURE,
+    "linear_attention": LINEAR_ATTENTION_ARCHITECTURE,
+    "delta": DELTA_ARCHITECTURE,
+    "mamba": MAMBA_ARCHITECTURE,
+    "mamba2": MAMBA2_ARCHITECTURE,
 }
 
 

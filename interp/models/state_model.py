@@ -131,13 +131,13 @@ class StateModel(HookedModel):
         for block in self.blocks:
             block.recurrence.reset_parameters(generator, n_layers=self.cfg.n_layers)
 
-    def forward(
+    def compute(  # type: ignore[override]
         self,
         tokens: Tensor,
         *,
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
-        past_state: StateCache | None = None,
+        past_kv_cache: StateCache | None = None,
     ) -> Tensor:
         """Logits [batch, pos, d_vocab] of tokens [batch, pos], of any length.
 
@@ -147,27 +147,29 @@ class StateModel(HookedModel):
             start_at_layer: the first block to run; n_layers runs only the unembedding. Negative counts from the end.
             stop_at_layer: the first block not to run; the residual stream before it is returned in place of logits,
                 neither normalised nor unembedded. Negative counts from the end.
-            past_state: the states after earlier tokens, which `tokens` follow; brought up to date, edits included.
+            past_kv_cache: the states after earlier tokens, which `tokens` follow; brought up to date, edits included.
+                (The name is TransformerLens's; what it holds are states.)
         """
         n_layers = self.cfg.n_layers
         start = self._layer("start_at_layer", start_at_layer, 0)
         stop = self._layer("stop_at_layer", stop_at_layer, n_layers)
         if start > stop:
             raise ValueError(f"start_at_layer must not be past stop_at_layer; got {start_at_layer} and {stop_at_layer}")
-        if past_state is not None:
+        if past_kv_cache is not None:
             if start_at_layer is not None or stop_at_layer is not None:
-                raise ValueError("past_state goes through every layer: no start_at_layer or stop_at_layer with it")
-            past_state.require_rows(len(tokens))
+                raise ValueError("past_kv_cache goes through every layer: no start_at_layer or stop_at_layer with it")
+            past_kv_cache.require_rows(len(tokens))
         resid = self._embed(tokens) if start_at_layer is None else self._require_residual(tokens)
+        resid = self.with_gradient(resid)
         for layer in range(start, stop):
-            resid = self.blocks[layer](resid, {} if past_state is None else past_state.layers[layer])
-        if past_state is not None:
-            past_state.length += tokens.shape[1]
+            resid = self.blocks[layer](resid, {} if past_kv_cache is None else past_kv_cache.layers[layer])
+        if past_kv_cache is not None:
+            past_kv_cache.length += tokens.shape[1]
         return resid if stop_at_layer is not None else self.unembed(self.ln_final(resid))
 
-    def state_cache(self) -> StateCache:
-        """An empty cache for `past_state`, for a batch of any size."""
-        return StateCache(self.cfg.n_layers)
+    def new_cache(self, batch: int) -> StateCache:
+        """See ModelFacts."""
+        return StateCache(self.cfg.n_layers, batch)
 
     def _layer(self, name: str, layer: int | None, default: int) -> int:
         n_layers = self.cfg.n_layers
@@ -183,7 +185,7 @@ class StateModel(HookedModel):
         if not tokens.shape[1]:
             raise ValueError(f"tokens must be [batch, pos] with at least one position; got {list(tokens.shape)}")
         try:
-            return self.hook_embed(self.embed(tokens))
+            return self.hook_embed(self.with_gradient(self.embed(tokens)))
         except IndexError:
             raise ValueError(
                 f"tokens must be from 0 to {self.cfg.d_vocab - 1}; got {int(tokens.min())} to {int(tokens.max())}"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
 
@@ -50,6 +51,7 @@ CASES: dict[str, TransformerConfig] = {
         index_table_size=6,
     ),
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
+    **STATE_CASES,
 }
 
 

@@ -27,7 +27,7 @@ N_POS, D_VOCAB, BATCH = 9, 13, 3
 _SIZES: dict[str, Any] = {"d_vocab": D_VOCAB, "n_ctx": N_POS, "d_model": 16, "seed": 3}
 _GRU, _LSTM = GRUConfig(**_SIZES), LSTMConfig(**_SIZES)
 _LINEAR = LinearAttentionConfig(**_SIZES, n_heads=2, d_key=5, d_value=7)
-_DELTA = DeltaConfig(**_SIZES, n_heads=2, d_key=5, d_value=7, conv_size=4)
+_DELTA = DeltaConfig(**_SIZES, n_heads=2, d_key=5, d_value=7, conv_size=4, dtype="float64")
 
 BUILD: dict[type, Any] = {
     RNNConfig: RNN,
@@ -49,7 +49,7 @@ STATE_CASES: dict[str, StateConfig] = {
     "linear-attention-plain": replace(_LINEAR, decay="none", feature_map="elu", conv_size=3, output_gate=False),
     "retention": replace(_LINEAR, decay="fixed", d_mlp=24),
     "delta": _DELTA,
-    "delta-plain": replace(_DELTA, decay="none", conv_size=0, beta_max=1, output_gate=False, normalization_type="LN"),
+    "delta-plain": replace(_DELTA, decay="none", conv_size=0, beta_max=1, output_gate=False, dtype="float32"),
     "delta-product": replace(_DELTA, n_householder=3),
     "mamba": MambaConfig(**_SIZES, d_inner=20, d_state=5, dt_rank=2),
     "mamba-parallel": MambaConfig(**_SIZES, d_inner=20, d_state=5, conv_size=0, scan="chunked", d_mlp=24),

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from interp.models.decoding import greedy_decode
 from tests.models.state_cases import BATCH, N_POS, STATE_CASES, build, some_tokens
 
 # weights with two axes that are no linear map: one number a channel, for each tap or each slot of its state
@@ -96,10 +97,10 @@ def test_edits_with_and_without_gradients_agree(exact, whole):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_decoding_from_a_cached_state_equals_the_parallel_form(exact, steps):
     tokens = some_tokens(4)
-    cache = exact.state_cache()
+    cache = exact.new_cache(BATCH)
     with torch.no_grad():
         whole = exact(tokens)
-        parts = [exact(part, past_state=cache) for part in tokens.split(steps, dim=1)]
+        parts = [exact(part, past_kv_cache=cache) for part in tokens.split(steps, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-9, rtol=0)
     assert cache.length == N_POS
 
@@ -109,19 +110,31 @@ def test_a_cache_goes_on_from_an_edited_state(exact):
     names = list(exact.carrier_hooks())
     with torch.no_grad():
         _, carriers = exact.run_with_cache(source[:, :4], names_filter=names)
-        cache, other = exact.state_cache(), exact.state_cache()
+        cache, other = exact.new_cache(BATCH), exact.new_cache(BATCH)
         with exact.hooks(fwd_hooks=patch_at(carriers, torch.full((BATCH,), 3))):
-            exact(base[:, :4], past_state=cache)
-        exact(source[:, :4], past_state=other)
+            exact(base[:, :4], past_kv_cache=cache)
+        exact(source[:, :4], past_kv_cache=other)
         kept = cache.copy()
         kept.keep(torch.tensor([2, 0]))
-        after = exact(base[:, 4:], past_state=cache)
-        torch.testing.assert_close(after, exact(base[:, 4:], past_state=other), atol=1e-9, rtol=0)
-        torch.testing.assert_close(exact(base[[2, 0], 4:], past_state=kept), after[[2, 0]], atol=1e-9, rtol=0)
-    with pytest.raises(ValueError, match="past_state holds a batch of 2; got 3 rows"):
-        exact(base, past_state=kept)
-    with pytest.raises(ValueError, match="past_state goes through every layer"):
-        exact(base, past_state=cache, stop_at_layer=1)
+        after = exact(base[:, 4:], past_kv_cache=cache)
+        torch.testing.assert_close(after, exact(base[:, 4:], past_kv_cache=other), atol=1e-9, rtol=0)
+        torch.testing.assert_close(exact(base[[2, 0], 4:], past_kv_cache=kept), after[[2, 0]], atol=1e-9, rtol=0)
+    with pytest.raises(ValueError, match="past_kv_cache was made for a batch of 2; got 3 rows"):
+        exact(base, past_kv_cache=kept)
+    with pytest.raises(ValueError, match="past_kv_cache goes through every layer"):
+        exact(base, past_kv_cache=cache, stop_at_layer=1)
+
+
+def test_written_on_with_and_without_a_cache(exact):
+    prompt = some_tokens(5, n_pos=3)
+    written = greedy_decode(exact, prompt, 8)
+    assert torch.equal(greedy_decode(exact, prompt, 8, use_kv_cache=False), written)
+    assert len(written.unique()) > 1
+    cache = exact.new_cache(BATCH)
+    exact(prompt, past_kv_cache=cache)
+    size = cache.size()
+    exact(prompt, past_kv_cache=cache)
+    assert cache.size() == size  # a state does not grow with what was read
 
 
 def test_the_gradient_at_a_carrier_is_its_whole_effect(cfg):
