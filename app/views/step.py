@@ -156,7 +156,11 @@ def play() -> None:
     """While Run is on, one step further on every tick of the clock."""
     if time.monotonic() - st.session_state["played_at"] < 0.9 * PLAY_SECONDS:
         return
-    view = session.view()
+    try:
+        view = session.view()
+    except RunError:  # the page itself says what is wrong
+        st.session_state["playing"] = False
+        st.rerun()
     st.session_state["played_at"] = time.monotonic()
     st.session_state["playing"] = view.step + 2 < view.walk.n_steps
     go(min(view.step + 1, view.walk.n_steps - 1))
