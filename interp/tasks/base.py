@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.results import Metric
+from interp.results import Metric, wilson_interval
 from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign, draw_counterfactual
 from interp.tasks.options import NoOptions
@@ -183,16 +183,30 @@ class Task(ABC):
         total = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-1, reduction="sum")
         return total / max(1, int((batch.targets >= 0).sum()))
 
-    @abstractmethod
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The model's greedy answer to a batch, in the form that `score` takes; hooks on the model count.
 
-        Only what is given goes in: an answer that the tokens show is the model's to write.
+        Here what it says at `answer_positions`, long [n, k]. A task that shows the answer gives only the rest to the
+        model: the answer is the model's to write.
         """
+        return read_answers(model(batch.tokens), self.answer_positions).argmax(dim=-1)
 
-    @abstractmethod
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
-        """How much of the answers is right, by the world's strata, as rows of (op, stratum, metric, estimate, …, n)."""
+        """How much of the answers is right, by the world's strata, as rows of (op, stratum, metric, estimate, …, n).
+
+        Here EXACT_MATCH, whole answers; intervals are Wilson intervals over examples.
+        """
+        told = read_answers(batch.targets[..., None], self.answer_positions)[..., 0]
+        right = (predicted.cpu() == told.cpu()).all(dim=1).numpy()
+        strata, rows = self.strata(batch), []
+        for stratum, part in strata.present():
+            members = strata.members(stratum, part)
+            n, successes = int(members.sum()), int(right[members].sum())
+            low, high = wilson_interval(successes, n)
+            named = {"op": strata.names[stratum], "stratum": strata.parts[part] if strata.parts else None}
+            shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": n}
+            rows.append({**named, "metric": Metric.EXACT_MATCH, **shares})
+        return pd.DataFrame(rows)
 
     def headline(self, scores: pd.DataFrame) -> float:
         """The one number about rows of `score`: the mean of exact match over strata, each counted once."""

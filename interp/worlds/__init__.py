@@ -2,6 +2,7 @@
 
 from interp.worlds.base import SPLITS, Answer, Capability, Examples, Split, Strata, Variable, World, in_split
 from interp.worlds.registry import WORLDS, as_world, world_from_dict
+from interp.worlds.rows import Rows, RowsAnswer, hash_rows, pick, uniform
 
 __all__ = [
     "SPLITS",
@@ -9,11 +10,16 @@ __all__ = [
     "Answer",
     "Capability",
     "Examples",
+    "Rows",
+    "RowsAnswer",
     "Split",
     "Strata",
     "Variable",
     "World",
     "as_world",
+    "hash_rows",
     "in_split",
+    "pick",
+    "uniform",
     "world_from_dict",
 ]
