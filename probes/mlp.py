@@ -14,6 +14,8 @@ from probes.parameters import check_real, check_share, check_whole
 from probes.row_weights import ClassWeight
 from probes.stack import MIN_ROWS, Axes, Stack
 
+LOST = 10  # a validation loss of so many times that of equal probabilities is no training
+
 
 class MLPProbe(SoftmaxProbe):
     """One hidden ReLU layer, cross-entropy, AdamW on minibatches, early stopping; a stack trains side by side.
@@ -167,8 +169,10 @@ class MLPProbe(SoftmaxProbe):
             if not bool((epoch - self._best_epoch < self.patience).any()):
                 break
         self._best_loss = torch.where(judged, self._best_loss, torch.nan)
-        if not bool((self._best_epoch > 0).all()) or not all(bool(torch.isfinite(p).all()) for p in best):
-            raise ValueError(f"lr {self.lr:g} is too high for these rows: the validation loss is not finite")
+        silent = (seen.sum(-1) * 1.0).log()  # the loss of saying nothing
+        lost = (self._best_epoch == 0) | (self._best_loss > LOST * silent)
+        if bool(lost.any()) or not all(bool(torch.isfinite(p).all()) for p in best):
+            raise ValueError(f"lr {self.lr:g} is too high for these rows: training diverged")
         return best
 
     def _batch(self) -> tuple[int, ...]:

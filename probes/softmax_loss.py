@@ -5,9 +5,12 @@
 xᵢ ends in a one, whose weight is the intercept; the row weights r sum to one, so the loss is in nats a row. With
 p = softmax(z) the Hessian's blocks are Hₖₗ = Σᵢ rᵢ pᵢₖ (δₖₗ - pᵢₗ) xᵢ xᵢᵀ + δₖₗ penalty.
 
-How far w can be from the minimum is bounded by the duality gap. With the intercepts at their best it is
-½ Σ gradient² / penalty, because the penalty makes the loss strongly convex; what the intercepts miss is added to second
-order, doubled.
+How far w can be from the minimum is bounded by the duality gap (Yu, Huang & Lin 2011). For any class probabilities q
+whose mean over rows is each class's share, as the free intercept asks,
+
+    loss(w) - minimum ≤ Σᵢ rᵢ KL(qᵢ ‖ pᵢ) + ½ Σₖ |Σᵢ rᵢ (qᵢₖ - [yᵢ = k]) xᵢ + penalty wₖ|² / penalty
+
+and q = p moved as little as that takes makes it small near the minimum.
 """
 
 from dataclasses import dataclass
@@ -49,18 +52,36 @@ class SoftmaxLoss:
         return Point(w, loss, gradient + penalty * w, p)
 
     def gap(self, point: Point) -> Tensor:
-        """Upper bound [s, v] of the loss's distance from its minimum, in nats a row."""
+        """Upper bound [s, v] of the loss's distance from its minimum, in nats a row; in float32 an estimate of it."""
         g, p = point.gradient, point.memo
-        weighted = p * self.weights
-        hessian = torch.diag_embed(weighted.sum(-1)) - weighted @ p.mT  # of the intercepts, [s, v, c, c]
-        # One number added to all intercepts changes nothing: ones fill that null space; a class given up by rounding
-        # has no curvature left, and no gradient.
-        c, eps = p.shape[2], torch.finfo(p.dtype).eps
-        filled = hessian + 1 / c + eps * torch.eye(c, dtype=p.dtype, device=p.device)
-        factor, failed = torch.linalg.cholesky_ex(filled)
-        free = (g[..., -1:] * torch.cholesky_solve(g[..., -1:], factor)).sum((2, 3))
-        bound = 0.5 * (g[..., :-1].square() / self.penalty[:, None, None, :-1]).sum((2, 3)) + free
-        return torch.where((failed == 0) & torch.isfinite(bound), bound, torch.inf)
+        if self.x.dtype == torch.float64:
+            q = self._feasible(p)
+            moved = ((q - p) * self.weights).flatten(1, 2) @ self.x
+            g = g + moved.view(g.shape)
+            divergence = (torch.xlogy(q, q) - q * self._log_probabilities(point)).sum(2) @ self.weights
+        else:
+            divergence = (g[..., -1].square() / (p @ self.weights).clamp(min=torch.finfo(p.dtype).tiny)).sum(-1)
+        bound = divergence.clamp(min=0) + 0.5 * (g[..., :-1].square() / self.penalty[:, None, None, :-1]).sum((2, 3))
+        return torch.where(torch.isfinite(bound), bound, torch.inf)
+
+    def _log_probabilities(self, point: Point) -> Tensor:
+        if bool((point.memo > 0).all()):
+            return point.memo.log()
+        return (point.w.flatten(1, 2) @ self.x.mT).view(point.memo.shape).log_softmax(2)
+
+    def _feasible(self, p: Tensor) -> Tensor:
+        """Class probabilities near p [s, v, c, n] whose mean over rows is each class's share.
+
+        Classes that are too likely are scaled down in every row; what a row has left goes to the classes that are not
+        likely enough, as much as each lacks.
+        """
+        n = p.shape[-1]
+        shares = p.new_zeros(p.shape[1:3]).scatter_add_(1, self.labels, self.weights.expand(p.shape[1], n))
+        mean = p @ self.weights  # [s, v, c]
+        lacking = (shares - mean).clamp(min=0)
+        kept = p * torch.where(mean > shares, shares / mean, 1.0)[..., None]
+        left = (1 - kept.sum(2, keepdim=True)).clamp(min=0)
+        return kept + left * (lacking / lacking.sum(-1, keepdim=True).clamp(min=1e-300))[..., None]
 
     def curvature(self, point: Point, guess: Tensor | None) -> Curvature:
         """Products with the Hessian, and the inverses [s, v, c, m, m] of its diagonal blocks as a preconditioner.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import probe_cases
 import pytest
 import torch
 from sklearn.base import clone
@@ -13,12 +14,7 @@ from probes import LinearProbe, LogisticProbe, MLPProbe
 
 torch.set_num_threads(1)
 
-# Settings that keep the battery quick; a probe without an entry is tried with its defaults.
-QUICK: dict[str, dict[str, Any]] = {
-    "logistic_path": {"Cs": (0.01, 1.0)},
-    "mlp": {"hidden": 16, "batch_size": 64, "max_epochs": 12},
-}
-PROBES: dict[str, Any] = {name: kind(**QUICK.get(name, {})) for name, kind in REGISTRY.items()}
+PROBES: dict[str, Any] = {name: probe_cases.fresh(name) for name in REGISTRY}
 PROBES["logistic_standardized"] = LogisticProbe(standardize=True)
 LINEAR = [name for name, probe in PROBES.items() if isinstance(probe, LinearProbe)]
 

@@ -76,8 +76,25 @@ def test_the_gap_bounds_the_distance_from_the_minimum_everywhere_on_the_way():
         found = minimize(loss, torch.zeros_like(w), tol=1e-13, max_iter=step)
         excess = loss.at(found.w).loss - least
         assert (excess <= found.gap + 1e-13).all()
-    for scale in (0.0, 0.1, 1.0):
+    for scale in (0.0, 0.1, 1.0, 30.0, 3000.0):  # at the last, probabilities are 0 in float64
         assert (loss.gap(loss.at(scale * w)) >= loss.at(scale * w).loss - least).all()
+
+
+def test_the_gap_sees_intercepts_that_are_off_however_flat_the_loss():
+    """A rare class's intercept is far too low or high: its gradient fades, what is missing does not."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(1, 2000, 3, generator=generator), torch.ones(1, 2000, 1)], -1).double()
+    labels = (torch.arange(2000) < 2).long()[None]
+    loss = SoftmaxLoss(
+        x, x, labels, torch.full((2000,), 1 / 2000).double(), torch.tensor([[0.1, 0.1, 0.1, 0.0]]).double()
+    )
+    w = minimize(loss, torch.zeros(1, 1, 2, 4).double(), tol=1e-13, max_iter=100).w
+    least = loss.at(w).loss
+    for off in (-20.0, -3.0, -0.1, 0.1, 3.0, 20.0):
+        moved = w.clone()
+        moved[0, 0, 1, -1] += off
+        point = loss.at(moved)
+        assert loss.gap(point) >= point.loss - least > 0
 
 
 def test_the_minimum_is_scikit_learns():
