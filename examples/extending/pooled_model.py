@@ -1,0 +1,61 @@
+"""An architecture: each layer reads the average of all tokens so far. No attention, no longest sequence."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+from interp.models import MODELS, Architecture, HookedModel
+
+
+@dataclass(frozen=True)
+class PooledConfig:
+    d_vocab: int
+    n_ctx: int
+    d_model: int = 32  # of the residual stream
+    n_layers: int = 2
+    seed: int = 0  # of the initial weights
+    dtype: str = "float32"
+    architecture: str = "pooled"  # key in MODELS
+
+
+class Layer(nn.Module):
+    def __init__(self, d: int):
+        super().__init__()
+        self.mix, self.out = nn.Linear(2 * d, 4 * d), nn.Linear(4 * d, d)
+        self.hook_resid_pre, self.hook_mean, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
+
+    def forward(self, x):
+        x = self.hook_resid_pre(x)  # [batch, pos, d_model]
+        mean = self.hook_mean(x.cumsum(1) / torch.arange(1, x.shape[1] + 1, device=x.device)[:, None])
+        return self.hook_resid_post(x + self.out(torch.relu(self.mix(torch.cat([x, mean], dim=-1)))))
+
+
+class Pooled(HookedModel):
+    declared_axes = dict.fromkeys(
+        ("hook_embed", "hook_resid_pre", "hook_mean", "hook_resid_post"), ("batch", "pos", "d_model")
+    )
+    longest = None
+
+    def __init__(self, cfg: PooledConfig):
+        super().__init__()
+        self.cfg = cfg
+        torch.manual_seed(cfg.seed)  # build_model leaves the caller's stream alone
+        self.embed, self.hook_embed = nn.Embedding(cfg.d_vocab, cfg.d_model), HookPoint()
+        self.blocks = nn.ModuleList(Layer(cfg.d_model) for _ in range(cfg.n_layers))
+        self.ln_final, self.unembed = nn.LayerNorm(cfg.d_model), nn.Linear(cfg.d_model, cfg.d_vocab)
+        self.W_U, self.b_U = self.unembed.weight.T, self.unembed.bias
+        self.setup()
+
+    def compute(self, tokens):
+        x = self.hook_embed(self.embed(tokens))
+        for block in self.blocks:
+            x = block(x)
+        return self.unembed(self.ln_final(x))
+
+    def residual_hooks(self):
+        return ("blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(self.cfg.n_layers)))
+
+
+MODELS["pooled"] = Architecture(PooledConfig, Pooled, "Layers that read the average of all tokens so far.")
