@@ -29,7 +29,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix $(CODE)
 
 house: $(VENV)/.installed-dev  ## docs/house.md from the modules' docstrings
-	$(BIN)/python tests/house.py
+	$(BIN)/python tests/house.py && $(BIN)/python tests/extending.py
 
 browser:  ## Chromium from the system's packages, where we may install it
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
