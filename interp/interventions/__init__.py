@@ -1,4 +1,4 @@
-"""Interventions: read activations, put others in their place, and hold what comes out against the machine."""
+"""Interventions: read activations, put others in their place, and hold what comes out against the world."""
 
 from interp.interventions.activations import ablate, check_sites, collect, patch_from
 from interp.interventions.das import (
@@ -11,17 +11,17 @@ from interp.interventions.das import (
     subspace_swaps,
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
-from interp.interventions.experiment import default_variables, named_sites, run_interventions
+from interp.interventions.experiment import named_sites, run_interventions
 from interp.interventions.interchange import (
-    SharedPairs,
-    default_position_sets,
     iia_sweep,
     interchange,
     random_basis,
     residual_sites,
     site_column,
+    swaps_of,
 )
 from interp.interventions.joint import JointPairs, joint_rows, swapped_answers
+from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
@@ -47,8 +47,6 @@ __all__ = [
     "collect",
     "das_rows",
     "deepen",
-    "default_position_sets",
-    "default_variables",
     "fit_das",
     "iia_sweep",
     "interchange",
@@ -73,4 +71,5 @@ __all__ = [
     "subspace_rows",
     "subspace_swaps",
     "swapped_answers",
+    "swaps_of",
 ]

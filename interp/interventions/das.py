@@ -1,9 +1,9 @@
 """Distributed alignment search: fit the subspace in which a variable can be swapped (Geiger et al. 2024).
 
 1. h' = h_base + (h_source - h_base) R^T R, R [rank, d] with orthonormal rows: R^T is the Q of a QR factorisation.
-2. The model is frozen. AdamW minimises the cross-entropy of the whole patched answer to the machine's counterfactual
-   next state. Only the part of the model from the patched layer on is run.
-3. Fitted on pairs from training programs, half of which change the answer; scored on held-out programs.
+2. The model is frozen. AdamW minimises the cross-entropy of the whole patched answer to the world's counterfactual
+   one. Only the part of the model from the patched layer on is run.
+3. Fitted on pairs from training units, half of which change the answer; scored on held-out units.
 
 A set of positions is swapped together, in one subspace, and resolved apart in base and source. A fit can succeed where
 the model represents nothing (Arora et al. 2024, Makelov et al. 2023), hence the controls of `das_rows`: a random
@@ -26,11 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.interventions.activations import check_sites, collect
-from interp.interventions.interchange import SharedPairs, iia_sweep, interchange, random_basis
+from interp.interventions.declared import axes_of
+from interp.interventions.interchange import iia_sweep, random_basis, swaps_of
+from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, patch_activation, write_positions
-from interp.interventions.sweep import Interchange, entry_point, interchange_answers
+from interp.interventions.sweep import entry_point, interchange_answers
 from interp.results import Control, Method
 from interp.tasks import Task
+from interp.tasks.base import read_answers
 from interp.tasks.sites import Site
 
 
@@ -38,8 +41,8 @@ from interp.tasks.sites import Site
 class DasConfig:
     """How a subspace is fitted. The defaults take some ten seconds a fit for a model of 4 layers of width 64."""
 
-    n_pairs: int = 512  # pairs of training programs; as many that change the answer are looked for as make up half
-    n_held_out: int = 256  # pairs of held-out programs that the fit is scored on
+    n_pairs: int = 512  # pairs of training units; as many that change the answer are looked for as make up half
+    n_held_out: int = 256  # pairs of held-out units that the fit is scored on
     steps: int = 200
     batch_size: int = 32  # pairs a step
     lr: float = 0.1  # of AdamW; falls linearly to 0
@@ -59,9 +62,9 @@ class DasFit:
     variable: str
     site: Site
     basis: Tensor  # float32 [rank, d], orthonormal rows
-    losses: tuple[float, ...]  # nats a state, by step
+    losses: tuple[float, ...]  # nats an answer, by step
     iia_train: float  # on the pairs that it was fitted on; nan where none changes the answer
-    iia: float  # on held-out programs
+    iia: float  # on held-out units
     n_train: int  # pairs that change the answer
     n: int
 
@@ -85,7 +88,7 @@ def fit_das(
 
     Args:
         model: the hooked model, in eval mode; its weights are left as they are.
-        task: draws the pairs and knows the machine.
+        task: draws the pairs and knows the world.
         variable: a settable variable.
         site: where to swap; at a hook with heads, all of them share the subspace unless the site names one.
         rank: dimensions of the subspace.
@@ -126,10 +129,11 @@ def fit_basis(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, tuple[float, ...]]:
-    """The fit itself, on given pairs: (basis [rank, d], loss of each step in nats a state)."""
+    """The fit itself, on given pairs: (basis [rank, d], loss of each step in nats an answer)."""
     check_sites(model, [site])
     members, targets = pairs.members[variable], pairs.targets[variable]
-    swap, value = _source_values(model, task, pairs, site)
+    (swap,) = swaps_of(task, [site], pairs)
+    value = collect(model, pairs.source, [site], task=task, at=pairs.source_time)[site]
     layer, direct = entry_point(model, site.hook)
     stream = pairs.base.tokens
     if layer >= 0:
@@ -145,8 +149,10 @@ def fit_basis(
             chosen = torch.randperm(len(members), generator=generator)[: config.batch_size]
             rows = torch.from_numpy(members)[chosen]
             patch = Patch(site.hook, swap.base_positions[rows], value[rows], site.head, torch.linalg.qr(weight).Q.T)
-            logits = task.next_state_logits(_patched(model, stream[rows], patch, layer=layer, direct=direct))
-            loss = F.cross_entropy(logits.flatten(0, 1), targets[chosen].flatten(), reduction="sum") / len(rows)
+            logits = _patched(model, stream[rows], patch, layer=layer, direct=direct)
+            answers = read_answers(logits, pairs.positions[rows]).flatten(0, 1)  # [rows * k, d_vocab]
+            told = targets[chosen].flatten()
+            loss = F.cross_entropy(answers, told, ignore_index=-1, reduction="sum") / len(rows)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -157,19 +163,14 @@ def fit_basis(
     return torch.linalg.qr(weight.detach()).Q.T.contiguous(), tuple(losses)
 
 
-def _source_values(model: Any, task: Task, pairs: SharedPairs, site: Site) -> tuple[Interchange, Tensor]:
-    (swap,) = interchange(task, [site], pairs.base.examples, pairs.source.examples)
-    return swap, collect(model, pairs.source, [site], position_names=task.position_names)[site]
-
-
 def _patched(model: Any, stream: Tensor, patch: Patch, *, layer: int, direct: bool) -> Tensor:
     """Logits of a pass from the tokens (layer -1) or the residual stream before a layer; differentiable."""
     start = None if layer < 0 else layer
     if direct:
         stream = stream.clone()
-        write_positions(stream, patch, first_row=0)
+        write_positions(stream, axes_of(model, patch.hook), patch)
         return model(stream, start_at_layer=start)
-    with model.hooks(fwd_hooks=[(patch.hook, partial(patch_activation, patches=[(0, patch)]))]):
+    with model.hooks(fwd_hooks=[(patch.hook, partial(patch_activation, model=model, patches=[(0, patch)]))]):
         return model(stream) if start is None else model(stream, start_at_layer=start)
 
 
@@ -195,24 +196,21 @@ def subspace_swaps(
     *,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Whether the whole answer is the machine's counterfactual one, bool [len(bases) + 1, n].
+    """Whether the whole answer is the world's counterfactual one, bool [len(bases) + 1, n].
 
     One row a subspace (None: the full vector) and, last, the unpatched model; columns are the variable's pairs, in the
     order of `pairs.members[variable]`.
     """
     rows = pairs.members[variable]
-    swaps = interchange(
-        task, [site] * len(bases), pairs.base.examples[rows], pairs.source.examples[rows], bases=list(bases)
-    )
     answers = interchange_answers(
         model,
         pairs.base.tokens[rows],
         pairs.source.tokens[rows],
-        swaps,
-        answer=lambda logits: task.next_state_logits(logits).argmax(dim=-1),
+        swaps_of(task, [site] * len(bases), pairs, rows, bases=bases),
+        positions=pairs.positions[rows],
         batch_size=batch_size,
     )
-    return (answers == pairs.targets[variable]).all(-1).numpy()
+    return pairs.right(variable, answers).numpy()
 
 
 def principal_angles(first: Tensor, second: Tensor) -> np.ndarray:
@@ -259,7 +257,7 @@ def das_rows(
     untrained: Any | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[DasFit, list[dict[str, Any]]]:
-    """A fit, and its IIA on held-out programs with controls as rows of the tidy frame.
+    """A fit, and its IIA on held-out units with controls as rows of the tidy frame.
 
     Controls: the unpatched model, random subspaces of the rank, and, where `untrained` is given, the same fit on that
     model. At `mlp.hook_post` further rows, of granularity "row_space" and "null_space", hold the two parts' own IIA.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from interp.interventions.das import DasConfig
+from interp.interventions.declared import residual_hooks
 from interp.interventions.interchange import site_column
 from interp.interventions.joint import joint_rows
 from interp.interventions.search import smallest_set_rows
@@ -25,14 +26,13 @@ Job = tuple[str, str, int | None, str]  # variable or variables, method or "join
 
 
 def best_places(
-    rows: Sequence[dict[str, Any]], variable: str, n_layers: int, *, sites: Sequence[Site] = ()
+    rows: Sequence[dict[str, Any]], variable: str, inner: Sequence[str], *, sites: Sequence[Site] = ()
 ) -> list[tuple[Site, float]]:
     """Places of a finished sweep, with the variable's IIA where the answer should change.
 
-    Highest first; of equals the earlier. `sites` are the places to choose among; without them the residual stream's,
-    ceilings left out.
+    Highest first; of equals the earlier. `sites` are the places to choose among; without them the hooks `inner`, at
+    every position set but all.
     """
-    inner = [f"blocks.{layer}.hook_resid_post" for layer in range(n_layers - 1)]
     wanted = {(site_column(site), site.positions): site for site in sites}
     found = []
     for row in rows:
@@ -47,6 +47,11 @@ def best_places(
             found.append((Site(*place), row["estimate"]))
     order = [site.hook for site in sites] or inner
     return sorted(found, key=lambda place: (-place[1], order.index(place[0].hook)))
+
+
+def inner_hooks(model: Any) -> list[str]:
+    """The residual stream between layers: without its ends, where a swap edits the input or exchanges the output."""
+    return list(residual_hooks(model)[1:-1])
 
 
 def jobs_done(rows: Sequence[dict[str, Any]]) -> set[Job]:
@@ -98,8 +103,8 @@ def deepen(
     with those of the variables before it.
 
     Args:
-        model: the hooked transformer, in eval mode.
-        task: draws the pairs and knows the machine.
+        model: the hooked model, in eval mode.
+        task: draws the pairs and knows the world.
         rows: of a sweep of whole vectors over these variables, independent pairs.
         variables: which.
         methods: of `METHODS`.
@@ -120,16 +125,16 @@ def deepen(
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"no method {unknown[0]!r} beside full_vector; there are {', '.join(METHODS)}")
-    n_layers, found = model.cfg.n_layers, []
+    stream, found = inner_hooks(model), []
     names_used = {*variables, *(name for group in pairs_of for name in group)}
-    best = {name: best_places(rows, name, n_layers, sites=sites) for name in names_used}
+    best = {name: best_places(rows, name, stream, sites=sites) for name in names_used}
     jobs: dict[Job, Site | None] = {}
     for name in variables:
         for method in methods:
             for site, _ in best[name][:places]:
                 where = site.hook if method == Method.POSITION_SEARCH else _spelled(site)
                 jobs.setdefault((name, method, _rank(method, rank), where), site)
-    inner = {name: best_places(rows, name, n_layers) for group in pairs_of for name in group}
+    inner = {name: best_places(rows, name, stream) for group in pairs_of for name in group}
     jobs |= {(" & ".join(group), "joint", None, ""): None for group in pairs_of if all(inner[name] for name in group)}
     left = [(job, site) for job, site in jobs.items() if job not in done]
     for index, ((names, method, _, where), site) in enumerate(left):
@@ -175,8 +180,7 @@ def _jointly(
 ) -> Rows:
     """Joint swaps layer by layer, each variable at its best free position set there."""
     rows: Rows = []
-    for layer in range(model.cfg.n_layers - 1):
-        hook = f"blocks.{layer}.hook_resid_post"
+    for hook in inner_hooks(model):
         sites: list[Site] = []
         for name in names:
             taken = [site.positions for site in sites]

@@ -6,22 +6,14 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from cython_vm import MachineSpec, variable
 from interp.interventions.activations import check_sites
-from interp.interventions.interchange import Subspaces, default_position_sets, iia_sweep, residual_sites
+from interp.interventions.declared import axes_of, head_axis, within_layer
+from interp.interventions.interchange import Subspaces, iia_sweep, residual_sites
 from interp.tasks import Task
-from interp.tasks.base import PairDesign
+from interp.tasks.counterfactual import PairDesign
 from interp.tasks.sites import Site
 
-_KINDS = ("fetch", "decide", "result")
 _HOOK = re.compile(r"(?P<hook>[^\[\]]+)(?:\[(?P<head>\d+|\*)\])?")
-
-
-def default_variables(spec: MachineSpec) -> list[str]:
-    """Both pointers, then every settable variable that a step fetches, decides or results in; single slots left out."""
-    names = [name for name in spec.variables() if "[" not in name and variable(spec, name).settable]
-    roots = [name for name in ("instruction_ptr", "array_ptr") if name in names]
-    return roots + [name for name in names if variable(spec, name).kind in _KINDS]
 
 
 def named_sites(model: Any, hooks: Sequence[str], position_sets: Sequence[str]) -> list[Site]:
@@ -41,17 +33,21 @@ def named_sites(model: Any, hooks: Sequence[str], position_sets: Sequence[str]) 
                 f"a hook is spelt like mlp.hook_post, blocks.1.mlp.hook_post or attn.hook_z[2]; got {text!r}"
             )
         whole = [name for name in model.hook_dict if name == match["hook"]]
-        here = whole or [
-            name for name in model.hook_dict if re.fullmatch(r"blocks\.\d+\." + re.escape(match["hook"]), name)
-        ]
+        here = whole or [name for name in model.hook_dict if name != within_layer(name) == match["hook"]]
         if not here:
             raise ValueError(f"the model has no hook {match['hook']!r}, in no layer either")
         heads: Sequence[int | None] = [None]
         if match["head"] is not None:
-            heads = range(model.cfg.n_heads) if match["head"] == "*" else [int(match["head"])]
+            heads = _every_head(model, here[0]) if match["head"] == "*" else [int(match["head"])]
         found += [Site(name, positions, head) for name in here for head in heads for positions in position_sets]
     check_sites(model, found)
     return found
+
+
+def _every_head(model: Any, hook: str) -> range:
+    """The heads at a hook. Raises ValueError where the activation has none."""
+    head_axis(axes_of(model, hook), hook)
+    return range(model.cfg.n_heads)
 
 
 def run_interventions(
@@ -77,11 +73,11 @@ def run_interventions(
     Variables that no single edit decides have none.
 
     Args:
-        model: the hooked transformer, in eval mode.
-        task: draws the pairs and knows the machine.
-        variables: `default_variables` where None.
+        model: the hooked model, in eval mode.
+        task: draws the pairs and knows the world.
+        variables: `task.swappable()` where None.
         sites: where to swap; the residual stream at `position_sets` where None.
-        position_sets: `default_position_sets` where None.
+        position_sets: `task.position_sets()` where None.
         designs: pair designs, in order.
         n_pairs: independent pairs a variable.
         seed: of everything random.
@@ -94,9 +90,9 @@ def run_interventions(
     Raises:
         ValueError: an unknown or unsettable variable, an unknown position set, or a basis of the wrong shape.
     """
-    names = default_variables(task.spec) if variables is None else list(variables)
+    names = task.swappable() if variables is None else list(variables)
     if sites is None:
-        sites = residual_sites(model.cfg.n_layers, position_sets or default_position_sets(task.spec))
+        sites = residual_sites(model, position_sets or task.position_sets())
     sweeps: list[tuple[PairDesign, list[str]]] = []
     for design in designs:
         left = [name for name in names if (name, design) not in done]

@@ -1,12 +1,13 @@
-"""Interchange interventions, judged by the machine (Geiger et al. 2021; subspaces as in Geiger et al. 2024).
+"""Interchange interventions, judged by the world (Geiger et al. 2021; subspaces as in Geiger et al. 2024).
 
-For a variable X and a site s, over pairs of a base and a source state:
+For a variable X and a site s, over pairs of a base and a source example:
 
-    IIA(X, s) = mean of 1[ model(base with s <- the model's s on source) = machine(base, do X <- X(source)) ]
+    IIA(X, s) = mean of 1[ model(base with s <- the model's s on source) = world(base, do X <- X(source)) ]
 
-on the whole predicted next state. In a subspace with orthonormal rows R, h' = h_base + (h_source - h_base) R^T R.
+on the whole answer, wherever the world has one. In a subspace with orthonormal rows R,
+h' = h_base + (h_source - h_base) R^T R.
 
-Read the number in the stratum "changes", where the machine's counterfactual answer differs from its answer on base:
+Read the number in the stratum "changes", where the world's counterfactual answer differs from its answer on base:
 elsewhere a patch that does nothing is right. Beside it stand, on the same pairs: the unpatched model, an untrained
 model, a random subspace of the same rank, and the wrong site, as many random positions outside the set (in the same
 subspace). At layer 0
@@ -18,108 +19,48 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, States, program_hash
 from interp.interventions.activations import check_sites
+from interp.interventions.declared import residual_hooks
+from interp.interventions.pairs import SharedPairs
+from interp.interventions.patching import check_basis
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Batch, Task
-from interp.tasks.base import PairDesign, Split
-from interp.tasks.sites import Site, resolve
+from interp.tasks.counterfactual import PairDesign
+from interp.tasks.sites import Site
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 log = logging.getLogger(__name__)
 
 STRATA = ("changes", "same", "all")
-_WIDER = 8  # how much larger the second draw for rare changes is
 Subspaces = Mapping[tuple[str, Site], Tensor]  # (variable, site) -> orthonormal rows [rank, d]
 
 
-@dataclass(frozen=True)
-class SharedPairs:
-    """Pairs that several variables are judged on; each variable uses some of them, with an answer of its own."""
-
-    base: Batch
-    source: Batch
-    members: dict[str, np.ndarray]  # variable -> rows of base and source, int64 [n]
-    targets: dict[str, Tensor]  # variable -> the machine's counterfactual next state, long [n, state_length]
-    changes: dict[str, np.ndarray]  # variable -> whether it differs from the answer on base, bool [n]
-    n_plain: int  # the first so many pairs of a variable are as drawn; later ones were added because they change
-    redraw_rate: dict[str, float]  # variable -> share of drawn pairs without a counterfactual value
-
-    @classmethod
-    def draw(
-        cls,
-        task: Task,
-        variables: Sequence[str],
-        *,
-        n_pairs: int,
-        n_changing: int = 0,
-        seed: int,
-        design: PairDesign = "independent",
-        split: Split = "evaluation",
-    ) -> SharedPairs:
-        """Draw `n_pairs` a variable from held-out programs; equal pairs of different variables are kept once.
-
-        Where fewer than `n_changing` of them change the answer, pairs that do are added from a draw eight times as
-        large: they count in the stratum "changes" alone. Fits draw theirs with `split` "train".
-
-        A task that shows the answer (`step`) is given the counterfactual one, in base and source alike: that the
-        whole of it is predicted token by token is then the same as that greedy decoding finds it.
-        """
-        bases, sources, answers, tokens = [], [], [], []
-        changes, targets, redraw_rate, sizes = {}, {}, {}, []
-        for name in variables:
-            drawn = task.counterfactual(n_pairs, name, seed=seed, design=design, split=split)
-            rows = np.arange(n_pairs)
-            if (few := int(drawn.changes.sum())) < n_changing:
-                drawn = task.counterfactual(_WIDER * n_pairs, name, seed=seed, design=design, split=split)
-                more = n_pairs + np.flatnonzero(drawn.changes[n_pairs:])
-                rows = np.concatenate([rows, more[: n_changing - few]])
-            told = drawn.answers[rows]
-            base = task.render(drawn.base.examples[rows], told)
-            source = task.render(drawn.source.examples[rows], told)
-            tokens.append(torch.cat([base.tokens, source.tokens], dim=1).numpy())
-            bases.append(base.examples)
-            sources.append(source.examples)
-            answers.append(told)
-            targets[name] = drawn.targets[rows]
-            changes[name] = drawn.changes[rows]
-            redraw_rate[name] = drawn.redraw_rate
-            sizes.append(len(rows))
-        _, first, member = np.unique(np.concatenate(tokens), axis=0, return_index=True, return_inverse=True)
-        base, source = (States.concatenate(parts)[first] for parts in (bases, sources))
-        told = np.concatenate(answers)[first]
-        return cls(
-            base=task.render(base, told),
-            source=task.render(source, told),
-            members=dict(zip(variables, np.split(member.ravel(), np.cumsum(sizes)[:-1]), strict=True)),
-            targets=targets,
-            changes=changes,
-            n_plain=n_pairs,
-            redraw_rate=redraw_rate,
-        )
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-
 def interchange(
-    task: Task, sites: Sequence[Site], base: States, source: States, *, bases: Sequence[Tensor | None] | None = None
+    task: Task,
+    sites: Sequence[Site],
+    base: Batch,
+    source: Batch,
+    *,
+    bases: Sequence[Tensor | None] | None = None,
+    edit_time: int | np.ndarray = 0,
+    source_time: int | np.ndarray = 0,
 ) -> list[Interchange]:
     """Sites resolved in base and in source; `bases` gives each a subspace.
+
+    Pointers are read at executed step `edit_time` of base and `source_time` of source, one for all or one each.
 
     Raises:
         ValueError: a position set cannot be resolved, or does not have the same size in base and source.
     """
     resolved = {
-        name: (resolve(task.position_names, name, base), resolve(task.position_names, name, source))
+        name: (task.resolve(name, base, edit_time), task.resolve(name, source, source_time))
         for name in {site.positions for site in sites}
     }
     bases = [None] * len(sites) if bases is None else bases
@@ -127,6 +68,20 @@ def interchange(
         Interchange(site.hook, *resolved[site.positions], head=site.head, basis=basis)
         for site, basis in zip(sites, bases, strict=True)
     ]
+
+
+def swaps_of(
+    task: Task,
+    sites: Sequence[Site],
+    pairs: SharedPairs,
+    rows: np.ndarray | None = None,
+    *,
+    bases: Sequence[Tensor | None] | None = None,
+) -> list[Interchange]:
+    """Sites resolved in pairs, or in some rows of them."""
+    every = np.arange(len(pairs)) if rows is None else rows
+    times = {"edit_time": pairs.edit_time[every], "source_time": pairs.source_time[every]}
+    return interchange(task, sites, pairs.base[every], pairs.source[every], bases=bases, **times)
 
 
 def iia_sweep(
@@ -154,7 +109,7 @@ def iia_sweep(
 
     Args:
         model: the hooked model, in eval mode.
-        task: draws the pairs and knows the machine.
+        task: draws the pairs and knows the world.
         variables: names of settable variables.
         sites: where to swap the full vector.
         n_pairs: pairs a variable.
@@ -168,7 +123,7 @@ def iia_sweep(
         n_random_subspaces: random subspaces of the same rank, averaged, that control each of these.
         untrained: a model of the same shape with initial weights, for the control; None leaves it out.
         wrong_site: whether to run the wrong-site control.
-        n_bootstrap: bootstrap samples of programs for the intervals.
+        n_bootstrap: bootstrap samples of units for the intervals.
         batch_size: rows a forward pass.
         progress: called with the share done, 0 to 1.
 
@@ -182,34 +137,31 @@ def iia_sweep(
     report = progress or (lambda share: None)
     subspaces = subspaces or {}
     check_sites(model, [*sites, *(site for _, site in subspaces)])
+    for basis in subspaces.values():
+        check_basis(basis, model)
     n_changing = n_pairs // 4 if n_changing is None else n_changing
     pairs = SharedPairs.draw(task, variables, n_pairs=n_pairs, n_changing=n_changing, seed=seed, design=design)
     log.info("interchange, %s pairs: %d distinct pairs serve %d variables", design, len(pairs), len(variables))
 
-    def answer(logits: Tensor) -> Tensor:
-        return task.next_state_logits(logits).argmax(dim=-1)
-
-    swaps = interchange(task, sites, pairs.base.examples, pairs.source.examples)
+    swaps = swaps_of(task, sites, pairs)
     wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
     n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
     total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces + wrong_site)
 
     def run(subject: Any, some: Sequence[Interchange], done: int, rows: np.ndarray | None = None) -> Tensor:
-        base, source = pairs.base.tokens, pairs.source.tokens
-        if rows is not None:
-            base, source = base[rows], source[rows]
+        chosen = slice(None) if rows is None else torch.from_numpy(rows)
         return interchange_answers(
             subject,
-            base,
-            source,
+            pairs.base.tokens[chosen],
+            pairs.source.tokens[chosen],
             some,
-            answer=answer,
+            positions=pairs.positions[chosen],
             batch_size=batch_size,
             progress=lambda share: report((done + share * len(some)) / max(total, 1)),
         )
 
-    scores = _Scores(pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
+    scores = _Scores(task, pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
     full = run(model, [*swaps, *wrong.values()], 0)
     done = len(swaps) + len(wrong)
     blank = None if untrained is None else run(untrained, swaps, done)
@@ -236,7 +188,7 @@ def iia_sweep(
             random = (random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))
             bases += [basis, *random]
             repeated += [site] * (1 + n_random_subspaces)
-        some = interchange(task, repeated, pairs.base.examples[rows], pairs.source.examples[rows], bases=bases)
+        some = swaps_of(task, repeated, pairs, rows, bases=bases)
         elsewhere = _wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
         answers = run(model, [*some, *elsewhere.values()], done, rows)
         done += len(some) + len(elsewhere)
@@ -289,38 +241,38 @@ def _wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict
 
 
 class _Scores:
-    """Turns answers into rows: one a stratum, with a bootstrap interval over the programs of the bases."""
+    """Turns answers into rows: one a stratum, with a bootstrap interval over the units of the bases."""
 
-    def __init__(self, pairs: SharedPairs, *, design: PairDesign, seed: int, n_bootstrap: int):
+    def __init__(self, task: Task, pairs: SharedPairs, *, design: PairDesign, seed: int, n_bootstrap: int):
         self._pairs, self._design, self._seed, self._n_bootstrap = pairs, design, seed, n_bootstrap
-        self._programs = program_hash(pairs.base.examples).astype(np.int64)
+        self._groups = task.groups(pairs.base.examples).astype(np.int64)
         self._keys: dict[str, list[dict[str, Any]]] = {name: [] for name in pairs.members}
         self._right: dict[str, list[np.ndarray]] = {name: [] for name in pairs.members}
 
     def add(
         self, name: str, site: Site, key: dict[str, Any], answers: Tensor, *, control: Control | None = None
     ) -> None:
-        """Judge answers [n, state_length], or several runs of them [runs, n, state_length], whose mean is taken."""
-        right = (answers == self._pairs.targets[name]).all(-1).float()
+        """Judge answers [n, k], or several runs of them [runs, n, k], whose mean is taken."""
+        right = self._pairs.right(name, answers).float()
         self._right[name].append((right if right.ndim == 1 else right.mean(0)).numpy())
         self._keys[name].append(
             {"site": site_column(site), "position": site.positions, "variable": name, **key, "control": control}
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows; an interval is absent where a stratum has too few programs for one."""
+        """All rows; an interval is absent where a stratum has too few units for one."""
         rows = []
         for name, keys in self._keys.items():
-            right, programs = np.array(self._right[name]), self._programs[self._pairs.members[name]]
+            right, units = np.array(self._right[name]), self._groups[self._pairs.members[name]]
             changes = self._pairs.changes[name]
             plain = np.arange(len(changes)) < self._pairs.n_plain
             for stratum, chosen in zip(STRATA, (changes, ~changes, plain), strict=True):
                 if not chosen.any():
                     continue
                 ends = np.full((2, len(keys)), np.nan)
-                few = len(np.unique(programs[chosen])) < MIN_GROUPS
+                few = len(np.unique(units[chosen])) < MIN_GROUPS
                 if not few:
-                    values, groups = right[:, chosen], programs[chosen]
+                    values, groups = right[:, chosen], units[chosen]
                     ends[:] = bootstrap_mean(values, groups, seed=self._seed, n_resamples=self._n_bootstrap)[1:]
                 for place, key in enumerate(keys):
                     rows.append(
@@ -345,13 +297,13 @@ def site_column(site: Site) -> str:
     return site.hook if site.head is None else f"{site.hook}[{site.head}]"
 
 
-def residual_sites(n_layers: int, position_sets: Sequence[str]) -> list[Site]:
-    """The residual stream before the first layer and after each, at each position set."""
-    hooks = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
+def residual_sites(model: Any, position_sets: Sequence[str]) -> list[Site]:
+    """The residual stream before the first layer and after each, at each position set.
+
+    Raises:
+        ValueError: the model has no residual stream.
+    """
+    hooks = residual_hooks(model)
+    if not hooks:
+        raise ValueError("the model declares no residual stream: name the hooks to swap at")
     return [Site(hook, positions) for hook in hooks for positions in position_sets]
-
-
-def default_position_sets(spec: MachineSpec) -> list[str]:
-    """Each block that has slots, each pointed slot, and all positions (a ceiling)."""
-    blocks = [block for block in spec.layout.blocks if spec.layout.slice(block).stop > spec.layout.slice(block).start]
-    return [*blocks, "instructions[@instruction_ptr]", "cells[@array_ptr]", "all"]

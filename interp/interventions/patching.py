@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from interp.interventions.declared import axes_of, device_of, head_axis, position_axis, require_hook
+
 Ablation = Literal["zero", "mean", "resample"]
 
 
@@ -32,38 +34,82 @@ class Patch:
     basis: Tensor | None = None  # [rank, d], orthonormal rows
 
 
-def by_position(activation: Tensor, hook_name: str) -> Tensor:
-    """A view [batch, pos, ...]: attention scores and patterns [batch, head, query, key] go by query position."""
-    return activation.transpose(1, 2) if hook_name.endswith(("hook_pattern", "hook_attn_scores")) else activation
+def by_position(activation: Tensor, axes: Sequence[str], hook: str) -> Tensor:
+    """A view [batch, pos, …], with heads, where there are any, as [batch, pos, head, …].
+
+    Args:
+        activation: [batch, …], batch first.
+        axes: the names of its axes. Where positions stand twice, as in attention patterns, it goes by the query's.
+        hook: for the error.
+
+    Raises:
+        ValueError: the activation has no axis of positions.
+    """
+    names = tuple(axes)
+    position = position_axis(names, hook)
+    view = activation.movedim(position, 1)
+    if "head" not in names:
+        return view
+    # the heads' axis moves back by one where it stood before the positions
+    head = names.index("head")
+    return view.movedim(head + 1 if head < position else head, 2)
 
 
-def read_positions(activation: Tensor, hook_name: str, *, positions: Tensor, head: int | None = None) -> Tensor:
-    """The activation [batch, pos, ...] at positions [batch, k]: [batch, k, ...], of one head where `head` is given."""
-    view = by_position(activation, hook_name)
+def read_positions(
+    activation: Tensor, axes: Sequence[str], hook: str, *, positions: Tensor, head: int | None = None
+) -> Tensor:
+    """An activation at positions [batch, k]: [batch, k, …], of one head where `head` is given.
+
+    Args:
+        activation: as it is at `hook`.
+        axes: the names of its axes, `model.axes(hook)`.
+        hook: for the errors.
+        positions: of each row.
+        head: one of the heads.
+
+    Raises:
+        ValueError: the activation has no axis of positions, or none of heads, or no such head.
+    """
+    view = by_position(activation, axes, hook)
     rows = torch.arange(len(positions), device=view.device)[:, None]
-    return view[rows, positions] if head is None else view[rows, positions, head]
+    return view[rows, positions] if head is None else view[rows, positions, _head(view, axes, hook, head)]
 
 
-def write_positions(activation: Tensor, patch: Patch, *, first_row: int = 0) -> None:
-    """Write a patch into the rows of `activation` from `first_row` on, in place."""
-    view = by_position(activation, patch.hook)
+def write_positions(activation: Tensor, axes: Sequence[str], patch: Patch, *, first_row: int = 0) -> None:
+    """Write a patch into the rows of `activation` from `first_row` on, in place.
+
+    Raises:
+        ValueError: as `read_positions`; or the patch's basis does not fit the activation.
+    """
+    view = by_position(activation, axes, patch.hook)
     rows = torch.arange(first_row, first_row + len(patch.positions), device=view.device)[:, None]
-    where = (rows, patch.positions) if patch.head is None else (rows, patch.positions, patch.head)
+    where = (rows, patch.positions)
+    if patch.head is not None:
+        where = (*where, _head(view, axes, patch.hook, patch.head))
     value = patch.value.to(view.dtype)
     if patch.basis is not None:
+        basis = fitting(patch.basis, view, patch.hook)
         old = view[where]
-        value = old + (value - old) @ patch.basis.T @ patch.basis
+        value = old + (value - old) @ basis.T @ basis
     view[where] = value
 
 
-def patch_activation(activation: Tensor, hook: Any, *, patches: Sequence[tuple[int, Patch]]) -> Tensor:
-    """The hook function: a copy of `activation` [batch, ...] with each (first row, patch) written into its rows.
+def _head(view: Tensor, axes: Sequence[str], hook: str, head: int) -> int:
+    head_axis(tuple(axes), hook)
+    if not 0 <= head < view.shape[2]:
+        raise ValueError(f"{hook}: head must be from 0 to {view.shape[2] - 1}, got {head}")
+    return head
 
-    Several patches of one hook can so share a forward pass, one below the other along the batch axis.
+
+def patch_activation(activation: Tensor, hook: Any, *, model: Any, patches: Sequence[tuple[int, Patch]]) -> Tensor:
+    """The hook function: a copy of `activation` [batch, …] with each (first row, patch) written into its rows.
+
+    Several patches of one hook can so share a forward pass, one below the other along the batch axis. The model is
+    asked for the axes when the hook fires, since they may depend on which other hooks are live.
     """
     patched = activation.clone()
     for first_row, patch in patches:
-        write_positions(patched, patch, first_row=first_row)
+        write_positions(patched, axes_of(model, patch.hook), patch, first_row=first_row)
     return patched
 
 
@@ -75,23 +121,43 @@ def patched(model: Any, patches: Sequence[Patch]) -> Iterator[Any]:
         ValueError: the model has no such hook, or a basis is not orthonormal rows of the activation's size.
     """
     for patch in patches:
-        if patch.hook not in model.hook_dict:
-            raise ValueError(f"the model has no hook {patch.hook!r}")
-        check_basis(patch.basis)
-    hooks = [(patch.hook, partial(patch_activation, patches=[(0, patch)])) for patch in patches]
+        require_hook(model, patch.hook)
+        check_basis(patch.basis, model)
+    hooks = [(patch.hook, partial(patch_activation, model=model, patches=[(0, patch)])) for patch in patches]
     with model.hooks(fwd_hooks=hooks):
         yield model
 
 
-def check_basis(basis: Tensor | None) -> None:
-    """Raise ValueError unless `basis` is None or has orthonormal rows, [rank, d]."""
+def check_basis(basis: Tensor | None, model: Any) -> None:
+    """Raise ValueError unless `basis` is None or has finite orthonormal rows, [rank, d], where the model is.
+
+    Any floating dtype will do: it is cast to the activation's. Whether d fits is seen at the activation (`fitting`).
+    """
     if basis is None:
         return
     if basis.ndim != 2:
         raise ValueError(f"a subspace's basis must be [rank, d], got shape {tuple(basis.shape)}")
-    identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
-    if not torch.allclose(basis @ basis.T, identity, atol=1e-4):
-        raise ValueError(f"a subspace's basis must have orthonormal rows; its {len(basis)} rows are not")
+    if not basis.is_floating_point():
+        raise ValueError(f"a subspace's basis must hold floating-point numbers, got {basis.dtype}")
+    if basis.device != (device := device_of(model)):
+        raise ValueError(f"a subspace's basis must be where the model is, {device}; it is on {basis.device}")
+    if not basis.isfinite().all():
+        raise ValueError("a subspace's basis must be finite; it holds NaN or infinity")
+    rows = basis.detach().double()
+    # Half precision holds orthonormal rows to a few thousandths only.
+    near = 1e-4 if torch.finfo(basis.dtype).bits >= 32 else 2e-2
+    if not torch.allclose(rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype, device=rows.device), atol=near):
+        raise ValueError(f"a subspace's basis must have orthonormal rows; its {len(rows)} rows are not")
+
+
+def fitting(basis: Tensor, activation: Tensor, hook: str) -> Tensor:
+    """The basis in the dtype of an activation [..., d]. Raises ValueError where its rows are of another size."""
+    if basis.shape[-1] != activation.shape[-1]:
+        raise ValueError(
+            f"a subspace at {hook} needs rows of size {activation.shape[-1]}, the activation's; "
+            f"its basis has shape {tuple(basis.shape)}"
+        )
+    return basis.to(activation.dtype)
 
 
 def ablation_value(kind: Ablation, reference: Tensor, *, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -1,11 +1,11 @@
 """The smallest set of positions that carries a variable at one layer, found greedily.
 
-1. On pairs of training programs whose answer should change, add the named part (a block, a pointed slot, a bracket)
+1. On pairs of training units whose answer should change, add the named part (a block, a pointed slot, a bracket)
    that raises IIA most; where parts tie, the one that brings more of the answer's tokens right. Go on to `max_parts`.
 2. Keep the shortest prefix within `tolerance` of the best IIA on the way.
 3. Take its blocks apart into slots, and drop those without which IIA stays within `tolerance`: the harmless ones
    together, or else the most harmless half of them, and so on.
-4. Score what is left on held-out programs.
+4. Score what is left on held-out units.
 
 Greedy, so an upper bound on the smallest size; the fit's own IIA is flattered by the choice, the held-out one is not.
 """
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from cython_vm import MachineSpec, variable
 from interp.interventions.activations import check_sites
-from interp.interventions.interchange import SharedPairs, default_position_sets, iia_sweep, interchange
+from interp.interventions.interchange import iia_sweep, swaps_of
+from interp.interventions.pairs import SharedPairs
 from interp.interventions.sweep import interchange_answers
 from interp.results import Method
 from interp.tasks import Task
-from interp.tasks.sites import Site, block_slots, resolve
+from interp.tasks.sites import Site, block_slots, is_slot
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def smallest_set(
 
     Args:
         model: the hooked model, in eval mode.
-        task: draws the pairs and knows the machine.
+        task: draws the pairs and knows the world.
         name: a settable variable.
         hook: where to swap.
         candidates: names of the parts to add; `candidate_parts` by default. Parts that a pair cannot resolve are left
             out.
-        n_pairs: pairs of training programs that change the answer, at most.
+        n_pairs: pairs of training units that change the answer, at most.
         max_parts: parts added, at most.
         tolerance: of IIA, that a smaller set may lose.
         seed: of the pairs.
@@ -72,7 +72,7 @@ def smallest_set(
     check_sites(model, [Site(hook)])
     report = progress or (lambda share: None)
     score = _Fit(model, task, name, hook, n_pairs=n_pairs, seed=seed)
-    parts = [part for part in candidates or candidate_parts(task.spec, name) if score.resolves([part])]
+    parts = [part for part in candidates or candidate_parts(task, name) if score.resolves([part])]
     chosen: list[str] = []
     path: list[tuple[str, float]] = []
     for step in range(max_parts):
@@ -103,17 +103,19 @@ def smallest_set_rows(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[PositionSet, list[dict[str, Any]]]:
-    """`smallest_set`, and its IIA on `n_pairs` of held-out programs with controls, as tidy rows."""
+    """`smallest_set`, and its IIA on `n_pairs` of held-out units with controls, as tidy rows."""
     found = smallest_set(model, task, name, hook, seed=seed, progress=progress)
     rows = iia_sweep(model, task, [name], [found.site], n_pairs=n_pairs, seed=seed, untrained=untrained)
     return found, [{**row, "method": Method.POSITION_SEARCH} for row in rows if "site" in row]
 
 
-def candidate_parts(spec: MachineSpec, name: str) -> list[str]:
-    """Blocks, pointed slots, every bracket and brace, and the slot that a variable of one slot stands in."""
-    own, brackets = variable(spec, name), (each for each in spec.layout.names if "." in each or each in "{}")
-    slot = [] if own.index is None or own.slot is None else [own.slot.replace("[i]", f"[{own.index}]")]
-    named = [each for each in default_position_sets(spec) if each != "all"]
+def candidate_parts(task: Task, name: str) -> list[str]:
+    """The task's position sets but the ceiling, every bracket and brace of the prompt, and the slot that a member of
+    a family stands in."""
+    named = [each for each in task.position_sets() if each != "all"]
+    brackets = [each for each in task.position_names[task.prompt_positions] if not is_slot(each)]
+    own = task.world.variable(name)
+    slot = [own.place] if own.family != name and own.place in task.position_names else []
     return [*named, *brackets, *slot]
 
 
@@ -126,27 +128,27 @@ class _Fit:
         rows = pairs.members[name][pairs.changes[name]]
         if not len(rows):
             raise ValueError(f"no pair of {name!r} changes the answer: nothing to search with")
-        self.base, self.source = pairs.base.tokens[rows], pairs.source.tokens[rows]
-        self.states = pairs.base.examples[rows], pairs.source.examples[rows]
-        self.targets = pairs.targets[name][pairs.changes[name]]
+        self.pairs, self.rows = pairs, rows
+        self.right = pairs.targets[name][pairs.changes[name]], pairs.valid[name][pairs.changes[name]]
 
     def __call__(self, sets: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-        swaps = interchange(self.task, [Site(self.hook, "+".join(parts)) for parts in sets], *self.states)
+        pairs, rows, (targets, valid) = self.pairs, self.rows, self.right
         answers = interchange_answers(
             self.model,
-            self.base,
-            self.source,
-            swaps,
-            answer=lambda logits: self.task.next_state_logits(logits).argmax(-1),
+            pairs.base.tokens[rows],
+            pairs.source.tokens[rows],
+            swaps_of(self.task, [Site(self.hook, "+".join(parts)) for parts in sets], pairs, rows),
+            positions=pairs.positions[rows],
         )
-        right = answers[:-1] == self.targets
-        return [(float(each.all(-1).float().mean()), float(each.float().mean())) for each in right]
+        right = (answers[:-1] == targets) & valid
+        whole = (right | ~valid).all(-1).float().mean(-1)
+        tokens = right.flatten(1).sum(1) / valid.sum()
+        return [(float(iia), float(share)) for iia, share in zip(whole, tokens, strict=True)]
 
     def resolves(self, parts: Sequence[str]) -> bool:
         """Whether every pair has these positions, and no two parts overlap."""
         try:
-            for states in self.states:
-                resolve(self.task.position_names, "+".join(parts), states)
+            swaps_of(self.task, [Site(self.hook, "+".join(parts))], self.pairs, self.rows)
         except ValueError:
             return False
         return True

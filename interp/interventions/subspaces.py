@@ -26,7 +26,7 @@ def mean_difference_basis(
 ) -> Tensor:
     """Orthonormal rows [rank, d] of the differences between the activation's class means, the largest first.
 
-    Means are taken over `n` states of training programs, position by position of the site's set. Without `rank`, all
+    Means are taken over `n` examples of training units, position by position of the site's set. Without `rank`, all
     directions above a thousandth of the largest.
 
     Raises:
@@ -34,10 +34,10 @@ def mean_difference_basis(
     """
     batch = task.sample(n, seed=seed, split="train")
     labels = task.labels(batch, variable)
-    values = collect(model, batch, [site], position_names=task.position_names)[site].flatten(2)  # [n, k, d]
+    values = collect(model, batch, [site], task=task)[site].flatten(2)  # [n, k, d]
     classes = np.unique(labels[labels >= 0])
     if len(classes) < 2:
-        raise ValueError(f"variable {variable!r} takes {len(classes)} value(s) in {n} states: no difference of means")
+        raise ValueError(f"variable {variable!r} takes {len(classes)} value(s) in {n} examples: no difference of means")
     means = torch.stack([values[torch.from_numpy(labels == value)].mean(0) for value in classes])  # [class, k, d]
     _, sizes, directions = torch.linalg.svd((means - means.mean(0)).flatten(0, 1), full_matrices=False)
     found = directions[sizes > 1e-3 * sizes[0].clamp_min(1e-12)]
@@ -60,11 +60,11 @@ def subspace_rows(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """IIA in the subspace that `method` finds, on held-out programs, with its controls, as tidy rows.
+    """IIA in the subspace that `method` finds, on held-out units, with its controls, as tidy rows.
 
     Args:
         model: the hooked model, in eval mode.
-        task: draws the pairs and knows the machine.
+        task: draws the pairs and knows the world.
         variable: a settable variable.
         site: where to swap.
         method: `Method.MEAN_DIFFERENCE` or `Method.DAS`.

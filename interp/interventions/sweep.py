@@ -7,7 +7,6 @@ of one batch, whatever the model's depth.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp.interventions.declared import axes_of, can_enter_layers, layer_of, n_layers, require_hook, residual_hooks
 from interp.interventions.patching import Patch, check_basis, patch_activation, read_positions, write_positions
+from interp.tasks.base import read_answers
 
-_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
+
+def greedy(logits: Tensor) -> Tensor:
+    """The arg max of logits [..., d_vocab]."""
+    return logits.argmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,21 @@ def interchange_answers(
     source: Tensor,
     interchanges: Sequence[Interchange],
     *,
-    answer: Callable[[Tensor], Tensor],
+    positions: Tensor | None = None,
+    answer: Callable[[Tensor], Tensor] = greedy,
     batch_size: int = 512,
     progress: Callable[[float], None] | None = None,
 ) -> Tensor:
     """The model's answers on base under each interchange, and without any.
 
     Args:
-        model: a hooked model; passes start at the patched layer where its forward takes `start_at_layer`.
+        model: a hooked model, hooks that stand on it included; passes start at the patched layer where layers can be
+            entered.
         base: tokens, long [n, pos].
         source: tokens, long [n, pos].
         interchanges: what to swap, each for all n pairs.
-        answer: from logits to what is kept of them, [rows, ...].
+        positions: long [n, k]: where each pair's logits are read; None: everywhere.
+        answer: from these logits, [rows, k or pos, d_vocab], to what is kept of them, [rows, ...].
         batch_size: rows a forward pass.
         progress: called with the share done, 0 to 1.
 
@@ -58,18 +65,17 @@ def interchange_answers(
         [len(interchanges) + 1, n, ...]; the last is the unpatched answer.
 
     Raises:
-        ValueError: the model lacks a hook, or a basis is not orthonormal.
+        ValueError: the model lacks a hook or a head, or a basis is not finite orthonormal rows that fit.
     """
     for interchange in interchanges:
-        if interchange.hook not in model.hook_dict:
-            raise ValueError(f"the model has no hook {interchange.hook!r}")
-        check_basis(interchange.basis)
+        require_hook(model, interchange.hook)
+        check_basis(interchange.basis, model)
     stages = [entry_point(model, interchange.hook) for interchange in interchanges]
     batches: list[Tensor] = []
     n = len(base)
     for start in range(0, n, batch_size):
         rows = slice(start, min(start + batch_size, n))
-        walk = _Walk(model, base[rows], source[rows], answer)
+        walk = _Walk(model, base[rows], source[rows], answer, None if positions is None else positions[rows])
         answers: dict[int, Tensor] = {}
         for layer in walk.layers():
             here = [index for index, stage in enumerate(stages) if stage[0] == layer]
@@ -83,38 +89,51 @@ def interchange_answers(
 def entry_point(model: Any, hook: str) -> tuple[int, bool]:
     """The layer before which a pass may start, and whether the hook is the residual stream there.
 
-    -1 stands for the tokens: embedding hooks, and models that cannot start at a layer.
+    -1 stands for the tokens: hooks outside the layers, and models that cannot start at one.
     """
-    if "blocks.0.hook_resid_pre" not in model.hook_dict:
+    layer = layer_of(model, hook)
+    if layer is None or not can_enter_layers(model):
         return -1, False
-    if hook.startswith("ln_final"):
-        return model.cfg.n_layers, False
-    match = _BLOCK.fullmatch(hook)
-    if match is None:
-        return -1, False
-    layer, name = int(match[1]), match[2]
-    return {"hook_resid_pre": (layer, True), "hook_resid_post": (layer + 1, True)}.get(name, (layer, False))
+    # A residual hook that fires inside the layer before: what reaches the next layer has passed it, standing hooks and
+    # all, and can be written into as it is. The first one fires inside layer 0, and so does not count.
+    stream = residual_hooks(model)
+    after = stream.index(hook) if hook in stream else 0
+    return (after, True) if layer < after else (layer, False)
 
 
 class _Walk:
     """Base and source going through the layers side by side."""
 
-    def __init__(self, model: Any, base: Tensor, source: Tensor, answer: Callable[[Tensor], Tensor]):
-        self.model, self.answer = model, answer
+    def __init__(
+        self,
+        model: Any,
+        base: Tensor,
+        source: Tensor,
+        answer: Callable[[Tensor], Tensor],
+        positions: Tensor | None,
+    ):
+        self.model, self._answer, self._positions = model, answer, positions
         self.layer = -1  # what base and source are: tokens, or the residual stream before this layer
         self.base, self.source = base, source
 
     def layers(self):
         """Yield -1, 0 … n_layers, base and source having advanced to each; -1 alone where no layer can be entered."""
         yield -1
-        if "blocks.0.hook_resid_pre" not in self.model.hook_dict:
+        count = n_layers(self.model)
+        if count is None or not can_enter_layers(self.model):
             return
-        for layer in range(self.model.cfg.n_layers + 1):
+        for layer in range(count + 1):
             self.base, self.source = (
                 self._forward(x, stop=layer) if layer else self._embed(x) for x in (self.base, self.source)
             )
             self.layer = layer
             yield layer
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """What is kept of logits [repeats of the base's rows, pos, d_vocab]."""
+        if self._positions is not None:
+            logits = read_answers(logits, self._positions.repeat(len(logits) // len(self._positions), 1))
+        return self._answer(logits)
 
     def unpatched(self) -> Tensor:
         return self.answer(self._forward(self.base))
@@ -126,8 +145,8 @@ class _Walk:
         taken = self._source_activations({swap.hook for swap, direct in interchanges.values() if not direct})
         patches: dict[int, Patch] = {}
         for index, (swap, direct) in interchanges.items():
-            activation = self.source if direct else taken[swap.hook]
-            value = read_positions(activation, swap.hook, positions=swap.source_positions[rows], head=swap.head)
+            activation, axes = (self.source, axes_of(self.model, swap.hook)) if direct else taken[swap.hook]
+            value = read_positions(activation, axes, swap.hook, positions=swap.source_positions[rows], head=swap.head)
             patches[index] = Patch(swap.hook, swap.base_positions[rows], value, head=swap.head, basis=swap.basis)
         n = len(self.base)
         per_pass = max(1, batch_size // n)
@@ -139,23 +158,29 @@ class _Walk:
             by_hook: dict[str, list[tuple[int, Patch]]] = {}
             for place, index in enumerate(group):
                 if interchanges[index][1]:
-                    write_positions(stack, patches[index], first_row=place * n)
+                    hook = patches[index].hook
+                    write_positions(stack, axes_of(self.model, hook), patches[index], first_row=place * n)
                 else:
                     by_hook.setdefault(patches[index].hook, []).append((place * n, patches[index]))
-            hooks = [(hook, partial(patch_activation, patches=parts)) for hook, parts in by_hook.items()]
+            hooks = [
+                (hook, partial(patch_activation, model=self.model, patches=parts)) for hook, parts in by_hook.items()
+            ]
             with self.model.hooks(fwd_hooks=hooks):
                 kept = self.answer(self._forward(stack))
             answers |= {index: kept[place * n : (place + 1) * n] for place, index in enumerate(group)}
         return answers
 
-    def _source_activations(self, hooks: set[str]) -> dict[str, Tensor]:
+    def _source_activations(self, hooks: set[str]) -> dict[str, tuple[Tensor, tuple[str, ...]]]:
+        """The source's activation at each hook, and the names of its axes."""
         if not hooks:
             return {}
-        taken: dict[str, Tensor] = {}
-        with self.model.hooks(
-            fwd_hooks=[(name, lambda act, hook: taken.__setitem__(hook.name, act)) for name in hooks]
-        ):
-            last = self.layer in (-1, getattr(self.model.cfg, "n_layers", None))
+        taken: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+
+        def keep(activation: Tensor, hook: Any) -> None:
+            taken[hook.name] = activation, axes_of(self.model, hook.name)
+
+        with self.model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
+            last = self.layer in (-1, n_layers(self.model))
             self._forward(self.source, stop=None if last else self.layer + 1)
         return taken
 

@@ -8,20 +8,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cython_vm import variable
 from interp.interventions import (
     Site,
     deepen,
-    default_position_sets,
     jobs_done,
     named_sites,
     run_interventions,
     site_column,
 )
-from interp.interventions import default_variables as default_swaps
+from interp.interventions.declared import residual_hooks
 from interp.reading import read_tensors, reading
 from interp.results import Method, Metric, records, rows_frame
-from interp.runs import Run, require_next_state
+from interp.runs import Run, RunError
 from interp.studies.holding import Progress, held, quiet
 from interp.tasks.counterfactual import PairDesign
 
@@ -33,12 +31,14 @@ def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site]
     file = run.path / SUBSPACES
     if not file.exists():
         return {}
-    found = {}
+    found, world, places = {}, run.task.world, set(run.task.position_sets())
+    first = residual_hooks(run.model)[:1]
     for key, basis in read_tensors(file, "pt")[0].items():
         with reading(file, "a file of probe directions"):
             name, hook, positions = key.split("|")
-        wanted = name in variables and positions in ("instructions[@instruction_ptr]", "cells[@array_ptr]")
-        if wanted and variable(run.config.spec, name).settable and hook != "blocks.0.hook_resid_pre":
+        # Where swaps are made anyway, at pointed slots: a variable's own place, which moves with the pointer.
+        wanted = name in variables and "[@" in positions and positions in places
+        if wanted and world.variable(name).settable and hook not in first:
             found[name, Site(hook, positions)] = basis
     return found
 
@@ -66,18 +66,20 @@ def patch_stage(
     further sites, and the best places are then taken among those.
 
     Raises:
-        RunError: the run's task is another, or it holds swaps with another `n_pairs` or `seed`, and not `fresh`.
+        RunError: the run's world cannot be asked what would come out; or the run holds swaps with another `n_pairs` or
+            `seed`, and not `fresh`.
         ValueError: an unknown variable, hook or set of positions.
     """
-    require_next_state(run, "interchange")
+    task = run.task
+    if "do" not in task.world.capabilities:
+        raise RunError(f"interchange cannot judge {run.path}: {task.world.lacks('do')}")
     sites: list[Site] = []
     if hooks or positions:
-        streams = ["blocks.0.hook_resid_pre", "hook_resid_post"]
-        sites = named_sites(run.model, hooks or streams, positions or default_position_sets(run.config.spec))
+        sites = named_sites(run.model, hooks or residual_hooks(run.model), positions or task.position_sets())
     groups = [tuple(group.split("+")) for group in pairs_of]
     for name in {name for group in groups for name in group}:
-        variable(run.config.spec, name)
-    names = list(variables) or default_swaps(run.config.spec)
+        task.world.settable(name)
+    names = list(variables) or task.swappable()
     swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
     settings = {"n_pairs": n_pairs, "seed": seed}
     frame = None if fresh else held(run, "interventions", settings)
@@ -91,7 +93,7 @@ def patch_stage(
 
     run_interventions(
         run.model,
-        run.task,
+        task,
         variables=swept,
         designs=designs if not (methods or groups) else tuple(dict.fromkeys(["independent", *designs])),
         n_pairs=n_pairs,
@@ -105,7 +107,7 @@ def patch_stage(
     for some in _unswept(sites, swept, rows):
         run_interventions(
             run.model,
-            run.task,
+            task,
             variables=swept,
             sites=some,
             designs=("independent",),
@@ -118,7 +120,7 @@ def patch_stage(
     if methods or groups:
         deepen(
             run.model,
-            run.task,
+            task,
             rows,
             variables=names,
             methods=methods,

@@ -153,8 +153,8 @@ class Task(ABC):
         """A hash of each example's unit, uint64 [n]: what is held out whole, and what intervals are taken over."""
         return self.world.groups(examples)
 
-    def strata(self, batch: Batch) -> Strata:
-        """The world's stratum of each example."""
+    def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
+        """The world's stratum of each example, where it has executed steps that of step `at`."""
         return self.world.strata(batch.examples)
 
     def strata_weights(self, balance: str) -> np.ndarray | None:
@@ -286,6 +286,18 @@ class Task(ABC):
     ) -> tuple[int | np.ndarray, int | np.ndarray]:
         """At which executed step of base a variable is set, and of which step of source its value is; 0, or [n]."""
         return 0, 0
+
+    def asked_after(self, examples: Any, at: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the answer to an edit at executed step `at` is read, positions [n, k], and which step it answers, [n].
+
+        Step −1: nothing is asked after the edit.
+        """
+        n = len(examples)
+        return np.tile(self.answer_positions, (n, 1)), np.broadcast_to(np.asarray(at, dtype=np.int64), n)
+
+    def answered(self, answer: Any, judged: np.ndarray) -> np.ndarray:
+        """What should come out there, of an edited answer: int64 [n, k]; −1 where the world has no answer."""
+        return np.where(answer.valid[:, None], self.expected(answer), -1)
 
     def has_minimal_pairs(self, name: str) -> bool:
         """Whether one edit of a stored variable can change `name`; a buffer's length, say, takes more."""

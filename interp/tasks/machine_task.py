@@ -16,6 +16,7 @@ from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch, Task
 from interp.tasks.contrast import Contrast, Pairs, pairs_of
 from interp.tasks.sites import is_slot
+from interp.worlds.base import Strata
 from interp.worlds.machine import (
     MachineAnswer,
     MachineContrast,
@@ -45,6 +46,10 @@ class MachineTask(Task):
     def layout(self):
         """Positions of S_t, which every task of one step shows first."""
         return self.spec.layout
+
+    def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
+        """The instruction of executed step `at` of each example, and how it ends."""
+        return self.world.strata(self.world.answer(batch.examples, at=at).before)
 
     def position_sets(self) -> list[str]:
         """Each block that has slots, each pointed slot, and all positions (a ceiling)."""

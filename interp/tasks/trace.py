@@ -19,7 +19,7 @@ from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
-from interp.worlds.base import Split, Strata
+from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineRun, MachineSpec, MachineWorld, Op, Outcome, States
 from interp.worlds.machine.streams import StreamLabels
 
@@ -157,9 +157,41 @@ class Trace(UnitsOfRuns):
                 found.append(torch.from_numpy(_streams(batch).op_position(step) - (match[1] == "before"))[:, None])
         return torch.cat(found, dim=1)
 
-    def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
-        """The instruction of executed step `at` of each stream, and how it ends."""
-        return self.world.strata(self.world.answer(batch.examples, at=at).before)
+    def edit_times(
+        self, base: States, source: States, name: str, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any step of each stream, uniformly: of base among those that an answer still follows, where there is one."""
+        answered, steps = self._answered(base), self.world.run(source, self.n_steps, keep="last").n_steps
+        last = np.array([each.max(initial=0) for each in answered])
+        edit, take = (
+            np.minimum((rng.random(len(base)) * count).astype(np.int64), count - 1)
+            for count in (last + 1, np.maximum(steps, 1))
+        )
+        return edit, take
+
+    def asked_after(self, examples: States, at: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first answer of each stream at step `at` or after it."""
+        times = np.broadcast_to(np.asarray(at, dtype=np.int64), len(examples))
+        judged = np.array(
+            [next(iter(steps[steps >= time]), -1) for steps, time in zip(self._answered(examples), times, strict=True)],
+            dtype=np.int64,
+        )
+        return self.render(examples).op_position(np.maximum(judged, 0))[:, None], judged
+
+    def _answered(self, examples: States) -> list[np.ndarray]:
+        """The executed steps of each stream that a model is asked about, in order."""
+        streams = self.render(examples)
+        return [step[asked] for step, asked in zip(streams.step_of, streams.loss_mask.numpy(), strict=True)]
+
+    def answered(self, answer: MachineAnswer, judged: np.ndarray) -> np.ndarray:
+        """The token behind the instruction of step `judged`, int64 [n, 1], of a run that gets there; -1: none."""
+        tokens = self.expected(answer)[:, 0]
+        later = judged > answer.at
+        if later.any():
+            tokens = np.where(
+                later, self.expected(self.world.answer(answer.after(np.maximum(judged, 0))))[:, 0], tokens
+            )
+        return np.where(answer.ran(judged) & (judged >= 0), tokens, -1)[:, None]
 
     def counterfactual(
         self,

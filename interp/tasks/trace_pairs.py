@@ -157,11 +157,6 @@ def _edited_answer(
     task: Trace, starts: States, name: str, values: np.ndarray, edit_step: np.ndarray, judged_step: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The token that answers at `judged_step` if the variable was set at `edit_step`, and whether there is one."""
-    edited = task.world.answer(starts, do={name: values}, at=edit_step)
-    later = judged_step > edit_step
-    tokens = task.expected(edited)[:, 0]
-    if later.any():
-        judged = task.world.answer(edited.after(judged_step))
-        tokens = np.where(later, task.expected(judged)[:, 0], tokens)
+    tokens = task.answered(task.world.answer(starts, do={name: values}, at=edit_step), judged_step)[:, 0]
     # A run that froze on the way has not taken all steps: its instruction is not one that answers there.
-    return tokens, edited.ran(judged_step) & (tokens >= 0)
+    return tokens, tokens >= 0

@@ -16,11 +16,11 @@ from interp.interventions import (
     Site,
     das_rows,
     fit_das,
-    interchange,
     principal_angles,
     random_basis,
     row_and_null_parts,
     subspace_swaps,
+    swaps_of,
 )
 from interp.interventions.das import fit_basis
 from interp.models import HookedModel, TransformerConfig, build_model
@@ -150,7 +150,7 @@ def test_agreement_with_transformer_lens(copier, halted):
     basis, losses = fit_basis(copier, halted, pairs, "cell[1]", site, rank=1, config=config)
     rows = pairs.members["cell[1]"]
     base, source, targets = pairs.base.tokens[rows], pairs.source.tokens[rows], pairs.targets["cell[1]"]
-    (swap,) = interchange(halted, [site], pairs.base.examples[rows], pairs.source.examples[rows])
+    (swap,) = swaps_of(halted, [site], pairs, rows)
     from_base, from_source = swap.base_positions[:, 0], swap.source_positions[:, 0]
 
     def classes(tokens):  # [batch, d_vocab, pos], as cross_entropy wants it

@@ -10,8 +10,6 @@ from cython_vm import encode, step
 from interp.interventions import (
     SharedPairs,
     Site,
-    default_position_sets,
-    default_variables,
     iia_sweep,
     interchange,
     interchange_answers,
@@ -37,8 +35,8 @@ def swept(model, task, base, source, sites, **options):
         model,
         base.tokens,
         source.tokens,
-        interchange(task, sites, base.examples, source.examples),
-        answer=lambda logits: answers_of(task, logits),
+        interchange(task, sites, base, source),
+        positions=torch.from_numpy(task.answer_positions).repeat(len(base), 1),
         **options,
     )
 
@@ -46,13 +44,13 @@ def swept(model, task, base, source, sites, **options):
 @pytest.mark.parametrize("batch_size", [5, 64])
 def test_the_sweep_equals_one_hooked_pass_a_site(model, task, batch_size):
     base, source = task.sample(13, seed=0), task.sample(13, seed=1)
-    sites = [Site(site.hook, name) for site in residual_sites(2, ["all"]) for name in default_position_sets(SPEC)]
+    sites = residual_sites(model, task.position_sets())
     sites += [Site("blocks.1.attn.hook_z", "cells", head=1), Site("blocks.0.mlp.hook_post", "all")]
     sites += [Site("blocks.1.attn.hook_pattern", "cells[@array_ptr]"), Site("hook_embed", "cells")]
     sites += [Site("ln_final.hook_normalized", "cells"), Site("blocks.0.hook_attn_out", "all")]
     found = swept(model, task, base, source, sites, batch_size=batch_size)
     for site, answers in zip(sites, found, strict=False):
-        logits = patch_from(model, base, source, site, position_names=task.position_names)
+        logits = patch_from(model, base, source, site, task=task)
         assert (answers == answers_of(task, logits)).all(), site
     assert (found[-1] == answers_of(task, model(base.tokens))).all()
     assert n_hooks(model) == 0
@@ -60,7 +58,7 @@ def test_the_sweep_equals_one_hooked_pass_a_site(model, task, batch_size):
 
 def test_swapping_all_positions_at_any_layer_is_the_source_run(model, task):
     base, source = task.sample(20, seed=0), task.sample(20, seed=1)
-    found = swept(model, task, base, source, residual_sites(2, ["all"]))
+    found = swept(model, task, base, source, residual_sites(model, ["all"]))
     assert (found[:-1] == answers_of(task, model(source.tokens))).all()
 
 
@@ -70,7 +68,7 @@ def test_agreement_with_transformer_lens(inplace):
     base, source = inplace.sample(20, seed=0), inplace.sample(20, seed=1)
     basis = random_basis(6, 16, generator=torch.Generator().manual_seed(1))
     site = Site("blocks.0.hook_resid_post", "cells[@array_ptr]")
-    (swap,) = interchange(inplace, [site], base.examples, source.examples, bases=[basis])
+    (swap,) = interchange(inplace, [site], base, source, bases=[basis])
     ours = interchange_answers(model, base.tokens, source.tokens, [swap], answer=lambda logits: logits)[0]
     taken = collect_activations(model, site.hook, source.tokens, model, positions=swap.source_positions[:, 0])
     theirs = intervened_logits(
@@ -95,7 +93,7 @@ def find(frame, **key):
 @pytest.mark.parametrize("name", ["array_ptr", "instruction_ptr", "cell[1]"])
 def test_source_is_base_with_a_stored_variable_changed(inplace, copier, name):
     """Then swapping the whole input gives the model's answer on source, and the machine's answer is source's own."""
-    rows = iia_sweep(copier, inplace, [name], residual_sites(2, ["all"]), design="minimal", **OPTIONS)
+    rows = iia_sweep(copier, inplace, [name], residual_sites(copier, ["all"]), design="minimal", **OPTIONS)
     drawn = inplace.counterfactual(24, name, seed=0, design="minimal")
     right = inplace.exact(inplace.predict(copier, drawn.source.tokens), step(drawn.source.examples).next)
     assert 0 < right.mean() < 1
@@ -106,11 +104,11 @@ def test_source_is_base_with_a_stored_variable_changed(inplace, copier, name):
 
 def test_the_copier_keeps_a_variable_where_the_input_has_it(inplace, copier):
     """The model that copies: swapping a block changes that block of the answer and no other, at every layer."""
-    sites = residual_sites(2, ["array_ptr", "cells"])
+    sites = residual_sites(copier, ["array_ptr", "cells"])
     frame = rows_frame(iia_sweep(copier, inplace, ["array_ptr"], sites, n_pairs=64, n_bootstrap=50))
     drawn = inplace.counterfactual(64, "array_ptr", seed=0)
     edited = drawn.base.examples.replace("array_ptr", drawn.source.examples.array_ptr)
-    right = edited.equal(drawn.expected)  # frozen after the edit
+    right = (encode(edited) == drawn.expected.numpy()).all(1)  # frozen after the edit
     for site in sites:
         moved = find(frame, site=site.hook, position="array_ptr", stratum="changes", control=None)
         stayed = find(frame, site=site.hook, position="array_ptr", stratum="changes", control="unpatched")
@@ -150,7 +148,7 @@ def test_strata_are_a_partition_and_controls_share_their_row_s_key(task, model):
 
 
 def test_pairs_are_shared_and_hold_the_machine_s_answer(inplace):
-    names = default_variables(SPEC)
+    names = inplace.swappable()
     assert {"instruction_ptr", "array_ptr", "op", "operand", "jump_target", "result", "outcome"} <= set(names)
     pairs = SharedPairs.draw(inplace, names, n_pairs=40, n_changing=20, seed=2)
     assert len(pairs) < 0.7 * sum(map(len, pairs.members.values()))
@@ -212,7 +210,7 @@ def test_variables_that_no_single_edit_decides_have_no_minimal_pairs(inplace):
 
 def test_a_complete_subspace_scores_as_the_full_vector(inplace, copier):
     """One sweep for all subspaces of a variable puts each answer at its own site."""
-    sites = residual_sites(2, ["array_ptr", "cells[@array_ptr]"])
+    sites = residual_sites(copier, ["array_ptr", "cells[@array_ptr]"])
     size = copier.cfg.d_model
     subspaces = {
         (name, site): random_basis(size, size, generator=torch.Generator().manual_seed(1))
@@ -229,7 +227,7 @@ def test_a_complete_subspace_scores_as_the_full_vector(inplace, copier):
 
 def test_bad_input_is_refused(inplace):
     model = random_model(inplace)
-    sites = residual_sites(2, ["cells"])
+    sites = residual_sites(model, ["cells"])
     with pytest.raises(ValueError, match="operands"):
         iia_sweep(model, inplace, ["operands"], sites, **OPTIONS)
     with pytest.raises(ValueError, match="no hook"):
@@ -243,6 +241,7 @@ def test_bad_input_is_refused(inplace):
 def test_answers_do_not_depend_on_the_batch(inplace):
     model = random_model(inplace)
     rows = [
-        iia_sweep(model, inplace, ["operand"], residual_sites(2, ["cells"]), batch_size=b, **OPTIONS) for b in (7, 99)
+        iia_sweep(model, inplace, ["operand"], residual_sites(model, ["cells"]), batch_size=b, **OPTIONS)
+        for b in (7, 99)
     ]
     assert [row["estimate"] for row in rows[0]] == pytest.approx([row["estimate"] for row in rows[1]])

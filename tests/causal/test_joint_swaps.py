@@ -107,7 +107,7 @@ def test_deepening_goes_on_where_it_stopped(inplace):
     means: Any = select(frame, method="mean_difference")
     assert set(means.control.dropna()) == {"unpatched", "random_subspace", "wrong_site", "untrained_model"}
     assert means["rank"].nunique() == 1
-    place = best_places(rows, "operand", 2)[0][0]
+    place = best_places(rows, "operand", [MIDDLE])[0][0]
     assert jobs_done(new) == {
         ("operand", "mean_difference", None, f"{place.hook} at {place.positions}"),
         ("operand & array_ptr", "joint", None, ""),
@@ -115,7 +115,7 @@ def test_deepening_goes_on_where_it_stopped(inplace):
     assert deepen(model, inplace, rows, done=jobs_done(new), **further, **options) == []
     twice = deepen(model, inplace, rows, done=jobs_done(new), places=2, **further, **options)
     assert {(row["site"], row["position"]) for row in twice} == {
-        (best_places(rows, "operand", 2)[1][0].hook, best_places(rows, "operand", 2)[1][0].positions)
+        (best_places(rows, "operand", [MIDDLE])[1][0].hook, best_places(rows, "operand", [MIDDLE])[1][0].positions)
     }
     figure: Any = where_kept(frame)
     kept: Any = select(frame, variable="operand", stratum="changes", control=None, method="full_vector")
@@ -141,7 +141,7 @@ def test_hooks_by_short_names(inplace):
     options: dict[str, Any] = {"n_pairs": 12, "seed": 0}
     sites = [*heads, *named_sites(model, [post], ["cells[@array_ptr]"])]
     rows = run_interventions(model, inplace, variables=["operand"], sites=sites, designs=("independent",), **options)
-    best = best_places(rows, "operand", 2, sites=sites)
+    best = best_places(rows, "operand", [], sites=sites)
     assert {site for site, _ in best} == set(sites)
     found = [iia for _, iia in best]
     assert found == sorted(found, reverse=True)

@@ -14,7 +14,6 @@ from interp.interventions import (
     patch_from,
     patched,
     random_basis,
-    resolve,
 )
 
 HOOKS = [
@@ -35,12 +34,12 @@ def n_hooks(model) -> int:
 def test_collected_activations_equal_the_cache(model, task, hooks):
     batch = task.sample(21, seed=1)
     sites = [Site(hook, name) for hook in hooks for name in ("all", "cells[@array_ptr]", "array_ptr")]
-    found = collect(model, batch, sites, position_names=task.position_names, batch_size=8)
+    found = collect(model, batch, sites, task=task, batch_size=8)
     _, cache = model.run_with_cache(batch.tokens)
     rows = torch.arange(len(batch))[:, None]
     for site in sites:
         whole = cache[site.hook].transpose(1, 2) if site.hook.endswith("pattern") else cache[site.hook]
-        positions = resolve(task.position_names, site.positions, batch.examples)
+        positions = task.resolve(site.positions, batch)
         torch.testing.assert_close(found[site], whole[rows, positions])
     assert n_hooks(model) == 0
 
@@ -48,7 +47,7 @@ def test_collected_activations_equal_the_cache(model, task, hooks):
 def test_one_head_of_a_site(model, task):
     batch = task.sample(5, seed=1)
     sites = [Site("blocks.1.attn.hook_z", "cells", head=1), Site("blocks.1.attn.hook_pattern", "cells", head=1)]
-    found = collect(model, batch, sites, position_names=task.position_names)
+    found = collect(model, batch, sites, task=task)
     _, cache = model.run_with_cache(batch.tokens)
     cells = task.spec.layout.slice("cells")
     torch.testing.assert_close(found[sites[0]], cache[sites[0].hook][:, cells, 1])
@@ -58,14 +57,14 @@ def test_one_head_of_a_site(model, task):
 @pytest.mark.parametrize("hook", HOOKS)
 def test_patching_with_itself_changes_nothing(model, task, hook):
     batch = task.sample(6, seed=2)
-    logits = patch_from(model, batch, batch, Site(hook, "cells"), position_names=task.position_names)
+    logits = patch_from(model, batch, batch, Site(hook, "cells"), task=task)
     torch.testing.assert_close(logits, model(batch.tokens))
 
 
 @pytest.mark.parametrize("hook", ["hook_embed", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", HOOKS[-1]])
 def test_swapping_the_whole_stream_gives_the_source_run(model, task, hook):
     base, source = task.sample(6, seed=2), task.sample(6, seed=3)
-    logits = patch_from(model, base, source, Site(hook, "all"), position_names=task.position_names)
+    logits = patch_from(model, base, source, Site(hook, "all"), task=task)
     torch.testing.assert_close(logits, model(source.tokens))
     assert not torch.allclose(logits, model(base.tokens), atol=1e-2)
 
@@ -74,13 +73,13 @@ def test_a_complete_basis_is_the_whole_vector_and_two_halves_add_up(model, task)
     base, source = task.sample(6, seed=2), task.sample(6, seed=3)
     site = Site("blocks.1.hook_resid_post", "cells[@array_ptr]")  # what follows is linear but for the norm
     basis = random_basis(16, 16, generator=torch.Generator().manual_seed(0))
-    options: dict[str, Any] = {"position_names": task.position_names}
+    options: dict[str, Any] = {"task": task}
     whole = patch_from(model, base, source, site, **options)
     torch.testing.assert_close(patch_from(model, base, source, site, basis=basis, **options), whole, atol=1e-4, rtol=0)
     values = collect(model, source, [site], **options)[site], collect(model, base, [site], **options)[site]
     half = basis[:5]
     expected = values[1] + (values[0] - values[1]) @ half.T @ half
-    positions = resolve(task.position_names, site.positions, base.examples)
+    positions = task.resolve(site.positions, base)
     with patched(model, [Patch(site.hook, positions, expected)]):
         by_value = model(base.tokens)
     torch.testing.assert_close(
@@ -91,7 +90,7 @@ def test_a_complete_basis_is_the_whole_vector_and_two_halves_add_up(model, task)
 def test_zero_ablation_of_everything_leaves_the_biases(model, task):
     batch = task.sample(4, seed=0)
     site = Site("blocks.1.hook_resid_post", "all")
-    logits = ablate(model, batch, site, kind="zero", reference=batch, position_names=task.position_names)
+    logits = ablate(model, batch, site, kind="zero", reference=batch, task=task)
     torch.testing.assert_close(logits, model.b_U.expand_as(logits))
 
 
@@ -142,6 +141,6 @@ def test_bad_patches_are_refused(model, patch, message):
 def test_bad_sites_are_refused(model, task):
     batch = task.sample(2, seed=0)
     with pytest.raises(ValueError, match="no hook"):
-        collect(model, batch, [Site("blocks.0.hook_rezid")], position_names=task.position_names)
+        collect(model, batch, [Site("blocks.0.hook_rezid")], task=task)
     with pytest.raises(ValueError, match="head must be from 0 to 1, got 2"):
-        collect(model, batch, [Site("blocks.0.attn.hook_z", head=2)], position_names=task.position_names)
+        collect(model, batch, [Site("blocks.0.attn.hook_z", head=2)], task=task)

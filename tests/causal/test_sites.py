@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from cython_vm import sample
-from interp.interventions import default_position_sets, resolve
 
 from .conftest import SPEC
 
@@ -15,37 +14,42 @@ def states():
     return sample(SPEC, 40, seed=3)
 
 
-def test_names_resolve_to_the_layout(inplace, states):
-    names, layout = inplace.position_names, SPEC.layout
-    everywhere = resolve(names, "all", states)
+@pytest.fixture
+def batch(inplace, states):
+    return inplace.render(states)
+
+
+def test_names_resolve_to_the_layout(inplace, batch):
+    layout = SPEC.layout
+    everywhere = inplace.resolve("all", batch)
     assert (everywhere == torch.arange(layout.length)).all()
     cells = layout.slice("cells")
-    assert (resolve(names, "cells", states) == torch.arange(cells.start, cells.stop)).all()
-    assert (resolve(names, "cells[2]", states) == layout.position("cells", 2)).all()
-    assert (resolve(names, "cells.[", states) == cells.start - 1).all()
+    assert (inplace.resolve("cells", batch) == torch.arange(cells.start, cells.stop)).all()
+    assert (inplace.resolve("cells[2]", batch) == layout.position("cells", 2)).all()
+    assert (inplace.resolve("cells.[", batch) == cells.start - 1).all()
 
 
-def test_pointed_slots_follow_each_state(inplace, states):
-    cells = resolve(inplace.position_names, "cells[@array_ptr]", states)[:, 0].numpy()
+def test_pointed_slots_follow_each_state(inplace, states, batch):
+    cells = inplace.resolve("cells[@array_ptr]", batch)[:, 0].numpy()
     assert (cells == SPEC.layout.slice("cells").start + states.array_ptr).all()
-    tokens = inplace.render(states).tokens
-    held = tokens.gather(1, resolve(inplace.position_names, "cells[@array_ptr]", states))[:, 0].numpy()
+    tokens = batch.tokens
+    held = tokens.gather(1, inplace.resolve("cells[@array_ptr]", batch))[:, 0].numpy()
     assert (held == SPEC.number_id(0) + states.cells[np.arange(len(states)), states.array_ptr]).all()
-    hot = resolve(inplace.position_names, "instruction_ptr[@instruction_ptr]", states)
+    hot = inplace.resolve("instruction_ptr[@instruction_ptr]", batch)
     assert (tokens.gather(1, hot) == SPEC.token_id("1")).all()
 
 
-def test_unions_are_ordered_and_disjoint(inplace, states):
-    union = resolve(inplace.position_names, "array_ptr + cells[@array_ptr]", states)
-    parts = [resolve(inplace.position_names, name, states) for name in ("array_ptr", "cells[@array_ptr]")]
+def test_unions_are_ordered_and_disjoint(inplace, batch):
+    union = inplace.resolve("array_ptr + cells[@array_ptr]", batch)
+    parts = [inplace.resolve(name, batch) for name in ("array_ptr", "cells[@array_ptr]")]
     assert (union == torch.cat(parts, dim=1)).all()
     with pytest.raises(ValueError, match="overlap in row 0"):
-        resolve(inplace.position_names, "cells+cells[@array_ptr]", states)
+        inplace.resolve("cells+cells[@array_ptr]", batch)
 
 
 def test_default_sets_resolve(task, states):
-    for name in default_position_sets(SPEC):
-        assert resolve(task.position_names, name, states).shape[0] == len(states)
+    for name in task.position_sets():
+        assert task.resolve(name, task.render(states)).shape[0] == len(states)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,6 @@ def test_default_sets_resolve(task, states):
         ("instructions[@jump_target]", "no value"),
     ],
 )
-def test_bad_names_say_what_is_wrong(inplace, states, name, message):
+def test_bad_names_say_what_is_wrong(inplace, batch, name, message):
     with pytest.raises(ValueError, match=message):
-        resolve(inplace.position_names, name, states)
+        inplace.resolve(name, batch)
