@@ -1,11 +1,11 @@
 """Probing: what can be read from a model's activations, with controls, and whether the model uses what is read."""
 
+from interp.probing.activations import read_tokens
+from interp.probing.draw import draw_examples
 from interp.probing.estimators import PROBES
-from interp.probing.examples import Examples, HookResult, SweepConfig, residual_hooks
+from interp.probing.examples import Examples, HookResult, SweepConfig
 from interp.probing.readout import Readout
-from interp.probing.steps import ProbeSweep, default_positions, default_variables, probe_sweep, step_sweep
-from interp.probing.stream_data import StreamTokens, draw_tokens, stream_variables
-from interp.probing.streams import stream_sweep, token_activations
+from interp.probing.sweep import ProbeSweep, default_hooks, directions, probe_sweep, sweep_hooks
 
 __all__ = [
     "PROBES",
@@ -13,15 +13,11 @@ __all__ = [
     "HookResult",
     "ProbeSweep",
     "Readout",
-    "StreamTokens",
     "SweepConfig",
-    "default_positions",
-    "default_variables",
-    "draw_tokens",
+    "default_hooks",
+    "directions",
+    "draw_examples",
     "probe_sweep",
-    "residual_hooks",
-    "step_sweep",
-    "stream_sweep",
-    "stream_variables",
-    "token_activations",
+    "read_tokens",
+    "sweep_hooks",
 ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from cython_vm import encode
 from interp.probing.examples import Examples
 from probes import LinearProbe, SoftmaxProbe
 
@@ -17,9 +16,20 @@ ALIKE = 2  # of them with one truth and one prediction
 
 
 def probe_errors(
-    probe: Any, index: int, x: Any, truth: np.ndarray, predicted: np.ndarray, held: Examples, columns: Mapping[str, str]
+    probe: Any,
+    index: int,
+    x: Any,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    held: Examples,
+    columns: Mapping[str, str],
+    *,
+    spell: Callable[[Any], np.ndarray],
 ) -> list[dict[str, Any]]:
-    """Rows of the file for variable `index` of a fitted stack of one site, scored on x [m, d]."""
+    """Rows of the file for variable `index` of a fitted stack of one site, scored on x [m, d].
+
+    spell: examples of the world as tokens [n, k] (`Task.spell`).
+    """
     defined = truth >= 0
     pairs, counts = np.unique(np.stack([truth[defined], predicted[defined]]), axis=1, return_counts=True)
     rows: list[dict[str, Any]] = [
@@ -53,8 +63,8 @@ def probe_errors(
                 "predicted": int(predicted[example]),
                 "count": 1,
                 "margin": float(margin[i]),
-                "start": encode(start)[0].tolist(),
-                "step": int(held.step[example]),
+                "start": spell(start)[0].tolist(),
+                "step": int(held.time[example]),
             }
         )
         if kept.total() == WORST:

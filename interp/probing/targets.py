@@ -7,16 +7,17 @@ Beside each accuracy, on the same held-out examples:
     shuffled_labels    the labels in random order
     embedding_only     the same probe before the first layer
     untrained_model    the same probe on the weights that training began from
-    altered_semantics  the same probe for the machine under permuted meanings of the opcodes (`semantics`), with the
-                       paired difference as `semantic_gap`; left out where that machine's variable is the true one
-                       relabelled
+    altered_semantics  the same probe for the world under permuted meanings (`World.altered`), with the paired
+                       difference as `semantic_gap`; left out where there is no such world, or its variable is the true
+                       one relabelled
 
 `compression` is that of the online code of the fit's labels (Voita & Titov 2020): how easily, not only how well, the
-variable is read. Intervals redraw whole programs.
+variable is read. Intervals redraw whole units.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +29,14 @@ from interp.probing.estimators import PROBES, predict_in_parts
 from interp.probing.examples import Examples
 from interp.probing.readout import Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.tasks import Task
+from interp.worlds import Variable
 from probes import Bootstrap, LinearProbe, LogisticProbe, control_labels, online_code_length, shuffled_labels
 from probes.controls import majority_label
 
-TAPE = "cells"
 AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
 _N_RESAMPLES = 200
-_MIN_PROGRAMS = 10
+_MIN_UNITS = 10
 _LABELS = 1 << 21  # labels that are fitted at once
 _CODE_TOLERANCE = 1e-3  # nats a row: what a code may be too long by
 LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [variables, m]
@@ -42,8 +44,9 @@ LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [var
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The label sets that every site of a place is probed for."""
+    """The label sets that every hook of a place is probed for."""
 
+    place: str
     names: list[str]  # the variables
     n_values: list[int]  # of each
     fit: Examples
@@ -53,21 +56,19 @@ class Targets:
     usable: np.ndarray  # bool [variables]: altered labels are worth a probe
     seed: int
     draws: Bootstrap
-    whole_tape: bool  # every cell is among the variables
-    embedding: dict[tuple[str, str], np.ndarray] = field(
-        default_factory=dict
-    )  # (place, method) -> right before layer 0
+    whole: dict[str, list[int]]  # families that are probed for whole -> the numbers of their members, in order
+    titles: dict[str, str]  # family -> how its pooled rows name it
+    embedding: dict[str, np.ndarray] = field(default_factory=dict)  # method -> right before the first layer
 
     @classmethod
     def of(
         cls,
         names: list[str],
-        values: dict[str, int],
+        variables: Mapping[str, Variable],
         fit: Examples,
         held: Examples,
         *,
         at: str,
-        n_cells: int,
         seed: int,
         controls: bool,
         asked: bool,
@@ -76,21 +77,20 @@ class Targets:
 
         Args:
             names: the variables, as in fit.labels and held.labels.
-            values: how many values each can take.
-            at: the place, for messages.
-            n_cells: of the machine.
+            variables: all of the world.
+            at: the place.
             seed: of the controls and the bootstrap.
             controls: draw those that need fits of their own.
             asked: somebody asked for these variables; else those that cannot be probed here are left out.
 
         Raises:
-            ValueError: too few programs, or a variable without two values or ten labels.
+            ValueError: too few units, or a variable without two values or ten labels.
         """
         for data in (fit, held):
-            if (programs := len(np.unique(data.programs))) < _MIN_PROGRAMS:
+            if (units := len(np.unique(data.groups))) < _MIN_UNITS:
                 raise ValueError(
-                    f"{len(fit) + len(held)} examples come from {programs} programs; probes need at least "
-                    f"{_MIN_PROGRAMS} to fit on and as many to score: raise n"
+                    f"{len(fit) + len(held)} examples come from {units} {data.unit}s; probes need at least "
+                    f"{_MIN_UNITS} to fit on and as many to score: raise n"
                 )
         keep = [v for v in range(len(names)) if probeable(fit.labels[v], held.labels[v])]
         for v, name in enumerate(names):
@@ -109,7 +109,7 @@ class Targets:
         held_sets: LabelSets = {None: held.labels[keep]}
         usable = np.zeros(len(names), dtype=bool)
         if controls:
-            fit_types, held_types = (d.types[keep] if d.types.ndim == 2 else d.types for d in (fit, held))
+            fit_types, held_types = fit.types[keep], held.types[keep]
             for draw in range(seed, seed + 100):  # where all types of a variable drew one label, draw again
                 control = control_labels(fit_sets[None], fit_types, seed=draw, reference=fit_sets[None])
                 if all(len(np.unique(row[row >= 0])) > 1 for row in control):
@@ -122,7 +122,10 @@ class Targets:
             )
             fit_sets[Control.SHUFFLED_LABELS] = shuffled_labels(fit_sets[None], seed=seed)
             held_sets[Control.SHUFFLED_LABELS] = held_sets[None]
-            both = [np.where(data.labels >= 0, data.altered, -1)[keep] for data in (fit, held)]
+            if fit.altered is None or held.altered is None:
+                both = [np.full_like(each, -1) for each in (fit_sets[None], held_sets[None])]
+            else:
+                both = [np.where(data.labels >= 0, data.altered, -1)[keep] for data in (fit, held)]
             usable = np.array(
                 [
                     probeable(*pair) and not relabelled(true, pair[0])
@@ -131,43 +134,58 @@ class Targets:
                 dtype=bool,
             )
             fit_sets[Control.ALTERED_SEMANTICS], held_sets[Control.ALTERED_SEMANTICS] = both
-        draws = Bootstrap(held.programs, seed=seed, n_resamples=_N_RESAMPLES)
-        tape = sum(name.startswith("cell[") for name in names) == n_cells
-        counts = [values[name] for name in names]
-        return cls(names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, tape)
+        draws = Bootstrap(held.groups, seed=seed, n_resamples=_N_RESAMPLES)
+        counts = [variables[name].n_values for name in names]
+        members: dict[str, list[str]] = {}
+        for name, each in variables.items():
+            if name != each.family:
+                members.setdefault(each.family, []).append(name)
+        whole = {
+            family: [names.index(name) for name in some]
+            for family, some in members.items()
+            if set(some) <= set(names)
+        }
+        titles = {family: family_title(variables[members[family][0]]) for family in whole}
+        return cls(at, names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, whole, titles)
 
     def measure(
         self,
         hook: str,
-        place: str,
         method: str,
         x: dict[str, Tensor],
         blank: dict[str, Tensor] | None,
         *,
+        task: Task,
+        is_embedding: bool,
         code_length: bool = True,
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[tuple[str, str], Readout]]:
-        """Rows at one site, the probes' errors, and what linear probes read.
+        """Rows at one hook, the probes' errors, and what linear probes read, by (variable, place).
 
         Args:
-            hook: its hook.
-            place: its place; the embedding there must have been measured or embedded before.
+            hook: the hook.
             method: a key of `PROBES`.
             x: activations of "fit" and "held", [m, d].
             blank: those of the untrained model; None: without that control.
+            task: spells the examples that the worst errors are made in.
+            is_embedding: the hook is the one before the first layer; else `embed` was called before, where there is one.
             code_length: measure it, where there are controls.
         """
         right, predicted, probe = self._fitted(method, x)
         majority = majority_label(self.fit_sets[None])[:, None] == self.held_sets[None]
         everything: dict[Control | None, np.ndarray] = {Control.MAJORITY_CLASS: majority} | right
-        everything[Control.EMBEDDING_ONLY] = self.embedding.setdefault((place, method), right[None])
+        if is_embedding:
+            self.embedding.setdefault(method, right[None])
+        if method in self.embedding:
+            everything[Control.EMBEDDING_ONLY] = self.embedding[method]
         if blank is not None:
             everything[Control.UNTRAINED_MODEL] = self._fitted(method, blank, only_true=True)[0][None]
         altered = everything.pop(Control.ALTERED_SEMANTICS, None)
-        columns = {"site": hook, "position": place, "method": method}
+        columns = {"site": hook, "position": self.place, "method": method}
         rows: list[dict[str, Any]] = []
         for control, values in everything.items():
             rows += self._rows(values, columns | {"control": control, "metric": Metric.ACCURACY})
-            rows += self._tape_rows(values, columns | {"control": control})
+            for family in self.whole:
+                rows += self._family_rows(family, values, columns | {"control": control})
         if Control.CONTROL_TASK in right:
             difference = right[None].astype(np.int8) - right[Control.CONTROL_TASK].astype(np.int8)
             rows += self._rows(difference, columns | {"metric": Metric.SELECTIVITY})
@@ -182,20 +200,21 @@ class Targets:
         truth = self.held_sets[None]
         errors = []
         for v, name in enumerate(self.names):
-            errors += probe_errors(probe, v, x["held"], truth[v], predicted[v], self.held, columns | {"variable": name})
+            named = columns | {"variable": name}
+            errors += probe_errors(probe, v, x["held"], truth[v], predicted[v], self.held, named, spell=task.spell)
         if not isinstance(probe, LinearProbe):
             return rows, errors, {}
         labels, fit = self.fit_sets[None], x["fit"].cpu()
         readouts = {
-            (name, place): Readout.of(probe.coef_[v], probe.intercept_[v], probe.classes_, fit, labels[v])
+            (name, self.place): Readout.of(probe.coef_[v], probe.intercept_[v], probe.classes_, fit, labels[v])
             for v, name in enumerate(self.names)
         }
         return rows, errors, readouts
 
-    def embed(self, place: str, method: str, x: dict[str, Tensor]) -> None:
-        """The control before the first layer, where the sweep has not been: x as in `measure`."""
-        if (place, method) not in self.embedding:
-            self.embedding[place, method] = self._fitted(method, x, only_true=True)[0][None]
+    def embed(self, method: str, read: Callable[[], dict[str, Tensor]]) -> None:
+        """The control before the first layer, where the sweep has not been: `read` gives x as in `measure`."""
+        if method not in self.embedding:
+            self.embedding[method] = self._fitted(method, read(), only_true=True)[0][None]
 
     def _fitted(
         self, method: str, x: dict[str, Tensor], *, only_true: bool = False
@@ -230,7 +249,7 @@ class Targets:
             x,
             labels,
             seed=self.seed,
-            groups=self.fit.programs,
+            groups=self.fit.groups,
             n_classes=self.n_values,
         )  # type: ignore[arg-type]
         measured = columns | {"metric": Metric.COMPRESSION, "aggregation": Aggregation.MEAN}
@@ -248,32 +267,30 @@ class Targets:
             if row["n"]
         ]
 
-    def _tape_rows(self, right: np.ndarray, columns: dict[str, Any]) -> list[dict[str, Any]]:
-        """The tape as a whole: all cells pooled, the same by age, and every cell right at once."""
-        if not self.whole_tape:
-            return []
-        cells = [v for v, name in enumerate(self.names) if name.startswith("cell[")]
-        labels, tape = self.held_sets[None][cells], right[cells]
+    def _family_rows(self, family: str, right: np.ndarray, columns: dict[str, Any]) -> list[dict[str, Any]]:
+        """A family as a whole: all members pooled, the same by age, and every member right at once."""
+        members = self.whole[family]
+        labels, those = self.held_sets[None][members], right[members]
         known = labels >= 0
+        columns = columns | {"variable": self.titles[family]}
         strata: list[tuple[str | None, np.ndarray]] = [(None, known)]
-        if self.held.ages is not None:
-            ages = self.held.ages[[int(self.names[v][5:-1]) for v in cells]]
+        if (ages := self.held.ages.get(family)) is not None:
             for low, high in AGES:
                 words = "never revealed" if low < 0 else f"revealed {low}–{high} steps before"
                 words = f"revealed {low} steps before" if low == high >= 0 else words
                 strata.append((words, known & (ages >= low) & (ages <= high)))
         rows = []
         for stratum, where in strata:
-            if where.any():  # one number an example: its cells count together
-                share = (tape & where).sum(axis=0) / np.maximum(where.sum(axis=0), 1)
+            if where.any():  # one number a token: its members count together
+                share = (those & where).sum(axis=0) / np.maximum(where.sum(axis=0), 1)
                 (row,) = self._means(share[None], np.any(where, axis=0, keepdims=True))
-                rows.append(columns | {"variable": TAPE, "stratum": stratum, "metric": Metric.ACCURACY} | row)
-        exact, whole = np.all(tape | ~known, axis=0, keepdims=True), np.all(known, axis=0, keepdims=True)
+                rows.append(columns | {"stratum": stratum, "metric": Metric.ACCURACY} | row)
+        exact, whole = np.all(those | ~known, axis=0, keepdims=True), np.all(known, axis=0, keepdims=True)
         (row,) = self._means(exact, whole)
-        return [*rows, columns | {"variable": TAPE, "metric": Metric.JOINT_EXACTNESS} | row]
+        return [*rows, columns | {"metric": Metric.JOINT_EXACTNESS} | row]
 
     def _means(self, values: np.ndarray, defined: np.ndarray) -> list[dict[str, Any]]:
-        """Mean, interval over programs and count of each row of `values` [k, m] where defined."""
+        """Mean, interval over units and count of each row of `values` [k, m] where defined."""
         found = self.draws.mean(values, defined=defined)
         return [
             {
@@ -286,6 +303,11 @@ class Targets:
             }
             for estimate, low, high, where in zip(found.estimate, found.low, found.high, defined, strict=True)
         ]
+
+
+def family_title(member: Variable) -> str:
+    """How rows about a whole family name it: the block where its members stand (`cells`), else the family itself."""
+    return member.family if member.place is None else member.place.partition("[")[0]
 
 
 def probeable(fit: np.ndarray, held: np.ndarray) -> bool:

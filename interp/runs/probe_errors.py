@@ -2,8 +2,9 @@
 made in.
 
 Columns: site, position, variable, method; truth, predicted, count (how many held-out examples); and for single
-mistakes, count 1, margin (log of the predicted value's probability over that of the truth, in nats), start (the tokens
-of the state that the machine's run begins in) and step (of that run, from 0); these three are absent on counts.
+mistakes, count 1, margin (log of the predicted value's probability over that of the truth, in nats), start (tokens
+that name the example, by `Task.spell`; of the machine the state in which its run begins) and step (the executed step of
+the example, from 0); these three are absent on counts.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def read_errors(run: Run) -> pd.DataFrame:
     try:
         table, found = read_parquet(path)
         with reading(path, "a file of probe errors", pa.ArrowException):
-            frame = _checked(table, run.config.spec.state_length)
+            frame = _checked(table, run.task.spelled_length)
     except BrokenFileError as error:
         raise BrokenFileError(f"{error}; {anew}") from None
     if found.get("digest") != run.config.digest:
@@ -60,7 +61,7 @@ def read_errors(run: Run) -> pd.DataFrame:
     return frame
 
 
-def _checked(table: pa.Table, state_length: int) -> pd.DataFrame:
+def _checked(table: pa.Table, length: int) -> pd.DataFrame:
     """The table's rows. Raises TypeError or ValueError where its columns or the mistakes in it are of another kind."""
     if table.schema.names != _SCHEMA.names or any(table.schema.field(each.name).type != each.type for each in _SCHEMA):
         raise TypeError(f"its columns must be {', '.join(_SCHEMA.names)}, each of its own type")
@@ -68,6 +69,6 @@ def _checked(table: pa.Table, state_length: int) -> pd.DataFrame:
     mistakes = frame.loc[frame["margin"].notna()]
     if mistakes["step"].isna().any() or (mistakes["step"] < 0).any():
         raise ValueError("a mistake must name the step that it is made in")
-    if not all(start is not None and len(start) == state_length for start in mistakes["start"]):
-        raise ValueError(f"a mistake must name a start of {state_length} tokens")
+    if not all(start is not None and len(start) == length for start in mistakes["start"]):
+        raise ValueError(f"a mistake must name a start of {length} tokens")
     return frame

@@ -24,18 +24,17 @@ def probe_stage(
     fresh: bool = False,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
-    """The probe sweep, over single steps or streams (`interp.studies.probe_sweep`). `n` defaults to 4,000 states or
-    16,000 tokens, `n_edits` to 64."""
+    """The probe sweep (`interp.studies.probe_sweep`). `n` defaults to what the task says (`Task.n_probed`), `n_edits`
+    to 64."""
     from interp.probing import SweepConfig
     from interp.studies.probe_sweep import probe_run
 
-    streams = run.config.task == "trace"
     config = SweepConfig(
         variables=tuple(variables),
         places=tuple(positions),
         hooks=tuple(hooks),
         methods=tuple(methods),
-        n=(16_000 if streams else 4_000) if n is None else n,
+        n=run.task.n_probed if n is None else n,
         seed=seed,
         controls=controls,
     )

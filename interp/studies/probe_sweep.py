@@ -1,8 +1,8 @@
-"""The probe stage of a run, of single steps or of streams, and of any run at every checkpoint that it kept.
+"""The probe stage of a run, and of any run at every checkpoint that it kept.
 
     probes.parquet         every accuracy beside its controls, code length, edits, localisation
     probe_errors.parquet   confusion counts and worst examples (`interp.runs.probe_errors`)
-    probes.safetensors     directions of probes of single steps at pointed slots, for the interventions
+    probes.safetensors     directions of probes at pointed slots, for the interventions
 
 All three are written after every hook, and the same request goes on where it stopped.
 """
@@ -22,20 +22,17 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from cython_vm import strata_weights
 from interp.files import atomic_path
-from interp.probing.editing import EditPairs, edit_stream_rows, wrong_hooks
-from interp.probing.examples import HookResult, SweepConfig, residual_hooks
+from interp.probing import HookResult, SweepConfig, default_hooks, directions, sweep_hooks
+from interp.probing.editing import edit_rows, wrong_hooks
+from interp.probing.edits import EditPairs
 from interp.probing.readout import Edit
-from interp.probing.steps import directions, step_edits, step_sweep
-from interp.probing.streams import stream_sweep
 from interp.reading import read_tensors
 from interp.results import Aggregation, Metric, records, rows_frame, select
-from interp.runs import Run, RunError, provenance, require_next_state
+from interp.runs import Run, RunError, provenance
 from interp.runs.probe_errors import read_errors, write_errors
 from interp.studies.read_and_written import WINDOW, localisation_rows
 from interp.tasks import macro_average
-from interp.tasks.trace import Trace
 
 Progress = Callable[[float, float, str], None]
 SUBSPACES = "probes.safetensors"
@@ -54,21 +51,20 @@ def probe_run(
     """Probe a run, with edits along its linear probes, into the run's folder. Returns the frame of probes.parquet.
 
     Args:
-        run: of `step`, `step_inplace` or `trace`.
+        run: of any task.
         config: what to probe for, where and how.
-        n_edits: pairs that the edits of a variable are judged on; 0: none.
-        edits: ways of editing in streams (`readout`).
+        n_edits: pairs that the edits of a variable are judged on; 0, or a world without `do`: none.
+        edits: ways of editing (`readout`).
         fresh: measure again what the files hold already.
         progress: called with (done, of how many, what is going on).
 
     Raises:
-        RunError: the run's task cannot be probed, or it holds probes with other settings, and not `fresh`.
-        ValueError: as the sweeps.
+        RunError: it holds probes with other settings, and not `fresh`.
+        ValueError: as the sweep.
     """
     from interp.studies.holding import held
 
-    streams = isinstance(run.task, Trace)
-    require_next_state(run, "the probe sweep", also=(Trace.name,))
+    pooled = bool(run.task.token_places())  # no directions at single positions
     settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
     found = None if fresh else held(run, "probes", settings)
     rows = [] if found is None else records(found)
@@ -80,38 +76,36 @@ def probe_run(
             errors = _plain(read_errors(run))
         except RunError:
             rows, complete = [], False
-    subspaces = _stored(run.path / SUBSPACES) if rows and not streams else {}
+    subspaces = _stored(run.path / SUBSPACES) if rows and not pooled else {}
     done = {(row["site"], row["position"], row["method"]) for row in rows}
-    hooks = list(config.hooks) or residual_hooks(run.model.cfg.n_layers)
-    away = wrong_hooks(hooks)
+    away = wrong_hooks(list(config.hooks) or default_hooks(run.model))
     pairs: dict[str, EditPairs] = {}
 
     def skip(hook: str, place: str, method: str) -> bool:
         return (hook, place, method) in done
 
-    untrained = run.untrained_model()
-    results = (
-        stream_sweep(run.model, run.task, untrained=untrained, config=config, skip=skip, progress=progress)
-        if isinstance(run.task, Trace)
-        else step_sweep(
-            run.model,
-            run.task,
-            untrained=untrained,
-            config=config,
-            skip=skip,
-            progress=progress,
-        )
-    )
+    untrained = run.untrained_model() if config.controls else None
+    results = sweep_hooks(run.model, run.task, untrained=untrained, config=config, skip=skip, progress=progress)
     for result in results:
         complete = False
         rows = [row for row in rows if not _of(row, result)] + result.rows  # some places may have been there
         errors = [row for row in errors if not _of(row, result)] + result.errors
         if n_edits and result.readouts:
-            rows += _edits(run, result, away, n_edits=n_edits, edits=edits, seed=config.seed + 1, pairs=pairs)
+            rows += edit_rows(
+                run.model,
+                run.task,
+                result,
+                other_hook=away[result.hook],
+                n_pairs=n_edits,
+                seed=config.seed + 1,
+                kinds=edits,
+                pairs=pairs,
+            )
         run.write_frame("probes", rows_frame(rows), settings=settings)
         write_errors(run, errors, settings=settings)
-        if not streams:
-            new = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in directions(result).items()}
+        if not pooled:
+            found_here = directions(run.task, result)
+            new = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in found_here.items()}
             subspaces = new | subspaces  # those of the first linear method stay
             with atomic_path(run.path / SUBSPACES) as temporary:
                 header = {"provenance": json.dumps(provenance(run.config, step=run.step))}
@@ -139,32 +133,6 @@ def peak_megabytes() -> float:
     """The most memory that this process has held at once, in MB of 10^6 bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _edits(
-    run: Run,
-    result: HookResult,
-    away: dict[str, str],
-    *,
-    n_edits: int,
-    edits: Sequence[Edit],
-    seed: int,
-    pairs: dict[str, EditPairs],
-) -> list[dict[str, Any]]:
-    if not isinstance(run.task, Trace):
-        return step_edits(run.model, run.task, result, away, n_pairs=n_edits, seed=seed)
-    return edit_stream_rows(
-        run.model,
-        run.task,
-        {name: readout for (name, _), readout in result.readouts.items()},
-        hook=result.hook,
-        other_hook=away[result.hook],
-        method=result.method,
-        n_pairs=n_edits,
-        seed=seed,
-        kinds=edits,
-        pairs=pairs,
-    )
 
 
 def _of(row: dict[str, Any], result: HookResult) -> bool:
@@ -216,7 +184,7 @@ def probe_along(run: Run, stage: Callable[[Run, Progress], pd.DataFrame], *, pro
 @torch.no_grad()
 def behaviour(run: Run, *, n: int = 512, seed: int = 2) -> list[dict[str, Any]]:
     """Exact match on held-out examples of a model while it learns: macro over strata, and for each instruction."""
-    weights = strata_weights(run.config.spec) if run.task.has_strata else None
+    weights = run.task.strata_weights("op_outcome")
     batch = run.task.sample(n, seed=seed, split="evaluation", weights=weights)
     scores = run.task.score(run.task.answer(run.model, batch), batch)
     exact = select(scores, metric=Metric.EXACT_MATCH)

@@ -51,6 +51,7 @@ class Task(ABC):
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
+        n_probed: how many examples, or tokens of a set of `token_places`, probes are fitted and scored on by default.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Task(ABC):
     has_strata: bool = True
     shows_answer: bool = False
     attention_chunk: int = 0
+    n_probed: int = 4_000
 
     def __init__(self, world: World, options: Any = None):
         self.world = world
@@ -223,8 +225,18 @@ class Task(ABC):
         return self.world.read(batch.examples, name)
 
     def control_types(self, batch: Batch, name: str) -> np.ndarray:
-        """The input type of each example for the control task (Hewitt & Liang 2019), int64 [n]."""
+        """The input type of each example for the control task (Hewitt & Liang 2019), int64 [n], or at each position
+        [n, pos]."""
         return self.world.types(batch.examples, name)
+
+    def times(self, batch: Batch) -> np.ndarray:
+        """The executed step that each token is about, int64 [n, pos]; -1 for none: past the end of an example."""
+        return np.zeros(batch.tokens.shape, dtype=np.int64)
+
+    def ages(self, batch: Batch) -> Mapping[str, np.ndarray]:
+        """For families of variables that the tokens reveal now and then: how many steps ago each member was revealed
+        last, int64 [n, pos, members]; -1: never."""
+        return {}
 
     def variables(self) -> list[str]:
         """What is worth probing first."""
@@ -245,8 +257,24 @@ class Task(ABC):
         return [*self.blocks(), "all"]
 
     def probe_places(self) -> list[str]:
-        """Single positions to probe first: the first slot of each block."""
+        """Where to probe first: the first slot of each block; or sets of tokens, see `token_places`."""
         return [f"{block}[0]" for block in self.blocks()]
+
+    def token_places(self) -> Mapping[str, Callable[[Any], np.ndarray]]:
+        """Sets of tokens that one probe reads pooled, by name: which tokens of a batch belong, bool [n, pos].
+
+        {} where a place to probe is one position of each example.
+        """
+        return {}
+
+    def spell(self, examples: Any) -> np.ndarray:
+        """Tokens that name each example in files, int64 [n, spelled_length]: what is given of it."""
+        return self.render(examples).tokens[:, self.prompt_positions].numpy()
+
+    @property
+    def spelled_length(self) -> int:
+        """How many tokens `spell` gives an example."""
+        return len(range(self.n_ctx)[self.prompt_positions])
 
     def resolve(self, positions: str, batch: Batch, at: int | np.ndarray = 0) -> Tensor:
         """The token positions of a named set in each example, long [n, k]; see `interp.tasks.sites`.
@@ -298,6 +326,10 @@ class Task(ABC):
     def answered(self, answer: Any, judged: np.ndarray) -> np.ndarray:
         """What should come out there, of an edited answer: int64 [n, k]; −1 where the world has no answer."""
         return np.where(answer.valid[:, None], self.expected(answer), -1)
+
+    def can_swap(self, name: str) -> bool:
+        """Whether `counterfactual` takes the variable."""
+        return "do" in self.world.capabilities and self.world.variable(name).settable
 
     def has_minimal_pairs(self, name: str) -> bool:
         """Whether one edit of a stored variable can change `name`; a buffer's length, say, takes more."""

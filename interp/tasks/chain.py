@@ -148,8 +148,19 @@ class Chain(MachineTask):
             ValueError: the machine has no such variable.
         """
         self.world.variable(name)
+        return self._at_each_state(batch, lambda states: self.world.read(states, name))
+
+    def control_types(self, batch: Batch, name: str) -> np.ndarray:
+        """The input type of the state that a position belongs to, int64 [batch, pos]."""
+        return self._at_each_state(batch, lambda states: self.world.types(states, name))
+
+    def times(self, batch: Batch) -> np.ndarray:
+        """The step in which the state that a position belongs to is taken on, int64 [batch, pos]."""
+        return np.tile(np.repeat((0, *self.shown), self.spec.state_length), (len(batch), 1))
+
+    def _at_each_state(self, batch: Batch, ask: Callable[[States], np.ndarray]) -> np.ndarray:
         told = self.world.run(batch.examples, self.n_steps)
-        values = [self.world.read(told.at(k), name) for k in (0, *self.shown)]
+        values = [ask(told.at(k)) for k in (0, *self.shown)]
         return np.repeat(np.stack(values, axis=1), self.spec.state_length, axis=1)
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:

@@ -66,6 +66,14 @@ class MachineTask(Task):
         brackets = [name for block in layout.blocks if (name := f"next.{block}.[") in self.position_names]
         return [*pointed, *first, "{", *(["}", *brackets] if brackets else [])]
 
+    def spell(self, examples: States) -> np.ndarray:
+        """The encoded states, whole, whatever the task shows of them."""
+        return self.world.encode(examples)
+
+    @property
+    def spelled_length(self) -> int:
+        return self.spec.state_length
+
 
 _POINTED = (
     ("instruction_ptr", "instruction_ptr"),

@@ -82,6 +82,7 @@ class Trace(UnitsOfRuns):
     attention_dir = "causal"
     positions = "learned"
     has_strata = False
+    n_probed = 16_000
 
     Options = StreamOptions
 
@@ -128,6 +129,39 @@ class Trace(UnitsOfRuns):
         before, after = StreamLabels(self.spec, streams.run).steps_since_revealed
         revealed = np.where(streams.is_answer[:, :, None], after[streams.state_of], before[streams.state_of])
         return np.where(streams.step_of[:, :, None] >= 0, revealed, -1)
+
+    def control_types(self, batch: Batch, name: str) -> np.ndarray:
+        """(token, position) of every token, int64 [batch, pos]: all that the embedding sees."""
+        return batch.tokens.numpy() * self.n_ctx + np.arange(self.n_ctx)
+
+    def times(self, batch: Batch) -> np.ndarray:
+        """See `TraceBatch.step_of`."""
+        return _streams(batch).step_of
+
+    def ages(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Of the cells, see `steps_since_revealed`."""
+        return {"cell": self.steps_since_revealed(batch)}
+
+    def probe_places(self) -> list[str]:
+        """Every token of a stream."""
+        return ["stream"]
+
+    def token_places(self) -> dict[str, Callable[[TraceBatch], np.ndarray]]:
+        """All tokens; those of instructions; those behind them; and those at which the model must answer."""
+
+        def ops(batch: TraceBatch) -> np.ndarray:
+            return (batch.step_of >= 0) & ~batch.is_answer & (np.arange(self.n_ctx) > 0)
+
+        return {
+            "stream": lambda batch: batch.step_of >= 0,
+            "ops": ops,
+            "answers": lambda batch: batch.is_answer,
+            "asked": lambda batch: batch.loss_mask.numpy(),
+        }
+
+    def can_swap(self, name: str) -> bool:
+        """`operand`, `array_ptr` and `cell[i]`: what an answer in a stream hangs on."""
+        return super().can_swap(name) and name.partition("[")[0] in ("operand", "array_ptr", "cell")
 
     def variables(self) -> list[str]:
         """What a stream never shows: the pointer, every cell, the cell under the pointer, loop state, what follows."""

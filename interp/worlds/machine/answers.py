@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm import Outcome, States, Transition, advance, run, step
+from cython_vm import Outcome, States, Transition, advance, run, step, variable
 
 
 class MachineAnswer:
@@ -58,9 +58,35 @@ class MachineAnswer:
         order[rows] = len(later) + np.arange(len(rows))
         return States.concatenate([later, sooner])[order]
 
+    def later(self, name: str, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A variable's value, with `do`, at executed steps after the one where `do` acts, int64 of the shape of `at`.
+
+        at: [n], or several steps of each run [n, m]. −1 at the step of `do` and before it, and where the run has ended.
+        """
+        since = np.asarray(at, dtype=np.int64) - self.at.reshape(-1, *[1] * (np.ndim(at) - 1)) - 1
+        # A step that froze has no next: what stands there is the state before it.
+        ran = (self.transition.outcome == Outcome.RAN).reshape(-1, *[1] * (np.ndim(at) - 1))
+        return np.where(ran, read_at(self.transition.next, name, since), -1)
+
     def ran(self, n_steps: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the run, with `do`, takes so many steps without halting or freezing, bool [n]."""
         own = self.transition.outcome == Outcome.RAN
         left = np.maximum(n_steps - self.at - 1, 0)
         rest = run(self.transition.next, int(left.max(initial=0)), keep="last").n_steps >= left
         return self.valid & ((n_steps <= self.at) | (own & rest))
+
+
+def read_at(states: States, name: str, at: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """A variable at executed steps of the runs from these states; see `World.read`. −1 where a run has no such step."""
+    chosen, times = variable(states.spec, name), np.asarray(at, dtype=np.int64)
+    if not times.any():
+        values = chosen.read(states)
+        return np.broadcast_to(values[:, None], times.shape).copy() if times.ndim == 2 else values
+    told = run(states, max(0, int(times.max(initial=0))))
+    assert told.states is not None and told.offsets is not None
+    shape = (len(states), *[1] * (times.ndim - 1)) if times.ndim else (len(states),)
+    times = np.broadcast_to(times, (len(states), *times.shape[1:]) if times.ndim else shape)
+    # A run that has ended before has no such step.
+    there = (times >= 0) & (times <= told.n_steps.reshape(shape))
+    rows = told.offsets[:-1].reshape(shape) + np.where(there, times, 0)
+    return np.where(there, chosen.read(told.states)[rows], -1)

@@ -17,7 +17,7 @@ from cython_vm import Trace as MachineRun
 from cython_vm.long_runs import sample_long_runs
 from cython_vm.reachable import draw_reachable
 from interp.worlds.base import Split, Strata, Variable, World
-from interp.worlds.machine.answers import MachineAnswer
+from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
@@ -92,18 +92,7 @@ class MachineWorld(World):
         return [*_POINTERS, *(name for name in names if self._variables[name].kind in _OF_A_STEP)]
 
     def read(self, examples: States, name: str, at: int | NDArray[np.int64] = 0) -> NDArray[np.int64]:
-        chosen, times = variable(self.spec, name), np.asarray(at, dtype=np.int64)
-        if not times.any():
-            values = chosen.read(examples)
-            return np.broadcast_to(values[:, None], times.shape).copy() if times.ndim == 2 else values
-        told = cython_vm.run(examples, int(times.max(initial=0)))
-        assert told.states is not None and told.offsets is not None
-        shape = (len(examples), *[1] * (times.ndim - 1)) if times.ndim else (len(examples),)
-        times = np.broadcast_to(times, (len(examples), *times.shape[1:]) if times.ndim else shape)
-        # A run that has ended before has no such step.
-        there = (times >= 0) & (times <= told.n_steps.reshape(shape))
-        rows = told.offsets[:-1].reshape(shape) + np.where(there, times, 0)
-        return np.where(there, chosen.read(told.states)[rows], -1)
+        return read_at(examples, name, at)
 
     def answer(
         self, examples: States, do: Mapping[str, ArrayLike] | None = None, at: int | NDArray[np.int64] = 0
