@@ -49,6 +49,8 @@ class Task(ABC):
         positions: the positions that suit it: block-wise where a position is always the same slot.
         has_strata: whether an example belongs to one stratum of the world, so that these can be drawn by weight.
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
+        whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
+            whole; confidence, partial credit and examples of failures can be taken of such answers.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
     """
@@ -59,6 +61,7 @@ class Task(ABC):
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
     shows_answer: bool = False
+    whole_answers: bool = False
     attention_chunk: int = 0
 
     def __init__(self, world: World, options: Any = None):
@@ -193,6 +196,20 @@ class Task(ABC):
     @abstractmethod
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """How much of the answers is right, by the world's strata, as rows of (op, stratum, metric, estimate, …, n)."""
+
+    def right(self, predicted: Tensor, batch: Batch) -> np.ndarray:
+        """Whether each answer [n, k] is the world's, bool [n]; positions at which none is expected aside."""
+        expected = self.expected(self.world.answer(batch.examples))
+        return ((predicted.cpu().numpy() == expected) | (expected < 0)).all(axis=1)
+
+    def given(self, batch: Batch) -> np.ndarray | None:
+        """The tokens that an answer would repeat if nothing changed, int64 [n, k]; None where it repeats nothing."""
+        return None
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """A name for each of the k tokens of an answer."""
+        return tuple(self.position_names[at] for at in self.answer_positions)
 
     def headline(self, scores: pd.DataFrame) -> float:
         """The one number about rows of `score`: the mean of exact match over strata, each counted once."""
