@@ -41,7 +41,6 @@ def evaluate(
         json_file: write every row to this file.
         threads: PyTorch threads.
     """
-    from cython_vm import ProgramArchive
     from interp.evaluation.measure import measure
     from interp.studies.evaluation_stage import EVALUATION_SEED, evaluate_stage
 
@@ -56,7 +55,7 @@ def evaluate(
     if json_file is not None:
         require_file(json_file)
     use_threads(threads)
-    evolved = ProgramArchive.load(archive) if archive is not None else None
+    evolved = opened.config.world.open_archive(archive) if archive is not None else None
     failures = ()
     with stage_display("evaluating") as progress:
         if save:

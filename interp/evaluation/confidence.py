@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cython_vm import step
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Batch, Task
+from interp.tasks.base import read_answers
 
 EDGES = (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 
 
 class Calibration:
-    """An observer of `evaluate` for tasks whose answer is the next state. Use it as a context manager.
+    """An observer of `evaluate` for tasks with whole answers. Use it as a context manager.
 
     It listens to the model's forward pass, so that an answer read off one pass costs no second one; an autoregressive
     answer is scored by one more pass over the record with that answer in it.
@@ -53,7 +53,7 @@ class Calibration:
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
         confidence = self.confidence(batch, answer)
-        right = self._task.exact(answer, step(batch.examples).next)
+        right = self._task.right(answer, batch)
         place = np.clip(np.searchsorted(EDGES, confidence, side="right") - 1, 0, len(self._n) - 1)
         self._n += np.bincount(place, minlength=len(self._n))
         self._right += np.bincount(place, weights=right, minlength=len(self._n))
@@ -61,9 +61,9 @@ class Calibration:
 
     def confidence(self, batch: Batch, answer: Tensor) -> np.ndarray:
         """The model's probability of each whole answer, float64 [n]."""
-        tokens = self._task.render(batch.examples, answers=answer.cpu().numpy()).tokens
+        tokens = self._task.render(batch.examples, told=answer.cpu().numpy()).tokens
         logits = self._logits(tokens)
-        scores = torch.log_softmax(self._task.next_state_logits(logits).double(), dim=-1)
+        scores = torch.log_softmax(read_answers(logits, self._task.answer_positions).double(), dim=-1)
         return scores.gather(-1, answer[..., None]).squeeze(-1).sum(dim=-1).exp().cpu().numpy()
 
     def _logits(self, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Partial credit: how much of a wrong answer is right, of all tokens and of those that the step changes."""
+"""Partial credit: how much of a wrong answer is right, of all tokens and of those that are no copy of what is given."""
 
 from __future__ import annotations
 
@@ -7,34 +7,31 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cython_vm import Op, Outcome, encode, step
 from interp.results import Aggregation, IntervalKind, Method, Metric
-from interp.tasks import Batch
-from interp.training.tally import Tally, macro_row
+from interp.tasks import Batch, Task
+from interp.training.tally import Tally, by_stratum, macro_row
 
 
 class PartialCredit:
-    """An observer of `evaluate` for tasks whose answer is the next state.
+    """An observer of `evaluate` for tasks with whole answers.
 
-    Most of a state is copied, so the share of right tokens flatters a model; the share of right tokens among those
-    that the step changes does not. Each example counts once, with its own share; those without a change are left out.
+    Where most of an answer is copied, the share of right tokens flatters a model; the share of right tokens among those
+    that change does not. Each example counts once, with its own share; those without a change are left out, and a task
+    whose answers copy nothing has no such row.
     """
 
-    def __init__(self) -> None:
-        self._tally = Tally()
+    def __init__(self, task: Task) -> None:
+        self._task, self._tally = task, Tally.of(task.world)
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
-        transition = step(batch.examples)
-        expected = transition.tokens()
+        expected = self._task.expected(self._task.world.answer(batch.examples))
         right = answer.cpu().numpy() == expected
-        changed = expected != encode(batch.examples)
+        given = self._task.given(batch)
+        changed = np.zeros_like(right) if given is None else expected != given
         n_changed = changed.sum(axis=1)
         of_changed = (right & changed).sum(axis=1) / np.maximum(n_changed, 1)
-        ops, outcomes = transition.latents["op"], transition.outcome
-        for op, outcome in sorted(set(zip(ops.tolist(), outcomes.tolist(), strict=True))):
-            members = (ops == op) & (outcomes == outcome)
+        for stratum, members in by_stratum(self._task.strata(batch)):
             moved = members & (n_changed > 0)
-            stratum = {"op": Op(op).name, "stratum": Outcome(outcome).name}
             parts = [
                 (Metric.TOKEN_ACCURACY, right.mean(axis=1)[members]),
                 (Metric.CHANGED_TOKEN_ACCURACY, of_changed[moved]),
@@ -46,7 +43,7 @@ class PartialCredit:
             )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Both shares by op x outcome and, first, averaged over the strata. Wilson intervals here are conservative."""
+        """Both shares by stratum and, first, averaged over the strata. Wilson intervals here are conservative."""
         shares = self._tally.rows()
         own = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
         rows = []

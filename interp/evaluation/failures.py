@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from cython_vm import Op, Outcome, States, encode, format_program, step
-from interp.tasks import Batch
+from interp.tasks import Batch, Task
+from interp.training.tally import by_stratum
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """One state whose next state the model got wrong."""
+    """One example whose answer the model got wrong."""
 
-    row: int  # of the evaluation's stream of states: (seed, row) draws it again
-    op: str
-    outcome: str
-    state: States  # S_t, one row
-    answer: np.ndarray  # tokens [state_length]
+    task: Task
+    row: int  # of the evaluation's stream of examples: (seed, row) draws it again
+    stratum: str | None  # the world's: the op
+    part: str | None  # of the stratum: the outcome
+    example: Any  # of the world, one row
+    answer: np.ndarray  # tokens [k]
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the positions that are wrong."""
-        layout, expected = self.state.spec.layout, step(self.state).tokens()[0]
-        return tuple(layout.names[place] for place in np.flatnonzero(self.answer != expected))
+        """Names of the answer's tokens that are wrong."""
+        return tuple(self.task.answer_names[place] for place in self._wrong())
 
     def words(self) -> str:
         """What was asked, what is right, and what was answered."""
-        spec, state = self.state.spec, self.state
-        expected, before = step(state).tokens()[0], encode(state)[0]
+        task, names = self.task, self.task.answer_names
+        expected, given = self._expected(), task.given(task.render(self.example))
         wrong = []
-        for place in np.flatnonzero(self.answer != expected):
-            was, right, said = (spec.vocab[int(tokens[place])] for tokens in (before, expected, self.answer))
-            wrong.append(f"{spec.layout.names[place]} was {was}, is {right} next, answered {said}")
-        program = format_program(state.program[0], classic=True)
-        return (
-            f"row {self.row}: `{program}`, instruction_ptr {int(state.instruction_ptr[0])} ({self.op}, "
-            f"{self.outcome.replace('_', ' ').lower()}), array_ptr {int(state.array_ptr[0])}, "
-            f"cells {_values(state.cells[0])}, input {_values(state.input[0][: state.input_length[0]])}, "
-            f"output {_values(state.output[0][: state.output_length[0]])}: {'; '.join(wrong)}"
-        )
+        for place in self._wrong():
+            right, said = (task.vocab[int(tokens[place])] for tokens in (expected, self.answer))
+            was = "" if given is None else f" was {task.vocab[int(given[0, place])]},"
+            wrong.append(f"{names[place]}{was} is {right}{'' if given is None else ' next'}, answered {said}")
+        return f"row {self.row}: {task.world.describe(self.example)}: {'; '.join(wrong)}"
 
+    def _expected(self) -> np.ndarray:
+        return self.task.expected(self.task.world.answer(self.example))[0]
 
-def _values(values: np.ndarray) -> str:
-    return " ".join(map(str, values.tolist())) or "empty"
+    def _wrong(self) -> np.ndarray:
+        expected = self._expected()
+        return np.flatnonzero((self.answer != expected) & (expected >= 0))
 
 
 class Failures:
-    """An observer of `evaluate` for tasks whose answer is the next state: counts errors, keeps examples."""
+    """An observer of `evaluate` for tasks with whole answers: counts errors, keeps examples.
 
-    # kept: how many examples of an op and outcome, the first that come
+    kept: how many examples of a stratum and part, the first that come.
+    """
 
-    def __init__(self, *, kept: int = 3):
-        self._kept = kept
-        self._counts: dict[tuple[str, str], int] = {}
+    def __init__(self, task: Task, *, kept: int = 3):
+        self._task, self._kept = task, kept
+        self._counts: dict[tuple[str | None, str | None], int] = {}
         self.examples: list[Failure] = []
 
     @property
@@ -64,9 +64,18 @@ class Failures:
         return sum(self._counts.values())
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
-        transition, given = step(batch.examples), answer.cpu().numpy()
-        for row in np.flatnonzero((given != transition.tokens()).any(axis=1)):
-            stratum = (Op(int(transition.latents["op"][row])).name, Outcome(int(transition.outcome[row])).name)
+        task, given = self._task, answer.cpu().numpy()
+        expected = task.expected(task.world.answer(batch.examples))
+        rows = np.flatnonzero(((given != expected) & (expected >= 0)).any(axis=1))
+        if not len(rows):
+            return
+        named: list[tuple[str | None, str | None]] = [(None, None)] * len(batch)
+        for columns, members in by_stratum(task.strata(batch)):
+            for row in np.flatnonzero(members):
+                named[row] = columns.get("op"), columns.get("stratum")
+        for row in rows:
+            stratum = named[row]
             self._counts[stratum] = self._counts.get(stratum, 0) + 1
             if self._counts[stratum] <= self._kept:
-                self.examples.append(Failure(first + int(row), *stratum, batch.examples[[row]], given[row].copy()))
+                example = batch.examples[[row]]
+                self.examples.append(Failure(task, first + int(row), *stratum, example, given[row].copy()))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from cython_vm import ProgramArchive
 from interp.evaluation.confidence import Calibration
 from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failure, Failures
-from interp.evaluation.rollout import Rollout, evolved_programs, long_programs, rollout
+from interp.evaluation.rollout import Rollout, rollout
 from interp.results import rows_frame
 from interp.runs import Run
-from interp.tasks import Step, StepInplace, Task
 from interp.training.scoring import EvaluationBalance, Observer, evaluate
 
 Progress = Callable[[float, float, str], None]
@@ -26,14 +25,9 @@ class Evaluation:
     """What was measured: rows of the tidy frame, and what does not fit into rows."""
 
     rows: pd.DataFrame
-    failures: tuple[Failure, ...]  # examples, a few of every op and outcome that has errors
-    n_wrong: int | None  # wrong answers in all; None where the task does not answer with a state
+    failures: tuple[Failure, ...]  # examples, a few of every stratum that has errors
+    n_wrong: int | None  # wrong answers in all; None where answers are not whole
     rollouts: tuple[Rollout, ...]
-
-
-def answers_with_a_state(task: Task) -> bool:
-    """Whether the task's answer is the next state, which partial credit, calibration and rollout need."""
-    return isinstance(task, (Step, StepInplace))
 
 
 def measure(
@@ -43,17 +37,19 @@ def measure(
     seed: int = 2,
     balance: EvaluationBalance = "op_outcome",
     programs: int = 200,
-    archive: ProgramArchive | None = None,
+    archive: Any = None,
     max_steps: int = 100,
     progress: Progress = lambda done, total, at: None,
 ) -> Evaluation:
-    """Exact match, partial credit and calibration on `n` held-out states, then rollout over held-out programs.
+    """Exact match, partial credit and calibration on `n` held-out examples, then rollout over held-out programs.
+
+    Tasks without whole answers have exact match alone, worlds without "rollout" no rollout.
 
     Args:
         run: the run; its model is used as it is, hooks included.
-        n, seed, balance: of the states, as in `evaluate`.
-        programs: how many programs to roll out, the longest-running of uniform ones; 0: none.
-        archive: roll out as many evolved programs too.
+        n, seed, balance: of the examples, as in `evaluate`.
+        programs: how many programs to roll out, those of `World.rollout_starts`; 0: none.
+        archive: of as many other programs, from `World.open_archive`.
         max_steps: of a rollout.
         progress: called with (done, total, what it is at).
 
@@ -61,8 +57,8 @@ def measure(
         ValueError: an argument is out of range, or the archive belongs to another machine.
     """
     task, model = run.task, run.model
-    whole = answers_with_a_state(task)
-    credit, failures = PartialCredit(), Failures()
+    whole = task.whole_answers
+    credit, failures = PartialCredit(task), Failures(task)
     with ExitStack() as stack:
         observers: Sequence[Observer] = ()
         calibration = None
@@ -81,20 +77,17 @@ def measure(
     parts = [rows]
     if calibration is not None:
         parts.append(rows_frame([*credit.rows(), *calibration.rows()]))
-    rollouts = _rollouts(run, programs, archive, seed, max_steps, progress) if whole and programs else ()
+    rollouts = ()
+    if whole and programs and "rollout" in task.world.capabilities:
+        rollouts = _rollouts(run, programs, archive, seed, max_steps, progress)
     parts += [rows_frame(each.rows()) for each in rollouts]
     return Evaluation(
         pd.concat(parts, ignore_index=True), tuple(failures.examples), failures.n_wrong if whole else None, rollouts
     )
 
 
-def _rollouts(
-    run: Run, n: int, archive: ProgramArchive | None, seed: int, max_steps: int, progress: Progress
-) -> tuple[Rollout, ...]:
-    spec = run.task.spec
-    sources = {"long": long_programs(spec, n, seed=seed, max_steps=max_steps)}
-    if archive is not None:
-        sources["evolved"] = evolved_programs(archive, spec, n, seed=seed)
+def _rollouts(run: Run, n: int, archive: Any, seed: int, max_steps: int, progress: Progress) -> tuple[Rollout, ...]:
+    kinds = run.task.world.rollout_starts(n, seed=seed, max_steps=max_steps, archive=archive)
     return tuple(
         rollout(
             run.model,
@@ -104,5 +97,5 @@ def _rollouts(
             max_steps=max_steps,
             progress=lambda done, total: progress(done, total, "running programs"),
         )
-        for name, starts in sources.items()
+        for name, starts in kinds.items()
     )

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from interp.results import Aggregation, Metric
+from interp.runs.folder import world_of
 
 _STEPS = (1, 5, 10, 20, 50, 100)
+_SHAPE = {"n_layers": "layers", "n_heads": "heads"}  # what a model has of these
 
 
 def card_page(card: dict[str, Any]) -> str:
@@ -18,17 +20,17 @@ def card_page(card: dict[str, Any]) -> str:
 
 def _head(card: dict[str, Any]) -> str:
     config, macro = card["config"], rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]
-    model, spec = config["model"], config["spec"]
+    model, world = config["model"], world_of(config)
     n = card["evaluation"]["n"]
     strata = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
     over = "op × outcome" if any("op" in row for row in strata) else f"{len(strata)} strata"
+    shape = [f"{model[name]} {words}" for name, words in _SHAPE.items() if name in model]
+    shape += [f"d_model {model['d_model']}"] if "d_model" in model else []
+    sizes = f"({', '.join(shape)}) " if shape else ""
     wrong = "" if card["n_wrong"] is None else f" **{card['n_wrong']:,} of {n:,} answers are wrong.**"
     return (
         f"# {card['name']}\n\n"
-        f"A {model['architecture']} of {card['parameters']:,} parameters ({model['n_layers']} layers, "
-        f"{model['n_heads']} heads, d_model {model['d_model']}) for the task `{config['task']}` on a machine of "
-        f"{spec['n_instructions']} instructions, {spec['n_cells']} cells of {spec['bits']} bits, and buffers of "
-        f"{spec['n_input']} and {spec['n_output']}.\n\n"
+        f"A {model['architecture']} of {card['parameters']:,} parameters {sizes}for the task `{config['task']}` on {world.in_words()}.\n\n"
         f"Macro average over {over} on held-out programs, greedy: **{percent(macro)}** {interval(macro)}, "
         f"n = {macro['n']:,}.{wrong}"
     )

@@ -91,7 +91,7 @@ def card_values(
             for each in evaluation.rollouts
         ],
         "failures": [
-            {"row": each.row, "op": each.op, "outcome": each.outcome, "words": each.words()}
+            {"row": each.row, "op": each.stratum, "outcome": each.part, "words": each.words()}
             for each in evaluation.failures
         ],
     }

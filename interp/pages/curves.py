@@ -47,7 +47,7 @@ def learning_curve_of(run: Run, *, name: str | None = None) -> LearningCurve:
     strata = select(whole, aggregation=Aggregation.MEAN).sort_values("n", kind="stable")
     strata = strata.drop_duplicates(["checkpoint_step", "op", "stratum"])
     by_op: dict[str, tuple[float, ...]] = {}
-    for op in OP_COLORS:
+    for op in run.config.world.stratum_names:
         found = select(strata, op=op).groupby("checkpoint_step")["estimate"].agg("mean").to_dict()
         if set(steps) <= set(found):
             by_op[op] = tuple(float(found[step]) for step in steps)
@@ -120,11 +120,12 @@ def learning_curves_drawing(curves: Sequence[LearningCurve]) -> str:
         parts += panel.frame()
         for row, (op, shares) in enumerate(each.by_op.items()):
             dash = "4 2" if op == "ENDW" else ""
+            color = OP_COLORS.get(op, PALETTE[row % len(PALETTE)])
             points = panel.points(each.records, shares, each.n // len(each.by_op))
-            parts.append(curve(points, stroke=OP_COLORS[op], dash=dash))
+            parts.append(curve(points, stroke=color, dash=dash))
             key = left + width / 2 - 130, y + 10 + 16 * row
             ends = [(key[0], key[1] - 4), (key[0] + 14, key[1] - 4)]
-            parts.append(curve(ends, stroke=OP_COLORS[op], width=2, dash=dash))
+            parts.append(curve(ends, stroke=color, width=2, dash=dash))
             parts.append(text(key[0] + 18, key[1], op, size=10, fill=QUIET))
     total = top + (size + 20) * math.ceil(len(with_ops) / 2) + 10
     return drawing(parts, width=width, height=total, title="Learning curves: exact match against records seen")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from cython_vm import MachineSpec
 from interp.files import write_text
 from interp.results import Metric, records, select
-from interp.studies.lengths import ENCODINGS, LengthsConfig
+from interp.studies.lengths import ENCODINGS, TASK, LengthsConfig
+from interp.tasks import TASKS
+from interp.worlds import World
 
 
 def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) -> Path:
@@ -23,13 +24,13 @@ def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) 
 def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
     """The page as Markdown."""
     n = int(select(rows, metric=Metric.EXACT_MATCH)["n"].to_numpy().max())
-    tests = "\n".join(f"- **{name}**: {_sizes(machine)}" for name, machine in config.tests().items())
+    tests = "\n".join(f"- **{name}**: {_sizes(world)}" for name, world in config.tests().items())
     schemes = "\n".join(f"- `{name}`: {ENCODINGS[name]}" for name in config.encodings)
     return (
         "# Trained on small machines, tested on longer ones\n\n"
         "Written by `tapelens lengths`; every number below comes from its rows. One transformer a positional scheme "
-        f"({config.n_layers} layers, d_model {config.d_model}) learns `step_inplace` on a machine of "
-        f"{_sizes(config.spec)}, from {config.steps * config.batch_size:,} records, seed {config.seed}. Its weights "
+        f"({config.n_layers} layers, d_model {config.d_model}) learns `{TASK}` on "
+        f"{_sizes(config.world)}, from {config.steps * config.batch_size:,} records, seed {config.seed}. Its weights "
         "are then used, untouched, on machines that are longer in one way or in all:\n\n"
         f"{tests}\n\nThe schemes:\n\n{schemes}\n\n"
         f"Each entry is over {n:,} held-out states, spread evenly over op × outcome. 95 % intervals "
@@ -45,11 +46,8 @@ def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
     )
 
 
-def _sizes(spec: MachineSpec) -> str:
-    return (
-        f"{spec.n_instructions} instructions, {spec.n_cells} cells, buffers of {spec.n_input} and {spec.n_output} "
-        f"({spec.state_length} tokens)"
-    )
+def _sizes(world: World) -> str:
+    return f"{world.in_words()} ({TASKS[TASK](world).n_ctx} tokens)"
 
 
 def _table(rows: pd.DataFrame, config: LengthsConfig, metric: Metric) -> str:

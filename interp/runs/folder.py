@@ -116,7 +116,7 @@ class RunConfig:
 
         return cls(
             task=values["task"],
-            world=world_from_dict(values["world"] if "world" in values else {"name": "machine", **values["spec"]}),
+            world=world_of(values),
             model=config_class(values["model"].get("architecture", "transformer"))(**values["model"]),
             training=TrainingConfig.from_dict(values["training"]),
             data=DataSource(**values["data"]) if "data" in values else None,
@@ -129,6 +129,11 @@ def _world_dict(world: World) -> dict[str, Any]:
     """The machine stands under the key `spec`, as in runs made before there were other worlds."""
     settings = world.to_dict()
     return {"spec": settings} if world.name == "machine" else {"world": {"name": world.name, **settings}}
+
+
+def world_of(values: Mapping[str, Any]) -> World:
+    """The world of what `RunConfig.to_dict` gave. Raises as `world_from_dict`."""
+    return world_from_dict(values["world"] if "world" in values else {"name": "machine", **values["spec"]})
 
 
 def _options(task: str, values: dict[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 1. One small transformer a positional scheme is trained on `step_inplace` at the training sizes, all alike but for the
    scheme: the same seed, records, optimizer and number of steps.
-2. The machine is made larger: programs alone, the tape alone, the buffers alone, and all three. The vocabulary stays.
+2. The world is made larger, each group of its sizes alone (`World.sizes`: of the machine the program, the tape and the
+   buffers), then all. The vocabulary stays.
 3. The weights go into a model of the larger context (`interp.models.resize`). Nothing is trained further; what a scheme
    does not define for a new position stays as it was drawn.
 4. Held-out states, spread evenly over op x outcome; the macro average of exact match, beside that at the training sizes
@@ -13,14 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from torch import Tensor, nn
 
-from cython_vm import MachineSpec
 from interp.evaluation.credit import PartialCredit
 from interp.models import TransformerConfig, resize
 from interp.reading import BrokenFileError
@@ -40,6 +40,7 @@ from interp.training import TrainingConfig
 from interp.training.loop import train
 from interp.training.presets import transformer_for
 from interp.training.scoring import evaluate
+from interp.worlds import World, as_world, world_from_dict
 
 Progress = Callable[[float, float, str], None]
 
@@ -56,8 +57,9 @@ ENCODINGS = {
 """Positional schemes, in words."""
 
 
-TRAINED = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=3)
-LONGER = MachineSpec(n_instructions=12, n_cells=8, n_input=4, n_output=4, bits=3)
+TASK = "step_inplace"
+_TRAINED = {"name": "machine", "n_instructions": 6, "n_cells": 4, "n_input": 2, "n_output": 2, "bits": 3}
+_LONGER = _TRAINED | {"n_instructions": 12, "n_cells": 8, "n_input": 4, "n_output": 4}
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,13 @@ class LengthsConfig:
     """What is trained and what is tested.
 
     Raises:
-        ValueError: a size to test is smaller than that trained on, or the vocabularies differ.
+        ValueError: a world that cannot be made longer, a size to test that is smaller than that trained on, or
+            vocabularies that differ.
     """
 
-    spec: MachineSpec = TRAINED
-    """The machine that is trained on."""
-    longer: MachineSpec = LONGER
+    world: World = field(default_factory=lambda: world_from_dict(_TRAINED))
+    """The world that is trained on, or a MachineSpec."""
+    longer: World = field(default_factory=lambda: world_from_dict(_LONGER))
     """Where each size ends; sizes halfway are tested too."""
     encodings: tuple[str, ...] = tuple(ENCODINGS)
     """Positional schemes, keys of `ENCODINGS`."""
@@ -92,24 +95,31 @@ class LengthsConfig:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.encodings if name not in ENCODINGS]:
             raise ValueError(f"no positional scheme {unknown[0]!r}; expected some of {', '.join(ENCODINGS)}")
-        for name in ("n_instructions", "n_cells", "n_input", "n_output"):
-            least, given = getattr(self.spec, name), getattr(self.longer, name)
-            if given < least:
-                raise ValueError(f"longer.{name} must be at least {least}, got {given}")
-        if self.spec.vocab != self.longer.vocab:
+        for name in ("world", "longer"):
+            object.__setattr__(self, name, as_world(getattr(self, name)))
+        if not self.world.sizes():
+            raise ValueError(f"the world {self.world.name} has no sizes that make its examples longer")
+        small, large = self.world.to_dict(), self.longer.to_dict()
+        for name in self._groups()["all"]:
+            if large[name] < small[name]:
+                raise ValueError(f"longer.{name} must be at least {small[name]}, got {large[name]}")
+        if TASKS[TASK](self.world).vocab != TASKS[TASK](self.longer).vocab:
             raise ValueError("longer must have the vocabulary that is trained on: the same bits and instructions")
 
-    def tests(self) -> dict[str, MachineSpec]:
-        """Name → machine: the training sizes, then each size alone halfway and in full, then all of them."""
-        groups = {"program": ("n_instructions",), "tape": ("n_cells",), "buffers": ("n_input", "n_output")}
-        groups["all"] = tuple(name for names in groups.values() for name in names)
-        found = {"trained": self.spec}
-        for group, names in groups.items():
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        groups = dict(self.world.sizes())
+        return groups | {"all": tuple(name for names in groups.values() for name in names)}
+
+    def tests(self) -> dict[str, World]:
+        """Name → world: the training sizes, then each size alone halfway and in full, then all of them."""
+        small, large = self.world.to_dict(), self.longer.to_dict()
+        found = {"trained": self.world}
+        for group, names in self._groups().items():
             for share in (0.5, 1.0):
-                sizes = {name: _between(getattr(self.spec, name), getattr(self.longer, name), share) for name in names}
-                machine = replace(self.spec, **sizes)
-                if machine not in found.values():
-                    found[f"{group} {_factor(self.spec, machine, names[0])}"] = machine
+                sizes = {name: small[name] + round(share * (large[name] - small[name])) for name in names}
+                world = type(self.world).from_dict(small | sizes)
+                if world not in found.values():
+                    found[f"{group} ×{sizes[names[0]] / small[names[0]]:.3g}"] = world
         return found
 
     def run_config(self, encoding: str) -> RunConfig:
@@ -123,32 +133,20 @@ class LengthsConfig:
             eval_states=500,
             checkpoint_every=max(1, self.steps // 10),
         )
-        model = positions(self._model(self.spec), encoding, self.spec, longest=self.longer)
-        return RunConfig("step_inplace", self.spec, model, settings)
-
-    def _model(self, spec: MachineSpec) -> TransformerConfig:
-        return transformer_for(
-            "step_inplace", spec, seed=self.seed, n_layers=self.n_layers, d_model=self.d_model, turned=False
+        shape = transformer_for(
+            TASK, self.world, seed=self.seed, n_layers=self.n_layers, d_model=self.d_model, turned=False
         )
+        model = positions(shape, encoding, self.world, longest=self.longer)
+        return RunConfig(TASK, self.world, model, settings)
 
 
-def _between(low: int, high: int, share: float) -> int:
-    return low + round(share * (high - low))
+def positions(cfg: TransformerConfig, encoding: str, world: Any, *, longest: Any = None) -> TransformerConfig:
+    """A `step_inplace` model's config with a positional scheme, for a world (or a MachineSpec).
 
-
-def _factor(small: MachineSpec, large: MachineSpec, name: str) -> str:
-    return f"×{getattr(large, name) / getattr(small, name):.3g}"
-
-
-def positions(
-    cfg: TransformerConfig, encoding: str, spec: MachineSpec, *, longest: MachineSpec | None = None
-) -> TransformerConfig:
-    """A `step_inplace` model's config with a positional scheme, for the machine `spec`.
-
-    With `block_shifted` the index table has room for `longest` (default: `spec`), twice over; a model that is to be
+    With `block_shifted` the index table has room for `longest` (default: `world`), twice over; a model that is to be
     resized keeps the table that it was trained with.
     """
-    task = TASKS["step_inplace"](spec)
+    task = TASKS[TASK](as_world(world))
     blocks: dict[str, Any] = {"position_roles": task.position_roles, "position_indices": task.position_indices}
     plain: dict[str, Any] = {"position_roles": (), "position_indices": ()}
     turned = {"index_init": "sinusoidal", "rotary_dim": 2 * (cfg.d_head // 4), "rotary_base": 10}
@@ -159,8 +157,8 @@ def positions(
         "block_turned": {"positional_embedding_type": "block", **blocks, **turned},
     }.get(encoding, {"positional_embedding_type": encoding, **plain})
     if encoding == "block_shifted":
-        room = longest if longest is not None else spec
-        changes["index_table_size"] = 2 * max(TASKS["step_inplace"](room).position_indices) + 2
+        room = TASKS[TASK](as_world(world if longest is None else longest))
+        changes["index_table_size"] = 2 * max(room.position_indices) + 2
     return replace(cfg, n_ctx=task.n_ctx, **changes)
 
 
@@ -206,12 +204,12 @@ def measure_lengths(
 
 
 def test_rows(run: Run, config: LengthsConfig, encoding: str) -> list[dict[str, Any]]:
-    """One trained model on every test machine."""
+    """One trained model on every test world."""
     rows: list[dict[str, Any]] = []
     trained: Any = run.model
-    for name, machine in config.tests().items():
-        task = TASKS["step_inplace"](machine)
-        cfg = positions(trained.cfg, encoding, machine, longest=config.longer)
+    for name, world in config.tests().items():
+        task = TASKS[TASK](world)
+        cfg = positions(trained.cfg, encoding, world, longest=config.longer)
         model = resize(trained, cfg).eval()
         own = {"run": encoding, "seed": config.seed, "architecture": cfg.architecture, "checkpoint_step": run.step}
         rows += [{**row, **own} for row in _tested(model, task, name, config)]
@@ -222,11 +220,12 @@ def copy_rows(config: LengthsConfig) -> list[dict[str, Any]]:
     """What giving the input back unchanged scores: every step that freezes or halts is right."""
 
     def copy(tokens: Tensor) -> Tensor:
-        return nn.functional.one_hot(tokens, len(config.spec.vocab)).float()
+        return nn.functional.one_hot(tokens, size).float()
 
+    size = len(TASKS[TASK](config.world).vocab)
     rows: list[dict[str, Any]] = []
-    for name, machine in config.tests().items():
-        tested = _tested(copy, TASKS["step_inplace"](machine), name, config)
+    for name, world in config.tests().items():
+        tested = _tested(copy, TASKS[TASK](world), name, config)
         rows += [{**row, "run": "copy", "control": Control.COPY} for row in tested]
     return rows
 
@@ -234,7 +233,7 @@ def copy_rows(config: LengthsConfig) -> list[dict[str, Any]]:
 def _tested(
     model: Callable[[Tensor], Tensor], task: Task, name: str, config: LengthsConfig
 ) -> Iterator[dict[str, Any]]:
-    credit = PartialCredit()
+    credit = PartialCredit(task)
     scores = evaluate(model, task, n=config.n_states, seed=2, observers=(credit,))
     exact = records(select(scores, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
     changed = [
@@ -248,10 +247,10 @@ def _tested(
 
 def _settings(config: LengthsConfig) -> dict[str, Any]:
     """What decides a row, JSON-ready; which schemes are asked for does not."""
-    values = asdict(config) | {"spec": config.spec.to_dict(), "longer": config.longer.to_dict()}
-    for name in ("encodings", "threads"):
-        del values[name]
-    return json.loads(json.dumps(values))
+    left_out = ("encodings", "threads", "world", "longer")
+    values = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in left_out}
+    # The world stands under `spec`, as in rows made before there were other worlds.
+    return json.loads(json.dumps(values | {"spec": config.world.to_dict(), "longer": config.longer.to_dict()}))
 
 
 def _rows_so_far(file: Path, config: LengthsConfig) -> list[dict[str, Any]]:

@@ -49,6 +49,8 @@ class Task(ABC):
         positions: the positions that suit it: block-wise where a position is always the same slot.
         has_strata: whether an example belongs to one stratum of the world, so that these can be drawn by weight.
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
+        whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
+            whole; confidence, partial credit and examples of failures can be taken of such answers.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
         n_probed: how many examples, or tokens of a set of `token_places`, probes are fitted and scored on by default.
@@ -60,6 +62,7 @@ class Task(ABC):
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
     shows_answer: bool = False
+    whole_answers: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000
 
@@ -209,6 +212,20 @@ class Task(ABC):
             shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": n}
             rows.append({**named, "metric": Metric.EXACT_MATCH, **shares})
         return pd.DataFrame(rows)
+
+    def right(self, predicted: Tensor, batch: Batch) -> np.ndarray:
+        """Whether each answer [n, k] is the world's, bool [n]; positions at which none is expected aside."""
+        expected = self.expected(self.world.answer(batch.examples))
+        return ((predicted.cpu().numpy() == expected) | (expected < 0)).all(axis=1)
+
+    def given(self, batch: Batch) -> np.ndarray | None:
+        """The tokens that an answer would repeat if nothing changed, int64 [n, k]; None where it repeats nothing."""
+        return None
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """A name for each of the k tokens of an answer."""
+        return tuple(self.position_names[at] for at in self.answer_positions)
 
     def headline(self, scores: pd.DataFrame) -> float:
         """The one number about rows of `score`: the mean of exact match over strata, each counted once."""

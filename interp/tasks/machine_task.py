@@ -86,6 +86,8 @@ _POINTED = (
 class NextStateTask(MachineTask):
     """A task whose answer is the next state of one step; a position of the answer is a slot of S_{t+1}."""
 
+    whole_answers = True
+
     @abstractmethod
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """Greedy next state, long [n, state_length], from S_t tokens [n, state_length]; hooks on the model count."""
@@ -112,6 +114,19 @@ class NextStateTask(MachineTask):
         if self.spec.outcome_token:
             shown[self.spec.layout.slice("outcome")] = False
         return (predicted.cpu().numpy() == self.world.encode(states))[:, shown].all(axis=1)
+
+    def right(self, predicted: Tensor, batch: Batch) -> np.ndarray:
+        """Whether each answer is exactly the next state, an outcome token aside."""
+        return self.exact(predicted, self.world.step(batch.examples).next)
+
+    def given(self, batch: Batch) -> np.ndarray:
+        """S_t: most of a state is copied."""
+        return self.world.encode(batch.examples)
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """The slots of a state."""
+        return tuple(self.spec.layout.names)
 
     def contrasts(self) -> Mapping[str, Contrast]:
         """Every opcode, executed instead of another, and every way to freeze, instead of running."""

@@ -93,7 +93,7 @@ def overridden(
     from interp.tasks import TASKS
 
     trained = dataclasses.replace(config.training, **training)
-    chosen = dataclasses.replace(config.options or TaskOptions(), **options) if options else config.options
+    chosen = TaskOptions(**(vars(config.options or TaskOptions()) | options)) if options else config.options
     task = TASKS[config.task](world, chosen)
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
     if config.model.attention_chunk:

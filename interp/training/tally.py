@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from interp.results import Aggregation, IntervalKind, Metric, records, wilson_interval
-from interp.worlds import World
+from interp.worlds import Strata, World
 
 _VALUES = ("estimate", "ci_low", "ci_high", "n")
 
@@ -55,6 +56,19 @@ class Tally:
             parts.get(str(row.get("stratum")), len(parts)),
             0 if row.get("metric") == Metric.EXACT_MATCH else 1,
         )
+
+
+def by_stratum(strata: Strata) -> Iterator[tuple[dict[str, str], NDArray[np.bool_]]]:
+    """The columns `op` and `stratum` of every stratum that occurs, and which examples belong to it, bool [n].
+
+    Examples of a world without strata are one, without a name.
+    """
+    present = strata.present()
+    if not present:
+        yield {}, np.ones(len(strata), dtype=bool)
+    for number, part in present:
+        columns = {"op": strata.names[number]} | ({"stratum": strata.parts[part]} if strata.parts else {})
+        yield columns, strata.members(number, part)
 
 
 def macro_row(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

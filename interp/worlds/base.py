@@ -92,8 +92,8 @@ class World(ABC):
         name: its key in `WORLDS`.
         unit: what is held out whole: "program", "operand pair", "document".
         capabilities: what may be asked of it. "do": `answer(do=…)`; "edit": stored variables and minimal pairs;
-            "contrasts": `contrasts()`; "rollout": `advance`; "altered": permuted meanings; "adaptive", "curriculum",
-            "records": ways to draw training batches.
+            "contrasts": `contrasts()`; "rollout": `advance`, `rollout_starts`, `different_steps`; "altered": permuted
+            meanings; "adaptive", "curriculum", "records": ways to draw training batches.
         stratum_title: its word for a stratum.
         stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
     """
@@ -226,6 +226,36 @@ class World(ABC):
     def advance(self, examples: Any, predicted: NDArray[np.int64]) -> Any:
         """Go on from a model's own answer."""
         raise self.lacks("rollout")
+
+    def rollout_starts(self, n: int, *, seed: int, max_steps: int, archive: Any = None) -> Mapping[str, Any]:
+        """Held-out examples from which to go on for long, `n` of each kind, by a word for the kind.
+
+        archive: what `open_archive` gave, for a kind more.
+        """
+        raise self.lacks("rollout")
+
+    def open_archive(self, path: Path) -> Any:
+        """Examples to start from that were collected before, read from a file."""
+        raise self.lacks("rollout")
+
+    def different_steps(self, starts: Any, max_steps: int) -> NDArray[np.int64]:
+        """How many steps from each start differ from all before them, at most max_steps, [n]: then it stands still or
+        comes back, and who was right so far is right for ever."""
+        raise self.lacks("rollout")
+
+    def in_words(self) -> str:
+        """What the world is, in words that follow "on": "a machine of 8 instructions"."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.to_dict().items())
+        return f"the world {self.name}" + (f" ({settings})" if settings else "")
+
+    def describe(self, example: Any) -> str:
+        """One example in words: here the values of its stored variables."""
+        roots = [name for name, each in self.variables().items() if each.kind == "root"]
+        return ", ".join(f"{name} {int(self.read(example, name)[0])}" for name in roots)
+
+    def sizes(self) -> Mapping[str, tuple[str, ...]]:
+        """The settings that make examples longer, in groups that grow together, by a word for the group."""
+        return {}
 
     def allowed(self, examples: Any, split: Split) -> NDArray[np.bool_]:
         """Whether each example may be drawn in a split, bool [n]; beside the rule of the units, none here."""

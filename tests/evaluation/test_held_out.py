@@ -19,8 +19,9 @@ from interp.tasks import TASKS
 from interp.training import evaluate
 from interp.training.presets import transformer_for
 from interp.training.tally import Tally, macro_row
+from interp.worlds import as_world
 
-TASK = TASKS["step_inplace"](SPEC)
+TASK = TASKS["step_inplace"](as_world(SPEC))
 
 
 def keep_the_cell(answer: np.ndarray, transition: Transition, tokens: np.ndarray) -> None:
@@ -87,7 +88,7 @@ def test_the_macro_average_of_one_stratum_is_its_wilson_interval() -> None:
 
 
 def test_partial_credit_counts_tokens_that_change() -> None:
-    credit = PartialCredit()
+    credit = PartialCredit(TASK)
     evaluate(Oracle(spoil=keep_the_cell), TASK, n=400, seed=3, observers=(credit,))
     rows = credit.rows()
     changed, every = str(Metric.CHANGED_TOKEN_ACCURACY), str(Metric.TOKEN_ACCURACY)
@@ -119,7 +120,7 @@ def test_calibration_of_a_model_with_a_known_confidence() -> None:
 
 
 def test_the_confidence_of_a_written_answer_is_the_product_of_its_tokens() -> None:
-    task = TASKS["step"](SPEC)
+    task = TASKS["step"](as_world(SPEC))
     model = build_model(transformer_for("step", SPEC, n_layers=1, n_heads=2, d_model=16)).eval()
     batch = task.sample(3, seed=0)
     with torch.inference_mode():
@@ -135,15 +136,15 @@ def test_the_confidence_of_a_written_answer_is_the_product_of_its_tokens() -> No
 
 
 def test_failures_are_counted_kept_and_told() -> None:
-    failures = Failures(kept=2)
+    failures = Failures(TASK, kept=2)
     evaluate(Oracle(spoil=keep_the_cell), TASK, n=300, seed=6, balance="natural", observers=(failures,), batch_size=50)
     scores = evaluate(Oracle(), TASK, n=300, seed=6, balance="natural")
     incremented = select(scores, op="INC", stratum="RAN", metric=Metric.EXACT_MATCH)
     assert failures.n_wrong == int(incremented["n"].iloc[0]) > 2
     assert len(failures.examples) == 2
     for failure in failures.examples:
-        assert TASK.sample(1, seed=6, start=failure.row).states.equal(failure.state).all()
+        assert TASK.sample(1, seed=6, start=failure.row).examples.equal(failure.example).all()
         (slot,) = failure.slots
-        place = SPEC.layout.position("cells", int(failure.state.array_ptr[0]))
-        right = SPEC.vocab[int(step(failure.state).tokens()[0, place])]
+        place = SPEC.layout.position("cells", int(failure.example.array_ptr[0]))
+        right = SPEC.vocab[int(step(failure.example).tokens()[0, place])]
         assert slot == SPEC.layout.names[place] and f"is {right} next" in failure.words()

@@ -15,11 +15,12 @@ from interp.results import Control, Metric, records, rows_frame, select
 from interp.studies import lengths
 from interp.studies.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
 from interp.tasks import TASKS
+from interp.worlds import as_world
 
 SMALL = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)
 CONFIG = LengthsConfig(
-    spec=SMALL,
-    longer=replace(SMALL, n_instructions=8, n_cells=6, n_input=2, n_output=2),
+    world=as_world(SMALL),
+    longer=as_world(replace(SMALL, n_instructions=8, n_cells=6, n_input=2, n_output=2)),
     encodings=("learned", "block_shifted"),
     steps=6,
     batch_size=8,
@@ -35,8 +36,8 @@ def test_each_size_grows_alone_and_then_all() -> None:
         "trained",
         *(f"{group} {factor}" for group in ("program", "tape", "buffers", "all") for factor in ("×1.5", "×2")),
     ]
-    trained = tests["trained"]
-    assert tests["tape ×2"] == replace(trained, n_cells=8)
+    trained = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=3)
+    assert tests["trained"] == as_world(trained) and tests["tape ×2"] == as_world(replace(trained, n_cells=8))
     assert tests["all ×2"] == LengthsConfig().longer
 
 
@@ -49,7 +50,7 @@ def test_every_scheme_reaches_the_longest_machine(encoding: str) -> None:
     cfg = positions(model.cfg, encoding, CONFIG.longer, longest=CONFIG.longer)
     task = TASKS["step_inplace"](CONFIG.longer)
     answer = task.answer(lengths.resize(model, cfg).eval(), task.sample(4, seed=0))
-    assert tuple(answer.shape) == (4, CONFIG.longer.state_length)
+    assert tuple(answer.shape) == (4, task.n_ctx)
 
 
 def test_copying_scores_what_stands_still() -> None:

@@ -7,11 +7,13 @@ import pytest
 from oracle import SPEC, Oracle
 
 from cython_vm import Op, States, Transition, program_hash, run, run_fate
-from interp.evaluation.rollout import evolved_programs, long_programs, rollout
+from interp.evaluation.rollout import rollout
 from interp.results import Metric
 from interp.tasks import TASKS
+from interp.worlds import as_world
+from interp.worlds.machine.programs import evolved_programs, long_programs
 
-TASK = TASKS["step_inplace"](SPEC)
+TASK = TASKS["step_inplace"](as_world(SPEC))
 
 
 def wrong_on(op: Op):
@@ -41,7 +43,7 @@ def test_the_first_error_is_found_where_it_is(op: Op) -> None:
         met = np.flatnonzero(ops == op)
         expected[row] = met[0] + 1 if len(met) else 0
     assert (found.departed == expected).all() and (expected > 0).any() and (expected == 0).any()
-    assert set(found.op[expected > 0].tolist()) == {int(op)} and set(found.op[expected == 0].tolist()) <= {-1}
+    assert set(found.stratum[expected > 0].tolist()) == {int(op)} and set(found.stratum[expected == 0].tolist()) <= {-1}
     for row in found.rows():
         if row["metric"] == Metric.SURVIVAL:
             steps = int(row["stratum"].split()[1])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interp.training.adaptive import PERIOD, AdaptiveSampler
 from tiny import tiny_config
 
 from cython_vm import MachineSpec, Op, Outcome, program_hash, sample, step, strata_weights
@@ -17,6 +16,7 @@ from interp.runs import RunConfig
 from interp.training import TrainingConfig
 from interp.training.devices import Devices
 from interp.training.trainer import Trainer
+from interp.worlds.machine.adaptive import PERIOD, AdaptiveSampler
 
 SPEC = MachineSpec(n_instructions=9, n_cells=4, n_input=2, n_output=2, bits=2)
 

@@ -16,16 +16,17 @@ from interp.runs import RunConfig
 from interp.tasks import TASKS
 from interp.training import TrainingConfig, TrainingProgress, train
 from interp.training.batches import Batches
-from interp.training.curriculum import Curriculum, Stage, language_stages, size_stages, stage_score
+from interp.training.curriculum import Curriculum, stage_score
 from interp.worlds import as_world
+from interp.worlds.machine.stages import Stage, language_stages, size_stages
 
 SPEC = MachineSpec(n_instructions=7, n_cells=3, n_input=2, n_output=2, bits=2)
 MOVES = {Op.NEXT, Op.PREV, Op.INC, Op.DEC, Op.STOP}
 
 
-def draw(stage: Stage, whole: MachineSpec, **options: Any):
+def draw(stage: Stage, **options: Any):
     settings: dict[str, Any] = {"seed": 0, "start": 0, "split": "train", "weights": None} | options
-    return stage.draw(whole, 400, **settings)
+    return stage.draw(400, **settings)
 
 
 def test_the_language_grows_stage_by_stage() -> None:
@@ -33,10 +34,10 @@ def test_the_language_grows_stage_by_stage() -> None:
     assert [stage.name for stage in stages] == ["moves and counts", "I/O", "loops"]
     allowed = [MOVES, MOVES | {Op.PUT, Op.GET}, MOVES | {Op.WHILE, Op.ENDW}]
     for stage, ops in zip(stages, allowed, strict=True):
-        states = draw(stage, SPEC)
+        states = draw(stage)
         assert {Op(code) for code in np.unique(states.program)} == ops
         assert states.spec == SPEC and (program_hash(states) % 20 != 0).all()
-        assert (program_hash(draw(stage, SPEC, split="evaluation")) % 20 == 0).all()
+        assert (program_hash(draw(stage, split="evaluation")) % 20 == 0).all()
         step(states)  # the whole machine runs them
 
 
@@ -47,7 +48,7 @@ def test_stages_that_the_machine_lacks_are_left_out() -> None:
 
 def test_sizes_grow_on_a_padded_machine() -> None:
     spec = MachineSpec(n_instructions=8, n_cells=4, n_input=4, n_output=4, bits=2, padded=True)
-    largest = [{name: int(sizes.max()) for name, sizes in draw(s, spec).sizes.items()} for s in size_stages(spec)]
+    largest = [{name: int(sizes.max()) for name, sizes in draw(s).sizes.items()} for s in size_stages(spec)]
     assert [each["n_instructions"] for each in largest] == [2, 4, 6]
     assert [each["n_cells"] for each in largest] == [1, 2, 3] and [each["n_input"] for each in largest] == [1, 2, 3]
     with pytest.raises(ValueError, match="'sizes' needs a padded machine"):
@@ -71,7 +72,7 @@ def test_the_gate_asks_for_the_stage_alone() -> None:
     """A model that is right on programs without loops, and on these alone, masters that stage and no later one."""
     import torch
 
-    task = TASKS["step_inplace"](SPEC)
+    task = TASKS["step_inplace"](as_world(SPEC))
     loops = {task.vocab.index("WHILE"), task.vocab.index("ENDW")}
 
     def model(tokens: torch.Tensor) -> torch.Tensor:
@@ -82,8 +83,12 @@ def test_the_gate_asks_for_the_stage_alone() -> None:
         return torch.nn.functional.one_hot(torch.where(knows[:, None], answers, 0), len(task.vocab)).float()
 
     moves, io, with_loops = language_stages(SPEC)
-    assert stage_score(model, task, moves, n=300) == stage_score(model, task, io, n=300) == 1.0
-    assert stage_score(model, task, with_loops, n=300) < 0.9
+    assert (
+        stage_score(model, task, moves, n=300, split="evaluation")
+        == stage_score(model, task, io, n=300, split="evaluation")
+        == 1.0
+    )
+    assert stage_score(model, task, with_loops, n=300, split="evaluation") < 0.9
 
 
 def config(**training: Any) -> RunConfig:
@@ -110,8 +115,8 @@ def test_an_interrupted_curriculum_ends_as_if_it_had_not_been(tmp_path: Path) ->
 def test_a_task_without_strata_and_settings_without_sense_are_refused() -> None:
     machine = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=1)
     whole = dataclasses.replace(config(), world=as_world(machine), task="trace")
-    with pytest.raises(ValueError, match="curriculum needs a task with op x outcome strata; trace has none"):
-        Batches(whole, TASKS["trace"](machine))
+    with pytest.raises(ValueError, match="curriculum needs a task whose examples have strata; trace has none"):
+        Batches(whole, TASKS["trace"](as_world(machine)))
     with pytest.raises(ValueError, match="stage_share must lie in"):
         TrainingConfig(stage_share=0)
     with pytest.raises(ValueError, match="curriculum must be one of none, language, sizes, got 'hard'"):

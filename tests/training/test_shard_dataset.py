@@ -275,7 +275,7 @@ def test_data_may_move_but_not_change(folder: Path, tmp_path: Path) -> None:
     train(config, tmp_path / "run", on_progress=None)
     shutil.copytree(folder, tmp_path / "moved")
     moved = TrainingRecords(tmp_path / "moved")
-    assert dataclasses.replace(config, data=moved.source).digest == config.digest
+    assert dataclasses.replace(config, data=DataSource(str(moved.path), moved.digest)).digest == config.digest
     train(config, tmp_path / "run", records=moved)
     write_shards(tmp_path / "other", SPEC, N, seed=8)
     with pytest.raises(RunError, match=r"other holds other records \(\w+\) than this run's"):

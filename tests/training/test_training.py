@@ -124,7 +124,7 @@ def test_the_loss_falls_and_the_curve_is_recorded(tmp_path: Path) -> None:
 def test_only_training_programs_are_trained_on(tmp_path: Path) -> None:
     trainer = Trainer(tiny_config(), tmp_path, Devices(8))
     for step in (0, 1, 29):
-        assert (program_hash(trainer.batches.draw(step).states) % 20 != 0).all()
+        assert (program_hash(trainer.batches.draw(step).examples) % 20 != 0).all()
     assert not torch.equal(trainer.batches.draw(0).tokens, trainer.batches.draw(1).tokens)
 
 

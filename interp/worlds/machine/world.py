@@ -12,15 +12,29 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import cython_vm
-from cython_vm import Layout, MachineSpec, Op, Outcome, States, Transition, encode, program_hash, variable
+from cython_vm import (
+    Layout,
+    MachineSpec,
+    Op,
+    Outcome,
+    ProgramArchive,
+    States,
+    Transition,
+    encode,
+    program_hash,
+    run_fate,
+    variable,
+)
 from cython_vm import Trace as MachineRun
 from cython_vm.long_runs import sample_long_runs
 from cython_vm.reachable import draw_reachable
 from interp.worlds.base import Split, Strata, Variable, World
 from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
+from interp.worlds.machine.programs import evolved_programs, long_programs
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
+from interp.worlds.machine.words import machine_words, state_words
 
 if TYPE_CHECKING:
     from interp.worlds.machine.adaptive import AdaptiveSampler
@@ -136,8 +150,40 @@ class MachineWorld(World):
         return contrasts_of(self.spec)
 
     def advance(self, examples: States, predicted: NDArray[np.int64]) -> States:
-        """The states that predicted tokens [n, state_length] spell. Raises ValueError where they spell none."""
-        return cython_vm.decode(self.spec, predicted)
+        """The states that predicted tokens [n, state_length] spell. Raises ValueError where they spell none.
+
+        An outcome token is what a model says of the step, not a part of the state: whatever it is, it is left out.
+        """
+        tokens = np.array(predicted)
+        if self.spec.outcome_token:
+            shown = self.spec.layout.slice("outcome")
+            tokens[:, shown] = encode(examples)[:, shown]
+        return cython_vm.decode(self.spec, tokens)
+
+    def rollout_starts(
+        self, n: int, *, seed: int, max_steps: int, archive: ProgramArchive | None = None
+    ) -> dict[str, States]:
+        """ "long": the longest-running of many uniform programs; with an archive "evolved" ones. See `programs`."""
+        found = {"long": long_programs(self.spec, n, seed=seed, max_steps=max_steps)}
+        return found if archive is None else found | {"evolved": evolved_programs(archive, self.spec, n, seed=seed)}
+
+    def open_archive(self, path: Path) -> ProgramArchive:
+        """A file that `tapelens evolve` wrote. Raises as `ProgramArchive.load`."""
+        return ProgramArchive.load(path)
+
+    def different_steps(self, starts: States, max_steps: int) -> NDArray[np.int64]:
+        return np.minimum(run_fate(starts, max_steps).n_states, max_steps)
+
+    def in_words(self) -> str:
+        return machine_words(self.spec)
+
+    def describe(self, example: States) -> str:
+        """Program, what is executed and how that ends, tape, buffers."""
+        return state_words(example)
+
+    def sizes(self) -> dict[str, tuple[str, ...]]:
+        """Program, tape and buffers."""
+        return {"program": ("n_instructions",), "tape": ("n_cells",), "buffers": ("n_input", "n_output")}
 
     # Examples.
 

@@ -1,0 +1,89 @@
+"""The named runs about the machine. Each leaves the validation units out of training and is followed on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interp.runs import RunConfig
+from interp.runs.training_config import TrainingConfig
+from interp.tasks.options import ChainOptions, StreamOptions
+from interp.training.presets import transformer_for
+from interp.worlds import as_world, world_from_dict
+
+
+def _machine(**sizes: Any) -> Any:
+    """The MachineSpec of some sizes."""
+    return world_from_dict({"name": "machine", **sizes}).spec  # type: ignore[attr-defined]
+
+
+MACHINE = _machine()
+TRACE_MACHINE = _machine(n_instructions=96, n_input=32, n_output=32)  # room for runs of 64 steps without a loop
+CHAIN_MACHINE = _machine(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)  # 9 states in 378 tokens
+OUTPUT_MACHINE = _machine(n_instructions=16, n_cells=4, n_input=4, n_output=4, bits=3)
+SMALL_MACHINE = _machine(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
+
+
+def _run(
+    task: str,
+    spec: Any,
+    training: TrainingConfig,
+    *,
+    options: Any = None,
+    n_layers: int = 4,
+    d_model: int = 64,
+    d_mlp: int = -1,
+    turned: bool = True,
+) -> RunConfig:
+    model = transformer_for(
+        task,
+        spec,
+        options=options,
+        seed=training.seed,
+        n_layers=n_layers,
+        d_model=d_model,
+        d_mlp=d_mlp,
+        turned=turned,
+    )
+    return RunConfig(task, as_world(spec), model, training, options=options)
+
+
+# One step at the default machine.
+STEP_TRAINING = TrainingConfig(
+    steps=12000, batch_size=16, eval_every=1000, adaptive=0.5, ema_decay=0.999, steps_along=20, validation=True
+)
+
+# What a stream shows is what is held out: a program's unexecuted instructions do not make an old stream new.
+_SHOWN = StreamOptions(units="shown")
+
+QUICKSTART = _run(
+    "step_inplace", SMALL_MACHINE, TrainingConfig(steps=4000, eval_states=750, validation=True), turned=False
+)
+STEP_INPLACE = _run("step_inplace", MACHINE, STEP_TRAINING)
+STEP_INPLACE_SMALL = _run("step_inplace", MACHINE, STEP_TRAINING, d_model=48, d_mlp=128)
+STEP = _run("step", MACHINE, STEP_TRAINING)
+TRACE = _run(
+    "trace",
+    TRACE_MACHINE,
+    TrainingConfig(steps=12000, ema_decay=0.998, steps_along=20, eval_states=1000, validation=True),
+    options=_SHOWN,
+    d_model=96,
+)
+CHAIN = _run(
+    "chain",
+    CHAIN_MACHINE,
+    TrainingConfig(steps=6000, batch_size=8, eval_every=500, eval_states=256, ema_decay=0.998, validation=True),
+)
+CHAIN_DIRECT = _run(
+    "chain",
+    CHAIN_MACHINE,
+    TrainingConfig(steps=12000, validation=True),
+    options=ChainOptions(direct=True),
+    d_model=96,
+)
+OUTPUT = _run(
+    "output",
+    OUTPUT_MACHINE,
+    TrainingConfig(steps=12000, eval_states=2000, validation=True),
+    options=_SHOWN,
+    n_layers=6,
+)
