@@ -52,7 +52,7 @@ class DeltaLayer(MatrixStateLayer):
         """See MatrixStateLayer; [batch, pos, head] or [batch, pos, householder, head]."""
         logits = [F.linear(x, getattr(self, f"W_beta{step}")) for step in self.step_names()]
         stacked = logits[0] if self.n_steps == 1 else torch.stack(logits, dim=2)
-        return self.beta_max * torch.sigmoid(stacked.to(self.W_O.dtype))
+        return self.beta_max * torch.sigmoid(stacked.to(torch.promote_types(self.W_O.dtype, torch.float32)))
 
     def recur(
         self, q: Tensor, k: Tensor, v: Tensor, strength: Tensor | None, log_decay: Tensor, past: dict[str, Tensor]

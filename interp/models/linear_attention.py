@@ -108,23 +108,25 @@ class MatrixStateLayer(Mixer):
             self.conv.reset_parameters(generator)
 
     def forward(self, x: Tensor, past: dict[str, Tensor]) -> Tensor:
-        """See Mixer. The recurrence runs in the dtype of the weights, under autocast too."""
-        dtype = self.W_O.dtype
+        """See Mixer. The recurrence runs in float32 at least, under autocast too."""
+        low = self.W_O.dtype
+        dtype = torch.promote_types(low, torch.float32)
         names = [name + step for name in ("W_K", "W_V") for step in self.step_names()]
         mixed = torch.cat([F.linear(x, getattr(self, name)) for name in ("W_Q", *names)], dim=-1).to(dtype)
         strength = self.project_strength(x)
         step = F.linear(x, self.W_decay).to(dtype) if self.decay == "learned" else None
-        gate = None if self.W_gate is None else F.linear(x, self.W_gate).to(dtype)
+        gate = None if self.W_gate is None else F.linear(x, self.W_gate).to(low)
         with torch.autocast(x.device.type, enabled=False):
             if self.conv is not None:
                 mixed = F.silu(self.conv(mixed, past))
             q, k, v = self._split(mixed)
             q, k, v = fire(self.hook_q, self.feature(q)), fire(self.hook_k, self.feature(k)), fire(self.hook_v, v)
             log_decay = fire(self.hook_log_decay, self._log_decay(x, step))
-            read = self.hook_recurrence_out(self.recur(q, k, v, strength, log_decay, past))
+            read = fire(self.hook_recurrence_out, self.recur(q, k, v, strength, log_decay, past).to(low))
             out = self.norm(read)
             if gate is not None:
-                out = out * F.silu(fire(self.hook_gate_input, gate.unflatten(-1, (self.n_heads, self.d_value))))
+                gate = fire(self.hook_gate_input, gate.unflatten(-1, (self.n_heads, self.d_value)))
+                out = out * F.silu(gate)
         return F.linear(out.flatten(2), self.W_O)
 
     def _split(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,8 +144,10 @@ class MatrixStateLayer(Mixer):
     def _log_decay(self, x: Tensor, step: Tensor | None) -> Tensor:
         """[batch, pos, head]."""
         if step is not None:
-            return -self.A_log.exp() * F.softplus(step + self.b_decay)
-        zeros = self.W_O.new_zeros(*x.shape[:2], self.n_heads)
+            return -self.A_log.to(step.dtype).exp() * F.softplus(step + self.b_decay)
+        zeros = torch.zeros(
+            *x.shape[:2], self.n_heads, dtype=torch.promote_types(self.W_O.dtype, torch.float32), device=x.device
+        )
         if self.decay == "none":
             return zeros
         heads = torch.arange(self.n_heads, device=zeros.device, dtype=zeros.dtype)

@@ -92,26 +92,26 @@ class MambaLayer(Mixer):
             self.conv.reset_parameters(generator)
 
     def forward(self, x: Tensor, past: dict[str, Tensor]) -> Tensor:
-        """See Mixer. The recurrence runs in the dtype of the weights, under autocast too."""
-        dtype = self.W_O.dtype
+        """See Mixer. The recurrence runs in float32 at least, under autocast too."""
+        low = self.W_O.dtype
+        dtype = torch.promote_types(low, torch.float32)
         gate = self.hook_gate_input(F.linear(x, self.W_gate))
         x = F.linear(x, self.W_in).to(dtype)
         if self.conv is not None:
             with torch.autocast(x.device.type, enabled=False):
                 x = self.conv(x, past)
         x = self.hook_conv(F.silu(x))
-        low_rank = F.linear(x, self.W_dt_down)
-        dt = self.hook_ssm_dt(F.softplus(F.linear(low_rank, self.W_dt_up).to(dtype) + self.b_dt))
-        B = self.hook_ssm_B(F.linear(x, self.W_B).to(dtype))
-        C = self.hook_ssm_C(F.linear(x, self.W_C).to(dtype))
+        step, B, C = (F.linear(x.to(low), each) for each in (self.W_dt_down, self.W_B, self.W_C))
+        dt = self.hook_ssm_dt(F.softplus(F.linear(step, self.W_dt_up).to(dtype) + self.b_dt))
+        B, C = self.hook_ssm_B(B.to(dtype)), self.hook_ssm_C(C.to(dtype))
         with torch.autocast(x.device.type, enabled=False):
-            read = self.hook_recurrence_out(self._read(x, dt, B, C, past))
-            out = (read + self.D * x) * F.silu(gate.to(dtype))
+            read = self.hook_recurrence_out(self._read(x, dt, B, C, past).to(low))
+            out = (read + self.D * x.to(low)) * F.silu(gate.to(low))
         return F.linear(out, self.W_O)
 
     def _read(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, past: dict[str, Tensor]) -> Tensor:
         """What is read, [batch, pos, d_inner]; `past["state"]` [batch, d_inner, d_state] is brought up to date."""
-        A = -self.A_log.exp()
+        A = -self.A_log.to(x.dtype).exp()
         if self.scan == "sequential" and not live(self.hook_ssm_write, self.hook_ssm_state):
             read, past["state"] = selective_scan(x, dt, A, B, C, past.get("state"))
             return read

@@ -96,8 +96,9 @@ class Mamba2Layer(Mixer):
             self.conv.reset_parameters(generator)
 
     def forward(self, x: Tensor, past: dict[str, Tensor]) -> Tensor:
-        """See Mixer. The recurrence runs in the dtype of the weights, under autocast too."""
-        dtype = self.W_O.dtype
+        """See Mixer. The recurrence runs in float32 at least, under autocast too."""
+        low = self.W_O.dtype
+        dtype = torch.promote_types(low, torch.float32)
         gate = self.hook_gate_input(F.linear(x, self.W_gate))
         mixed = torch.cat([F.linear(x, each) for each in (self.W_in, self.W_B, self.W_C)], dim=-1).to(dtype)
         step = F.linear(x, self.W_dt).to(dtype)
@@ -106,10 +107,10 @@ class Mamba2Layer(Mixer):
             x, B, C = mixed.split([self.n_heads * self.d_head, self.d_state, self.d_state], dim=-1)
             x = x.unflatten(-1, (self.n_heads, self.d_head))
             dt = self.hook_ssm_dt(F.softplus(step + self.b_dt))
-            log_decay = self.hook_log_decay(-self.A_log.exp() * dt)
+            log_decay = self.hook_log_decay(-self.A_log.to(dtype).exp() * dt)
             read = self._read(dt[..., None] * x, log_decay, fire(self.hook_ssm_B, B), fire(self.hook_ssm_C, C), past)
-            out = self.hook_recurrence_out(read) + self.D[:, None] * x
-            out = self.norm(out.flatten(2) * F.silu(gate.to(dtype)))
+            out = fire(self.hook_recurrence_out, read.to(low)) + self.D[:, None] * x.to(low)
+            out = self.norm(out.flatten(2) * F.silu(gate.to(low)))
         return F.linear(out, self.W_O)
 
     def _read(self, v: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, past: dict[str, Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from interp.models.architecture import Architecture
 from interp.models.recurrent_layer import RecurrentLayer, Replace
+from interp.models.scans import linear_scan
 from interp.models.state_configs import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from interp.models.state_model import StateModel
 
@@ -64,7 +65,7 @@ class GRULayer(RecurrentLayer):
 
     def recurrent_bias(self) -> Tensor:
         """See RecurrentLayer: b_hn, which the reset gate acts on."""
-        return F.pad(self.b_hn, (2 * self.d_hidden, 0))
+        return self.raised(F.pad(self.b_hn, (2 * self.d_hidden, 0)))
 
     def fused(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """See RecurrentLayer."""
@@ -106,16 +107,13 @@ class LSTMLayer(RecurrentLayer):
         return read, torch.cat([part[0] for part in last], dim=-1)
 
     def carries(self, x: Tensor, before: Tensor) -> Tensor:
-        """See RecurrentLayer. The kernel hides its cells: they are made again from the gates, elementwise."""
+        """See RecurrentLayer. The kernel hides its cells: they are made again from the gates, by one linear scan."""
         read, _ = self.fused(x, before)
         first_state, cell = before.chunk(2, dim=-1)
         shifted = torch.cat([first_state[:, None], read[:, :-1]], dim=1)
         i, f, g, _ = self._computed(self.project(x), shifted, self.recurrent_weights())
-        cells = []
-        for kept, added in zip(f.unbind(1), (i * g).unbind(1), strict=True):
-            cell = kept * cell + added
-            cells.append(cell)
-        return torch.cat([read, torch.stack(cells, dim=1)], dim=-1)
+        cells = linear_scan(f, i * g, cell)
+        return torch.cat([read, cells], dim=-1)
 
     def step(self, inputs: Tensor, carry: Tensor, weights: tuple[Tensor, Tensor], replace: Replace) -> Tensor:
         """See RecurrentLayer."""

@@ -75,8 +75,9 @@ class RecurrentLayer(Mixer):
                 parameter /= math.sqrt(2 * n_layers)
 
     def forward(self, x: Tensor, past: dict[str, Tensor]) -> Tensor:
-        """See Mixer. Recurrences run in the dtype of the weights, under autocast too."""
-        x = x.to(self.hidden_matrix().dtype)
+        """See Mixer. Recurrences run in float32 at least, under autocast too."""
+        dtype = self.hidden_matrix().dtype
+        x = x.to(torch.promote_types(dtype, torch.float32))
         with torch.autocast(x.device.type, enabled=False):
             before = past.get("carry")
             if before is None:
@@ -87,6 +88,7 @@ class RecurrentLayer(Mixer):
             else:
                 state, past["carry"] = self.fused(x, before)
             state = self.hook_state(state.clone() if live(self.hook_state) else state)
+            state = state.to(dtype)
             return state if self.W_O is None else F.linear(state, self.W_O)
 
     def _gate_points(self) -> dict[str, HookPoint]:
@@ -129,7 +131,12 @@ class RecurrentLayer(Mixer):
 
     def stacked(self, kind: str) -> Tensor:
         """The parameters `{kind}{gate}` of all gates one under the other, [n_gates * d_hidden, …]."""
-        return torch.cat([getattr(self, f"{kind}{block}") for block in self.blocks])
+        return self.raised(torch.cat([getattr(self, f"{kind}{block}") for block in self.blocks]))
+
+    @staticmethod
+    def raised(weight: Tensor) -> Tensor:
+        """A weight in the dtype of the recurrence: half precision to float32."""
+        return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
     def hidden_matrix(self) -> nn.Parameter:
         """One of the weights, for its dtype."""
@@ -137,7 +144,7 @@ class RecurrentLayer(Mixer):
 
     def recurrent_bias(self) -> Tensor:
         """Added to the product with the state, [n_gates * d_hidden]."""
-        return self.hidden_matrix().new_zeros(len(self.blocks) * self.d_hidden)
+        return self.raised(self.hidden_matrix().new_zeros(len(self.blocks) * self.d_hidden))
 
     def recurrent_weights(self) -> tuple[Tensor, Tensor]:
         """What `step` multiplies the state with and adds, stacked once for a whole loop."""

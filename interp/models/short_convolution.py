@@ -44,9 +44,10 @@ class ShortConvolution(nn.Module):
             past["window"] = padded[:, n_pos:].transpose(1, 2)
             seen = [padded[:, self.size - 1 - age : self.size - 1 - age + n_pos] for age in range(self.size)]
         # a sum of shifted products: on processors faster than a grouped convolution, in its backward pass above all
-        y = seen[0] * self.weight[:, -1]
+        weight = self.weight.to(x.dtype)
+        y = seen[0] * weight[:, -1]
         for age in range(1, self.size):
-            y = torch.addcmul(y, seen[age], self.weight[:, self.size - 1 - age])
+            y = torch.addcmul(y, seen[age], weight[:, self.size - 1 - age])
         return y if self.bias is None else y + self.bias
 
     def _hooked(self, x: Tensor, before: Tensor) -> tuple[list[Tensor], Tensor]:

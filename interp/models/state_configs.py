@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from interp.models.model_config import ModelConfig
 
 Norm = Literal["LN", "RMS"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StateConfig:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StateConfig(ModelConfig):
     """What every model with a state has: pre-norm residual blocks, no positions. Names are TransformerLens's.
 
     Raises:
@@ -32,11 +34,11 @@ class StateConfig:
     seed: int = 0  # of the initial weights
     dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
 
-    # State of a built model that TransformerLens looks for on model.cfg. No field: asdict, == and hash leave it out.
-    device: ClassVar[str | None] = None
     attention_dir: ClassVar[str] = "causal"  # a state is made from the past alone
 
     def __post_init__(self) -> None:
+        dtype: Any = self.dtype  # `dataclasses.replace(model.cfg, …)` brings the torch.dtype of a built model
+        object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
         for name in ("d_vocab", "n_ctx", "n_layers", "d_model"):
             require_size(name, getattr(self, name))
         if self.d_mlp:
@@ -62,7 +64,7 @@ class StateConfig:
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RecurrentConfig(StateConfig):
     """What recurrent nets have in common; see recurrent.py."""
 
@@ -80,14 +82,14 @@ class RecurrentConfig(StateConfig):
         return self.d_hidden
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RNNConfig(RecurrentConfig):
     """Elman's recurrent net."""
 
     architecture: str = "rnn"  # key in MODELS
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GRUConfig(RecurrentConfig):
     """The gated recurrent unit."""
 
@@ -95,7 +97,7 @@ class GRUConfig(RecurrentConfig):
     remember_bias: float = 1.0  # initial bias of the update gate, which holds the state; 0: as torch
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LSTMConfig(RecurrentConfig):
     """Long short-term memory."""
 
@@ -111,7 +113,7 @@ class LSTMConfig(RecurrentConfig):
 Decay = Literal["learned", "fixed", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MatrixStateConfig(StateConfig):
     """What models have in common whose heads each hold a matrix; see linear_attention.py."""
 
@@ -150,7 +152,7 @@ class MatrixStateConfig(StateConfig):
         return max(0, self.conv_size - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LinearAttentionConfig(MatrixStateConfig):
     """Gated linear attention; `decay="none"` is linear attention, `decay="fixed"` RetNet's retention."""
 
@@ -162,7 +164,7 @@ class LinearAttentionConfig(MatrixStateConfig):
         require_choice("feature_map", self.feature_map, ("identity", "elu"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DeltaConfig(MatrixStateConfig):
     """Gated DeltaNet; with `n_householder` of 2 or more DeltaProduct. See delta.py."""
 
@@ -177,7 +179,7 @@ class DeltaConfig(MatrixStateConfig):
         require_choice("beta_max", self.beta_max, (1, 2))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MambaConfig(StateConfig):
     """Mamba. See mamba.py."""
 
@@ -205,7 +207,7 @@ class MambaConfig(StateConfig):
         return max(0, self.conv_size - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Mamba2Config(StateConfig):
     """Mamba-2. See mamba2.py."""
 

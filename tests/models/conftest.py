@@ -13,7 +13,7 @@ N_CTX, D_VOCAB, BATCH = 9, 13, 3
 
 _TRANSFORMER = TransformerConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, seed=3)
 
-CASES: dict[str, TransformerConfig] = {
+TRANSFORMERS: dict[str, TransformerConfig] = {
     "transformer-machine": replace(
         _TRANSFORMER,
         attention_dir="bidirectional",
@@ -51,8 +51,9 @@ CASES: dict[str, TransformerConfig] = {
         index_table_size=6,
     ),
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
-    **STATE_CASES,
 }
+
+CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES}
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,18 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def cases() -> dict[str, TransformerConfig]:
+def cases() -> dict[str, Any]:
     return CASES
 
 
-@pytest.fixture(params=CASES)
+def pytest_generate_tests(metafunc):
+    """The battery and the facts are for every architecture; what else asks for a case is about transformers."""
+    if "case" in metafunc.fixturenames:
+        every = metafunc.module.__name__.endswith(("test_model_battery", "test_facts"))
+        metafunc.parametrize("case", CASES if every else TRANSFORMERS, indirect=True)
+
+
+@pytest.fixture
 def case(request) -> Case:
     model = build_model(CASES[request.param])
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """What every model with a state must do: carry edits onward, decode from a cached state, give whole gradients."""
 
+import copy
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -236,3 +237,18 @@ def test_recurrences_keep_their_precision_under_autocast(model, watched):
         F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten()).backward()
         clean = model(tokens)
     assert (logits - clean).norm() / clean.norm() < 0.05
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-4), (torch.float16, 0.03), (torch.bfloat16, 0.15)])
+@torch.no_grad()
+def test_moved_to_another_dtype_it_computes_the_same(model, dtype, near):
+    """In the parallel form, watched, and from a cached state; recurrences keep float32."""
+    expected, tokens = model(some_tokens(1)), some_tokens(1)
+    moved = copy.deepcopy(model).to(dtype)
+    watched, acts = moved.run_with_cache(tokens)
+    cache = moved.new_cache(BATCH)
+    pieces = torch.cat([moved(part, past_kv_cache=cache) for part in tokens.split(4, dim=1)], dim=1)
+    for logits in (moved(tokens), watched, pieces):
+        assert logits.dtype == dtype
+        assert (logits.double() - expected.double()).norm() / expected.double().norm() < near
+    assert {acts[name].dtype for name in moved.carrier_hooks()} == {torch.promote_types(dtype, torch.float32)}
