@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from interp.evaluation.cards import make_card
+from interp.probing.stage import probe_run
+from interp.stages import circuit_stage, evaluate_stage, patch_stage
 from tiny import tiny_config
 
 from cython_vm import MachineSpec, write_shards
 from cython_vm.evolution import EvolutionConfig, evolve
 from interp.compiled import compile_model, compile_run
-from interp.evaluation.cards import make_card
 from interp.files import atomic_path, write_text
 from interp.probing import SweepConfig
-from interp.probing.stage import probe_run
 from interp.report import write_report
-from interp.stages import circuit_stage, evaluate_stage, patch_stage
 from interp.training import train
 
 

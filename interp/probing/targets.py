@@ -141,9 +141,7 @@ class Targets:
             if name != each.family:
                 members.setdefault(each.family, []).append(name)
         whole = {
-            family: [names.index(name) for name in some]
-            for family, some in members.items()
-            if set(some) <= set(names)
+            family: [names.index(name) for name in some] for family, some in members.items() if set(some) <= set(names)
         }
         titles = {family: family_title(variables[members[family][0]]) for family in whole}
         return cls(at, names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, whole, titles)
