@@ -130,7 +130,7 @@ def _of_op(
 ) -> Rows:
     graph = Graph.of(model)
     here = {
-        "op": pairs.op.name,
+        "op": pairs.contrast,
         "method": Method.CIRCUIT_RUN,
         "granularity": "edge",
         "ablation": ablation,

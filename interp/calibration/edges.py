@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import MachineSpec, Op, sample
 from interp.calibration.scores import auroc, precision_at_size, share_found
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.truth import true_effects
@@ -40,6 +39,8 @@ from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import TASKS, Task
+from interp.worlds import as_world
+from interp.worlds.machine import MachineSpec, Op
 
 ABLATIONS = ("resample", "mean", "zero")
 CHANGED = 0.05  # of the metric, in logits; true changes are of the order of the gain, leaks of attention far below
@@ -61,7 +62,7 @@ class Truth:
 @lru_cache(maxsize=256)
 def pairs_of(spec: MachineSpec, task_name: str, op: Op, n: int, seed: int) -> Pairs:
     """The pairs that every method is judged on."""
-    return draw_pairs(TASKS[task_name](spec), op, n, seed=seed)
+    return draw_pairs(TASKS[task_name](as_world(spec)), op.name, n, seed=seed)
 
 
 def truth(key: AnswerKey, task: Task, op: Op, settings: CalibrationSettings, ablation: str) -> Truth:
@@ -200,7 +201,7 @@ _OWN_ABLATIONS: dict[tuple[str, str], tuple[str, ...]] = {
 
 def _reference(task: Task) -> Tensor:
     """Tokens of the states that means are taken over."""
-    return task.render(sample(task.spec, _REFERENCE, seed=_REFERENCE_SEED)).tokens
+    return task.sample(_REFERENCE, seed=_REFERENCE_SEED, split="all").tokens
 
 
 def by_eap(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:

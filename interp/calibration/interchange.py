@@ -30,18 +30,15 @@ from interp.interventions import (
     SharedPairs,
     Site,
     collect,
-    default_position_sets,
-    default_variables,
     iia_sweep,
     patched,
     random_basis,
     residual_sites,
-    resolve,
 )
 from interp.interventions.das import DasConfig, fit_das, principal_angles
 from interp.models import Transformer
 from interp.results import Aggregation, Control, Method, Metric, wilson_interval
-from interp.tasks import Batch, Task
+from interp.tasks import Task
 
 FOUND = 0.5
 DAS_VARIABLES = ("op", "operand", "outcome", "output_length")  # held in one place, each by another kind of component
@@ -55,7 +52,7 @@ def true_set_calibration(
 ) -> Rows:
     """IIA of every variable at each of its true sets, with controls."""
     rows: Rows = []
-    names = [name for name in default_variables(task.spec) if name in key.variables and key.variables[name].swaps]
+    names = [name for name in task.swappable() if name in key.variables and key.variables[name].swaps]
     blank = Transformer(model.cfg).eval()
     generator = torch.Generator().manual_seed(settings.seed)
     for done, name in enumerate(names):
@@ -110,25 +107,19 @@ def swap_together(
     """(IIA, pairs) where the counterfactual changes the answer, with all parts taken from the source at once."""
     changes = torch.from_numpy(pairs.changes[name])
     rows = pairs.members[name][pairs.changes[name]]
-    base, source = (rows_of(batch, rows) for batch in (pairs.base, pairs.source))
+    base, source = pairs.base[rows], pairs.source[rows]
     named = "+".join(positions for positions, _ in parts)
-    keep = np.intersect1d(standing(named, base.examples), standing(named, source.examples))
-    base, source = (rows_of(batch, keep) for batch in (base, source))
+    keep = np.intersect1d(*(standing(task, named, batch) for batch in (base, source)))
+    base, source = base[keep], source[keep]
     target = pairs.targets[name][changes][keep]
     sites = {positions: Site(hook, positions) for positions, _ in parts}
-    taken = collect(model, source, list(sites.values()), position_names=task.position_names)
+    taken = collect(model, source, list(sites.values()), task=task)
     patches = [
-        Patch(hook, resolve(task.position_names, positions, base.examples), taken[sites[positions]], basis=basis)
-        for positions, basis in parts
+        Patch(hook, task.resolve(positions, base), taken[sites[positions]], basis=basis) for positions, basis in parts
     ]
     with patched(model, patches):
         answers = task.next_state_logits(model(base.tokens)).argmax(-1)
     return float((answers == target).all(-1).float().mean()), len(base)
-
-
-def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    """Some examples of a batch."""
-    return Batch(batch.tokens[rows], batch.targets[rows], batch.loss_mask[rows], batch.examples[rows])
 
 
 def _union(sets: Iterable[str]) -> str:
@@ -150,8 +141,8 @@ def sweep_calibration(
     model: Transformer, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
 ) -> Rows:
     """Recall and false-positive rate of the places that the default sweep of whole vectors finds."""
-    sets = [name for name in default_position_sets(task.spec) if name != "all"]
-    names = [name for name in default_variables(task.spec) if name in key.variables]
+    sets = [name for name in task.position_sets() if name != "all"]
+    names = [name for name in task.swappable() if name in key.variables]
     found = iia_sweep(
         model,
         task,

@@ -26,14 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import variable
 from interp.calibration.places import Cell, Place, true_places
 from interp.calibration.settings import CalibrationSettings
 from interp.compiled.key import AnswerKey
 from interp.interventions import SharedPairs, Site, interchange, interchange_answers, random_basis
 from interp.interventions.das import principal_angles
 from interp.models import Transformer
-from interp.probing import ProbeSweep, default_variables, probe_sweep
+from interp.probing import ProbeSweep, probe_sweep
 from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import Task
 
@@ -68,7 +67,7 @@ def probe_calibration(
         progress=lambda done, total, at: report((0.3 if edits else 1.0) * done / total),
     )
     batch = task.sample(256, seed=settings.seed)
-    places = true_places(key, task, variables, batch.examples)
+    places = true_places(key, task, variables, batch)
     above = _above(sweep)
     decodable = {cell for cell in places if above[cell]["own"] >= MARGIN}
     beyond = {cell for cell in decodable if above[cell]["inputs"] >= MARGIN}
@@ -99,9 +98,7 @@ def _probed(task: Task, settings: CalibrationSettings) -> list[str]:
     """The sweep's default variables, without those that this machine gives one value only."""
     batch = task.sample(512, seed=settings.seed, split="train")
     return [
-        name
-        for name in default_variables(task.spec)
-        if len({int(label) for label in task.labels(batch, name) if label >= 0}) > 1
+        name for name in task.variables() if len({int(label) for label in task.labels(batch, name) if label >= 0}) > 1
     ]
 
 
@@ -147,7 +144,7 @@ def _edits(
                 tried.append((cell, "random", random_basis(*basis.shape, generator=generator)))
             if place.basis is not None:
                 tried.append((cell, "true", place.basis))
-        if tried and variable(task.spec, name).settable:
+        if tried and task.world.variable(name).settable:
             shares = _moved(model, task, name, settings, [(Site(*c[1:]), basis) for c, _, basis in tried])
             found = {(cell, kind): share for (cell, kind, _), share in zip(tried, shares, strict=True)}
             for cell, kind, _ in tried:
@@ -170,12 +167,12 @@ def _moved(
     pairs = SharedPairs.draw(task, [name], n_pairs=settings.n_edits, n_changing=settings.n_edits, seed=settings.seed)
     rows = pairs.members[name][pairs.changes[name]]
     target = pairs.targets[name][torch.from_numpy(pairs.changes[name])]
-    base, source = pairs.base.examples[rows], pairs.source.examples[rows]
+    base, source = pairs.base[rows], pairs.source[rows]
     sites, bases = [site for site, _ in swaps], [basis for _, basis in swaps]
     answers = interchange_answers(
         model,
-        pairs.base.tokens[rows],
-        pairs.source.tokens[rows],
+        base.tokens,
+        source.tokens,
         interchange(task, sites, base, source, bases=bases),
         answer=lambda logits: task.next_state_logits(logits).argmax(-1),
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cython_vm import variable
 from interp.calibration.edges import truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits.roles import head_roles
@@ -38,7 +37,7 @@ def role_calibration(model: Any, key: AnswerKey, task: Task, settings: Calibrati
         used = truth(key, task, op, settings, "mean").nodes
         roles = {
             role.node: role
-            for role in head_roles(model, task, op, n=max(_N_ROLES, settings.n_pairs), seed=settings.seed)
+            for role in head_roles(model, task, op.name, n=max(_N_ROLES, settings.n_pairs), seed=settings.seed)
         }
         mine = [node for node, head in heads.items() if node in used and nameable(task, head)]
         idle = [node for node in roles if node not in used]
@@ -75,7 +74,7 @@ def declared_heads(task: Task, key: AnswerKey) -> dict[str, Head]:
 
 def nameable(task: Task, head: Head) -> bool:
     """Whether the head carries a variable that an interchange can set."""
-    return head.variable is not None and variable(task.spec, head.variable).settable
+    return head.variable is not None and task.world.variable(head.variable).settable
 
 
 def looks_at(keys: str, found: str) -> bool:

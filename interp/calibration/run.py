@@ -20,7 +20,6 @@ from typing import Any
 
 import pandas as pd
 
-from cython_vm import MachineSpec
 from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import SETTINGS, Subject, compile_subject
@@ -28,6 +27,7 @@ from interp.calibration.summary import write_summary
 from interp.reading import BrokenFileError
 from interp.results import read_frame, rows_frame, write_frame
 from interp.runs import versions
+from interp.worlds.machine import MachineSpec
 
 Progress = Callable[[float, float, str], None]
 

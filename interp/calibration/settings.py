@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cython_vm import MachineSpec, Op
 from interp.training.presets import SMALL_MACHINE
+from interp.worlds.machine import MachineSpec, Op
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from cython_vm import MachineSpec, step, strata_weights
 from interp.compiled.build import Compiled, compile_model
 from interp.compiled.config import NoiseConfig
 from interp.tasks import Batch
 from interp.training.presets import SMALL_MACHINE
+from interp.worlds.machine import MachineSpec
 
 N_CHECKED = 500
 
@@ -69,7 +69,7 @@ def compile_subject(name: str, spec: MachineSpec = SMALL_MACHINE) -> Subject:
     setting = SETTINGS[name]
     compiled = compile_model(spec, noise=setting.noise, sharpness=setting.sharpness)
     task = compiled.form.task
-    batch = task.sample(N_CHECKED, seed=0, weights=strata_weights(spec))
+    batch = task.sample(N_CHECKED, seed=0, weights=task.strata_weights("op_outcome"))
     wrong = int(np.sum(~_exact(compiled, batch)))
     if wrong:
         raise ValueError(f"the calibration model {name!r} errs on {wrong} of {N_CHECKED} states; methods need it exact")
@@ -80,4 +80,4 @@ def _exact(compiled: Compiled, batch: Batch) -> np.ndarray:
     task = compiled.form.task
     with torch.no_grad():
         answers = task.next_state_logits(compiled.model(batch.tokens)).argmax(-1)
-    return task.exact(answers, step(batch.examples).next)
+    return task.exact(answers, task.world.step(batch.examples).next)

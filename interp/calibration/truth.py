@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import Op, Outcome, program_hash, sample, step, strata_weights
-from interp.circuits.pairs import Pairs, compared_slots
+from interp.circuits.pairs import Pairs
 from interp.compiled.build import Compiled
 from interp.compiled.config import NoiseConfig
 from interp.compiled.evaluate import Evaluator, Trace
@@ -29,6 +28,8 @@ from interp.compiled.form import Form
 from interp.compiled.key import CircuitKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
+from interp.tasks.contrast import pairs_of
+from interp.worlds.machine import Op, Outcome, compared_slots
 
 ABLATIONS = ("resample", "mean", "zero")
 _SHARP = 12.0  # nats: softer attention is sharpened to this, so that leaks do not count as edges
@@ -66,7 +67,7 @@ def circuit_keys(
         progress: called with the share done, 0 to 1.
     """
     evaluator, means = _evaluator(form, noise, sharpness)
-    possible = np.argwhere(strata_weights(form.spec, branches=True) > 0)
+    possible = np.argwhere(_weights(form) > 0)
     found: dict[tuple[str, str], list[Effects]] = {}  # by op and ablation
     keys: list[CircuitKey] = []
     for done, (op, outcome) in enumerate(strata := list(dict.fromkeys((Op(a), Outcome(b)) for a, b, _ in possible))):
@@ -110,7 +111,7 @@ def _evaluator(form: Form, noise: NoiseConfig, sharpness: float) -> tuple[Evalua
     evaluator = Evaluator(
         apply_noise(interpreter(form, sharpness=max(sharpness, _SHARP), gain=_GAIN), noise), causal=form.causal
     )
-    return evaluator, evaluator.means(form.task.render(sample(form.spec, _REFERENCE, seed=1)).tokens)
+    return evaluator, evaluator.means(form.task.sample(_REFERENCE, seed=1, split="all").tokens)
 
 
 @torch.no_grad()
@@ -156,11 +157,11 @@ def _ablated(
 
 def draw(form: Form, op: Op, outcome: Outcome, n: int, *, seed: int) -> Pairs | None:
     """Pairs of an op that ends in `outcome`, `n` for each branch; fewer where few compare, None where none does."""
-    weights = strata_weights(form.spec, branches=True)
+    weights = _weights(form)
     mine = np.zeros_like(weights)
     mine[op, outcome] = weights[op, outcome]
     n *= int((mine > 0).sum())
-    clean = sample(form.spec, 4 * n, seed=seed, weights=mine)
+    clean = form.task.draw(4 * n, seed=seed, split="all", weights=mine)
     others = clean.program != op
     clean, others = clean[others.any(1)], others[others.any(1)]
     if not len(clean):
@@ -171,19 +172,14 @@ def draw(form: Form, op: Op, outcome: Outcome, n: int, *, seed: int) -> Pairs | 
     if not len(rows):
         return None
     clean, corrupted = clean[rows], corrupted[rows]
-    slots = compared_slots(clean, corrupted)
-    answers = [step(states).tokens().astype(np.int64) for states in (clean, corrupted)]
-    return Pairs(
-        task=form.task,
-        op=op,
-        clean=form.task.render(clean),
-        corrupted=form.task.render(corrupted, answers[0]),
-        clean_answer=torch.from_numpy(answers[0]),
-        corrupted_answer=torch.from_numpy(answers[1]),
-        weights=torch.from_numpy(slots / slots.sum(axis=1, keepdims=True)).float(),
-        programs=program_hash(clean).astype(np.int64),
-        redraw_rate=0.0,
-    )
+    return pairs_of(form.task, op.name, clean, corrupted, compared=compared_slots(clean, corrupted), redraw_rate=0.0)
+
+
+def _weights(form: Form) -> np.ndarray:
+    """Equal shares of op x outcome x branch, [9, 8, 2]."""
+    weights = form.task.strata_weights("branches")
+    assert weights is not None
+    return weights
 
 
 def _circuit(op: str, outcome: str | None, ablation: str, parts: list[Effects]) -> CircuitKey:

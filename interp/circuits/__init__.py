@@ -9,7 +9,7 @@ from interp.circuits.faithfulness import areas, faithfulness, ranked, run_circui
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.nodes import attribution_patching
 from interp.circuits.overlap import Sharing, Stability, sharing, stability
-from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import eap_ig_by_position, exact_by_position
 from interp.circuits.roles import HeadRole, head_roles
@@ -49,8 +49,10 @@ __all__ = [
     "find_circuit",
     "find_circuits",
     "head_roles",
+    "main_contrasts",
     "minimality",
     "node_effects",
+    "other_contrasts",
     "parse_path",
     "path_effects",
     "ranked",

@@ -1,4 +1,4 @@
-"""Where each head looks, opcode by opcode: mean attention patterns over held-out states, by position and by name."""
+"""Where each head looks, contrast by contrast: mean attention patterns over held-out examples, by position and name."""
 
 from __future__ import annotations
 
@@ -12,31 +12,22 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from cython_vm import Op, States
-from interp.circuits.pairs import first_states
+from interp.circuits.pairs import main_contrasts
 from interp.files import atomic_path
-from interp.interventions import block_slots, resolve
 from interp.reading import check_provenance, read_tensors, reading
-from interp.tasks import Task
-
-POINTED = (
-    "instruction_ptr[@instruction_ptr]",
-    "instructions[@instruction_ptr]",
-    "array_ptr[@array_ptr]",
-    "cells[@array_ptr]",
-)
+from interp.tasks import Batch, Task
 
 
 @dataclass(frozen=True)
 class AttentionSummary:
-    """Mean attention of every head under every op.
+    """Mean attention of every head under every op, or what else a contrast is named by.
 
     `roles` reads: of the attention that queries in set i pay, the mean share that keys in set j receive. Sets overlap
     (the cell under the pointer is a cell too), so rows do not sum to 1.
     """
 
     ops: tuple[str, ...]
-    n: tuple[int, ...]  # states averaged, by op
+    n: tuple[int, ...]  # examples averaged, by op
     position_names: tuple[str, ...]
     role_names: tuple[str, ...]  # position sets: blocks, "brackets", pointed slots
     pattern: np.ndarray  # float16 [op, layer, head, query_pos, key_pos]
@@ -57,29 +48,43 @@ def attention_patterns(
     model: Any,
     task: Task,
     *,
-    ops: Sequence[Op] | None = None,
+    ops: Sequence[str] | None = None,
     n: int = 128,
     seed: int = 0,
     batch_size: int = 64,
     progress: Callable[[float], None] | None = None,
 ) -> AttentionSummary:
-    """Mean patterns over `n` held-out states an op, drawn from the machine's natural distribution.
+    """Mean patterns over `n` held-out examples of each contrast's clean side, drawn as they naturally come.
+
+    Args:
+        model: the hooked model.
+        task: draws the examples.
+        ops: names of contrasts; the task's `main_contrasts` by default.
+        n: examples of each, fewer where they are rare.
+        seed: of the examples.
+        batch_size: examples a pass.
+        progress: called with the share done, 0 to 1.
 
     Raises:
-        ValueError: the model has no attention.
+        ValueError: the model has no attention, the task no such contrast, or positions that hold something else in
+            every example, so that a mean over examples says nothing.
     """
-    if "blocks.0.attn.hook_pattern" not in model.hook_dict:
-        raise ValueError("attention patterns need a model with attention; this one has no blocks.0.attn.hook_pattern")
-    ops = task.spec.ops if ops is None else tuple(ops)
-    hooks = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
+    hooks = model.attention_hooks()
+    if not hooks:
+        raise ValueError(f"attention patterns need a model with attention; {model.cfg.architecture!r} has none")
+    if not can_average(task):
+        raise ValueError(
+            f"mean attention patterns need positions that mean the same in every example; those of {task.name} do not"
+        )
+    ops = main_contrasts(task) if ops is None else tuple(ops)
     role_names = position_sets(task)
     patterns, roles, counts = [], [], []
     for index, op in enumerate(ops):
-        states = first_states(task, op, n, seed=seed)
+        batch = task.contrast(op).examples(n, seed)
         pattern, role, done = 0.0, 0.0, 0
-        while done < len(states):
-            part = states[done : done + batch_size]
-            _, cache = model.run_with_cache(task.render(part).tokens, names_filter=hooks, return_cache_object=False)
+        while done < len(batch):
+            part = batch[done : done + batch_size]
+            _, cache = model.run_with_cache(part.tokens, names_filter=hooks, return_cache_object=False)
             seen = torch.stack([cache[name] for name in hooks], dim=1)  # [batch, layer, head, query, key]
             member = set_members(task, role_names, part)
             pattern = pattern + seen.sum(0)
@@ -91,7 +96,7 @@ def attention_patterns(
         if progress is not None:
             progress((index + 1) / len(ops))
     return AttentionSummary(
-        ops=tuple(op.name for op in ops),
+        ops=ops,
         n=tuple(counts),
         position_names=task.position_names,
         role_names=role_names,
@@ -100,20 +105,23 @@ def attention_patterns(
     )
 
 
+def can_average(task: Task) -> bool:
+    """Whether a position is the same slot in every example."""
+    return task.positions == "block"
+
+
 def position_sets(task: Task) -> tuple[str, ...]:
-    """Names of the sets of `AttentionSummary.roles`: blocks, blocks of a shown answer, "brackets", pointed slots."""
-    blocks = [block for block in task.spec.layout.blocks if len(block_slots(task.position_names, block))]
-    answer = [f"next.{block}" for block in blocks if len(block_slots(task.position_names, f"next.{block}"))]
-    return (*blocks, *answer, "brackets", *POINTED)
+    """Names of the sets of `AttentionSummary.roles`: blocks, those of a shown answer too, "brackets", pointed slots."""
+    return (*task.blocks(), "brackets", *task.pointed_places())
 
 
-def set_members(task: Task, role_names: Sequence[str], states: States) -> torch.Tensor:
-    """Which positions belong to each of `position_sets` in each state, float32 [batch, role, pos]."""
-    members = torch.zeros(len(states), len(role_names), task.n_ctx)
+def set_members(task: Task, role_names: Sequence[str], batch: Batch) -> torch.Tensor:
+    """Which positions belong to each of `position_sets` in each example, float32 [batch, role, pos]."""
+    members = torch.zeros(len(batch), len(role_names), task.n_ctx)
     brackets = role_names.index("brackets")
     for row, name in enumerate(role_names):
         if row != brackets:
-            members[:, row].scatter_(1, resolve(task.position_names, name, states), 1.0)
+            members[:, row].scatter_(1, task.resolve(name, batch), 1.0)
     members[:, brackets] = 1 - members[:, :brackets].sum(1)  # what no block holds
     return members
 

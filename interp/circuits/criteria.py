@@ -23,8 +23,9 @@ import numpy as np
 from torch import Tensor
 
 from interp.circuits.faithfulness import Ablation, run_circuits
-from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class _Samples:
         reference: Tensor | None,
         batch_size: int,
     ):
-        self.graph = Graph.of(model)
+        self.graph = taken_apart(model)
         self.circuit = np.asarray(circuit, dtype=bool)
         if self.circuit.shape != self.graph.mask.shape:
             shape = ", ".join(map(str, self.graph.mask.shape))

@@ -1,4 +1,4 @@
-"""The circuit of one opcode, from pairs to a graph with its evidence.
+"""The circuit of one contrast, from pairs to a graph with its evidence.
 
 1. Score every edge by EAP-IG on pairs of one half of the held-out programs.
 2. On pairs of the other half: run circuits of growing size, edges taken by |score| and by -score, beside random
@@ -22,8 +22,9 @@ from torch import Tensor
 from interp.circuits.attribution import eap_ig
 from interp.circuits.exact import exact_effects
 from interp.circuits.faithfulness import Ablation, areas, faithfulness, ranked, run_circuits, size_grid
-from interp.circuits.graph import Edge, Graph
-from interp.circuits.pairs import Contrast, Pairs, draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Edge, Graph
 from interp.runs.circuit_files import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint, circuit_rows
 from interp.tasks import Task
 from probes.evaluation import bootstrap_mean
@@ -56,21 +57,21 @@ class CircuitConfig:
 def find_circuit(
     model: Any,
     task: Task,
-    op: Contrast,
+    contrast: str,
     *,
     config: CircuitConfig = CircuitConfig(),  # frozen
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Circuit:
-    """Find and evaluate the circuit of one opcode, or of one way to freeze.
+    """Find and evaluate the circuit of one of the task's contrasts: an opcode, a way to freeze.
 
     Raises:
-        ValueError: the model has no heads, or the machine no such op.
+        ValueError: a model that `taken_apart` refuses, or a contrast that the task lacks.
     """
     report = progress or (lambda share: None)
-    graph = Graph.of(model)
-    scored = draw_pairs(task, op, config.n_pairs, seed=seed, half=0)
-    pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=1)
+    graph = taken_apart(model)
+    scored = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=0)
+    pairs = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=1)
     scores = eap_ig(model, scored, steps=config.steps)
     report(0.1)
 
@@ -104,7 +105,7 @@ def find_circuit(
     cmd = areas(sizes, np.array([point.estimate for point in curves[0]]), graph.n_edges)[1]
     null_areas = None if null is None else np.mean([areas(sizes, row, graph.n_edges) for row in null.T], axis=0)
     return Circuit(
-        op=op.name,
+        op=contrast,
         task=task.name,
         method="eap_ig",
         steps=config.steps,
@@ -119,7 +120,7 @@ def find_circuit(
         n_effects=len(few),
         n_null_pairs=min(config.n_null_pairs, len(pairs)),
         redraw_rate=pairs.redraw_rate,
-        outcomes=pairs.outcomes(),
+        outcomes=pairs.parts(),
         exact_match=float(runs.exact[-1].mean()),
         m_clean=float(m_model.mean()),
         m_corrupted=_mean_difference(model, pairs),
@@ -179,7 +180,7 @@ def _curves(
     seed: int,
 ) -> tuple[tuple[FaithfulnessPoint, ...], tuple[FaithfulnessPoint, ...]]:
     """Points of both rankings; circuits are the absolute ones, the signed ones, the empty and the full."""
-    found = faithfulness(m[:-2], m[-1], m[-2], pairs.programs, seed=seed, n_bootstrap=config.n_bootstrap)
+    found = faithfulness(m[:-2], m[-1], m[-2], pairs.groups, seed=seed, n_bootstrap=config.n_bootstrap)
     connected = graph.prune(circuits).sum(axis=(1, 2))
     points = []
     for row in range(2 * len(sizes)):
@@ -253,7 +254,7 @@ def _edges(
 
 def node_effects(model: Any, pairs: Pairs) -> np.ndarray:
     """m(node corrupted) - m(clean) of each writer, by example, [writer, n]: all its outgoing edges patched together."""
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     without = np.repeat(graph.mask[None], len(graph.writers) + 1, axis=0)
     for column in range(len(graph.writers)):
         without[column, :, column] = False
@@ -294,7 +295,7 @@ def _nodes(
 
 def _intervals(effects: np.ndarray, pairs: Pairs, config: CircuitConfig, seed: int) -> list[tuple[float, float, float]]:
     """(mean, low, high) of each row of [part, n], by bootstrap over programs."""
-    found = bootstrap_mean(effects, pairs.programs, seed=seed, n_resamples=config.n_bootstrap)
+    found = bootstrap_mean(effects, pairs.groups, seed=seed, n_resamples=config.n_bootstrap)
     return [(float(a), float(b), float(c)) for a, b, c in np.stack(found, axis=1)]
 
 
@@ -302,35 +303,35 @@ def find_circuits(
     model: Any,
     task: Task,
     *,
-    ops: Sequence[Contrast] | None = None,
+    ops: Sequence[str] | None = None,
     config: CircuitConfig = CircuitConfig(),  # frozen
     seed: int = 0,
     done: Collection[str] = (),
     save: Callable[[Circuit], None] | None = None,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> tuple[list[Circuit], list[dict[str, Any]]]:
-    """The circuit of each opcode, and its rows of the tidy frame.
+    """The circuit of each contrast, and its rows of the tidy frame.
 
     Args:
         model: the hooked transformer, in eval mode.
         task: draws the pairs.
-        ops: opcodes and ways to freeze; all opcodes of the machine by default.
+        ops: names of contrasts; the task's `main_contrasts`, all opcodes, by default.
         config: numbers of pairs, sizes, null circuits and so on.
         seed: of pairs, null circuits and bootstrap.
-        done: names of opcodes to leave out, being done already.
+        done: names of contrasts to leave out, being done already.
         save: called with each circuit as soon as it is found.
-        progress: called with (opcodes done, of how many, what is going on); the first may be fractional.
+        progress: called with (contrasts done, of how many, what is going on); the first may be fractional.
     """
-    left = [op for op in (task.spec.ops if ops is None else ops) if op.name not in done]
+    left = [op for op in (main_contrasts(task) if ops is None else ops) if op not in done]
     circuits: list[Circuit] = []
     for index, op in enumerate(left):
 
-        def report(share: float, index: int = index, op: Contrast = op) -> None:
+        def report(share: float, index: int = index, op: str = op) -> None:
             if progress is not None:
-                progress(index + share, len(left), op.name)
+                progress(index + share, len(left), op)
 
         circuit = find_circuit(model, task, op, config=config, seed=seed, progress=report)
-        log.info("%s: %d of %d edges, CMD %.3f", op.name, circuit.size, len(circuit.edges), circuit.cmd)
+        log.info("%s: %d of %d edges, CMD %.3f", op, circuit.size, len(circuit.edges), circuit.cmd)
         circuits.append(circuit)
         if save is not None:
             save(circuit)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.circuits.graph import Graph, Reader
+from interp.models.graph import Graph, Reader
 
 _HEAD_INPUTS = ("q", "k", "v")
 

@@ -5,7 +5,8 @@ input; the effect of the edge is the metric then, minus the clean metric. It is 
 
 Nothing is computed twice. A writer's edges into the queries, keys and values of a layer share one norm and projection,
 and attend head by head in three calls: patched queries with clean keys and values, and so on. From the middle of the
-reader's layer the stream goes on to the last layer, which is computed only where the metric reads.
+reader's layer the stream goes on to the last layer, which is computed only where the metric reads. That is so where
+the model offers its fast pass; else, and so with hooks standing on the model, an edge is a hooked pass.
 """
 
 from __future__ import annotations
@@ -17,19 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.graph import Edge, Graph, Writer
+from interp.circuits.edges import written
+from interp.circuits.hooked import ends, moved_logits, streams
 from interp.circuits.pairs import Pairs
-from interp.circuits.passes import (
-    Readout,
-    attended,
-    finish,
-    heads,
-    layer_passes,
-    read_logits,
-    take,
-    through_mlp,
-    written_difference,
-)
+from interp.circuits.readout import Readout
+from interp.circuits.standing import taken_apart
+from interp.models.fast_pass import FastPass, take
+from interp.models.graph import Edge, Graph, Writer
 
 _PARTS = ("q", "k", "v")
 
@@ -53,8 +48,11 @@ def exact_effects(
         edges: edges of `Graph.of(model)`.
         batch_size: rows a forward pass; several edges share one where `pairs` are fewer.
         progress: called with the share done, 0 to 1.
+
+    Raises:
+        ValueError: a model that `taken_apart` refuses.
     """
-    graph = Graph.of(model)
+    graph, fast = taken_apart(model), model.fast_pass()
     effects = np.zeros((len(edges), len(pairs)), dtype=np.float32)
     groups: dict[tuple[int | None, Writer], list[int]] = {}  # edges that share a writer and the layer they enter
     for index, edge in enumerate(edges):
@@ -63,11 +61,9 @@ def exact_effects(
     for start in range(0, len(pairs), batch_size):
         rows = slice(start, min(start + batch_size, len(pairs)))
         part = pairs[rows]
-        clean, corrupted = (model(batch.tokens, stop_at_layer=0) for batch in (part.clean, part.corrupted))
-        run = _CleanRun(model, part, clean)
-        difference = dict(zip(graph.writers, written_difference(model, corrupted, clean, run.readout), strict=True))
+        run = _HookedRun(model, graph, part) if fast is None else _FastRun(model, graph, fast, part, batch_size)
         for (layer, writer), indices in groups.items():
-            m = run.patched(layer, [edges[index] for index in indices], difference[writer], batch_size=batch_size)
+            m = run.patched(layer, [edges[index] for index in indices], writer)
             effects[indices, rows] = (m - run.m).numpy()
             done += len(indices) * len(part)
             if progress is not None:
@@ -75,33 +71,56 @@ def exact_effects(
     return effects
 
 
-class _CleanRun:
-    """Every layer of the clean run of n pairs, and the metric when an input of one reader is moved."""
+class _HookedRun:
+    """The clean run of n pairs, and the metric when an input of one reader is moved, by a hook on that reader."""
 
-    def __init__(self, model: Any, pairs: Pairs, embedding: Tensor):
-        self.model, self.readout = model, Readout.of(pairs)
-        self.last = model.cfg.n_layers - 1
-        self.layers, self.final = layer_passes(model, embedding, self.readout.positions)
-        self.heads = [heads(block.attn, layer.raw) for block, layer in zip(model.blocks, self.layers, strict=True)]
-        self.m = self.readout.metric(read_logits(model, self.final))
+    def __init__(self, model: Any, graph: Graph, pairs: Pairs):
+        self.model, self.graph, self.pairs = model, graph, pairs
+        clean, logits = written(model, graph, pairs.clean.tokens)
+        self.difference = written(model, graph, pairs.corrupted.tokens)[0] - clean
+        self.streams = streams(model, pairs.clean.tokens)
+        self.m = pairs.logit_difference(logits)
 
-    def patched(self, layer: int | None, edges: Sequence[Edge], delta: Tensor, *, batch_size: int) -> Tensor:
-        """m [edge, n] where the reader of each edge, all of one layer, reads delta [n, pos, d_model] besides."""
+    def patched(self, layer: int | None, edges: Sequence[Edge], writer: Writer) -> Tensor:
+        """m [edge, n] where the reader of each edge, all of one layer, reads the writer's difference besides."""
+        change = self.difference[self.graph.writers.index(writer)]
+        return torch.stack(
+            [
+                self.pairs.logit_difference(moved_logits(self.model, self.graph, self.streams, edge.target, change))
+                for edge in edges
+            ]
+        )
+
+
+class _FastRun:
+    """The same, every layer of the clean run kept, and what edges share computed once."""
+
+    def __init__(self, model: Any, graph: Graph, fast: FastPass, pairs: Pairs, batch_size: int):
+        self.fast, self.readout, self.batch_size = fast, Readout.of(pairs), batch_size
         positions = self.readout.positions
+        clean, corrupted = ends(model, pairs)
+        self.difference = dict(zip(graph.writers, fast.written_difference(corrupted, clean, positions), strict=True))
+        self.last = fast.n_layers - 1
+        self.layers, self.final = fast.layers(clean, positions)
+        self.heads = [fast.heads(number, layer.raw) for number, layer in enumerate(self.layers)]
+        self.m = self.readout.metric(fast.logits(self.final))
+
+    def patched(self, layer: int | None, edges: Sequence[Edge], writer: Writer) -> Tensor:
+        """m [edge, n] where the reader of each edge, all of one layer, reads the writer's difference besides."""
+        positions, delta = self.readout.positions, self.difference[writer]  # [n, pos, d_model]
         if layer is None:
-            logits = read_logits(self.model, self.final + take(delta, positions))
+            logits = self.fast.logits(self.final + take(delta, positions))
             return self.readout.metric(logits)[None].expand(len(edges), -1)
         mixed = self._mixed(layer, delta, kinds={edge.target.kind for edge in edges})
         found = []
-        size = max(1, batch_size // len(delta))
+        size = max(1, self.batch_size // len(delta))
         for first in range(0, len(edges), size):
             some = edges[first : first + size]
-            resid = torch.cat([self._after(layer, edge, delta, mixed) for edge in some])
+            resid = torch.cat([self._after(layer, edge, delta, mixed) for edge in some])  # [edge * n, pos, d_model]
             if layer == self.last:
-                logits = read_logits(self.model, resid)
+                logits = self.fast.logits(resid)
             else:
-                repeated = positions.repeat(len(some), 1)
-                logits = finish(self.model, resid, layer=layer + 1, positions=repeated)
+                logits = self.fast.finish(resid, layer=layer + 1, positions=positions.repeat(len(some), 1))
             found.append(self.readout.metric(logits.unflatten(0, (len(some), -1))))
         return torch.cat(found)
 
@@ -110,22 +129,22 @@ class _CleanRun:
         kinds = kinds & set(_PARTS)
         if not kinds:
             return {}
-        block, clean, still = self.model.blocks[layer], self.layers[layer], self.heads[layer]
-        own = heads(block.attn, block.attn.qkv(block.ln1(clean.resid_pre + delta)))
+        clean, still = self.layers[layer], self.heads[layer]
+        own = self.fast.heads(layer, self.fast.project(layer, clean.resid_pre + delta))
         positions = self.readout.positions if layer == self.last else None
         changes = {}
         for kind in kinds:
             q, k, v = (own[i] if _PARTS[i] == kind else still[i] for i in range(3))
             q = q if positions is None else take(q, positions)
-            changes[kind] = attended(block.attn, q, k, v, positions=positions) - clean.z
+            changes[kind] = self.fast.attended(layer, q, k, v, positions=positions) - clean.z
         return changes
 
     def _after(self, layer: int, edge: Edge, delta: Tensor, mixed: dict[str, Tensor]) -> Tensor:
         """The stream after the layer when one edge into it is patched."""
-        block, clean, reader = self.model.blocks[layer], self.layers[layer], edge.target
+        clean, reader = self.layers[layer], edge.target
         if reader.kind == "mlp":
             delta = take(delta, self.readout.positions) if layer == self.last else delta
-            return clean.resid_mid + block.mlp(block.ln2(clean.resid_mid + delta))
+            return self.fast.after_mlp(layer, clean.resid_mid, moved=delta)
         assert reader.head is not None
-        change = mixed[reader.kind][:, :, reader.head] @ block.attn.W_O[reader.head]
-        return through_mlp(block, clean.resid_mid + change)
+        change = self.fast.head_out(layer, reader.head, mixed[reader.kind][:, :, reader.head])
+        return self.fast.after_mlp(layer, clean.resid_mid + change)

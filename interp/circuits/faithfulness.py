@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from interp.circuits.edges import edge_hooks, reader_rows, writer_hooks, written
-from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 
 Ablation = Literal["resample", "mean", "zero"]
 ABLATIONS = ("resample", "mean", "zero")
@@ -62,7 +63,7 @@ def run_circuits(
     Raises:
         ValueError: circuits of another shape, an unknown ablation, or "mean" without reference.
     """
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     circuits = np.asarray(circuits, dtype=bool)
     if circuits.ndim != 3 or circuits.shape[1:] != graph.mask.shape:
         raise ValueError(f"circuits must be bool [n, {', '.join(map(str, graph.mask.shape))}], got {circuits.shape}")
@@ -182,7 +183,7 @@ class Faithfulness:
     """Faithfulness of circuits against the same full and empty runs; estimates [circuit]."""
 
     estimate: np.ndarray  # ratio of means over examples
-    ci_low: np.ndarray  # 95 %, bootstrap over programs
+    ci_low: np.ndarray  # 95 %, bootstrap over units
     ci_high: np.ndarray
 
 
@@ -190,7 +191,7 @@ def faithfulness(
     m: np.ndarray,
     m_model: np.ndarray,
     m_empty: np.ndarray,
-    programs: np.ndarray,
+    groups: np.ndarray,
     *,
     seed: int = 0,
     n_bootstrap: int = 1000,
@@ -201,15 +202,15 @@ def faithfulness(
         m: of the circuits, [circuit, n].
         m_model: of the full model, [n].
         m_empty: of the empty circuit, [n].
-        programs: a key of each example's program, [n]; whole programs are resampled.
+        groups: a key of each example's unit, its program, [n]; whole units are resampled.
         seed: of the bootstrap.
         n_bootstrap: number of resamples.
     """
     above, gap = m - m_empty, m_model - m_empty
-    _, program = np.unique(programs, return_inverse=True)
-    n_programs = int(program.max()) + 1
+    _, group = np.unique(groups, return_inverse=True)
+    n_groups = int(group.max()) + 1
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n_programs, np.full(n_programs, 1 / n_programs), size=n_bootstrap)[:, program]
+    weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)[:, group]
     drawn = (above @ weights.T) / (gap @ weights.T)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
     return Faithfulness(above.mean(1) / gap.mean(), low, high)

@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.circuits.attribution import midpoints
 from interp.circuits.edges import edge_hooks, writer_hooks, written
-from interp.circuits.graph import Graph
+from interp.circuits.hooked import ends, gradients_at
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 
 
 def attribution_patching(model: Any, pairs: Pairs, *, steps: int | None = None, batch_size: int = 128) -> np.ndarray:
@@ -31,33 +34,32 @@ def attribution_patching(model: Any, pairs: Pairs, *, steps: int | None = None, 
         batch_size: examples a pass.
 
     Raises:
-        ValueError: `steps` is below 1, or the model has no heads.
+        ValueError: `steps` is below 1, or a model that `taken_apart` refuses.
     """
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be at least 1, or None for the clean gradient; got {steps}")
-    fractions = [1.0] if steps is None else [(step + 0.5) / steps for step in range(steps)]
-    graph = Graph.of(model)
+    fractions = [1.0] if steps is None else midpoints(steps)
+    graph = taken_apart(model)
     parts = []
     for start in range(0, len(pairs), batch_size):
         part = pairs[slice(start, start + batch_size)]
-        clean, _ = written(model, graph, part.clean.tokens, batch_size=batch_size)
-        corrupted, _ = written(model, graph, part.corrupted.tokens, batch_size=batch_size)
-        gradient = torch.zeros_like(clean)
+        before, _ = written(model, graph, part.clean.tokens, batch_size=batch_size)
+        after, _ = written(model, graph, part.corrupted.tokens, batch_size=batch_size)
+        clean, corrupted = ends(model, part)
+        gradient = torch.zeros_like(before)
         for fraction in fractions:
-            gradient += _gradients(model, graph, part, corrupted[0] + fraction * (clean[0] - corrupted[0]))
-        parts.append(((corrupted - clean) * gradient).sum((2, 3)).double() / len(fractions))
+            gradient += _gradients(model, graph, part, corrupted + fraction * (clean - corrupted))
+        parts.append(((after - before) * gradient).sum((2, 3)).double() / len(fractions))
     return torch.cat(parts, dim=1).numpy()
 
 
 def _gradients(model: Any, graph: Graph, pairs: Pairs, embedding: Tensor) -> Tensor:
     """dm/d(a_u) of every writer, [writer, batch, pos, d_model]; examples do not mix."""
-    kept: dict[str, Tensor] = {}
-
-    def keep(activation: Tensor, hook: Any) -> None:
-        kept[hook.name] = activation
-
-    names = [name for name, _ in writer_hooks(graph)]
-    with edge_hooks(model), model.hooks(fwd_hooks=[(name, keep) for name in names]), torch.enable_grad():
-        logits = model(embedding.detach().requires_grad_(), start_at_layer=0)
-        found = torch.autograd.grad(pairs.logit_difference(logits).sum(), [kept[name] for name in names])
+    with edge_hooks(model):
+        found = gradients_at(
+            model,
+            [name for name, _ in writer_hooks(graph)],
+            lambda: pairs.logit_difference(model(embedding, start_at_layer=0)).sum(),
+        )
+    # What heads write has their axis behind the position's: writers come first here.
     return torch.cat([g.permute(2, 0, 1, 3) if g.ndim == 4 else g[None] for g in found])

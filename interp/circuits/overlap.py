@@ -19,8 +19,9 @@ import numpy as np
 
 from interp.circuits.attribution import eap_ig
 from interp.circuits.faithfulness import ranked
-from interp.circuits.graph import Graph
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 from interp.results import Aggregation, Control, Metric
 from interp.runs.circuit_files import Circuit
 
@@ -165,7 +166,7 @@ def stability(
     n_groups = len(pairs) // group
     if n_groups < 2:
         raise ValueError(f"stability needs at least two groups of {group} pairs, got {len(pairs)} pairs")
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     parts = [slice(start * group, (start + 1) * group) for start in range(n_groups)]
     scores = np.stack([eap_ig(model, pairs[part], steps=steps) for part in parts])
     rng = np.random.default_rng(seed)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from interp.tasks import Task
 from interp.tasks.contrast import Pairs
 
-__all__ = ["Pairs", "draw_pairs"]
+__all__ = ["Pairs", "draw_pairs", "main_contrasts", "other_contrasts"]
 
 
-def draw_pairs(task: Task, contrast: str, n: int, *, seed: int, half: int | None = None) -> Pairs:
+def main_contrasts(task: Task) -> tuple[str, ...]:
+    """The names of a task's contrasts of the kind that it lists first: the machine's instructions.
+
+    Raises:
+        ValueError: the task has no contrasts.
+    """
+    known = task.contrasts().values()
+    first = next(iter(known)).kind
+    return tuple(each.name for each in known if each.kind == first)
+
+
+def other_contrasts(task: Task) -> tuple[str, ...]:
+    """The names of all others: the machine's ways to freeze. Raises ValueError as `main_contrasts`."""
+    main = main_contrasts(task)
+    return tuple(name for name in task.contrasts() if name not in main)
+
+
+def draw_pairs(task: Task, contrast: str | Enum, n: int, *, seed: int, half: int | None = None) -> Pairs:
     """Draw `n` pairs of a contrast from held-out units.
 
     Args:
         task: the task.
-        contrast: the name of one of `task.contrasts()`: an opcode, a way to freeze, a carry.
+        contrast: the name of one of `task.contrasts()`: an opcode, a way to freeze, a carry; or an enum's member of
+            that name.
         n: number of pairs.
         seed: of the examples and of what is corrupted.
         half: 0 or 1 for one of two halves of the held-out units that share none: a circuit is chosen on one and scored
@@ -22,4 +42,5 @@ def draw_pairs(task: Task, contrast: str, n: int, *, seed: int, half: int | None
     Raises:
         ValueError: the task has no such contrast, or too few examples show it.
     """
-    return task.contrast(contrast).draw(n, seed=seed, half=half)
+    name = contrast.name if isinstance(contrast, Enum) else contrast
+    return task.contrast(name).draw(n, seed=seed, half=half)

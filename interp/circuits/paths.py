@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from interp.circuits.edges import edge_hooks, reader_hook, written
-from interp.circuits.graph import Graph, Reader, Writer
+from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph, Reader, Writer
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def path_effects(model: Any, pairs: Pairs, paths: Sequence[Path]) -> np.ndarray:
     Negative where they help.
 
     Raises:
-        ValueError: no path.
+        ValueError: no path, or a model that `taken_apart` refuses.
     """
     if not paths:
         raise ValueError("path patching needs at least one path, got none")
@@ -97,11 +99,10 @@ class _Stub:
 
 class _Tree:
     def __init__(self, model: Any, pairs: Pairs):
-        self.model, self.pairs, self.graph = model, pairs, Graph.of(model)
+        self.model, self.pairs, self.graph = model, pairs, taken_apart(model)
         self.clean, self.logits = written(model, self.graph, pairs.clean.tokens)
         self.corrupted, _ = written(model, self.graph, pairs.corrupted.tokens)
-        self.streams = [model(pairs.clean.tokens, stop_at_layer=layer) for layer in range(self.graph.n_layers)]
-        self.final = model(self.streams[-1], start_at_layer=self.graph.n_layers - 1, stop_at_layer=self.graph.n_layers)
+        *self.streams, self.final = streams(model, pairs.clean.tokens)
         self.nodes = {writer.name: writer for writer in self.graph.writers}
 
     def effects(self, paths: Sequence[Path]) -> np.ndarray:

@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from interp.circuits.edges import edge_hooks, reader_hook, reader_rows, written
-from interp.circuits.graph import Edge, Graph
+from interp.circuits.attribution import midpoints
+from interp.circuits.edges import written
+from interp.circuits.hooked import input_gradients, moved_logits, streams
 from interp.circuits.pairs import Pairs
-from interp.interventions import block_slots
+from interp.circuits.standing import taken_apart
+from interp.models.graph import Edge
 from interp.results import Aggregation, Method, Metric
 from interp.tasks import Task
+from interp.tasks.sites import block_slots
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,11 @@ class PlacedEdge:
 
 
 def disjoint_sets(task: Task) -> dict[str, list[int]]:
-    """Blocks of the state and of a shown answer, and "brackets" for the rest: each position is in one."""
+    """The task's blocks of slots, and "brackets" for the rest: each position is in one."""
     sets, left = {}, set(range(task.n_ctx))
-    for prefix in ("", "next."):
-        for block in task.spec.layout.blocks:
-            slots = [int(slot) for slot in block_slots(task.position_names, prefix + block)]
-            if slots:
-                sets[prefix + block] = slots
-                left -= set(slots)
+    for block in task.blocks():
+        sets[block] = [int(slot) for slot in block_slots(task.position_names, block)]
+        left -= set(sets[block])
     if left:
         sets["brackets"] = sorted(left)
     return sets
@@ -56,83 +55,45 @@ def eap_ig_by_position(
     """EAP-IG scores by set of positions: (float64 [reader, writer, set], names of the sets). Their sum is `eap_ig`.
 
     Raises:
-        ValueError: `steps` is below 1.
+        ValueError: `steps` is below 1, or a model that `taken_apart` refuses.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    graph, sets = Graph.of(model), disjoint_sets(pairs.task)
+    fractions = midpoints(steps)
+    graph, sets = taken_apart(model), disjoint_sets(pairs.task)
     total = torch.zeros(*graph.mask.shape, len(sets), dtype=torch.float64)
     for start in range(0, len(pairs), batch_size):
         part = pairs[slice(start, start + batch_size)]
-        clean, _ = written(model, graph, part.clean.tokens)
-        corrupted, _ = written(model, graph, part.corrupted.tokens)
-        gradient = torch.zeros(len(graph.readers), *clean.shape[1:], dtype=clean.dtype)
-        for step in range(steps):
-            embedding = corrupted[0] + (step + 0.5) / steps * (clean[0] - corrupted[0])
-            for rows, found in _gradients(model, graph, part, embedding):
-                gradient[rows] += found / steps
-        change = corrupted - clean
+        change = written(model, graph, part.corrupted.tokens)[0] - written(model, graph, part.clean.tokens)[0]
+        gradient = input_gradients(model, graph, part, fractions)
         for index, slots in enumerate(sets.values()):
             total[..., index] += (gradient[:, :, slots].flatten(1) @ change[:, :, slots].flatten(1).T).double()
     return (total / len(pairs)).numpy() * graph.mask[..., None], tuple(sets)
 
 
-def _gradients(model: Any, graph: Graph, pairs: Pairs, embedding: Tensor) -> list[tuple[slice, Tensor]]:
-    """(rows of readers, dm/d(their inputs) [reader, batch, pos, d_model])."""
-    kept: dict[str, Tensor] = {}
-
-    def keep(activation: Tensor, hook: Any) -> None:
-        kept[hook.name] = activation
-
-    rows = reader_rows(graph)
-    with edge_hooks(model), model.hooks(fwd_hooks=[(name, keep) for name, _ in rows]), torch.enable_grad():
-        logits = model(embedding.detach().requires_grad_(), start_at_layer=0)
-        m = pairs.logit_difference(logits).sum()
-        found = torch.autograd.grad(m, [kept[name] for name, _ in rows])
-    return [
-        (where, value.permute(2, 0, 1, 3) if value.ndim == 4 else value[None])
-        for (_, where), value in zip(rows, found, strict=True)
-    ]
-
-
 @torch.no_grad()
 def exact_by_position(model: Any, pairs: Pairs, placed: Sequence[PlacedEdge]) -> np.ndarray:
-    """Effect of patching each edge at its positions alone, m(patched) - m(clean), float64 [len(placed), n]."""
-    graph, sets = Graph.of(model), disjoint_sets(pairs.task)
+    """Effect of patching each edge at its positions alone, m(patched) - m(clean), float64 [len(placed), n].
+
+    Raises:
+        ValueError: a model that `taken_apart` refuses.
+    """
+    graph, sets = taken_apart(model), disjoint_sets(pairs.task)
     clean, logits = written(model, graph, pairs.clean.tokens)
     corrupted, _ = written(model, graph, pairs.corrupted.tokens)
     before = pairs.logit_difference(logits).double()
-    streams = {
-        layer: model(pairs.clean.tokens, stop_at_layer=layer)
-        for layer in {graph.n_layers if each.edge.target.layer is None else each.edge.target.layer for each in placed}
-    }
+    stream = streams(model, pairs.clean.tokens)
     effects = np.zeros((len(placed), len(pairs)))
     for row, each in enumerate(placed):
-        target, slots = each.edge.target, sets[each.positions]
-        column = graph.writers.index(each.edge.source)
+        slots, column = sets[each.positions], graph.writers.index(each.edge.source)
         change = torch.zeros_like(clean[0])
         change[:, slots] = (corrupted - clean)[column][:, slots]
-        if target.kind == "logits":
-            after = model(streams[graph.n_layers] + change, start_at_layer=graph.n_layers)
-        else:
-            assert target.layer is not None
-
-            def add(activation: Tensor, hook: Any, change: Tensor = change, head: int | None = target.head) -> Tensor:
-                activation = activation.clone()
-                where = activation if head is None else activation[:, :, head]
-                where += change
-                return activation
-
-            hooks = [(reader_hook(graph, target.kind, target.layer), add)]
-            with edge_hooks(model), model.hooks(fwd_hooks=hooks):
-                after = model(streams[target.layer], start_at_layer=target.layer)
+        after = moved_logits(model, graph, stream, each.edge.target, change)
         effects[row] = (pairs.logit_difference(after).double() - before).numpy()
     return effects
 
 
 def position_rows(model: Any, pairs: Pairs, *, steps: int = 5, n_exact: int = 30) -> list[dict[str, Any]]:
     """Rows of the `n_exact` placed edges of highest |score|: score, and effect as measured. `site` is the edge."""
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     scores, sets = eap_ig_by_position(model, pairs, steps=steps)
     sizes = np.where(graph.mask[..., None], np.abs(scores), -1.0)
     order = np.argsort(-sizes, axis=None, kind="stable")[: min(n_exact, graph.n_edges * len(sets))]
@@ -142,7 +103,7 @@ def position_rows(model: Any, pairs: Pairs, *, steps: int = 5, n_exact: int = 30
     rows = []
     for each, place, effect in zip(placed, places, exact, strict=True):
         key = {
-            "op": pairs.op.name,
+            "op": pairs.contrast,
             "site": each.edge.name,
             "position": each.positions,
             "granularity": "edge by position",

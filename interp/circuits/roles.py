@@ -30,13 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import Op, States, encode, program_hash, sample, step, variable
-from interp.circuits.attention import POINTED, position_sets, set_members
+from interp.circuits.attention import position_sets, set_members
 from interp.circuits.discovery import node_effects
-from interp.circuits.graph import Graph
-from interp.circuits.pairs import draw_pairs, first_states
-from interp.interventions import Site, default_variables, interchange, interchange_answers
+from interp.circuits.pairs import draw_pairs
+from interp.circuits.standing import taken_apart
+from interp.interventions.sweep import Interchange, interchange_answers
 from interp.tasks import Batch, Task
+from interp.tasks.base import read_answers
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 _MIN_STRENGTH = 0.2  # mean of score and IIA; a variable below is not named
@@ -80,7 +80,7 @@ class HeadRole:
 def head_roles(
     model: Any,
     task: Task,
-    op: Op,
+    op: str,
     *,
     heads: Sequence[tuple[int, int]] | None = None,
     variables: Sequence[str] | None = None,
@@ -92,18 +92,21 @@ def head_roles(
 
     Args:
         model: the hooked transformer, in eval mode.
-        task: draws the states and knows the machine.
-        op: the instruction that the states execute.
+        task: draws the states, of one step each, and knows what comes of them.
+        op: the contrast, an instruction that the states execute.
         heads: (layer, head), those of a circuit for example; every head by default.
-        variables: settable variables to try; `default_variables` by default.
+        variables: settable variables to try; `task.swappable()` by default.
         n: pairs, of the node effect and of each variable, all from held-out programs.
         seed: of everything random.
         progress: called with the share done, 0 to 1.
 
     Raises:
-        ValueError: a head that the model lacks, an op that the machine lacks, or an unknown or unsettable variable.
+        ValueError: a head that the model lacks, a contrast that the task lacks, an unknown or unsettable variable, a
+            task whose examples are no single steps, or a model that `taken_apart` refuses.
     """
-    graph = Graph.of(model)
+    if not task.has_strata:
+        raise ValueError(f"a head's role is measured on single steps; an example of {task.name} is a run of several")
+    graph = taken_apart(model)
     every = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
     chosen = every if heads is None else list(heads)
     if unknown := [head for head in chosen if head not in every]:
@@ -112,9 +115,9 @@ def head_roles(
         )
     report = progress or (lambda share: None)
     pairs = draw_pairs(task, op, n, seed=seed)
-    effects = _intervals(node_effects(model, pairs), pairs.programs, seed=seed)
+    effects = _intervals(node_effects(model, pairs), pairs.groups, seed=seed)
     names = [writer.name for writer in graph.writers]
-    swaps = _Swaps.draw(model, task, op, default_variables(task.spec) if variables is None else variables, n, seed)
+    swaps = _Swaps.draw(model, task, op, task.swappable() if variables is None else variables, n, seed)
     report(0.2)
     moves = swaps.moves(chosen, lambda share: report(0.2 + 0.7 * share))
     looks = _Looks(model, task, swaps.base)
@@ -170,49 +173,48 @@ class _Swaps:
     base: Batch
     source: Batch
     members: dict[str, np.ndarray]  # variable -> rows; `_same(variable)` -> rows whose source has base's value
-    targets: dict[str, Tensor]  # variable -> the machine's counterfactual answer on these, [n, state_length]
-    plain: dict[str, Tensor]  # variable -> the machine's answer on base, [n, state_length]
-    judged: dict[str, Tensor]  # variable -> slots that are judged, bool [n, state_length]
-    programs: np.ndarray  # of base, [row]
+    targets: dict[str, Tensor]  # variable -> the world's counterfactual answer on these, [n, k]
+    plain: dict[str, Tensor]  # variable -> the world's answer on base, [n, k]
+    judged: dict[str, Tensor]  # variable -> places that are judged, bool [n, k]
+    groups: np.ndarray  # of base, [row]
     seed: int
 
     @classmethod
-    def draw(cls, model: Any, task: Task, op: Op, names: Sequence[str], n: int, seed: int) -> _Swaps:
-        base = first_states(task, op, _POOL * n, seed=seed)
-        pool = sample(task.spec, len(base), seed=seed + 1, split="evaluation")
-        rng, plain = np.random.default_rng(seed), step(base)
+    def draw(cls, model: Any, task: Task, op: str, names: Sequence[str], n: int, seed: int) -> _Swaps:
+        world = task.world
+        base = task.contrast(op).examples(_POOL * n, seed).examples
+        pool = task.draw(len(base), seed=seed + 1)
+        rng, plain = np.random.default_rng(seed), task.expected(world.answer(base))
         bases, sources, shown = [], [], []
         members, targets, before, judged = {}, {}, {}, {}
         for name in names:
-            each = variable(task.spec, name)
-            if not each.settable:
+            if not world.variable(name).settable:
                 raise ValueError(f"variable {name!r} can be read but not set; a head's role needs one that can be set")
-            defined = np.flatnonzero(each.read(pool) >= 0)
+            defined = np.flatnonzero(world.read(pool, name) >= 0)
             if not len(defined):
                 continue
             # Always defined: base i goes with source i, as for other such variables, which share these pairs then.
             source = pool if len(defined) == len(pool) else pool[rng.choice(defined, size=len(base))]
-            values = each.read(source)
-            done = step(base, do={name: values})
-            agree = np.ones_like(done.tokens(), dtype=bool)
-            if each.kind == "root":
-                agree = encode(base.replace(name, values)) == encode(base)
-            rows = np.flatnonzero(done.valid & ((done.tokens() != plain.tokens()) & agree).any(axis=1))[:n]
-            if len(np.unique(program_hash(base[rows]))) < MIN_GROUPS:
+            values = world.read(source, name)
+            answer = world.answer(base, do={name: values})
+            told, agree = task.expected(answer), _judged_places(task, base, name, values)
+            rows = np.flatnonzero(answer.valid & ((told != plain) & agree).any(axis=1))[:n]
+            if len(np.unique(task.groups(base[rows]))) < MIN_GROUPS:
                 continue  # too rarely, with this op, does the variable change the answer
-            same = np.flatnonzero(done.valid & (values == each.read(base)))[: n // 2]
+            same = np.flatnonzero(answer.valid & (values == world.read(base, name)))[: n // 2]
             for key, some in ((name, rows), (_same(name), same)):
                 if len(some):
                     members[key] = sum(map(len, bases)) + np.arange(len(some))
                     bases.append(base[some])
                     sources.append(source[some])
-                    shown.append(done.tokens()[some])
+                    shown.append(told[some])
                     targets[key] = torch.from_numpy(shown[-1].astype(np.int64))
-                    before[key] = torch.from_numpy(plain.tokens()[some].astype(np.int64))
+                    before[key] = torch.from_numpy(plain[some].astype(np.int64))
                     judged[key] = torch.from_numpy(agree[some])
         if not members:
-            raise ValueError(f"none of the variables {', '.join(names)} changes the answer of {op.name} often enough")
-        states, answers = (States.concatenate(bases), States.concatenate(sources)), np.concatenate(shown)
+            raise ValueError(f"none of the variables {', '.join(names)} changes the answer of {op} often enough")
+        states = tuple(type(base).concatenate(parts) for parts in (bases, sources))
+        answers = np.concatenate(shown)
         tokens = torch.cat([task.render(part, answers).tokens for part in states], dim=1).numpy()
         _, first, place = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
         return cls(
@@ -224,15 +226,14 @@ class _Swaps:
             targets=targets,
             plain=before,
             judged=judged,
-            programs=program_hash(states[0][first]).astype(np.int64),
+            groups=task.groups(states[0][first]).astype(np.int64),
             seed=seed,
         )
 
     def moves(self, heads: Sequence[tuple[int, int]], progress: Callable[[float], None]) -> list[_Move]:
         """For each head its best variable, and the positions at which it writes it."""
         names = set(self.task.position_names)
-        blocks = [name for name in position_sets(self.task) if name != "brackets" and name not in POINTED]
-        pointed = [name for name in POINTED if name.split("[")[0] in blocks]
+        blocks, pointed = self.task.blocks(), self.task.pointed_places()
         found = self._scores(heads, ["all", *pointed], progress)
         best = []
         for of_head in found:  # {positions: {variable: [n, 2]}}
@@ -255,7 +256,7 @@ class _Swaps:
                 if enough:
                     size = {block: sum(each.startswith(f"{block}[") for each in names) for block in enough}
                     where = min(enough, key=lambda block: size[block])
-            score = _intervals(shift[None, :, 0], self.programs[self.members[name]], seed=self.seed)[0]
+            score = _intervals(shift[None, :, 0], self.groups[self.members[name]], seed=self.seed)[0]
             spared = self._spared(found[index][best[index][1]], name)
             moves.append(_Move(name, where, score, float(shift[:, 1].mean()), spared, len(shift)))
         return moves
@@ -279,9 +280,11 @@ class _Swaps:
         self, heads: Sequence[tuple[int, int]], sets: Sequence[str], progress: Callable[[float], None]
     ) -> list[dict[str, dict[str, np.ndarray]]]:
         """For each head, by positions and variable, [n, 2]: score and whether the whole answer is right, by example."""
-        sites = [Site(f"blocks.{layer}.attn.hook_z", where, head=head) for layer, head in heads for where in sets]
         n = len(self.base)
-        swaps = interchange(self.task, sites, self.base.examples, self.source.examples)
+        at = {where: (self.task.resolve(where, self.base), self.task.resolve(where, self.source)) for where in sets}
+        swaps = [
+            Interchange(f"blocks.{layer}.attn.hook_z", *at[where], head=head) for layer, head in heads for where in sets
+        ]
         answers = interchange_answers(
             self.model,
             self.base.tokens,
@@ -309,7 +312,7 @@ class _Swaps:
 
     def _judged(self, logits: Tensor, n: int) -> Tensor:
         """[repeat, n, variable, 2]: g and whether the whole counterfactual answer came out; 0 where not a member."""
-        seen = self.task.next_state_logits(logits).unflatten(0, (-1, n))
+        seen = read_answers(logits, self.task.answer_positions).unflatten(0, (-1, n))
         out = seen.new_zeros(len(seen), n, len(self.members), 2)
         for index, (name, members) in enumerate(self.members.items()):
             target, plain, judged = self.targets[name], self.plain[name], self.judged[name]
@@ -327,11 +330,11 @@ class _Looks:
     """Attention patterns over the states, by named sets of positions."""
 
     def __init__(self, model: Any, task: Task, batch: Batch):
-        hooks = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
+        hooks = model.attention_hooks()
         _, cache = model.run_with_cache(batch.tokens, names_filter=hooks, return_cache_object=False)
         self._patterns = [cache[name] for name in hooks]
-        self._sets = position_sets(task)
-        self._members = set_members(task, self._sets, batch.examples)
+        self._sets, self._pointed = position_sets(task), task.pointed_places()
+        self._members = set_members(task, self._sets, batch)
         self._names = task.position_names
 
     def at(self, layer: int, head: int, positions: str) -> tuple[str, float]:
@@ -344,12 +347,25 @@ class _Looks:
         shares = dict(zip(self._sets, torch.einsum("bk,bsk->s", mean, self._members).tolist(), strict=True))
         shares = {name: share / len(mean) for name, share in shares.items()}
         slots = dict(zip(self._names, mean.mean(0).tolist(), strict=True))
-        narrow = {name: share for name, share in {**shares, **slots}.items() if name in POINTED or name in slots}
-        wide = {name: share for name, share in shares.items() if name not in POINTED}
+        narrow = {name: share for name, share in {**shares, **slots}.items() if name in self._pointed or name in slots}
+        wide = {name: share for name, share in shares.items() if name not in self._pointed}
         best = max(narrow, key=lambda name: narrow[name])
         if narrow[best] < _HALF:
             narrow, best = wide, max(wide, key=lambda name: wide[name])
         return best, float(narrow[best])
+
+
+def _judged_places(task: Task, base: Any, name: str, values: np.ndarray) -> np.ndarray:
+    """Which places of the answer are judged, bool [n, k]: where a stored variable's own slots are both shown and
+    answered, they keep their tokens whatever a head writes, and are left out."""
+    k = len(task.answer_positions)
+    if task.world.variable(name).kind != "root":
+        return np.ones((len(base), k), dtype=bool)
+    shown, edited = (
+        task.render(some).tokens[:, task.prompt_positions].numpy()
+        for some in (base, task.world.edit(base, name, values))
+    )
+    return shown == edited if shown.shape[1] == k else np.ones((len(base), k), dtype=bool)
 
 
 def _same(name: str) -> str:
@@ -357,18 +373,18 @@ def _same(name: str) -> str:
     return _SAME + name
 
 
-def _intervals(values: np.ndarray, programs: np.ndarray, *, seed: int) -> list[Interval]:
-    """(mean, low, high) of each row of [part, n], by bootstrap over programs where there are enough."""
-    if len(np.unique(programs)) < MIN_GROUPS:
+def _intervals(values: np.ndarray, groups: np.ndarray, *, seed: int) -> list[Interval]:
+    """(mean, low, high) of each row of [part, n], by bootstrap over groups where there are enough."""
+    if len(np.unique(groups)) < MIN_GROUPS:
         return [(float(mean), float("nan"), float("nan")) for mean in values.mean(axis=1)]
-    found = bootstrap_mean(values, programs, seed=seed)
+    found = bootstrap_mean(values, groups, seed=seed)
     return [(float(a), float(b), float(c)) for a, b, c in np.stack(found, axis=1)]
 
 
 def _sentence(
-    layer: int, head: int, op: Op, move: _Move, to_block: str, share: float, effect: Interval, *, n_tried: int
+    layer: int, head: int, op: str, move: _Move, to_block: str, share: float, effect: Interval, *, n_tried: int
 ) -> str:
-    looks = f"In {op.name}, from {_words(move.positions)} head a{layer}.h{head} attends to {_words(to_block)}"
+    looks = f"In {op}, from {_words(move.positions)} head a{layer}.h{head} attends to {_words(to_block)}"
     if move.certain:
         moves = (
             f"and brings {move.variable}: with what it writes there swapped for another state's, the answer goes "
@@ -390,7 +406,7 @@ def _words(positions: str) -> str:
         return "every position"
     if positions == "brackets":
         return "the brackets"
-    if positions in POINTED:
+    if "[@" in positions:
         block, pointer = positions[:-1].split("[@")
         return f"the slot of {block} at {pointer}"
     return positions if positions.endswith("]") else f"the slots of {positions}"

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from interp.circuits.edges import written
 from interp.circuits.faithfulness import ABLATIONS, Ablation, fixed_values, run_from
-from interp.circuits.graph import Graph
+from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
+from interp.circuits.standing import taken_apart
 
 _MIN_WIDTH = 4  # edges tried in one batch after one that was kept; doubles as long as none is
 
@@ -67,7 +68,8 @@ def acdc(
         progress: called with the share of readers done, 0 to 1.
 
     Raises:
-        ValueError: tau is not positive, an unknown ablation, "mean" without reference, or a model without heads.
+        ValueError: tau is not positive, an unknown ablation, "mean" without reference, or a model that `taken_apart`
+            refuses.
     """
     return _Search(model, pairs, ablation, reference, batch_size).run(tau, progress or (lambda share: None))
 
@@ -117,7 +119,7 @@ class _Search:
         if ablation not in ABLATIONS:
             raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {ablation!r}")
         self.model, self.pairs, self.batch_size = model, pairs, batch_size
-        self.graph = Graph.of(model)
+        self.graph = taken_apart(model)
         clean, logits = written(model, self.graph, pairs.clean.tokens)
         if ablation == "resample":
             self.ablated = written(model, self.graph, pairs.corrupted.tokens)[0]
@@ -125,9 +127,7 @@ class _Search:
             self.ablated = fixed_values(model, self.graph, ablation, reference, batch_size).expand_as(clean)
         self.before = self.ablated - clean
         self.m = pairs.logit_difference(logits).double().numpy()
-        self.resid = {0: model(pairs.clean.tokens, stop_at_layer=0)}
-        for layer in range(self.graph.n_layers):
-            self.resid[layer + 1] = model(self.resid[layer], start_at_layer=layer, stop_at_layer=layer + 1)
+        self.resid = streams(model, pairs.clean.tokens)
 
     def default_taus(self) -> list[float]:
         empty = np.zeros_like(self.graph.mask)[None]

@@ -91,7 +91,7 @@ class Attention(nn.Module):
         if live(self.hook_attn_scores, self.hook_pattern):
             z = self._pattern(q, k).to(v.dtype) @ v
         else:
-            z = self._fused(q, k, v)
+            z = self.fused(q, k, v)
         z = self.hook_z(z.transpose(1, 2))
         if live(self.hook_result):
             result = self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O))
@@ -101,17 +101,17 @@ class Attention(nn.Module):
     def _pattern(self, q: Tensor, k: Tensor) -> Tensor:
         scores = q @ k.transpose(-2, -1) / math.sqrt(self.d_head)
         if self.causal:
-            scores = scores.masked_fill(~self._visible(*scores.shape[-2:], device=scores.device), -torch.inf)
+            scores = scores.masked_fill(~self.visible(*scores.shape[-2:], device=scores.device), -torch.inf)
         return self.hook_pattern(self.hook_attn_scores(scores).softmax(-1))
 
-    def _visible(self, n_queries: int, n_keys: int, *, first: int = 0, device: torch.device) -> Tensor:
+    def visible(self, n_queries: int, n_keys: int, *, first: int = 0, device: torch.device) -> Tensor:
         """Which keys from `first` to n_keys the last n_queries positions attend to, bool [query_pos, key_pos]."""
         query_pos = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
         key_pos = torch.arange(first, n_keys, device=device)
         visible = key_pos <= query_pos
         return visible & (key_pos // self.chunk >= query_pos // self.chunk - 1) if self.chunk else visible
 
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """z [batch, head, query_pos, d_head] without the pattern; the queries are the last of the keys' positions."""
         n_queries, n_keys = q.shape[2], k.shape[2]
         if n_queries == n_keys:
@@ -119,7 +119,7 @@ class Attention(nn.Module):
                 return local_attention(q, k, v, chunk=self.chunk)
             return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         first = max(0, (n_keys - n_queries) // self.chunk - 1) * self.chunk if self.chunk else 0
-        mask = None if n_queries == 1 else self._visible(n_queries, n_keys, first=first, device=q.device)
+        mask = None if n_queries == 1 else self.visible(n_queries, n_keys, first=first, device=q.device)
         return F.scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], attn_mask=mask)
 
     def _heads(self, part: int) -> Tensor:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformer_lens.hook_points import HookPoint
+
+if TYPE_CHECKING:
+    from interp.models.fast_pass import FastPass
+    from interp.models.graph import Graph
 
 _LAYER = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
@@ -93,6 +97,18 @@ class ModelFacts:
 
     def new_cache(self, batch: int) -> Any:
         """What `past_kv_cache` of forward takes, empty, to read a batch piece by piece; None where it takes none."""
+        return None
+
+    def graph(self) -> Graph | None:
+        """What writes to the residual stream and what reads from it; None where the model is not made so.
+
+        A model that declares one has the hook points that `interp.models.graph` names for its nodes.
+        """
+        return None
+
+    def fast_pass(self) -> FastPass | None:
+        """The model's own arithmetic, layer by layer, past its hook points; None where it offers none, and while
+        anything listens that would miss it."""
         return None
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 
-def live(*hook_points: HookPoint) -> bool:
-    """Whether anything listens at one of these hook points, forward or backward, be it a plain PyTorch hook.
+def live(*hook_points: nn.Module) -> bool:
+    """Whether anything listens at one of these hook points (or modules), forward or backward, be it PyTorch's own hook.
 
     A fast fused kernel hides its intermediate values. It is used exactly when nobody listens to them.
     """
@@ -19,3 +20,8 @@ def live(*hook_points: HookPoint) -> bool:
 def live_backward(*hook_points: HookPoint) -> bool:
     """Whether anything listens to the gradients at one of these hook points."""
     return any(point._backward_hooks or point._backward_pre_hooks for point in hook_points)
+
+
+def listened_to(model: nn.Module) -> bool:
+    """Whether anything listens to a pass through the model, at a hook point or at any other module."""
+    return live(*model.modules())

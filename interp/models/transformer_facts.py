@@ -7,6 +7,9 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
 from interp.models.facts import ModelFacts
+from interp.models.fast_pass import FastPass
+from interp.models.graph import Graph
+from interp.models.hooks import listened_to
 from interp.models.kv_cache import KeyValueCache
 
 _STREAM = ("batch", "pos", "d_model")
@@ -67,6 +70,14 @@ class TransformerFacts(ModelFacts):
     def attention_hooks(self) -> tuple[str, ...]:
         """See ModelFacts."""
         return tuple(f"blocks.{layer}.attn.hook_pattern" for layer in range(self.cfg.n_layers))
+
+    def graph(self) -> Graph | None:
+        """The input, every head and every MLP; None for a model without MLPs."""
+        return None if self.cfg.attn_only else Graph(self.cfg.n_layers, self.cfg.n_heads)
+
+    def fast_pass(self) -> FastPass | None:
+        """See ModelFacts; None for a model without MLPs."""
+        return None if self.cfg.attn_only or listened_to(self) else FastPass(self)
 
     @property
     def can_enter_layers(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.circuits.pairs import main_contrasts
 from interp.figures.style import present
 from interp.files import write_text
 from interp.pages.circuits_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
@@ -18,7 +19,7 @@ from interp.results import Control, Method, Metric, records, rows_frame, select
 from interp.runs import Run
 from interp.runs.circuit_files import Circuit, read_circuit
 from interp.runs.findings import Finding, findings
-from interp.studies.circuit_study import summary_of
+from interp.studies.circuit_study import SUMMARY, summary_of
 from interp.studies.seeds import seed_agreement
 
 _METHODS = {
@@ -88,7 +89,7 @@ def _run_part(run: Run, out: Path) -> list[str]:
 
 def _drawings(run: Run, circuits: Sequence[Circuit], summary: dict[str, Any], out: Path) -> list[str]:
     """The circuits side by side, and their faithfulness by size."""
-    ops = [circuit for circuit in circuits if circuit.op in {op.name for op in run.config.spec.ops}]
+    ops = [circuit for circuit in circuits if circuit.op in set(main_contrasts(run.task))]
     if not ops:
         return []
     shared = summary.get("shared", {}).get("edges", ())
@@ -102,12 +103,12 @@ def _drawings(run: Run, circuits: Sequence[Circuit], summary: dict[str, Any], ou
 
 def _circuits(run: Run) -> list[Circuit]:
     found = [read_circuit(path)[0] for path in sorted((run.path / "circuits").glob("*.json")) if _is_circuit(path)]
-    order = [op.name for op in run.config.spec.ops]
+    order = main_contrasts(run.task)
     return sorted(found, key=lambda circuit: order.index(circuit.op) if circuit.op in order else len(order))
 
 
 def _is_circuit(path: Path) -> bool:
-    return path.stem.isupper()
+    return path.name != SUMMARY
 
 
 def _one(frame: pd.DataFrame, form: Callable[[dict[str, Any]], str], **columns: Any) -> str:
@@ -224,7 +225,7 @@ def _position_part(run: Run, frame: pd.DataFrame, most: int = 5) -> list[str]:
     found = select(frame, metric=Metric.EFFECT, granularity="edge by position")
     scored, exact = (select(found, method=method) for method in (Method.EAP_IG, Method.EXACT_PATCHING))
     parts, lines = [], []
-    for op in (op.name for op in run.config.spec.ops if len(select(scored, op=op.name))):
+    for op in (op for op in main_contrasts(run.task) if len(select(scored, op=op))):
         strongest: Any = select(scored, op=op).sort_values("estimate", key=abs, ascending=False, kind="stable")[:most]
         words = []
         for row in records(strongest):
@@ -254,7 +255,7 @@ def _approximation_part(run: Run, frame: pd.DataFrame, out: Path) -> list[str]:
         return []
     methods = [method for method in _METHODS if (found["method"] == method).any()]
     lines = []
-    order = [op.name for op in run.config.spec.ops]
+    order = main_contrasts(run.task)
     ops = sorted(present(auroc, "op"), key=lambda op: order.index(op) if op in order else len(order))
     for op in ops:
         line = [str(op), _one(select(auroc, op=op, granularity="edge"), lambda row: str(row["circuit_size"]))]

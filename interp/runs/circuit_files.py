@@ -1,4 +1,4 @@
-"""Circuits on disk: `circuits/OP.json`, one file an opcode, and rows of the tidy frame.
+"""Circuits on disk: `circuits/SLUG.json`, one file a contrast (an opcode), and rows of the tidy frame.
 
 The file is a `Circuit` as JSON, with `format` and `provenance` beside it: see the dataclasses for the meaning of every
 field. Names of nodes and edges are those of `interp.circuits.graph`.
@@ -113,6 +113,11 @@ _LISTS = {
     "faithfulness": FaithfulnessPoint,
     "faithfulness_signed": FaithfulnessPoint,
 }
+
+
+def circuit_path(folder: Path, slug: str) -> Path:
+    """Where the circuit of a contrast lies in a run folder."""
+    return folder / "circuits" / f"{slug}.json"
 
 
 def write_circuit(path: Path, circuit: Circuit, *, provenance: Mapping[str, Any]) -> None:

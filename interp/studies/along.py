@@ -22,12 +22,11 @@ import numpy as np
 
 from interp.circuits.attribution import eap_ig
 from interp.circuits.faithfulness import ranked, run_circuits, size_grid
-from interp.circuits.graph import Graph
 from interp.circuits.overlap import chance_jaccard, jaccard, matrices
 from interp.circuits.pairs import draw_pairs
+from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, Method, Metric
 from interp.runs.circuit_files import Circuit
-from interp.studies.evidence import contrast_named
 from interp.tasks import Task
 
 _GAP = 1.0  # logits; below, faithfulness would divide by next to nothing
@@ -76,8 +75,8 @@ def circuits_at(
 
 
 def _rows(model: Any, task: Task, final: Circuit, config: AlongConfig, seed: int) -> list[dict[str, Any]]:
-    graph, op = Graph.of(model), contrast_named(final.op)
-    scored, pairs = (draw_pairs(task, op, config.n_pairs, seed=seed, half=half) for half in (0, 1))
+    graph = taken_apart(model)
+    scored, pairs = (draw_pairs(task, final.op, config.n_pairs, seed=seed, half=half) for half in (0, 1))
     scores = eap_ig(model, scored, steps=config.steps)
     size = final.size
     last = graph.top(ranked(matrices(final)[0], "absolute"), size)

@@ -21,10 +21,10 @@ from interp.calibration.scores import auroc, precision_at_size
 from interp.circuits.attribution import eap, eap_ig
 from interp.circuits.discovery import node_effects
 from interp.circuits.exact import exact_effects
-from interp.circuits.graph import Graph
 from interp.circuits.nodes import attribution_patching
 from interp.circuits.pairs import Pairs
 from interp.circuits.search import acdc_scores
+from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, Method, Metric
 
 MATTERS = 0.01  # of the gap
@@ -51,7 +51,7 @@ def compare_approximations(
         progress: called with the share done, 0 to 1.
     """
     report = progress or (lambda share: None)
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     places = np.argwhere(graph.mask)
     edges = [graph.edge(row, column) for row, column in places]
     exact = exact_effects(model, pairs, edges, progress=lambda share: report(0.5 * share))
@@ -83,7 +83,7 @@ def compare_approximations(
     numbers |= {str(Method.EXACT_PATCHING): exact.mean(1), "mean_absolute": np.abs(exact).mean(1)}
     detail = {name: [float(f"{value:.4g}") for value in values] for name, values in numbers.items()}
     named = {"edges": [edge.name for edge in edges], "gap": gap}
-    return [{"op": pairs.op.name, **row} for row in rows], {**named, **detail}
+    return [{"op": pairs.contrast, **row} for row in rows], {**named, **detail}
 
 
 def agreement_rows(

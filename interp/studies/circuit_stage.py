@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.runs import Run, require_next_state
+from interp.runs import Run
 from interp.studies.holding import Progress, quiet
 
 if TYPE_CHECKING:
@@ -33,12 +33,15 @@ def circuit_stage(
     fresh: bool = False,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
-    """A circuit an instruction, mean attention patterns, and what else is asked for (`interp.studies.circuit_study`);
-    what is on disk already is kept."""
+    """A circuit a contrast (an instruction), mean attention patterns, and what else is asked for
+    (`interp.studies.circuit_study`); what is on disk already is kept.
+
+    Raises:
+        ValueError: a world without contrasts, a model without a graph, or what `study` refuses.
+    """
     from interp.circuits import CircuitConfig
     from interp.studies.circuit_study import StudyConfig, study
 
-    require_next_state(run, "the search for circuits")
     config = StudyConfig(
         circuit=CircuitConfig(n_pairs=n_pairs),
         freezes=freezes,

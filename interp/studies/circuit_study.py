@@ -1,6 +1,6 @@
 """Everything that `tapelens circuit` measures on a run, one resumable job after the other.
 
-    circuits         a circuit an instruction, or a way to freeze          circuits/NAME.json
+    circuits         a circuit a contrast: an instruction, a way to freeze circuits/NAME.json
     roles            what the circuit's strongest heads do                 circuits/roles/NAME.json
     edges            its strongest edges, pair by pair                     circuits/edges/NAME.json
     dissociation     own and shared parts, ablated                         circuits/dissociation/LEVEL.ABLATION.json
@@ -25,29 +25,27 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cython_vm import Op
 from interp.circuits import find_circuit
-from interp.circuits.attention import attention_patterns, write_attention
+from interp.circuits.attention import attention_patterns, can_average, write_attention
 from interp.circuits.discovery import CircuitConfig
 from interp.circuits.faithfulness import ABLATIONS, Ablation
-from interp.circuits.freezes import freezes
-from interp.circuits.graph import Graph
 from interp.circuits.overlap import sharing, sharing_rows
-from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.parts import LEVELS, Level
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
+from interp.circuits.standing import taken_apart
 from interp.files import write_json
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
-from interp.runs.circuit_files import Circuit, circuit_rows, read_circuit, write_circuit
+from interp.runs.circuit_files import Circuit, circuit_path, circuit_rows, read_circuit, write_circuit
 from interp.runs.findings import Finding, current_finding, findings, write_finding
 from interp.studies.along import AlongConfig, circuits_at
 from interp.studies.approximations import compare_approximations
 from interp.studies.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
-from interp.studies.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.studies.evidence import EvidenceConfig, gather_evidence
 from interp.studies.examples import edge_examples
 from interp.studies.explain import explain
 
@@ -72,7 +70,7 @@ class StudyConfig:
     """What to measure, and how hard."""
 
     circuit: CircuitConfig = CircuitConfig()  # noqa: RUF009 (frozen)
-    freezes: bool = False  # also a circuit for each way to freeze
+    freezes: bool = False  # also a circuit for each of the further contrasts: the ways to freeze
     measure: tuple[Measure, ...] = ("dissociation", "roles", "edges")
     levels: tuple[Level, ...] = LEVELS
     ablations: tuple[Ablation, ...] = ("resample",)  # of parts
@@ -113,7 +111,7 @@ def study(
 
     Args:
         run: a run of a transformer.
-        ops: opcodes and ways to freeze to find circuits of; all opcodes by default.
+        ops: names of contrasts to find circuits of; the task's main ones, all opcodes, by default.
         config: what to measure.
         seed: of everything random.
         fresh: measure again what was asked for.
@@ -128,12 +126,11 @@ def study(
 class _Study:
     def __init__(self, run: Run, ops: Sequence[str], config: StudyConfig, seed: int, fresh: bool, progress: Any):
         self.run, self.config, self.seed, self.fresh = run, config, seed, fresh
-        self.known = [op.name for op in run.config.spec.ops]
-        self.freezes = [outcome.name for outcome in freezes(run.config.spec)]
-        if unknown := [name for name in ops if name not in self.known + self.freezes]:
-            known = ", ".join(self.known + self.freezes)
-            raise ValueError(f"no opcode {unknown[0]!r} on this machine; it has {known}")
-        self.names = list(ops) or [*self.known, *(self.freezes if config.freezes else [])]
+        self.known, self.further = list(main_contrasts(run.task)), list(other_contrasts(run.task))
+        for name in ops:
+            run.task.contrast(name)  # raises where there is none
+        self.slugs = {name: contrast.slug for name, contrast in run.task.contrasts().items()}
+        self.names = list(ops) or [*self.known, *(self.further if config.freezes else [])]
         for field, allowed in (("levels", LEVELS), ("ablations", ABLATIONS)):
             if wrong := [value for value in getattr(config, field) if value not in allowed]:
                 raise ValueError(f"{field} must be among {', '.join(allowed)}; got {wrong[0]!r}")
@@ -141,7 +138,7 @@ class _Study:
             raise ValueError(
                 f"{run.path} keeps no checkpoints; train with --training.steps-along N to have circuits along the run"
             )
-        self.graph = Graph.of(run.model)
+        self.graph = taken_apart(run.model)
         self.paths = [parse_path(self.graph, text) for text in config.paths]
         self.progress = progress
         self.circuits: dict[str, Circuit] = {}
@@ -161,12 +158,12 @@ class _Study:
             circuit = find_circuit(
                 self.run.model,
                 self.run.task,
-                contrast_named(name),
+                name,
                 config=self.config.circuit,
                 seed=self.seed,
                 progress=self._report(done, "circuit", total, name),
             )
-            write_circuit(self.run.path / "circuits" / f"{name}.json", circuit, provenance=header)
+            write_circuit(circuit_path(self.run.path, self.slugs[name]), circuit, provenance=header)
             self.circuits[name] = circuit
             done += _COST["circuit"]
         self._attention(header)
@@ -183,9 +180,9 @@ class _Study:
         return lambda share: self.progress(done + share * _COST[kind], total, label)
 
     def _read_circuits(self, header: dict[str, Any]) -> None:
-        for name in self.known + self.freezes:
+        for name in self.known + self.further:
             try:
-                circuit, found = read_circuit(self.run.path / "circuits" / f"{name}.json")
+                circuit, found = read_circuit(circuit_path(self.run.path, self.slugs[name]))
             except (FileNotFoundError, ValueError):
                 continue
             same = all(found.get(key) == header[key] for key in ("digest", "step", "settings"))
@@ -194,6 +191,8 @@ class _Study:
 
     def _attention(self, header: dict[str, Any]) -> None:
         file = self.run.path / "attention.safetensors"
+        if not can_average(self.run.task):
+            return
         if self.fresh or not file.exists():
             summary = attention_patterns(self.run.model, self.run.task, seed=self.seed)
             write_attention(file, summary, provenance=header)
@@ -212,11 +211,11 @@ class _Study:
 
     def _each(self, kind: str, names: Sequence[str], settings: dict[str, Any], measure: _Measure) -> list[_Job]:
         """A job an instruction."""
-        return [_Job(kind, name, settings, partial(measure, name)) for name in names]
+        return [_Job(kind, self.slugs[name], settings, partial(measure, name)) for name in names]
 
     def _few_pairs(self, name: str) -> Pairs:
         """Pairs that every edge is patched on."""
-        return draw_pairs(self.run.task, contrast_named(name), self.config.n_exact_pairs, seed=self.seed, half=1)
+        return draw_pairs(self.run.task, name, self.config.n_exact_pairs, seed=self.seed, half=1)
 
     def _roles(self) -> list[_Job]:
         circuit = asdict(self.config.circuit)
@@ -230,12 +229,13 @@ class _Study:
                 return [], {"roles": []}
             options: dict[str, Any] = {"heads": heads, "n": self.config.n_role_pairs, "seed": self.seed}
             try:
-                roles = head_roles(self.run.model, self.run.task, Op[name], progress=report, **options)
+                roles = head_roles(self.run.model, self.run.task, name, progress=report, **options)
             except ValueError as error:  # on a tiny machine no variable may change the answer often enough
                 return [], {"roles": [], "none": str(error)}
             return [], {"roles": [_finite(asdict(role)) for role in roles]}
 
-        names = [name for name in self.names if name in self.known] if self._asked("roles") else []
+        measurable = self._asked("roles") and self.run.task.has_strata  # roles are of single steps
+        names = [name for name in self.names if name in self.known] if measurable else []
         return self._each("roles", names, settings, measure)
 
     def _edges(self) -> list[_Job]:
@@ -335,7 +335,7 @@ class _Study:
 
     def _write(self, header: dict[str, Any]) -> None:
         """The frame and the sentences, from all files that are current."""
-        circuits = [self.circuits[name] for name in self.known + self.freezes if name in self.circuits]
+        circuits = [self.circuits[name] for name in self.known + self.further if name in self.circuits]
         rows = [row for circuit in circuits for row in circuit_rows(circuit)]
         of_ops = [circuit for circuit in circuits if circuit.op in self.known]
         shared = sharing(of_ops) if len(of_ops) > 1 else None
@@ -344,11 +344,14 @@ class _Study:
         here = {kind: self._current(kind, header) for kind in KINDS}
         rows += [row for kind in KINDS for each in here[kind] for row in each.rows]
         self.run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
-        roles = {each.name: each.detail["roles"] for each in here["roles"]}
+        by_slug = {each.name: each.detail["roles"] for each in here["roles"]}
+        roles = {name: by_slug.get(slug, ()) for name, slug in self.slugs.items()}
         apart = {each.name: each.detail for each in here["dissociation"]}
         chosen = next((apart[name] for name in ("neuron.resample", *apart) if name in apart), None)
         sentences = {
-            circuit.op: explain(circuit, roles=roles.get(circuit.op, ()), shared=shared, dissociation=chosen)
+            circuit.op: explain(
+                circuit, roles=roles[circuit.op], shared=shared, dissociation=chosen
+            )
             for circuit in circuits
         }
         summary: dict[str, Any] = {"provenance": header, "sentences": sentences}

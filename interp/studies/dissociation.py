@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.faithfulness import Ablation
-from interp.circuits.pairs import Contrast, draw_pairs
+from interp.circuits.pairs import draw_pairs, main_contrasts
 from interp.circuits.parts import (
     Ablator,
     Level,
@@ -111,19 +111,29 @@ def dissociate(
     model: Any,
     task: Task,
     *,
-    ops: Sequence[Contrast] | None = None,
+    ops: Sequence[str] | None = None,
     level: Level = "neuron",
     ablation: Ablation = "resample",
     config: DissociationConfig = DissociationConfig(),  # frozen
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Dissociation:
-    """Find the own part of each instruction and what is shared, and ablate them.
+    """Find the own part of each instruction, or what else the contrasts are of, and what is shared, and ablate them.
+
+    Args:
+        model: the hooked transformer.
+        task: draws the pairs.
+        ops: names of contrasts; the task's `main_contrasts` by default.
+        level: of the parts.
+        ablation: what ablated units carry.
+        config: sizes and numbers of pairs.
+        seed: of pairs and random parts.
+        progress: called with the share done, 0 to 1.
 
     Raises:
         ValueError: fewer than two instructions, an unknown level, or a part larger than its level.
     """
-    ops = tuple(task.spec.ops if ops is None else ops)
+    ops = tuple(main_contrasts(task) if ops is None else ops)
     if len(ops) < 2:
         raise ValueError(f"dissociation compares at least two instructions, got {len(ops)}")
     report = progress or (lambda share: None)
@@ -134,7 +144,7 @@ def dissociate(
     if ablation == "mean":
         means = mean_activations(model, task.sample(config.n_reference, seed=seed).tokens, hooks)
 
-    def ablator(op: Contrast, half: int) -> Ablator:
+    def ablator(op: str, half: int) -> Ablator:
         pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=half)
         return Ablator(model, pairs, hooks, ablation=ablation, means=means)
 
@@ -157,7 +167,7 @@ def dissociate(
         m, exact = zip(*(here.run(part) for part in tried), strict=True)
         lost = (here.m_clean - np.stack(m)) / here.gap  # [part, n]; the mean is the loss
         loss[:, column], right[:, column] = lost.mean(1), np.stack(exact).mean(1)
-        low[:, column], high[:, column] = _interval(lost, here.pairs.programs, seed)
+        low[:, column], high[:, column] = _interval(lost, here.pairs.groups, seed)
         clean[column] = here.right.mean()
         report(0.6 + 0.4 * (column + 1) / len(ops))
     n = len(parts)
@@ -165,7 +175,7 @@ def dissociate(
         level=level,
         ablation=ablation,
         size=size,
-        ops=tuple(op.name for op in ops),
+        ops=ops,
         parts=tuple(parts),
         predicted=predicted,
         loss=loss[:n],
@@ -179,10 +189,10 @@ def dissociate(
     )
 
 
-def _interval(values: np.ndarray, programs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    if len(np.unique(programs)) < MIN_GROUPS:
+def _interval(values: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(np.unique(groups)) < MIN_GROUPS:
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    _, low, high = np.stack(bootstrap_mean(values, programs, seed=seed))
+    _, low, high = np.stack(bootstrap_mean(values, groups, seed=seed))
     return low, high
 
 

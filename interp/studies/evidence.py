@@ -3,7 +3,7 @@
 1. Nulls: hundreds of random circuits of its size, uniform over sets of edges; and, harder, as many that are unions of
    random paths from the input to the logits, since a small uniform set is seldom connected at all.
 2. Examples: the share of the gap that the circuit keeps, pair by pair (median, and the 5 and 95 percentile), and by
-   outcome of the clean step.
+   how the clean step ended, where the task's strata say.
 3. The ablation is part of the claim: the circuit's faithfulness, its edges kept, when excluded edges carry a corrupted
    run's values, their mean over held-out states, or zero.
 4. Completeness and minimality (`interp.circuits.criteria`).
@@ -12,19 +12,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from cython_vm import Op, Outcome, step
 from interp.circuits.criteria import completeness, minimality
 from interp.circuits.faithfulness import ABLATIONS, run_circuits
-from interp.circuits.freezes import FREEZES
-from interp.circuits.graph import Graph
 from interp.circuits.overlap import matrices, stability
-from interp.circuits.pairs import Contrast, draw_pairs
+from interp.circuits.pairs import Pairs, draw_pairs
+from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs.circuit_files import Circuit
 from interp.tasks import Task
@@ -50,20 +48,6 @@ class EvidenceConfig:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def contrast_named(name: str) -> Contrast:
-    """The opcode, or the way to freeze, of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name in Op.__members__:
-        return Op[name]
-    if name in Outcome.__members__ and Outcome[name] in FREEZES:
-        return Outcome[name]
-    known = [*Op.__members__, *(outcome.name for outcome in FREEZES)]
-    raise ValueError(f"no opcode and no way to freeze is called {name!r}; there are {', '.join(known)}")
-
-
 def gather_evidence(
     model: Any,
     task: Task,
@@ -76,10 +60,10 @@ def gather_evidence(
     """Rows of the tidy frame, and what does not fit into rows: each pair's numbers, each node's need.
 
     Raises:
-        ValueError: a circuit of a model of another shape, or of an instruction that the machine lacks.
+        ValueError: a circuit of a model of another shape, or of an instruction that the task lacks.
     """
     report = progress or (lambda share: None)
-    graph = Graph.of(model)
+    graph = taken_apart(model)
     if (graph.n_layers, graph.n_heads) != (circuit.n_layers, circuit.n_heads):
         raise ValueError(
             f"the circuit is of a model of {circuit.n_layers} x {circuit.n_heads} heads, this one has "
@@ -89,8 +73,7 @@ def gather_evidence(
     ablation: Any = circuit.ablation
     states = task.sample(256, seed=seed).tokens
     reference = states if ablation == "mean" else None
-    op = contrast_named(circuit.op)
-    pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=1)
+    pairs = draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=1)
     key: dict[str, Any] = {
         "op": circuit.op,
         "method": circuit.method,
@@ -106,14 +89,16 @@ def gather_evidence(
     runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=ablation, reference=reference)
     found, empty, full = runs.m
     kept = (found - empty) / (full - empty).mean()
-    rows += _example_rows(key, kept, step(pairs.clean.examples).outcome)
+    ended = _ended(task, pairs)
+    rows += _example_rows(key, kept, ended, tuple(pairs.parts()))
     detail["examples"] = {
         "m_circuit": found.tolist(),
         "m_empty": empty.tolist(),
         "m_model": full.tolist(),
         "right": runs.exact[0].tolist(),
-        "outcome": [Outcome(int(each)).name for each in step(pairs.clean.examples).outcome],
     }
+    if ended is not None:
+        detail["examples"]["outcome"] = ended
     for other in ABLATIONS:
         if other != ablation:
             runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=other, reference=states)
@@ -161,7 +146,7 @@ def gather_evidence(
 
     stable = stability(
         model,
-        draw_pairs(task, op, config.n_pairs, seed=seed, half=0),
+        draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=0),
         size=circuit.size,
         steps=config.steps,
         n_resamples=config.n_resamples,
@@ -175,8 +160,18 @@ def gather_evidence(
     return rows, detail
 
 
-def _example_rows(key: dict[str, Any], kept: np.ndarray, outcomes: np.ndarray) -> list[dict[str, Any]]:
-    """The spread over pairs, and the mean by outcome of the clean step."""
+def _ended(task: Task, pairs: Pairs) -> list[str] | None:
+    """How each clean example ended, the part of its stratum; None where examples belong to none."""
+    if not task.has_strata:
+        return None
+    strata = task.strata(pairs.clean)
+    return None if strata.part is None else [strata.parts[int(part)] for part in strata.part]
+
+
+def _example_rows(
+    key: dict[str, Any], kept: np.ndarray, ended: list[str] | None, parts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The spread over pairs, and the mean by how the clean step ended."""
     low, high = np.percentile(kept, [5, 95])
     rows = [
         {
@@ -191,9 +186,9 @@ def _example_rows(key: dict[str, Any], kept: np.ndarray, outcomes: np.ndarray) -
             "n": len(kept),
         }
     ]
-    for outcome in Outcome:
-        mine = kept[outcomes == outcome]
+    for outcome in parts:
+        mine = kept[np.array(ended) == outcome]
         if len(mine) >= _FEW:
-            here = {**key, "metric": Metric.FAITHFULNESS, "stratum": f"outcome:{outcome.name}", "n": len(mine)}
+            here = {**key, "metric": Metric.FAITHFULNESS, "stratum": f"outcome:{outcome}", "n": len(mine)}
             rows.append({**here, "estimate": float(mine.mean())})
     return rows

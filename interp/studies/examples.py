@@ -1,8 +1,8 @@
 """Where the strongest edges matter: their exact effects pair by pair, and the pairs themselves.
 
 An effect averaged over pairs hides that an edge may serve a few of them alone. For the edges of highest |score| of a
-circuit, each pair's m(edge corrupted) - m(clean) is kept, beside the clean and corrupted states as tokens, so that a
-person can go from an edge to the states where it does most.
+circuit, each pair's m(edge corrupted) - m(clean) is kept, beside what both of its inputs show, so that a person can go
+from an edge to the examples where it does most.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cython_vm import MachineSpec, States, decode, encode
 from interp.circuits.exact import exact_effects
-from interp.circuits.graph import Graph
 from interp.circuits.overlap import matrices
 from interp.circuits.pairs import draw_pairs
+from interp.circuits.standing import taken_apart
 from interp.runs.circuit_files import Circuit
-from interp.studies.evidence import contrast_named
 from interp.tasks import Task
 
 
@@ -31,8 +29,8 @@ class EdgeExamples:
     edges: tuple[str, ...]  # names, by |score|, the highest first
     effects: np.ndarray  # m(edge corrupted) - m(clean) in logits, float [edge, n]; negative where the edge helps
     m_clean: np.ndarray  # m of the model left alone, float [n]
-    clean: States
-    corrupted: States
+    clean: np.ndarray  # tokens of what is given, an answer left out, int64 [n, pos]
+    corrupted: np.ndarray  # the same
 
     def worst(self, edge: str, *, k: int = 3) -> list[int]:
         """The `k` pairs that lose most when the edge is corrupted, the worst first.
@@ -49,8 +47,8 @@ class EdgeExamples:
         return {
             "edges": {name: _rounded(effects) for name, effects in zip(self.edges, self.effects, strict=True)},
             "m_clean": _rounded(self.m_clean),
-            "clean": [" ".join(map(str, row)) for row in encode(self.clean).tolist()],
-            "corrupted": [" ".join(map(str, row)) for row in encode(self.corrupted).tolist()],
+            "clean": [" ".join(map(str, row)) for row in self.clean.tolist()],
+            "corrupted": [" ".join(map(str, row)) for row in self.corrupted.tolist()],
         }
 
 
@@ -70,26 +68,27 @@ def edge_examples(
     Args:
         model: the hooked transformer.
         task: draws the pairs.
-        circuit: of one instruction or way to freeze, found with the same seed.
+        circuit: of one contrast, found with the same seed.
         n_edges: how many edges.
         n_pairs: how many pairs.
         seed: of the pairs.
         progress: called with the share done, 0 to 1.
     """
-    graph = Graph.of(model)
-    pairs = draw_pairs(task, contrast_named(circuit.op), n_pairs, seed=seed, half=1)
+    graph = taken_apart(model)
+    pairs = draw_pairs(task, circuit.op, n_pairs, seed=seed, half=1)
     sizes = np.where(graph.mask, np.abs(matrices(circuit)[0]), -1.0)
     places = np.argsort(-sizes, axis=None, kind="stable")[: min(n_edges, graph.n_edges)]
     edges = [graph.edge(*divmod(int(place), sizes.shape[1])) for place in places]
     effects = exact_effects(model, pairs, edges, progress=progress)
     m_clean = pairs.logit_difference(model(pairs.clean.tokens)).numpy()
-    return EdgeExamples(tuple(e.name for e in edges), effects, m_clean, pairs.clean.examples, pairs.corrupted.examples)
+    shown = (batch.tokens[:, task.prompt_positions].numpy() for batch in (pairs.clean, pairs.corrupted))
+    return EdgeExamples(tuple(edge.name for edge in edges), effects, m_clean, *shown)
 
 
-def read_examples(spec: MachineSpec, detail: Mapping[str, Any]) -> EdgeExamples:
+def read_examples(detail: Mapping[str, Any]) -> EdgeExamples:
     """The inverse of `EdgeExamples.detail`."""
     clean, corrupted = (
-        decode(spec, np.array([row.split() for row in detail[name]], dtype=np.int64)) for name in ("clean", "corrupted")
+        np.array([row.split() for row in detail[name]], dtype=np.int64) for name in ("clean", "corrupted")
     )
     effects = np.array(list(detail["edges"].values()), dtype=np.float64).reshape(len(detail["edges"]), len(clean))
     return EdgeExamples(tuple(detail["edges"]), effects, np.array(detail["m_clean"]), clean, corrupted)

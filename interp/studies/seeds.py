@@ -23,11 +23,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from interp.circuits.attention import AttentionSummary, read_attention
-from interp.circuits.graph import Graph
 from interp.circuits.overlap import circuit_graph_of, jaccard, matrices
+from interp.circuits.pairs import main_contrasts
+from interp.models.graph import Graph
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs import Run
-from interp.runs.circuit_files import Circuit, read_circuit
+from interp.runs.circuit_files import Circuit, circuit_path, read_circuit
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +132,8 @@ def seed_agreement(runs: Sequence[Run], *, n_null: int = 200, seed: int = 0) -> 
     rows: list[dict[str, Any]] = []
     for one, other in combinations(runs, 2):
         matching = match_heads(*(read_attention(run.path / "attention.safetensors")[0] for run in (one, other)))
-        for op in one.config.spec.ops:
-            files = [run.path / "circuits" / f"{op.name}.json" for run in (one, other)]
+        for op in main_contrasts(one.task):
+            files = [circuit_path(run.path, one.task.contrast(op).slug) for run in (one, other)]
             if not all(file.exists() for file in files):
                 continue
             first, second = (read_circuit(file)[0] for file in files)
@@ -141,7 +142,7 @@ def seed_agreement(runs: Sequence[Run], *, n_null: int = 200, seed: int = 0) -> 
                 "run": f"{one.name}|{other.name}",
                 "architecture": one.config.model.architecture,
                 "task": one.config.task,
-                "op": op.name,
+                "op": op,
                 "granularity": "edge",
                 "ablation": first.ablation,
                 "metric": Metric.JACCARD,

@@ -273,6 +273,10 @@ class Task(ABC):
         """Where to swap first: each block, and all positions (a ceiling)."""
         return [*self.blocks(), "all"]
 
+    def pointed_places(self) -> tuple[str, ...]:
+        """The slots that a variable points to, in each example its own, as `resolve` spells them."""
+        return ()
+
     def probe_places(self) -> list[str]:
         """Where to probe first: the first slot of each block; or sets of tokens, see `token_places`."""
         return [f"{block}[0]" for block in self.blocks()]

@@ -76,7 +76,9 @@ class Pairs:
         return (self.read(logits).argmax(-1) == self.clean_answer).all(-1)
 
     def parts(self) -> dict[str, int]:
-        """How many clean examples are in each part of their stratum: how the instructions ended."""
+        """How many clean examples are in each part of their stratum: how the instructions ended; {} without strata."""
+        if not self.task.has_strata:
+            return {}
         strata = self.task.strata(self.clean)
         if strata.part is None:
             return {}

@@ -57,10 +57,14 @@ class MachineTask(Task):
         blocks = [block for block in layout.blocks if layout.slice(block).stop > layout.slice(block).start]
         return [*blocks, "instructions[@instruction_ptr]", "cells[@array_ptr]", "all"]
 
+    def pointed_places(self) -> tuple[str, ...]:
+        """The slots under both pointers, of themselves and of what they point into, where these are shown."""
+        return tuple(f"{block}[@{pointer}]" for pointer, block in _POINTED if block in self.blocks())
+
     def probe_places(self) -> list[str]:
         """The pointed slots, the first slot of every block, the opening brace, and where an answer's blocks begin."""
         layout = self.spec.layout
-        pointed = [f"{block}[@{pointer}]" for pointer, block in _POINTED]
+        pointed = self.pointed_places()
         first = [f"{block}[0]" for block in layout.blocks if f"{block}[0]" in layout.names]
         # Of a causal record: the last token of S_t, and the bracket in S_{t+1} behind which each block is written.
         brackets = [name for block in layout.blocks if (name := f"next.{block}.[") in self.position_names]

@@ -120,7 +120,7 @@ def test_a_second_call_measures_nothing_and_new_settings_do(measured, monkeypatc
 
 
 def test_bad_requests_are_refused(tiny_run, tmp_path: Path):
-    with pytest.raises(ValueError, match="no opcode 'JUMP' on this machine; it has NEXT"):
+    with pytest.raises(ValueError, match="has no contrast 'JUMP'; it has NEXT"):
         study(tiny_run, ops=("JUMP",))
     with pytest.raises(ValueError, match="levels must be among node, neuron, subspace; got 'layer'"):
         study(tiny_run, config=replace(SMALL, levels=("layer",)))  # type: ignore[arg-type]

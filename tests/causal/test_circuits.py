@@ -27,7 +27,6 @@ from interp.circuits import (
 )
 from interp.circuits.edges import written
 from interp.circuits.faithfulness import _run
-from interp.circuits.pairs import first_states
 from interp.results import rows_frame
 from interp.tasks import TASKS
 
@@ -40,7 +39,7 @@ SMALL = CircuitConfig(
 
 @pytest.mark.parametrize("op", list(Op))
 def test_pairs_are_what_they_say(task, op):
-    pairs = draw_pairs(task, op, 30, seed=4)
+    pairs = draw_pairs(task, op.name, 30, seed=4)
     clean, corrupted = pairs.clean.examples, pairs.corrupted.examples
     executed = [states.program[np.arange(30), states.instruction_ptr] for states in (clean, corrupted)]
     assert (executed[0] == op).all()
@@ -59,23 +58,23 @@ def test_pairs_are_what_they_say(task, op):
 
 
 def test_halves_share_no_program_and_draws_repeat(inplace):
-    halves = [draw_pairs(inplace, Op.PUT, 40, seed=0, half=half) for half in (0, 1)]
-    assert not set(halves[0].programs) & set(halves[1].programs)
-    again = draw_pairs(inplace, Op.PUT, 40, seed=0, half=0)
+    halves = [draw_pairs(inplace, "PUT", 40, seed=0, half=half) for half in (0, 1)]
+    assert not set(halves[0].groups) & set(halves[1].groups)
+    again = draw_pairs(inplace, "PUT", 40, seed=0, half=0)
     assert (again.clean.tokens == halves[0].clean.tokens).all()
     assert (again.corrupted.tokens == halves[0].corrupted.tokens).all()
 
 
 def test_pairs_have_the_machine_s_own_mixture_of_outcomes(inplace):
-    outcomes = draw_pairs(inplace, Op.INC, 200, seed=0).outcomes()
+    outcomes = draw_pairs(inplace, "INC", 200, seed=0).parts()
     assert outcomes["RAN"] > outcomes["VALUE_OVERFLOW"] > 0
     assert sum(outcomes.values()) == 200
 
 
 def test_missing_ops_are_refused():
     task = TASKS["step_inplace"](MachineSpec(n_instructions=4, n_cells=2, n_input=0, n_output=0, bits=1, io=False))
-    with pytest.raises(ValueError, match="this machine has no PUT; its ops are NEXT"):
-        draw_pairs(task, Op.PUT, 4, seed=0)
+    with pytest.raises(ValueError, match="has no contrast 'PUT'; it has NEXT"):
+        draw_pairs(task, "PUT", 4, seed=0)
 
 
 def test_faithfulness_ends_and_middle():
@@ -92,7 +91,7 @@ def test_faithfulness_ends_and_middle():
 @pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
 def test_full_circuit_is_one_and_empty_zero_under_every_ablation(model, task, ablation):
     graph = Graph.of(model)
-    pairs = draw_pairs(task, Op.GET, 12, seed=0)
+    pairs = draw_pairs(task, "GET", 12, seed=0)
     ends = np.stack([graph.mask, np.zeros_like(graph.mask)])
     reference = task.sample(20, seed=5).tokens
     runs = run_circuits(model, pairs, ends, ablation=ablation, reference=reference)
@@ -101,7 +100,7 @@ def test_full_circuit_is_one_and_empty_zero_under_every_ablation(model, task, ab
     if ablation == "zero":  # nothing but biases reaches the logits
         bias = pairs.logit_difference((model.b_U).expand(12, task.n_ctx, -1)).detach().numpy()
         np.testing.assert_allclose(runs.m[1], bias, atol=1e-4)
-    found = faithfulness(runs.m, runs.m[0], runs.m[1], pairs.programs, n_bootstrap=20)
+    found = faithfulness(runs.m, runs.m[0], runs.m[1], pairs.groups, n_bootstrap=20)
     np.testing.assert_allclose(found.estimate, [1, 0])
 
 
@@ -136,7 +135,7 @@ def test_size_grid_and_rankings():
 
 @pytest.fixture(scope="module")
 def circuit(inplace):
-    return find_circuit(random_model(inplace), inplace, Op.INC, config=SMALL)
+    return find_circuit(random_model(inplace), inplace, "INC", config=SMALL)
 
 
 def test_a_found_circuit_holds_together(circuit, inplace):
@@ -194,7 +193,7 @@ def test_circuits_of_several_ops_resume(inplace):
     circuits, rows = find_circuits(
         model,
         inplace,
-        ops=[Op.NEXT, Op.STOP, Op.PUT],
+        ops=["NEXT", "STOP", "PUT"],
         config=SMALL,
         done=["STOP"],
         save=saved.append,
@@ -216,14 +215,15 @@ def test_circuits_of_several_ops_resume(inplace):
 
 def test_attention_summary(inplace, tmp_path):
     model = random_model(inplace)
-    ops = [Op.INC, Op.WHILE]
+    ops = ["INC", "WHILE"]
     summary = attention_patterns(model, inplace, ops=ops, n=20, batch_size=8)
     assert summary.pattern.shape == (2, 2, 2, inplace.n_ctx, inplace.n_ctx)
     np.testing.assert_allclose(summary.pattern.astype(float).sum(-1), 1, atol=5e-3)
     assert summary.n == (20, 20)
     # by hand for one op and head, from the cache
-    states = first_states(inplace, Op.WHILE, 20, seed=0)
-    pattern = model.run_with_cache(inplace.render(states).tokens)[1]["blocks.1.attn.hook_pattern"][:, 0].detach()
+    batch = inplace.contrast("WHILE").examples(20, 0)
+    states = batch.examples
+    pattern = model.run_with_cache(batch.tokens)[1]["blocks.1.attn.hook_pattern"][:, 0].detach()
     np.testing.assert_allclose(summary.pattern[1, 1, 0], pattern.mean(0), atol=1e-3)
     cells = SPEC.layout.slice("cells")
     pointed = cells.start + states.array_ptr

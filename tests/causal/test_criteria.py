@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import Op
 from interp.circuits import Graph, Pairs, completeness, minimality, run_circuits
 from interp.circuits.criteria import circuit_nodes, without
 from interp.models import TransformerConfig, build_model
@@ -58,14 +57,15 @@ def pairs():
         return Batch(tokens, tokens, torch.ones(1, 2, dtype=torch.bool), range(1))  # type: ignore[arg-type]
 
     return Pairs(
-        task=SimpleNamespace(next_state_logits=lambda logits: logits),  # type: ignore[arg-type]
-        op=Op.INC,
+        task=SimpleNamespace(),  # type: ignore[arg-type]
+        contrast="first token",
         clean=batch(1),
         corrupted=batch(0),
+        positions=torch.tensor([[0, 1]]),
         clean_answer=torch.tensor([[0, 0]]),
         corrupted_answer=torch.tensor([[1, 1]]),
         weights=torch.tensor([[1.0, 0.0]]),
-        programs=np.zeros(1, np.int64),
+        groups=np.zeros(1, np.int64),
         redraw_rate=0.0,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import MachineSpec, Op
+from cython_vm import MachineSpec
 from interp.circuits import draw_pairs
 from interp.circuits.parts import (
     Ablator,
@@ -37,7 +37,7 @@ def small(inplace):
 
 @pytest.fixture(scope="module")
 def pairs(inplace):
-    return draw_pairs(inplace, Op.INC, 12, seed=0)
+    return draw_pairs(inplace, "INC", 12, seed=0)
 
 
 @pytest.mark.parametrize("level", ["node", "neuron", "subspace"])
@@ -96,7 +96,7 @@ def test_instructions_of_a_compiled_interpreter_come_apart():
     """Its MLPs decide each instruction with neurons of its own, silent in the others: zeroed, these are spared."""
     compiled = compile_model(SPEC)
     config = DissociationConfig(n_neurons=12, n_pairs=16, n_null=4)
-    ops = [Op.NEXT, Op.INC, Op.GET]
+    ops = ["NEXT", "INC", "GET"]
     task = compiled.form.task
     found = dissociate(compiled.model, task, ops=ops, level="neuron", ablation="zero", config=config)
     assert found.right_clean.min() == 1

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import Op
 from interp.circuits import Graph, draw_pairs, eap_ig, exact_effects
 from interp.circuits.edges import edge_hooks, reader_hook, reader_rows, written
-from interp.circuits.passes import Readout, spread, take
+from interp.circuits.readout import Readout
 from interp.models import build_model
+from interp.models.fast_pass import spread, take
 
 from .conftest import random_model
 from .test_patching import n_hooks
@@ -40,7 +40,7 @@ def varied(request, task):
 
 @pytest.fixture(scope="module")
 def pairs(task):
-    drawn = draw_pairs(task, Op.INC, 7, seed=0)
+    drawn = draw_pairs(task, "INC", 7, seed=0)
     return replace(drawn, weights=drawn.weights.double())
 
 
@@ -114,7 +114,7 @@ def test_spread_is_the_adjoint_of_take():
 
 def test_nothing_outlives_a_run_that_raises(inplace):
     model: Any = random_model(inplace)
-    pairs = draw_pairs(inplace, Op.INC, 4, seed=0)
+    pairs = draw_pairs(inplace, "INC", 4, seed=0)
 
     def fail(*_):
         raise RuntimeError("stopped")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import Op
 from interp.circuits import Graph, Pairs, draw_pairs, eap, eap_ig, exact_effects, node_effects, run_circuits
 from interp.circuits.edges import edge_hooks, written
 from interp.circuits.faithfulness import _run
@@ -77,14 +76,15 @@ def two_numbers():
         return Batch(torch.tensor([tokens]), torch.tensor([tokens]), torch.ones(1, 2, dtype=torch.bool), range(1))  # type: ignore[arg-type]
 
     return Pairs(
-        task=SimpleNamespace(next_state_logits=lambda logits: logits),  # type: ignore[arg-type]
-        op=Op.INC,
+        task=SimpleNamespace(),  # type: ignore[arg-type]
+        contrast="first token",
         clean=batch(1, 2),
         corrupted=batch(3, 2),
+        positions=torch.tensor([[0, 1]]),
         clean_answer=torch.tensor([[0, 0]]),
         corrupted_answer=torch.tensor([[1, 1]]),
         weights=torch.tensor([[1.0, 0.0]]),
-        programs=np.zeros(1, np.int64),
+        groups=np.zeros(1, np.int64),
         redraw_rate=0.0,
     )
 
@@ -132,7 +132,7 @@ def test_circuit_runs_by_hand(by_hand, two_numbers):
 
 @pytest.fixture(scope="module")
 def pairs(task):
-    return draw_pairs(task, Op.INC, 12, seed=0)
+    return draw_pairs(task, "INC", 12, seed=0)
 
 
 def test_exact_effects_equal_circuit_runs_without_the_edge(model, pairs):
@@ -203,7 +203,7 @@ def test_eap_ig_is_complete_in_the_limit(model, pairs):
 def test_attribution_predicts_small_exact_effects(inplace):
     """Predicted against measured: with clean and corrupted a hair apart, EAP is exact."""
     model: Any = random_model(inplace)
-    pairs = draw_pairs(inplace, Op.NEXT, 6, seed=1)
+    pairs = draw_pairs(inplace, "NEXT", 6, seed=1)
     graph = Graph.of(model)
     with torch.no_grad():  # the two states differ in tokens "0" and "1" alone: bring these together
         zero, one = (inplace.spec.token_id(name) for name in "01")

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cython_vm import Op
 from interp.circuits import Circuit, Graph, find_circuit
 from interp.circuits.pairs import draw_pairs
 from interp.results import Method, rows_frame
 from interp.studies.along import AlongConfig, circuits_at
 from interp.studies.approximations import agreement_rows, compare_approximations, spearman
-from interp.studies.evidence import EvidenceConfig, contrast_named, gather_evidence
+from interp.studies.evidence import EvidenceConfig, gather_evidence
 from interp.studies.examples import edge_examples, read_examples
 from interp.studies.explain import explain
 
@@ -28,7 +27,7 @@ def model(inplace):
 
 @pytest.fixture(scope="module")
 def circuit(model, inplace) -> Circuit:
-    return find_circuit(model, inplace, Op.INC, config=SMALL, seed=3)
+    return find_circuit(model, inplace, "INC", config=SMALL, seed=3)
 
 
 def test_random_paths_are_connected_and_fit():
@@ -71,9 +70,12 @@ def test_the_strongest_edges_pair_by_pair(model, inplace, circuit):
         assert exact is None or effects.mean() == pytest.approx(exact, abs=1e-5)
         worst = found.worst(name, k=3)
         assert list(effects[worst]) == sorted(effects)[:3]
-    read = read_examples(inplace.spec, json.loads(json.dumps(found.detail())))
-    assert read.clean.equal(found.clean).all()
-    assert read.corrupted.equal(found.corrupted).all()
+    read = read_examples(json.loads(json.dumps(found.detail())))
+    assert (read.clean == found.clean).all()
+    assert (read.corrupted == found.corrupted).all()
+    shown = inplace.world.decode(read.clean)
+    drawn = draw_pairs(inplace, "INC", circuit.n_effects, seed=circuit.seed, half=1)
+    assert shown.equal(drawn.clean.examples).all()
     np.testing.assert_allclose(read.effects, found.effects, atol=1e-4)
     assert read.edges == found.edges
     with pytest.raises(ValueError, match="was not patched pair by pair; 5 others were"):
@@ -96,7 +98,7 @@ def test_agreement_by_hand():
 
 def test_methods_agree_with_exact_patching_better_than_chance(model, inplace):
     calls: list[float] = []
-    pairs = draw_pairs(inplace, Op.INC, 8, seed=0)
+    pairs = draw_pairs(inplace, "INC", 8, seed=0)
     rows, numbers = compare_approximations(model, pairs, steps=4, n_search=2, progress=calls.append)
     ranks = {
         row["method"]: row["estimate"]
@@ -140,9 +142,3 @@ def test_sentences_say_what_was_measured(circuit):
     )
     assert "Without the 7 neurons most its own it loses 80% of its logit difference" in text
     assert "the other instructions lose 18% on average, PUT most (30%)" in text
-
-
-def test_names_of_contrasts():
-    assert contrast_named("INC") is Op.INC
-    with pytest.raises(ValueError, match="no opcode and no way to freeze is called 'HALTED'"):
-        contrast_named("HALTED")

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from cython_vm import MachineSpec, Outcome, program_hash, step
-from interp.circuits import FREEZES, draw_pairs, freezes
+from interp.circuits import draw_pairs, other_contrasts
 from interp.tasks import TASKS
+from interp.worlds import as_world
+from interp.worlds.machine import FREEZES
 
 
 @pytest.mark.parametrize("outcome", list(FREEZES))
 def test_one_cause_is_taken_away(inplace, outcome):
-    pairs = draw_pairs(inplace, outcome, 24, seed=3, half=1)
+    pairs = draw_pairs(inplace, outcome.name, 24, seed=3, half=1)
     clean, corrupted = pairs.clean.examples, pairs.corrupted.examples
     before, after = step(clean), step(corrupted)
     assert (before.outcome == outcome).all()
@@ -33,7 +35,9 @@ def test_one_cause_is_taken_away(inplace, outcome):
 
 def test_a_machine_has_the_freezes_that_it_can_leave():
     spec = MachineSpec(n_instructions=4, n_cells=1, n_input=0, n_output=0, bits=1, io=False)
-    assert freezes(spec) == (Outcome.VALUE_OVERFLOW, Outcome.VALUE_UNDERFLOW)
-    assert len(freezes(MachineSpec())) == 6
-    with pytest.raises(ValueError, match="HALTED has no pairs of its own"):
-        draw_pairs(TASKS["step_inplace"](spec), Outcome.HALTED, 2, seed=0)
+    task, default = (TASKS["step_inplace"](as_world(each)) for each in (spec, MachineSpec()))
+    assert other_contrasts(task) == ("VALUE_OVERFLOW", "VALUE_UNDERFLOW")
+    assert len(other_contrasts(default)) == 6
+    assert {default.contrast(name).kind for name in other_contrasts(default)} == {"freeze"}
+    with pytest.raises(ValueError, match="has no contrast 'HALTED'; it has NEXT"):
+        draw_pairs(task, "HALTED", 2, seed=0)

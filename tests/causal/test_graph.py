@@ -1,9 +1,14 @@
 """Counts, names and paths of the graph."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from interp.circuits import Edge, Graph, Reader, Writer
+from interp.models import build_model
+from interp.models.recurrent import GRU
+from interp.models.state_configs import GRUConfig
 
 
 @pytest.mark.parametrize(
@@ -71,9 +76,12 @@ def test_top_and_random_have_the_size_asked_for():
     assert np.abs(frequency - expected).max() < 5 * np.sqrt(expected / 400)
 
 
-def test_models_without_heads_are_refused(model):
-    from types import SimpleNamespace
-
+def test_models_without_a_graph_are_refused(model):
     assert Graph.of(model) == Graph(2, 2)
-    with pytest.raises(ValueError, match="attention heads and MLPs; this one is 'gru'"):
-        Graph.of(SimpleNamespace(cfg=SimpleNamespace(architecture="gru", n_layers=2)))
+    recurrent = GRU(GRUConfig(d_vocab=5, n_ctx=6))
+    assert recurrent.graph() is None and recurrent.fast_pass() is None
+    with pytest.raises(ValueError, match="attention heads and MLPs; this one, 'gru', has no graph"):
+        Graph.of(recurrent)
+    attention_only = build_model(replace(model.cfg, attn_only=True))
+    with pytest.raises(ValueError, match="this one, 'transformer', has no graph"):
+        Graph.of(attention_only)

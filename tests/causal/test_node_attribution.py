@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import Op
 from interp.circuits import Graph, attribution_patching, draw_pairs, eap, eap_ig, node_effects
 from interp.circuits.edges import written
 
@@ -18,7 +17,7 @@ from .test_patching import n_hooks
 
 @pytest.fixture(scope="module")
 def pairs(task):
-    return draw_pairs(task, Op.INC, 9, seed=0)
+    return draw_pairs(task, "INC", 9, seed=0)
 
 
 def test_nodes_by_hand(by_hand, two_numbers):  # noqa: F811
@@ -49,7 +48,7 @@ def test_a_node_s_score_is_the_sum_of_its_edges(model, pairs):
 def test_it_is_the_derivative(inplace):
     """Move what a head or an MLP writes a little way towards its corrupted value: m moves by the score's share."""
     model: Any = random_model(inplace).double()
-    pairs = draw_pairs(inplace, Op.NEXT, 5, seed=1)
+    pairs = draw_pairs(inplace, "NEXT", 5, seed=1)
     pairs = replace(pairs, weights=pairs.weights.double())
     graph = Graph.of(model)
     clean, logits = written(model, graph, pairs.clean.tokens)

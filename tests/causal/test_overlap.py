@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cython_vm import Op
 from interp.circuits import Graph, attention_patterns, draw_pairs, find_circuit
 from interp.circuits.attention import AttentionSummary
 from interp.circuits.overlap import (
@@ -43,7 +42,7 @@ def test_pairwise_jaccard_is_one_for_identical_resamples_and_as_counted_otherwis
 
 
 def test_stability_of_copies_of_one_pair_is_whole(inplace):
-    model, pairs = random_model(inplace), draw_pairs(inplace, Op.INC, 16, seed=0)
+    model, pairs = random_model(inplace), draw_pairs(inplace, "INC", 16, seed=0)
     spread = stability(model, pairs, size=12, steps=2, n_resamples=8)
     assert 0 < spread.jaccard < 1
     assert spread.jaccard > spread.chance
@@ -65,18 +64,19 @@ def _repeated(pairs, times):
 
     def batch(part: Any) -> Any:
         tokens, targets, mask = (torch.cat([each] * times) for each in (part.tokens, part.targets, part.loss_mask))
-        return Batch(tokens, targets, mask, States.concatenate([part.states] * times))
+        return Batch(tokens, targets, mask, States.concatenate([part.examples] * times))
 
     again: dict[str, Any] = {
-        name: torch.cat([getattr(pairs, name)] * times) for name in ("clean_answer", "corrupted_answer", "weights")
+        name: torch.cat([getattr(pairs, name)] * times)
+        for name in ("positions", "clean_answer", "corrupted_answer", "weights")
     }
-    programs = np.concatenate([pairs.programs] * times)
-    return replace(pairs, clean=batch(pairs.clean), corrupted=batch(pairs.corrupted), programs=programs, **again)
+    groups = np.concatenate([pairs.groups] * times)
+    return replace(pairs, clean=batch(pairs.clean), corrupted=batch(pairs.corrupted), groups=groups, **again)
 
 
 def test_sharing_names_what_all_use_and_what_one_uses(inplace):
     model = random_model(inplace)
-    circuits = [find_circuit(model, inplace, op, config=SMALL) for op in (Op.INC, Op.GET)]
+    circuits = [find_circuit(model, inplace, op, config=SMALL) for op in ("INC", "GET")]
     found = sharing(circuits)
     edges = [{f"{e.source}->{e.target}" for e in circuit.edges if e.in_circuit} for circuit in circuits]
     assert set(found.shared()) == edges[0] & edges[1]
@@ -96,13 +96,13 @@ def shuffled(summary: AttentionSummary, heads: np.ndarray) -> AttentionSummary:
 
 def test_matching_recovers_a_permutation_of_heads(inplace):
     model = random_model(inplace, n_heads=4)
-    summary = attention_patterns(model, inplace, ops=[Op.INC, Op.GET], n=8)
+    summary = attention_patterns(model, inplace, ops=["INC", "GET"], n=8)
     heads = np.array([[2, 0, 3, 1], [1, 3, 2, 0]])
     matching = match_heads(summary, shuffled(summary, heads))
     assert (matching.heads == heads).all()
     np.testing.assert_allclose(matching.similarity, 1, atol=1e-6)
 
-    circuit = find_circuit(model, inplace, Op.INC, config=SMALL)
+    circuit = find_circuit(model, inplace, "INC", config=SMALL)
     graph, members = Graph(2, 4), matrices(circuit)[1]
     back = np.argsort(heads, axis=1)
     other = renamed(graph, members, back)  # the second model's own names
@@ -125,6 +125,6 @@ def _member(edge, inside):
 
 
 def test_models_of_other_shapes_are_not_matched(inplace):
-    two, four = (attention_patterns(random_model(inplace, n_heads=n), inplace, ops=[Op.INC], n=4) for n in (2, 4))
+    two, four = (attention_patterns(random_model(inplace, n_heads=n), inplace, ops=["INC"], n=4) for n in (2, 4))
     with pytest.raises(ValueError, match="heads are matched between models of one shape"):
         match_heads(two, four)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cython_vm import Op
 from interp.circuits import Graph, draw_pairs, eap_ig, exact_effects
 from interp.circuits.paths import Path, all_paths, parse_path, path_effects
 from interp.circuits.positions import PlacedEdge, disjoint_sets, eap_ig_by_position, exact_by_position, position_rows
@@ -39,7 +38,7 @@ def model(request, inplace) -> Any:
 
 @pytest.fixture(scope="module")
 def pairs(inplace):
-    return draw_pairs(inplace, Op.PUT, 6, seed=1)
+    return draw_pairs(inplace, "PUT", 6, seed=1)
 
 
 def m_of(model, pairs, batch):

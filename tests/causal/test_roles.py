@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from cython_vm import MachineSpec, Op
+from cython_vm import MachineSpec
 from interp.circuits import Graph, head_roles
 from interp.compiled.build import compile_model
 from interp.tasks import TASKS
@@ -37,7 +37,7 @@ def test_the_heads_of_inc(compiled, by_name):
     }
     idle = ["match_forward", "input_head", "output_length"]
     heads = [by_name[name] for name in [*fetched, *idle]]
-    roles = head_roles(compiled.model, compiled.form.task, Op.INC, heads=heads, n=20)
+    roles = head_roles(compiled.model, compiled.form.task, "INC", heads=heads, n=20)
     for role, (name, keys) in zip(roles, fetched.items(), strict=False):
         assert (role.layer, role.head) == by_name[name]
         assert role.variable == name
@@ -62,7 +62,7 @@ def test_the_heads_of_inc(compiled, by_name):
 
 def test_what_a_head_does_depends_on_the_instruction(compiled, by_name):
     heads = [by_name["input_head"], by_name["operand"]]
-    reader, idle = head_roles(compiled.model, compiled.form.task, Op.GET, heads=heads, n=20)
+    reader, idle = head_roles(compiled.model, compiled.form.task, "GET", heads=heads, n=20)
     assert (reader.variable, reader.to_block) == ("input_head", "input[0]")
     assert idle.variable is None  # GET writes over the cell without reading it
 
@@ -75,7 +75,7 @@ def test_both_tasks_and_a_model_without_roles():
         for block in model.blocks:
             block.attn.out.weight.zero_()
     calls = []
-    roles = head_roles(model, task, Op.INC, variables=["operand", "array_ptr"], n=12, progress=calls.append)
+    roles = head_roles(model, task, "INC", variables=["operand", "array_ptr"], n=12, progress=calls.append)
     assert len(roles) == Graph.of(model).n_layers * model.cfg.n_heads
     assert all(role.variable is None and role.score == 0 and role.effect == 0 for role in roles)
     assert calls == sorted(calls)
@@ -85,8 +85,8 @@ def test_both_tasks_and_a_model_without_roles():
 def test_bad_input_is_refused(compiled):
     model, task = compiled.model, compiled.form.task
     with pytest.raises(ValueError, match=r"the model has no head \(9, 0\): layers go to 2, heads to 3"):
-        head_roles(model, task, Op.INC, heads=[(9, 0)], n=4)
+        head_roles(model, task, "INC", heads=[(9, 0)], n=4)
     with pytest.raises(ValueError, match="'loop_depth' can be read but not set"):
-        head_roles(model, task, Op.INC, heads=[(0, 0)], variables=["loop_depth"], n=4)
+        head_roles(model, task, "INC", heads=[(0, 0)], variables=["loop_depth"], n=4)
     with pytest.raises(ValueError, match="none of the variables output_length changes the answer of INC"):
-        head_roles(model, task, Op.INC, heads=[(0, 0)], variables=["output_length"], n=4)
+        head_roles(model, task, "INC", heads=[(0, 0)], variables=["output_length"], n=4)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cython_vm import Op
 from interp.circuits import Graph, acdc, acdc_scores, draw_pairs, exact_effects, run_circuits
 from interp.circuits.search import Search
 
@@ -68,7 +67,7 @@ def sequential(model: Any, pairs: Any, tau: float, **options: Any) -> tuple[np.n
 @pytest.mark.parametrize(("ablation", "batch_size", "factor"), [("resample", 3, 1), ("mean", 64, 10), ("zero", 64, 50)])
 def test_batched_guesses_decide_as_the_sequential_search_does(inplace, ablation, batch_size, factor):
     model = random_model(inplace)
-    pairs = draw_pairs(inplace, Op.INC, 4, seed=3)
+    pairs = draw_pairs(inplace, "INC", 4, seed=3)
     options: dict[str, Any] = {"ablation": ablation, "reference": inplace.sample(20, seed=1).tokens}
     graph = Graph.of(model)
     edges = [graph.edge(row, column) for row, column in np.argwhere(graph.mask)]

@@ -1,0 +1,203 @@
+"""The computational graph of a residual stream, as a model declares it (`ModelFacts.graph`).
+
+Writers add to the stream: the input (token and position embeddings together), every head, every MLP. Readers take
+from it: the query, key and value input of every head, every MLP, the logits. Each writer feeds each later reader by
+an edge; heads of one layer do not feed each other, and they do feed the MLP of their layer. With L layers of H heads:
+
+    writers   1 + L (H + 1)         readers   L (3 H + 1) + 1
+
+Readers and writers are numbered along the model, so scores are matrices [reader, writer]: rows are targets, columns
+sources. Names follow the edge-attribution literature: "input", "a1.h3", "m1", "logits", "a1.h3<q>".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+WriterKind = Literal["input", "head", "mlp"]
+ReaderKind = Literal["q", "k", "v", "mlp", "logits"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A node seen as a source."""
+
+    kind: WriterKind
+    layer: int | None = None
+    head: int | None = None
+
+    @property
+    def name(self) -> str:
+        return _node_name(self.kind, self.layer, self.head)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A node's input seen as a target; a head has three."""
+
+    kind: ReaderKind
+    layer: int | None = None
+    head: int | None = None
+
+    @property
+    def node(self) -> str:
+        """The name of the node that this is an input of."""
+        return _node_name("head" if self.kind in ("q", "k", "v") else self.kind, self.layer, self.head)
+
+    @property
+    def name(self) -> str:
+        return f"{self.node}<{self.kind}>" if self.kind in ("q", "k", "v") else self.node
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One writer's contribution to one reader's input."""
+
+    source: Writer
+    target: Reader
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}->{self.target.name}"
+
+
+def _node_name(kind: str, layer: int | None, head: int | None) -> str:
+    return {"head": f"a{layer}.h{head}", "mlp": f"m{layer}"}.get(kind, kind)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes and edges of a model with `n_layers` layers of `n_heads` heads and an MLP."""
+
+    n_layers: int
+    n_heads: int
+
+    @classmethod
+    def of(cls, model: Any) -> Graph:
+        """The graph that a model declares.
+
+        Raises:
+            ValueError: it declares none: its stream is not made of what attention heads and MLPs write.
+        """
+        graph = model.graph()
+        if graph is None:
+            kind = model.cfg.architecture
+            raise ValueError(f"circuits need a model with attention heads and MLPs; this one, {kind!r}, has no graph")
+        return graph
+
+    @cached_property
+    def writers(self) -> tuple[Writer, ...]:
+        writers = [Writer("input")]
+        for layer in range(self.n_layers):
+            writers += [Writer("head", layer, head) for head in range(self.n_heads)]
+            writers.append(Writer("mlp", layer))
+        return tuple(writers)
+
+    @cached_property
+    def readers(self) -> tuple[Reader, ...]:
+        readers: list[Reader] = []
+        kinds: tuple[ReaderKind, ...] = ("q", "k", "v")
+        for layer in range(self.n_layers):
+            readers += [Reader(kind, layer, head) for kind in kinds for head in range(self.n_heads)]
+            readers.append(Reader("mlp", layer))
+        return (*readers, Reader("logits"))
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Whether an edge exists, bool [reader, writer]."""
+        mask = np.zeros((len(self.readers), len(self.writers)), dtype=bool)
+        for row, reader in enumerate(self.readers):
+            mask[row, : self.n_sources(reader)] = True
+        return mask
+
+    def n_sources(self, reader: Reader) -> int:
+        """How many writers feed a reader; they are the first so many."""
+        if reader.layer is None:
+            return len(self.writers)
+        before = 1 + reader.layer * (self.n_heads + 1)
+        return before + self.n_heads if reader.kind == "mlp" else before
+
+    @cached_property
+    def n_edges(self) -> int:
+        return int(self.mask.sum())
+
+    def edge(self, row: int, column: int) -> Edge:
+        """The edge in row `row` (reader) and column `column` (writer) of a score matrix.
+
+        Raises:
+            ValueError: there is no such edge.
+        """
+        edge = Edge(self.writers[column], self.readers[row])
+        if not self.mask[row, column]:
+            raise ValueError(f"there is no edge {edge.name}: its source does not come before its target")
+        return edge
+
+    @cached_property
+    def _feeds(self) -> np.ndarray:
+        """For each writer the rows of its own inputs, bool [writer, reader]; the input has none."""
+        nodes = [reader.node for reader in self.readers]
+        return np.array([[writer.name == node for node in nodes] for writer in self.writers])
+
+    def prune(self, members: np.ndarray) -> np.ndarray:
+        """Drop edges that lie on no path from the input to the logits, bool [..., reader, writer].
+
+        A head is reached when any of its q, k or v inputs is.
+        """
+        members = np.asarray(members, dtype=bool) & self.mask
+        reached = np.zeros((*members.shape[:-2], len(self.writers)), dtype=bool)
+        reached[..., 0] = True
+        for column in range(1, len(self.writers)):  # sources come before targets
+            inputs = members[..., self._feeds[column], :]
+            reached[..., column] = (inputs & reached[..., None, :]).any(axis=(-2, -1))
+        useful = np.zeros((*members.shape[:-2], len(self.readers)), dtype=bool)
+        useful[..., -1] = True
+        for column in range(len(self.writers) - 1, 0, -1):
+            used = np.any(members[..., :, column] & useful, axis=-1)
+            useful[..., self._feeds[column]] = used[..., None]
+        return members & reached[..., None, :] & useful[..., :, None]
+
+    def top(self, scores: np.ndarray, n_edges: int) -> np.ndarray:
+        """The `n_edges` edges of highest score, bool [reader, writer]; ties go to the earlier edge."""
+        flat = np.where(self.mask, scores, -np.inf).ravel()
+        chosen = np.zeros(flat.size, dtype=bool)
+        chosen[np.argsort(-flat, kind="stable")[:n_edges]] = True
+        return chosen.reshape(self.mask.shape) & self.mask
+
+    def random(self, n_edges: int, *, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` sets of `n_edges` edges, each uniform over all such sets, bool [n, reader, writer]."""
+        edges = np.flatnonzero(self.mask)
+        chosen = np.zeros((n, self.mask.size), dtype=bool)
+        for row in range(n):
+            chosen[row, rng.choice(edges, size=min(n_edges, len(edges)), replace=False)] = True
+        return chosen.reshape(n, *self.mask.shape)
+
+    def random_paths(self, n_edges: int, *, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` unions of random paths from the input to the logits, bool [n, reader, writer], none with more edges.
+
+        A path grows backwards from the logits: a source uniform over those of the reader, then one of the source's own
+        inputs. Paths are added while they fit; fifty that do not in a row end the union.
+        """
+        inputs = [np.flatnonzero(rows) for rows in self._feeds]
+        chosen = np.zeros((n, *self.mask.shape), dtype=bool)
+        for members in chosen:
+            failed = 0
+            while failed < 50:
+                path, row = [], len(self.readers) - 1
+                while True:
+                    column = int(rng.integers(self.n_sources(self.readers[row])))
+                    path.append((row, column))
+                    if column == 0:
+                        break
+                    row = int(rng.choice(inputs[column]))
+                new = [place for place in path if not members[place]]
+                if members.sum() + len(new) > n_edges:
+                    failed += 1
+                    continue
+                failed = 0 if new else failed + 1
+                for place in new:
+                    members[place] = True
+        return chosen
