@@ -19,6 +19,7 @@ from cython_vm.reachable import draw_reachable
 from interp.worlds.base import Split, Strata, Variable, World
 from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
+from interp.worlds.machine.needs import NEEDED_BY
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
 
@@ -138,6 +139,9 @@ class MachineWorld(World):
     def advance(self, examples: States, predicted: NDArray[np.int64]) -> States:
         """The states that predicted tokens [n, state_length] spell. Raises ValueError where they spell none."""
         return cython_vm.decode(self.spec, predicted)
+
+    def needed_by(self, name: str) -> tuple[str, ...]:
+        return NEEDED_BY.get(name.partition("[")[0], ())
 
     # Examples.
 
