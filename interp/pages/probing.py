@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from interp.runs import Run, RunError
 from interp.studies.probe_sweep import n_probes
 from interp.studies.read_and_written import (
     ABOVE,
+    edited_where_read,
     formation,
     localisation,
     localisation_rows,
@@ -26,6 +28,7 @@ from interp.studies.read_and_written import (
     read_and_written,
     where_first,
 )
+from interp.worlds import World
 
 _PUBLISHED = (
     ("linear probe of a hidden board, accuracy", "99.5 % (3 classes)", "Nanda et al. 2023"),
@@ -37,7 +40,7 @@ _PUBLISHED = (
 def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
     """Write `probing.md` into `out`, with its figures beside it, and return its path.
 
-    Runs of one task and machine, which differ in their seed, share a section.
+    Runs of one task, world and model, which differ in their seed, share a section.
 
     Raises:
         ValueError: no run.
@@ -47,14 +50,16 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
         raise ValueError("the page needs at least one run, got none")
     counts = [(n_probes(records(run.frame("probes"))), _examples(run.frame("probes"))) for run in runs]
     total, least = sum(count for count, _ in counts), min(n for _, n in counts)
+    worlds = _listed([run.config.world.name for run in runs])
+    units = _listed([run.config.world.unit for run in runs])
     half = norm.ppf(1 - 0.025 / total) * 0.5 / np.sqrt(least)
     parts = [
         "# What can be read, and what is used\n\nWritten by `tapelens probing-page` from the rows of `tapelens probe`. "
-        "Linear (multinomial logistic) probes are fitted on programs of the training split and scored on programs of "
+        f"Linear (multinomial logistic) probes are fitted on {units}s of the training split and scored on {units}s of "
         "the evaluation split. *Decodable*: accuracy at least "
         f"{ABOVE:g} above the strongest of majority class, control task, the same probe on the embedding, and on an "
         "untrained model. *Used*: writing another value into what the probe reads makes the model answer as the "
-        f"machine does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random "
+        f"{worlds} does with that value, in a share of pairs at least {ABOVE:g} above the model left alone, a random "
         "direction of the same length, and the wrong layer.\n\n"
         f"**Multiple comparisons.** {total:,} probes (runs: {len(runs)}) stand behind this page, and best places are "
         "maxima over those counted beside them, on the same held-out data. With "
@@ -64,12 +69,20 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
         "For scale, from elsewhere and on other tasks:\n\n| what | figure | source |\n| --- | --- | --- |\n"
         + "\n".join(f"| {what} | {figure} | {source} |" for what, figure, source in _PUBLISHED),
     ]
-    kind = lambda run: (run.config.task, str(run.config.spec), run.config.model.d_model)  # noqa: E731
-    for _, group in groupby(sorted(runs, key=lambda run: (kind(run), run.config.seed)), key=kind):
+    for _, group in groupby(sorted(runs, key=lambda run: (_kind(run), run.config.seed)), key=_kind):
         parts.append(_section(list(group), out))
     path = out / "probing.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
+
+
+def _kind(run: Run) -> tuple[str, str, str]:
+    """What runs that differ in their seed alone have in common."""
+    return run.config.task, repr(run.config.world), repr(replace(run.config.model, seed=0))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return "/".join(dict.fromkeys(words))
 
 
 def _examples(frame: pd.DataFrame) -> int:
@@ -92,7 +105,7 @@ def _section(runs: list[Run], out: Path) -> str:
             parts.append(f"### Seed {run.config.seed}")
         parts += [_table(frame), _both_ways(frame)]
         parts += [each for each in (_places(frame), _tape(frame)) if each]
-        if run.config.task != "trace":
+        if edited_where_read(frame):
             parts.append(_first(run, frame))
     if len(runs) > 1:
         parts += ["### Over training seeds", _seeds(frames)]
@@ -102,7 +115,7 @@ def _section(runs: list[Run], out: Path) -> str:
             write_text(file, along_drawing(along))
             parts.append(f"### Over training, seed {run.config.seed}")
             parts.append(f"![Best accuracy of each variable, and exact match, over training]({file.name})")
-            parts.append(_formation(along))
+            parts.append(_formation(along, run.config.world))
     return "\n\n".join(parts)
 
 
@@ -269,15 +282,15 @@ def _along(run: Run) -> pd.DataFrame | None:
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else None
 
 
-def _formation(along: pd.DataFrame) -> str:
+def _formation(along: pd.DataFrame, world: World) -> str:
     lines = [
         f"From which kept checkpoint on a variable is decodable ({ABOVE:g} above majority class and embedding, and "
-        "from then on), from which it is read within 0.05 of its best, and from which the instructions that need it "
-        "are right in nine of ten held-out examples:\n",
+        f"from then on), from which it is read within 0.05 of its best, and from which the {world.stratum_title}s that "
+        "need it are right in nine of ten held-out examples:\n",
         "| variable | decodable from step | nearly at its best | needed by | these are right from step |",
         "| --- | --- | --- | --- | --- |",
     ]
-    rows: Any = formation(along).itertuples()
+    rows: Any = formation(along, world.needed_by).itertuples()
     for row in rows:
         steps = ["never" if pd.isna(step) else f"{int(step):,}" for step in (row.decodable, row.best, row.behaviour)]
         steps[2] = "–" if row.needed_by == "–" else steps[2]

@@ -168,8 +168,11 @@ def edit_streams(
                 if name != family:
                     pooled.setdefault((family_title(variables[name]), scope, kind), []).append(counts)
     for (title, scope, kind), parts in pooled.items():
-        together = {control: tuple(map(sum, zip(*(part[control] for part in parts)))) for control in parts[0]}
-        rows += _rows(together, hook, scope, kind, method, title)  # type: ignore[arg-type]
+        together = {
+            control: (sum(part[control][0] for part in parts), sum(part[control][1] for part in parts))
+            for control in parts[0]
+        }
+        rows += _rows(together, hook, scope, kind, method, title)
     return [row for row in rows if row["n"]]
 
 

@@ -153,7 +153,7 @@ def sweep_hooks(
 
 
 def _keeping(
-    models: dict[str, Any], hooks: list[str], files: ActivationFiles, part: str
+    models: dict[str, Any], hooks: Sequence[str], files: ActivationFiles, part: str
 ) -> Callable[[Batch, Chosen], None]:
     """What is done with every batch that is drawn: the activations of each model at every site go to files."""
 

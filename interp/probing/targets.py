@@ -122,18 +122,17 @@ class Targets:
             )
             fit_sets[Control.SHUFFLED_LABELS] = shuffled_labels(fit_sets[None], seed=seed)
             held_sets[Control.SHUFFLED_LABELS] = held_sets[None]
-            if fit.altered is None or held.altered is None:
-                both = [np.full_like(each, -1) for each in (fit_sets[None], held_sets[None])]
-            else:
-                both = [np.where(data.labels >= 0, data.altered, -1)[keep] for data in (fit, held)]
-            usable = np.array(
-                [
-                    probeable(*pair) and not relabelled(true, pair[0])
-                    for true, *pair in zip(fit_sets[None], *both, strict=True)
-                ],
-                dtype=bool,
-            )
-            fit_sets[Control.ALTERED_SEMANTICS], held_sets[Control.ALTERED_SEMANTICS] = both
+            if fit.altered is not None and held.altered is not None:
+                pairs = ((fit.labels, fit.altered), (held.labels, held.altered))
+                both = [np.where(labels >= 0, altered, -1)[keep] for labels, altered in pairs]
+                usable = np.array(
+                    [
+                        probeable(*pair) and not relabelled(true, pair[0])
+                        for true, *pair in zip(fit_sets[None], *both, strict=True)
+                    ],
+                    dtype=bool,
+                )
+                fit_sets[Control.ALTERED_SEMANTICS], held_sets[Control.ALTERED_SEMANTICS] = both
         draws = Bootstrap(held.groups, seed=seed, n_resamples=_N_RESAMPLES)
         counts = [variables[name].n_values for name in names]
         members: dict[str, list[str]] = {}
@@ -165,7 +164,7 @@ class Targets:
             x: activations of "fit" and "held", [m, d].
             blank: those of the untrained model; None: without that control.
             task: spells the examples that the worst errors are made in.
-            is_embedding: the hook is the one before the first layer; else `embed` was called before, where there is one.
+            is_embedding: the hook is before the first layer; else `embed` was called before, where there is one.
             code_length: measure it, where there are controls.
         """
         right, predicted, probe = self._fitted(method, x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +17,6 @@ WINDOW = "window"  # the stratum of rows that hold probes against the causal win
 ENOUGH_SEEDS = 5
 ENOUGH_PAIRS = 10  # edits on fewer pairs are not judged
 _INPUT = "blocks.0.hook_resid_pre"
-# Instructions whose answer hangs on a variable, of those that a task asks for.
-NEEDED_BY = {
-    "array_ptr": ("PUT", "WHILE", "ENDW"),
-    "operand": ("PUT", "WHILE", "ENDW", "INC", "DEC"),
-    "cell": ("PUT", "WHILE", "ENDW"),
-    "cells": ("PUT", "WHILE", "ENDW"),
-    "loop_depth": ("WHILE", "ENDW"),
-    "jump_target": ("WHILE", "ENDW"),
-    "branch_taken": ("WHILE", "ENDW"),
-    "next_array_ptr": ("NEXT", "PREV"),
-    "result": ("INC", "DEC", "GET"),
-    "input_head": ("GET",),
-    "output_length": ("PUT",),
-    "emitted": ("PUT",),
-}
 _OF_ONE_RUN = ("run", "seed", "checkpoint_step")
 EDITS = (Method.PROBE_MEAN, Method.PROBE_SHIFT, Method.PROBE_LOGITS)
 _READ_CONTROLS = (Control.MAJORITY_CLASS, Control.CONTROL_TASK, Control.EMBEDDING_ONLY, Control.UNTRAINED_MODEL)
@@ -100,6 +85,12 @@ def _judged_edits(probes: pd.DataFrame, method: str) -> pd.DataFrame:
     return rows[rows["n"] >= ENOUGH_PAIRS]
 
 
+def edited_where_read(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> bool:
+    """Whether edits were made at the places that probes read, not at tokens of their own, as in streams."""
+    read = set(select(probes, metric=Metric.ACCURACY, method=method)["position"])
+    return set(_judged_edits(probes, method)["position"]) <= read
+
+
 @dataclass(frozen=True)
 class Places:
     """For each place (variable, site, position) where a probe and an edit were tried: what passed its controls."""
@@ -128,7 +119,7 @@ def localisation(probes: pd.DataFrame, *, method: str = Method.LOGISTIC) -> Plac
     whole: Any = probes[probes["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
     edits = _judged_edits(probes, method)
-    joint = set(edits["position"]) <= set(accuracy["position"])  # edited where the probe reads
+    joint = edited_where_read(probes, method=method)
     keys = ["variable", "site", "position"] if joint else ["variable", "site"]
 
     def passes(rows: pd.DataFrame, controls: tuple[Control, ...]) -> Any:
@@ -249,12 +240,17 @@ def where_first(probes: pd.DataFrame, swaps: pd.DataFrame | None, *, method: str
     return pd.DataFrame(list(lines.values()), columns=columns)
 
 
-def formation(along: pd.DataFrame, *, method: str = Method.LOGISTIC) -> pd.DataFrame:
+def formation(
+    along: pd.DataFrame, needed_by: Callable[[str], Sequence[str]], *, method: str = Method.LOGISTIC
+) -> pd.DataFrame:
     """One line a variable: when it becomes decodable, and when the behaviour that needs it appears.
 
     Columns: variable; decodable: the first kept step from which on the best place stands `ABOVE` over majority class
-    and embedding; best: the first step whose best accuracy is within .05 of the greatest; needed_by: the instructions
-    whose answer hangs on it; behaviour: the first step from which on all of them have exact match of .9. NaN for never.
+    and embedding; best: the first step whose best accuracy is within .05 of the greatest; needed_by: the strata whose
+    answer hangs on it, of those that were judged; behaviour: the first step from which on all of them have exact match
+    of .9. NaN for never.
+
+    needed_by: the strata whose answer hangs on a variable, `World.needed_by`.
     """
     whole: Any = along[along["stratum"].isna()]
     accuracy = select(whole, metric=Metric.ACCURACY, method=method)
@@ -266,7 +262,7 @@ def formation(along: pd.DataFrame, *, method: str = Method.LOGISTIC) -> pd.DataF
     lines = []
     for name, part in joined.groupby("variable", sort=False):
         best = part.groupby("checkpoint_step")[["gap", "estimate"]].max()
-        ops = [op for op in NEEDED_BY.get(str(name).partition("[")[0], ()) if op in by_op]
+        ops = [op for op in needed_by(str(name)) if op in by_op]
         right = (by_op[ops] >= 0.9).all(axis=1) if ops else pd.Series(dtype=bool)
         lines.append(
             {

@@ -195,6 +195,10 @@ class World(ABC):
         """Whether `edit` takes the variable and leaves an example's unit as it is."""
         return "edit" in self.capabilities and self.variable(name).kind == "root"
 
+    def needed_by(self, name: str) -> tuple[str, ...]:
+        """The strata whose answer hangs on a variable, or on a whole family by its block's name; () where unknown."""
+        return ()
+
     def main_variables(self) -> list[str]:
         """What is worth asking about first: here every variable that is no member of a family."""
         return [name for name in self.variables() if "[" not in name]

@@ -32,6 +32,7 @@ from interp.worlds.base import Split, Strata, Variable, World
 from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
 from interp.worlds.machine.programs import evolved_programs, long_programs
+from interp.worlds.machine.needs import NEEDED_BY
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
 from interp.worlds.machine.words import machine_words, state_words
@@ -184,6 +185,9 @@ class MachineWorld(World):
     def sizes(self) -> dict[str, tuple[str, ...]]:
         """Program, tape and buffers."""
         return {"program": ("n_instructions",), "tape": ("n_cells",), "buffers": ("n_input", "n_output")}
+
+    def needed_by(self, name: str) -> tuple[str, ...]:
+        return NEEDED_BY.get(name.partition("[")[0], ())
 
     # Examples.
 
