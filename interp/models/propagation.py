@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,12 +26,16 @@ class Edit:
 
     given: Tensor
     returned: Tensor
-    mask: Tensor  # bool; which elements differ
 
-    @property
+    @cached_property
+    def mask(self) -> Tensor:
+        """Which elements differ, bool."""
+        return self.returned.detach() != self.given.detach()
+
+    @cached_property
     def empty(self) -> bool:
         """Whether nothing was edited."""
-        return not bool(self.mask.any())
+        return torch.equal(self.returned.detach(), self.given.detach())
 
     @property
     def in_graph(self) -> bool:
@@ -39,7 +44,7 @@ class Edit:
 
     def slot(self, index: int) -> Edit:
         """The part of it at an index of the last axis."""
-        return Edit(*(each[..., index] for each in (self.given, self.returned, self.mask)))
+        return Edit(self.given[..., index], self.returned[..., index])
 
     def steps(self) -> list[Callable[[Tensor], Tensor]]:
         """For each position, what `apply` does there, to values [batch, …]."""
@@ -75,8 +80,7 @@ def ask(hook_point: HookPoint, given: Tensor) -> Edit:
         raise ValueError(
             f"a hook at {hook_point.name} must return {list(given.shape)}, as it was given; got {list(returned.shape)}"
         )
-    returned = returned.to(given.dtype)
-    return Edit(given, returned, returned.detach() != given.detach())
+    return Edit(given, returned.to(given.dtype))
 
 
 def propagate(run: Callable[[Tensor, Tensor, Tensor], Tensor], edit: Edit) -> Tensor:

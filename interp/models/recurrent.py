@@ -106,14 +106,14 @@ class LSTMLayer(RecurrentLayer):
         read, *last = torch._VF.lstm(x, (state, cell), self.flat_weights(), *_options())
         return read, torch.cat([part[0] for part in last], dim=-1)
 
-    def carries(self, x: Tensor, before: Tensor) -> Tensor:
+    def trace(self, x: Tensor, before: Tensor, *, gates: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """See RecurrentLayer. The kernel hides its cells: they are made again from the gates, by one linear scan."""
         read, _ = self.fused(x, before)
         first_state, cell = before.chunk(2, dim=-1)
         shifted = torch.cat([first_state[:, None], read[:, :-1]], dim=1)
-        i, f, g, _ = self._computed(self.project(x), shifted, self.recurrent_weights())
+        i, f, g, o = self._computed(self.project(x), shifted, self.recurrent_weights())
         cells = linear_scan(f, i * g, cell)
-        return torch.cat([read, cells], dim=-1)
+        return torch.cat([read, cells], dim=-1), {"i": i, "f": f, "g": g, "o": o, "cell": cells}
 
     def step(self, inputs: Tensor, carry: Tensor, weights: tuple[Tensor, Tensor], replace: Replace) -> Tensor:
         """See RecurrentLayer."""

@@ -96,22 +96,28 @@ class RecurrentLayer(Mixer):
 
     def _hooked(self, x: Tensor, before: Tensor) -> Tensor:
         """The carries [batch, pos, d_carry] with what hooks made of them."""
-        carry, edit = self.carries(x, before), None
+        listening = {gate: point for gate, point in self._gate_points().items() if live(point)}
+        carry, found = self.trace(x, before, gates=bool(listening))
+        edit = None
         if live(self.hook_carry):
             edit = ask(self.hook_carry, carry)
             if edit.in_graph:
                 carry = self._loop(x, before, edit, {})
             elif not edit.empty:
-                carry = propagate(lambda rows, pos, state: self.carries(x[rows[:, None], pos], state), edit)
-        listening = {gate: point for gate, point in self._gate_points().items() if live(point)}
-        if listening:
-            found: dict[str, Tensor] = {}
-            shifted = torch.cat([before[:, None], carry[:, :-1]], dim=1)
-            self.step(self.project(x), shifted, self.recurrent_weights(), lambda name, v: found.setdefault(name, v))
-            edits = {gate: ask(point, found[gate]) for gate, point in listening.items()}
-            if any(each.in_graph or not each.empty for each in edits.values()):
-                carry = self._loop(x, before, edit, edits)
+                carry = propagate(lambda rows, pos, state: self.trace(x[rows[:, None], pos], state)[0], edit)
+            if listening and carry is not edit.given:
+                found = self._gates(x, before, carry)
+        edits = {gate: ask(point, found[gate]) for gate, point in listening.items()}
+        if any(each.in_graph or not each.empty for each in edits.values()):
+            carry = self._loop(x, before, edit, edits)
         return carry
+
+    def _gates(self, x: Tensor, before: Tensor, carry: Tensor) -> dict[str, Tensor]:
+        """The gates of a run, by name, from its carries: all positions at once."""
+        found: dict[str, Tensor] = {}
+        shifted = torch.cat([before[:, None], carry[:, :-1]], dim=1)
+        self.step(self.project(x), shifted, self.recurrent_weights(), lambda name, v: found.setdefault(name, v))
+        return found
 
     def _loop(self, x: Tensor, before: Tensor, carry_edit: Edit | None, gate_edits: dict[str, Edit]) -> Tensor:
         weights = self.recurrent_weights()
@@ -158,9 +164,13 @@ class RecurrentLayer(Mixer):
         """What the inputs add to the gates, [batch, pos, n_gates * d_hidden]."""
         return F.linear(x, self.stacked("W_i"), self.stacked("b_"))
 
-    def carries(self, x: Tensor, before: Tensor) -> Tensor:
-        """The carries after each position, [batch, pos, d_carry], of a run from the carry `before` [batch, d_carry]."""
-        return self.fused(x, before)[0]
+    def trace(self, x: Tensor, before: Tensor, *, gates: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """The carries after each position, [batch, pos, d_carry], of a run from the carry `before` [batch, d_carry].
+
+        And, if asked for, its gates by name, each [batch, pos, d_hidden].
+        """
+        carry, _ = self.fused(x, before)
+        return carry, self._gates(x, before, carry) if gates else {}
 
     def fused(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """torch's kernel: what is read out [batch, pos, d_hidden], and the last carry [batch, d_carry]."""
