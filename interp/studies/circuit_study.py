@@ -349,9 +349,7 @@ class _Study:
         apart = {each.name: each.detail for each in here["dissociation"]}
         chosen = next((apart[name] for name in ("neuron.resample", *apart) if name in apart), None)
         sentences = {
-            circuit.op: explain(
-                circuit, roles=roles[circuit.op], shared=shared, dissociation=chosen
-            )
+            circuit.op: explain(circuit, roles=roles[circuit.op], shared=shared, dissociation=chosen)
             for circuit in circuits
         }
         summary: dict[str, Any] = {"provenance": header, "sentences": sentences}

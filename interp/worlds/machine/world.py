@@ -31,8 +31,8 @@ from cython_vm.reachable import draw_reachable
 from interp.worlds.base import Split, Strata, Variable, World
 from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
-from interp.worlds.machine.programs import evolved_programs, long_programs
 from interp.worlds.machine.needs import NEEDED_BY
+from interp.worlds.machine.programs import evolved_programs, long_programs
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
 from interp.worlds.machine.words import machine_words, state_words
