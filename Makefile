@@ -43,7 +43,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(CYTHON)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable .
-	@$(BIN)/python -c "import interp.cli, interp.probing, interp.training.loop, interp.report, app.__main__"  # compiles what is used
+	@$(BIN)/python -c "import interp.cli.verbs, interp.probing, interp.training.loop, interp.report, app.attention_data, app.circuit_data, app.results_view, app.session, app.step_panels"  # compiles what is used
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -6,7 +6,8 @@ state as in a model of 128 channels); the peer is the same recurrence as a loop 
 are taken out. Rows `cached_<architecture>`: a forward pass that keeps every activation but matrix states, against one
 that keeps none; `cached_states_<architecture>`, where there are such, keeps them too.
 
-Contenders take turns, in changing order. Times are medians of processor time, so that load from elsewhere counts little.
+Contenders take turns, in changing order. Times are medians of processor time, so that load from elsewhere counts
+little.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ One way of showing a world to a model: tokens, what is asked where, and (for cir
 Scores, counterfactuals and labels come from the world.""",
     "pooled_model.py": """## An architecture
 
-A `HookedModel` with a frozen config. It declares the axes of its activations and where its residual stream can be cut;
-what it does not declare (attention, a graph of edges, a state that is carried along), methods leave out, and say so.""",
+A `HookedModel` with a frozen config. It declares the axes of its activations and where its residual stream can be
+cut; what it does not declare (attention, a graph of edges, a state that is carried along), methods leave out, and say
+so.""",
     "neighbour_probe.py": """## A probe
 
 A scikit-learn estimator over arrays `[*batch, n, d]`, in the registry that sweeps read.""",
