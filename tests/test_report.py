@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 from tiny import tiny_config
 
 import interp
-from cython_vm import MachineSpec, Op
+from cython_vm import MachineSpec
 from interp.circuits import CircuitConfig, find_circuits, read_circuit, write_circuit
 from interp.figures.style import GRID, INK, MUTED
 from interp.interventions import run_interventions
@@ -87,7 +87,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> interp.Run:
     )  # fmt: skip
     run.write_frame("interventions", rows_frame(rows))
     config = CircuitConfig(n_pairs=32, steps=2, n_sizes=3, n_null=2, n_null_pairs=8, n_exact=4, n_exact_pairs=32)
-    circuits, rows = find_circuits(model, task, ops=[Op.NEXT, Op.INC], config=config)
+    circuits, rows = find_circuits(model, task, ops=["NEXT", "INC"], config=config)
     for circuit in circuits:
         write_circuit(folder / "circuits" / f"{circuit.op}.json", circuit, provenance=provenance(run.config))
     run.write_frame("circuits", rows_frame(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import Field, fields
 from typing import Any
 
 import pandas as pd
@@ -16,44 +17,27 @@ from interp.report.rows import percent
 from interp.report.swaps import swap_finding
 from interp.results import Aggregation, Method, Metric, select
 
-_TASKS = {
-    "step_inplace": "one step of the machine, in place: the model sees the whole state and answers, at each position, "
-    "with the token that stands there one step later",
-    "step": "one step of the machine, token by token: the model sees the whole state and writes the next one after it",
-}
-_OPS = {
-    "NEXT": "moves the array pointer one cell right",
-    "PREV": "moves the array pointer one cell left",
-    "INC": "adds 1 to the cell under the array pointer",
-    "DEC": "subtracts 1 from the cell under the array pointer",
-    "PUT": "appends the cell to the output",
-    "GET": "moves the head of the input into the cell",
-    "WHILE": "if the cell is 0, jumps past the matching ENDW",
-    "ENDW": "if the cell is not 0, jumps back behind the matching WHILE",
-    "STOP": "changes nothing, for ever",
-}
-
 
 def overview(material: Material) -> str:
     """Title, one sentence on the run, tiles with the headline numbers, and what was found."""
     run, config = material.run, material.run.config
-    model, spec = config.model, config.spec
+    world = config.world
     final = _final(material)
     tiles: list[tuple[str, str]] = []
     findings: list[str] = []
     if final is not None and len(macro := select(final, aggregation=Aggregation.MACRO)):
         row = named_rows(macro)[0]
-        tiles.append((percent(row.estimate), f"of whole next states right: macro average, n = {int(row.n):,} held out"))
+        tiles.append((percent(row.estimate), f"of whole answers right: macro average, n = {int(row.n):,} held out"))
         by_pair = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
         worst = named_rows(by_pair.nsmallest(1, "estimate"))[0]
-        words = f"{escape(op_words(worst.op))} · {_outcome(worst.stratum)}"
+        words = _case(worst)
         if worst.estimate < 1:
             findings.append(
                 f"<b>Behaviour.</b> Its weakest case is {words}: {percent(worst.estimate)} "
-                f"[{percent(worst.ci_low)}, {percent(worst.ci_high)}] of {int(worst.n):,} states."
+                f"[{percent(worst.ci_low)}, {percent(worst.ci_high)}] of {int(worst.n):,} examples."
             )
         else:
-            findings.append(f"<b>Behaviour.</b> No case among the {len(by_pair)} of op × outcome has a single miss.")
+            findings.append(f"<b>Behaviour.</b> No case among the {len(by_pair)} has a single miss.")
     if not isinstance(material.weights, Missing):
         tiles.append((f"{material.weights['parameters']:,}", "parameters"))
     training = _training(material)
@@ -61,16 +45,14 @@ def overview(material: Material) -> str:
         tiles.append((f"{training['records']:,.0f}", f"records of training, in {_duration(training['seconds'])}"))
     found = [part for part in material.circuits.values() if not isinstance(part, Missing)]
     if found:
-        tiles.append((f"{len(found)} of {len(material.circuits)}", "instructions with a circuit"))
+        tiles.append((f"{len(found)} of {len(material.circuits)}", "contrasts with a circuit"))
     findings += [text for text in (swap_finding(material), circuit_finding(material)) if text]
     listed = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
     return (
         f'<h1><span class="kicker">TapeLens report</span>{escape(run.name)}</h1>'
-        f'<p class="lead">A {escape(model.architecture)} of {model.n_layers} layers × {model.n_heads} heads that '
-        "learned "
-        f"to predict what a small tape machine does next, held against the machine itself: it knows every pointer and "
-        f"cell ({spec.n_instructions} instructions, {spec.n_cells} cells of {2**spec.bits} values), and what would "
-        "have happened had any of them been different.</p>"
+        f'<p class="lead">{escape(_shape(config.model, short=True))}, trained on the task {code(config.task)} and held '
+        f"against {escape(world.title)} itself ({escape(world.in_words())}): it knows the value of every variable, and "
+        "what would have come out had any of them been different.</p>"
         f'<ul class="tiles">{listed}</ul>'
         + (f"<ul>{''.join(f'<li>{f}</li>' for f in findings)}</ul>" if findings else "")
     )
@@ -79,33 +61,18 @@ def overview(material: Material) -> str:
 def model_section(material: Material) -> str:
     """What the model, the machine and the training are, and how to make the run again."""
     config, header = material.run.config, material.header
-    model, spec, settings = config.model, config.spec, config.training
-    switches = [
-        name for name, on in (("input and output", spec.io), ("loops", spec.loops), ("early stops", spec.stops))
-    ]
-    off = [name for name, on in (("io", spec.io), ("loops", spec.loops), ("stops", spec.stops)) if not on]
-    machine = (
-        f"{spec.n_instructions} instructions, {spec.n_cells} cells of {spec.bits} bits, input of {spec.n_input}, "
-        f"output of {spec.n_output}; {'without ' + ', '.join(off) if off else 'with ' + ', '.join(switches)}; "
-        f"a state is {spec.state_length} tokens of a vocabulary of {model.d_vocab}"
-    )
-    shape = (
-        f"{escape(model.architecture)}, {escape(model.attention_dir)}: {model.n_layers} layers × {model.n_heads} "
-        f"heads, d_model {model.d_model}, d_head {model.d_head}, d_mlp {model.d_mlp}, {escape(model.act_fn)}, "
-        f"normalization {escape(model.normalization_type or 'none')}{', QK-norm' if model.qk_norm else ''}, "
-        f"{escape(model.positional_embedding_type)} positions"
-    )
+    world, settings, task = config.world, config.training, run_task(material)
     training = _training(material)
     weights = material.weights
     rows = [
-        ("Task", f"{code(config.task)}: {escape(_TASKS.get(config.task, ''))}".rstrip(": ")),
-        ("Machine", escape(machine)),
-        ("Model", shape),
+        ("Task", f"{code(config.task)}: {escape(task.words)}"),
+        ("World", f"{escape(world.in_words())}; {_shown(task)}"),
+        ("Model", escape(_shape(config.model))),
         ("Parameters", "" if isinstance(weights, Missing) else f"{weights['parameters']:,}"),
         (
             "Training",
-            f"{settings.steps:,} steps of {settings.batch_size} records, drawn fresh from programs that are not held "
-            f"out, balance {code(settings.balance)}; Muon (peak rate {settings.muon_lr:g}) for hidden matrices, AdamW "
+            f"{settings.steps:,} steps of {settings.batch_size} records, drawn fresh from {world.unit}s that are not "
+            f"held out, balance {code(settings.balance)}; Muon (peak rate {settings.muon_lr:g}) for hidden matrices, AdamW "
             f"({settings.adamw_lr:g}) for the rest; {escape(settings.precision)}",
         ),
         ("Training time", _duration(training["seconds"]) if "seconds" in training else ""),
@@ -116,13 +83,35 @@ def model_section(material: Material) -> str:
         ("Command", code(header["command"]) if header.get("command") else ""),
     ]
     lost = missing(weights.message, weights.command) if isinstance(weights, Missing) else ""
-    ops = [(escape(op_words(op.name)), escape(_OPS[op.name])) for op in spec.ops]
-    language = table(["instruction", "what it does"], ops) + (
-        "<p>A step that cannot be done (a pointer beyond its end, a value out of range, a full output, an empty input) "
-        "freezes: the whole state stays as it was. What happened is the step's <em>outcome</em>: <em>ran</em>, "
-        "<em>halted</em> at a STOP, or the reason why it froze.</p>"
-    )
-    return lost + facts((name, value) for name, value in rows if value) + details("The machine's language", language)
+    words = [(escape(op_words(name)), escape(said)) for name, said in world.stratum_words().items()]
+    strata = details(f"What each {world.stratum_title} is", table([world.stratum_title, "what it does"], words))
+    return lost + facts((name, value) for name, value in rows if value) + (strata if words else "")
+
+
+def run_task(material: Material) -> Any:
+    """The run's task; it brings torch."""
+    return material.run.task
+
+
+def _shape(model: Any, *, short: bool = False) -> str:
+    """The architecture and its sizes; all settings that differ from the defaults, unless `short`."""
+    heads = getattr(model, "n_heads", None)
+    shape = f"A {model.architecture} of {model.n_layers} layers" + (f" × {heads} heads" if heads else "")
+    if short:
+        return shape
+    given = [f"{each.name} {getattr(model, each.name)}" for each in fields(model) if _told(model, each)]
+    return f"{shape}: {', '.join(given)}"
+
+
+def _told(model: Any, each: Field) -> bool:
+    value = getattr(model, each.name)
+    plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    named = each.name not in ("architecture", "n_layers", "n_heads", "seed")
+    return named and (plain or value is True) and value != each.default
+
+
+def _shown(task: Any) -> str:
+    return f"an example is up to {task.n_ctx} tokens of a vocabulary of {len(task.vocab)}"
 
 
 def accuracy_section(material: Material, page: Page) -> str:
@@ -136,21 +125,19 @@ def accuracy_section(material: Material, page: Page) -> str:
     exact = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
     blocks = select(final, metric=Metric.BLOCK_ACCURACY)
     total = int(exact.n.sum())
-    length = material.run.config.spec.state_length
+    world = material.run.config.world
     body = how_to_read(
-        f"Every state comes from a program that the model never trained on. An answer counts only if all {length} "
-        f"tokens of the next state are right. The {total:,} states are spread evenly over {len(exact)} cases, each an "
-        "instruction with what happens; the macro average counts every case once. Intervals are 95 % Wilson intervals: "
-        "even without a miss, the true share may be as low as the lower end.",
-        "In every case but <em>ran</em> the machine freezes or halts, and copying the state is the right answer; there "
-        "the model shows that it knows when nothing happens.",
+        f"Every example comes from a {world.unit} that the model never trained on. An answer counts only if all of it "
+        f"is right. The {total:,} answers fall into {len(exact)} cases, by {world.stratum_title} and what happens; the "
+        "macro average counts every case once. Intervals are 95 % Wilson intervals: even without a miss, the true "
+        "share may be as low as the lower end.",
+        *world.reading_notes(),
     )
     body += page.figure(
         accuracy_by_op(frame),
         alt=f"Exact match with intervals for {len(exact)} cases of instruction and outcome; numbers in the table "
         "below.",
-        caption="Exact match of the next state on held-out programs. One point a case; the table holds the same "
-        "numbers.",
+        caption=f"Exact match on held-out {world.unit}s. One point a case; the table holds the same numbers.",
     )
     lines = [
         [
@@ -163,8 +150,10 @@ def accuracy_section(material: Material, page: Page) -> str:
         ]
         for row in named_rows(exact)
     ]
-    headings = ["instruction", "outcome", "states", "wrong", "exact match", "95 % interval"]
-    body += table(headings, lines, caption="Exact match of whole next states.", numbers=range(2, 6))
+    headings = [world.stratum_title, "outcome", "answers", "wrong", "exact match", "95 % interval"]
+    body += table(headings, lines, caption="Exact match of whole answers.", numbers=range(2, 6))
+    if blocks.empty and not world.part_names:
+        return body  # nothing more is measured of this world's answers
     if blocks.empty:
         mend = code(command("eval", material.folder, "--save"))
         return f'{body}<p class="quiet">Accuracy by block comes with {mend}</p>'
@@ -183,7 +172,7 @@ def accuracy_section(material: Material, page: Page) -> str:
         ]
         for row in named_rows(exact)
     ]
-    numbers = table(["instruction", "outcome", *map(escape, names)], lines, numbers=range(2, 2 + len(names)))
+    numbers = table([world.stratum_title, "outcome", *map(escape, names)], lines, numbers=range(2, 2 + len(names)))
     return body + details("The numbers as a table", numbers)
 
 
@@ -251,5 +240,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _outcome(stratum: str) -> str:
-    return escape(stratum.replace("_", " ").lower())
+def _case(row: Any) -> str:
+    """A stratum and its part, in words."""
+    part = _outcome(row.stratum)
+    return f"{escape(op_words(row.op))} · {part}" if part else escape(op_words(row.op))
+
+
+def _outcome(stratum: Any) -> str:
+    return "" if pd.isna(stratum) else escape(str(stratum).replace("_", " ").lower())

@@ -180,7 +180,7 @@ def _apart(material: Material, page: Page) -> str:
 
 def _sentence(material: Material, op: str) -> str:
     """What was put together from measurements about this instruction."""
-    from interp.circuits.study import summary_of
+    from interp.studies.circuit_study import summary_of
 
     found = summary_of(material.run)
     if found.get("provenance", {}).get("digest") != material.run.config.digest or op not in found["sentences"]:
@@ -288,7 +288,8 @@ def _beside(null: float | None) -> str:
 
 def _badge(op: str) -> str:
     """The opcode's sign on its colour; ENDW is hatched, since it shares its partner's."""
+    if op not in GLYPHS:  # no instruction: its name says it
+        return ""
     kind = {"NEXT": "glyph dark", "ENDW": "glyph hatched"}.get(op, "glyph")
-    return (
-        f'<span class="{kind}" style="background-color:{OP_COLORS[op]}" aria-hidden="true">{escape(GLYPHS[op])}</span>'
-    )
+    colour, glyph = OP_COLORS[op], escape(GLYPHS[op])
+    return f'<span class="{kind}" style="background-color:{colour}" aria-hidden="true">{glyph}</span>'

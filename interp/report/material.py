@@ -94,7 +94,7 @@ def _circuits(run: Run, folder: str) -> dict[str, tuple[Circuit, dict[str, Any]]
     from interp.circuits import read_circuit
 
     found: dict[str, tuple[Circuit, dict[str, Any]] | Missing] = {}
-    for op in (op.name for op in run.config.spec.ops):
+    for op in circuit_names(run):
         anew = command("circuit", folder, "--ops", op)
         file = run.path / "circuits" / f"{op}.json"
         try:
@@ -114,6 +114,12 @@ def _circuits(run: Run, folder: str) -> dict[str, tuple[Circuit, dict[str, Any]]
         else:
             found[op] = (circuit, provenance)
     return found
+
+
+def circuit_names(run: Run) -> list[str]:
+    """The contrasts that a circuit is looked for by default: those of the task's first kind; [] where it has none."""
+    found = list(run.task.contrasts().values())
+    return [contrast.slug for contrast in found if contrast.kind == found[0].kind]
 
 
 def _train(folder: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cython_vm import VARIABLES
 from interp.figures import probe_heatmap
 from interp.figures.style import named_rows, present
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
 from interp.report.rows import INPUT_SITE, beside, by_layer, calibration, certain, place
 from interp.results import Control, Method, Metric, select
+from interp.worlds import World
 
 _CONTROLS = {
     Control.CONTROL_TASK: "control task",
@@ -30,8 +30,8 @@ def probes_section(material: Material, page: Page) -> str:
         return missing("The run's probes hold no accuracy.", material.command("probes"))
     positions = present(accuracy, "position")
     body = material.warning("probes") + how_to_read(
-        "A probe is a linear classifier that reads one of the machine's variables off the activations at one token "
-        "position after one layer. It is fitted on training programs and scored on held-out ones. “input” is the "
+        "A probe is a linear classifier that reads one of the world's variables off the activations at one token "
+        "position after one layer. It is fitted on training examples and scored on held-out ones. “input” is the "
         "residual stream before the first layer, “L0” after layer 0, and so on.",
         "An accuracy alone says little, so its controls stand beside it: the same probe on <b>labels re-drawn</b> by "
         "input type (control task), on an <b>untrained</b> copy of the model, on the <b>embedding</b> alone, and the "
@@ -53,7 +53,8 @@ def probes_section(material: Material, page: Page) -> str:
         )
         note = "Accuracy, with the control task's in parentheses."
         panels.append((position, shown + details("The numbers as a table", f"<p>{note}</p>{numbers}")))
-    return body + "<h3>Every layer, position by position</h3>" + page.tabs("read at", panels) + _glossary(accuracy)
+    body += "<h3>Every layer, position by position</h3>" + page.tabs("read at", panels)
+    return body + _glossary(accuracy, material.run.config.world)
 
 
 def _best_probes(frame: pd.DataFrame) -> str:
@@ -84,8 +85,9 @@ def _best_probes(frame: pd.DataFrame) -> str:
     return table(headings, lines, caption=caption, numbers=range(2, len(headings)))
 
 
-def _glossary(rows: pd.DataFrame) -> str:
-    """What each variable is, as the machine's equations put it."""
-    names = [name for name in present(rows, "variable") if name in VARIABLES]
-    lines = [[code(name), VARIABLES[name].kind, escape(VARIABLES[name].equation)] for name in names]
+def _glossary(rows: pd.DataFrame, world: World) -> str:
+    """What each variable is, as the world's equations put it; members of families are left out."""
+    known = world.variables()
+    names = [name for name in present(rows, "variable") if name in known and "[" not in name]
+    lines = [[code(name), known[name].kind, escape(known[name].equation)] for name in names]
     return details("What the variables are", table(["variable", "kind", "equation"], lines)) if lines else ""

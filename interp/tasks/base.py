@@ -43,6 +43,7 @@ class Task(ABC):
 
     Attributes:
         name: its key in `TASKS`.
+        words: what is shown and asked, in a sentence for people.
         world: what is true.
         options: what is chosen about it besides the world, an `Options`.
         attention_dir: the attention a transformer needs for it.
@@ -57,6 +58,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    words: ClassVar[str] = ""
     Options: ClassVar[type] = NoOptions
     attention_dir: Literal["causal", "bidirectional"]
     positions: Literal["block", "learned"] = "block"
@@ -357,18 +359,15 @@ class Task(ABC):
         return bool(self.world.stored_ancestors(name))
 
     def contrasts(self) -> Mapping[str, Contrast]:
-        """Ways to draw clean and corrupted examples that differ in one thing, by name.
-
-        Raises:
-            ValueError: the world has none.
-        """
-        raise self.world.lacks("contrasts")
+        """Ways to draw clean and corrupted examples that differ in one thing, by name; {} where there are none."""
+        return {}
 
     def contrast(self, name: str) -> Contrast:
         """One of `contrasts`. Raises ValueError with the known names where there is none."""
         known = self.contrasts()
         if name not in known:
-            raise ValueError(f"the task {self.name} has no contrast {name!r}; it has {', '.join(known)}")
+            has = ", ".join(known) or "none, so no circuit can be looked for"
+            raise ValueError(f"the task {self.name} has no contrast {name!r}; it has {has}")
         return known[name]
 
 

@@ -27,6 +27,7 @@ class Chain(MachineTask):
     """
 
     name = "chain"
+    words = "several steps of the machine in a row: the model sees one state and writes those after it"
     attention_dir = "causal"
     has_strata = False
     Options = ChainOptions

@@ -31,6 +31,7 @@ class Output(UnitsOfRuns):
     """
 
     name = "output"
+    words = "a whole run of the machine: the model sees a program and its input and says what it prints"
     attention_dir = "bidirectional"
     has_strata = False
     Options = StreamOptions

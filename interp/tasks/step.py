@@ -17,6 +17,7 @@ class Step(NextStateTask):
     """S_t followed by S_{t+1}; logits at position p predict token p + 1, the loss is taken on S_{t+1} alone."""
 
     name = "step"
+    words = "one step of the machine, token by token: the model sees the whole state and writes the next one after it"
     attention_dir = "causal"
     shows_answer = True
 

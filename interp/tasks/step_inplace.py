@@ -16,6 +16,10 @@ class StepInplace(NextStateTask):
     """S_t in, S_{t+1} out, at the same positions; attention is bidirectional."""
 
     name = "step_inplace"
+    words = (
+        "one step of the machine, in place: the model sees the whole state and answers, at each position, "
+        "with the token that stands there one step later"
+    )
     attention_dir = "bidirectional"
 
     @property

@@ -79,6 +79,10 @@ class Trace(UnitsOfRuns):
     """
 
     name = "trace"
+    words = (
+        "a stream of executed instructions: what the machine keeps, pointer and cells, is never shown, and "
+        "the model says what is printed and which way each loop goes"
+    )
     attention_dir = "causal"
     positions = "learned"
     has_strata = False

@@ -252,6 +252,19 @@ class World(ABC):
         settings = ", ".join(f"{name} {value}" for name, value in self.to_dict().items())
         return f"the world {self.name}" + (f" ({settings})" if settings else "")
 
+    @property
+    def title(self) -> str:
+        """What answers: "the machine"."""
+        return f"the world {self.name}"
+
+    def reading_notes(self) -> tuple[str, ...]:
+        """What a reader of accuracy by stratum should know of this world, sentences in HTML."""
+        return ()
+
+    def stratum_words(self) -> Mapping[str, str]:
+        """What each stratum is, in a few words, by its name; {} where the names say it."""
+        return {}
+
     def describe(self, example: Any) -> str:
         """One example in words: here the values of its stored variables."""
         roots = [name for name, each in self.variables().items() if each.kind == "root"]

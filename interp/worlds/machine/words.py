@@ -6,6 +6,18 @@ import numpy as np
 
 from cython_vm import MachineSpec, Op, Outcome, States, format_program, step
 
+OP_WORDS = {
+    "NEXT": "moves the array pointer one cell right",
+    "PREV": "moves the array pointer one cell left",
+    "INC": "adds 1 to the cell under the array pointer",
+    "DEC": "subtracts 1 from the cell under the array pointer",
+    "PUT": "appends the cell to the output",
+    "GET": "moves the head of the input into the cell",
+    "WHILE": "if the cell is 0, jumps past the matching ENDW",
+    "ENDW": "if the cell is not 0, jumps back behind the matching WHILE",
+    "STOP": "changes nothing, for ever",
+}
+
 
 def machine_words(spec: MachineSpec) -> str:
     """Its sizes: "a machine of 8 instructions, 6 cells of 3 bits, and buffers of 3 and 3"."""

@@ -35,7 +35,7 @@ from interp.worlds.machine.needs import NEEDED_BY
 from interp.worlds.machine.programs import evolved_programs, long_programs
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
-from interp.worlds.machine.words import machine_words, state_words
+from interp.worlds.machine.words import OP_WORDS, machine_words, state_words
 
 if TYPE_CHECKING:
     from interp.worlds.machine.adaptive import AdaptiveSampler
@@ -177,6 +177,21 @@ class MachineWorld(World):
 
     def in_words(self) -> str:
         return machine_words(self.spec)
+
+    @property
+    def title(self) -> str:
+        return "the machine"
+
+    def reading_notes(self) -> tuple[str, ...]:
+        return (
+            "A step that cannot be done (a pointer beyond its end, a value out of range, a full output, an empty "
+            "input) freezes: the whole state stays as it was. In every case but <em>ran</em> the machine freezes or halts, "
+            "and copying the state is the right answer; there the model shows that it knows when nothing happens.",
+        )
+
+    def stratum_words(self) -> Mapping[str, str]:
+        """What each instruction that the machine has does."""
+        return {op.name: OP_WORDS[op.name] for op in self.spec.ops}
 
     def describe(self, example: States) -> str:
         """Program, what is executed and how that ends, tape, buffers."""
