@@ -72,8 +72,8 @@ def model_section(material: Material) -> str:
         (
             "Training",
             f"{settings.steps:,} steps of {settings.batch_size} records, drawn fresh from {world.unit}s that are not "
-            f"held out, balance {code(settings.balance)}; Muon (peak rate {settings.muon_lr:g}) for hidden matrices, AdamW "
-            f"({settings.adamw_lr:g}) for the rest; {escape(settings.precision)}",
+            f"held out, balance {code(settings.balance)}; Muon (peak rate {settings.muon_lr:g}) for hidden matrices, "
+            f"AdamW ({settings.adamw_lr:g}) for the rest; {escape(settings.precision)}",
         ),
         ("Training time", _duration(training["seconds"]) if "seconds" in training else ""),
         ("Weights", "" if isinstance(weights, Missing) else f"of training step {weights['step']:,}"),

@@ -185,8 +185,9 @@ class MachineWorld(World):
     def reading_notes(self) -> tuple[str, ...]:
         return (
             "A step that cannot be done (a pointer beyond its end, a value out of range, a full output, an empty "
-            "input) freezes: the whole state stays as it was. In every case but <em>ran</em> the machine freezes or halts, "
-            "and copying the state is the right answer; there the model shows that it knows when nothing happens.",
+            "input) freezes: the whole state stays as it was. In every case but <em>ran</em> the machine freezes or "
+            "halts, and copying the state is the right answer; there the model shows that it knows when nothing "
+            "happens.",
         )
 
     def stratum_words(self) -> Mapping[str, str]:
