@@ -84,6 +84,23 @@ def test_gradients_of_a_metric(case):
     assert set(cut) == {"hook_embed", "hook_embed_grad"}
 
 
+def test_gradients_of_caching_hooks(case):
+    """The same gradients where the user runs the passes."""
+    model = case.model
+    _, expected = model.run_with_cache(case.tokens, incl_bwd=True, metric=lambda logits: logits[:, 2, 1].sum())
+    added = model.add_caching_hooks(incl_bwd=True)
+    model(case.tokens)[:, 2, 1].sum().backward()
+    model.reset_hooks()
+    given, fwd, bwd = model.get_caching_hooks(incl_bwd=True)
+    with model.hooks(fwd, bwd):
+        model(case.tokens)[:, 2, 1].sum().backward()
+    assert set(added) == set(given) == set(expected)
+    for name in expected:
+        torch.testing.assert_close(added[name], expected[name], msg=name)
+        torch.testing.assert_close(given[name], expected[name], msg=name)
+    assert not any(model.list_hooks().values())
+
+
 def test_gradients_need_a_scalar(case):
     run = case.model.run_with_cache
     with pytest.raises(ValueError, match="incl_bwd=True needs a scalar to differentiate: pass metric"):
@@ -92,6 +109,8 @@ def test_gradients_need_a_scalar(case):
         run(case.tokens, incl_bwd=True, metric=lambda logits: logits)
     with pytest.raises(ValueError, match="got float"):
         run(case.tokens, incl_bwd=True, metric=lambda logits: 0.5)
+    with pytest.raises(ValueError, match="must be computed from forward's output with gradients"):
+        run(case.tokens, incl_bwd=True, metric=lambda logits: logits.detach().sum())
     with pytest.raises(ValueError, match="pass both or neither"):
         run(case.tokens, metric=lambda logits: logits.sum())
     if case.model.is_causal:

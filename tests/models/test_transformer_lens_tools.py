@@ -123,3 +123,5 @@ def test_directions_are_copies(case):
         for asked in (2, "C", torch.tensor(2), torch.tensor([2, 3]), torch.tensor([[2]])):
             case.model.tokens_to_residual_directions(asked).zero_()
     assert torch.equal(case.model.W_U, before)
+    with pytest.raises(ValueError, match="tokens must be from 0 to 12; got -1 to -1"):
+        case.model.tokens_to_residual_directions(-1)
