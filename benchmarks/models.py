@@ -1,13 +1,13 @@
 """Models with a state: their scans against loops under autograd, and what hook points and caching cost.
 
 Rows `scan_<kernel>_<length>`: forward and backward of the recurrence alone, batch 16 at length 148 and 2 at 1,184 (a
-state as in a model of 128 channels); the peer is the same recurrence as a loop under autograd (scan_loops.py). Rows
-`hooked_step_<architecture>`: a training step while no hook is live, against a copy of the same model whose hook points
-are taken out. Rows `cached_<architecture>`: a forward pass that keeps every activation but matrix states, against one
-that keeps none; `cached_states_<architecture>`, where there are such, keeps them too.
+state as in a model of 128 channels), `h = a h + b` for the linear scans, and from step sizes to what is read for Mamba's;
+the peer is the same recurrence as a loop under autograd (scan_loops.py). Rows `hooked_step_<architecture>`: a training
+step while no hook is live, against a copy of the same model whose hook points are taken out. Rows
+`cached_<architecture>`: a forward pass that keeps every activation but matrix states, against one that keeps none;
+`cached_states_<architecture>`, where there are such, keeps them too.
 
-Contenders take turns, in changing order. Times are medians of processor time, so that load from elsewhere counts
-little.
+Contenders take turns, in changing order. Times are medians of processor time: load from elsewhere counts little.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ def scan_inputs(length: int) -> dict[str, list[Tensor]]:
     beta, log_decay = 2 * torch.sigmoid(draw(4, length)), -0.1 * draw(4, length).abs()
     A = -torch.arange(1.0, 17.0).expand(128, 16).clone()
     found = {
+        "linear": [torch.sigmoid(draw(length, 128, 16) + 2), draw(length, 128, 16)],
         "mamba": [x, dt, A, B, C],
         "mamba2": [draw(1, length, 16), draw(1, length, 16), draw(4, length, 32), log_decay],
         "delta": [q, k, v, beta, log_decay],
@@ -106,14 +108,10 @@ def scan_inputs(length: int) -> dict[str, list[Tensor]]:
     return {name: [each.detach().clone().requires_grad_() for each in inputs] for name, inputs in found.items()}
 
 
-def _parallel(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    decays, writes = (dt[..., None] * A).exp(), (dt * x)[..., None] * B[:, :, None, :]
-    return (linear_scan(decays, writes, kernel="chunked") @ C[..., None])[..., 0]
-
-
 SCANS: dict[str, tuple[str, Callable[..., Tensor], Callable[..., Tensor]]] = {  # name: inputs, kernel, loop
+    "linear": ("linear", linear_scan, scan_loops.linear_loop),
+    "linear_parallel": ("linear", partial(linear_scan, kernel="chunked"), scan_loops.linear_loop),
     "mamba": ("mamba", lambda *inputs: selective_scan(*inputs)[0], scan_loops.selective_loop),
-    "parallel": ("mamba", _parallel, scan_loops.selective_loop),
     "mamba2": ("mamba2", lambda *inputs: chunks.linear_attention(*inputs)[0], scan_loops.linear_attention_loop),
     "delta": ("delta", lambda *inputs: chunks.delta_rule(*inputs)[0], scan_loops.delta_loop),
 }

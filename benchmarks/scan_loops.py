@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-Kernel = Callable[..., Tensor]
+
+def linear_loop(a: Tensor, b: Tensor) -> Tensor:
+    """`h = a h + b`, [batch, pos, …]."""
+    state, states = torch.zeros_like(b[:, 0]), []
+    for t in range(b.shape[1]):
+        state = a[:, t] * state + b[:, t]
+        states.append(state)
+    return torch.stack(states, dim=1)
 
 
 def selective_loop(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:

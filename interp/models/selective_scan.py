@@ -4,8 +4,9 @@
 
 for each channel, whose state h has d_state numbers; dt, B and C depend on the position (Gu and Dao 2023). A block of
 positions fits in the processor's cache: all that is not the recurrence is computed for a whole block at once, and only
-`h = a h + b` steps through it. The forward pass keeps the state at the start of each block; the backward pass makes the
-states of a block again from there, as Mamba's own kernel does.
+`h = a h + b` steps through it. Inside, states are [d_state, d_inner], so that sums over the state are sums of long
+rows; products of matrices this small are slower on processors. The forward pass keeps the state at the start of each
+block; the backward pass makes the states of a block again from there, as Mamba's own kernel does.
 """
 
 from __future__ import annotations
@@ -51,50 +52,60 @@ class _SelectiveScan(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor]:
-        y, state, starts = torch.empty_like(x), start, []
+        y, u, rates = torch.empty_like(x), dt * x, A.T.contiguous()
+        state, starts = start.mT.contiguous(), []
         for block in _blocks(x.shape[1]):
             starts.append(state)
-            _, states = _states(x[:, block], dt[:, block], A, B[:, block], state)
-            y[:, block] = (states[:, 1:] @ C[:, block, :, None])[..., 0]
+            _, states = _states(u[:, block], dt[:, block], rates, B[:, block], state)
             state = states[:, -1].clone()
+            torch.sum(states[:, 1:].mul_(C[:, block, :, None]), 2, out=y[:, block])
         ctx.save_for_backward(x, dt, A, B, C, *starts)
-        return y, state
+        return y, state.mT
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         x, dt, A, B, C, *starts = ctx.saved_tensors
-        grad_x, grad_dt, grad_B, grad_C = (torch.empty_like(each) for each in (x, dt, B, C))
-        grad_A = torch.zeros_like(A)
-        coming = grad_state  # what the positions after the block ask of its last state
+        u, rates = dt * x, A.T.contiguous()
+        grad_u, grad_dt, grad_B, grad_C = (torch.empty_like(each) for each in (x, dt, B, C))
+        grad_rates = torch.zeros_like(rates)
+        coming = grad_state.mT  # what the positions after the block ask of its last state
         for block, start in zip(reversed(_blocks(x.shape[1])), reversed(starts), strict=True):
-            x_, dt_, B_, dy = x[:, block], dt[:, block], B[:, block], grad_y[:, block]
-            a, states = _states(x_, dt_, A, B_, start)
-            g = dy[..., None] * C[:, block, None, :]  # [batch, pos, d_inner, d_state], the gradient of each state
+            u_, dt_, B_, dy = u[:, block], dt[:, block], B[:, block], grad_y[:, block]
+            a, states = _states(u_, dt_, rates, B_, start)
+            g = dy[:, :, None] * C[:, block, :, None]  # [batch, pos, d_state, d_inner], the gradient of each state
             g[:, -1] += coming
             for t in range(g.shape[1] - 2, -1, -1):
                 g[:, t].addcmul_(a[:, t + 1], g[:, t + 1])
             coming = a[:, 0] * g[:, 0]
-            grad_C[:, block] = (dy[:, :, None] @ states[:, 1:])[:, :, 0]
-            grad_B[:, block] = ((dt_ * x_)[:, :, None] @ g)[:, :, 0]
-            grad_write = (g @ B_[..., None])[..., 0]  # of dt x
-            grad_exponent = g.mul_(states[:, :-1]).mul_(a)  # of dt A
-            grad_x[:, block] = grad_write * dt_
-            grad_dt[:, block] = grad_write * x_ + torch.einsum("bpds,ds->bpd", grad_exponent, A)
-            grad_A += torch.einsum("bpds,bpd->ds", grad_exponent, dt_)
-        return grad_x, grad_dt, grad_A, grad_B, grad_C, coming
+            room = states[:, 1:] * dy[:, :, None]  # written over by each product in turn
+            torch.sum(room, -1, out=grad_C[:, block])
+            torch.sum(torch.mul(g, u_[:, :, None], out=room), -1, out=grad_B[:, block])
+            torch.sum(torch.mul(g, B_[..., None], out=room), 2, out=grad_u[:, block])
+            exponent = g.mul_(states[:, :-1]).mul_(a)  # the gradient of dt A
+            torch.sum(torch.mul(exponent, rates, out=room), 2, out=grad_dt[:, block])
+            grad_rates += torch.mul(exponent, dt_[:, :, None], out=room).sum((0, 1))
+        return grad_u * dt, grad_dt.addcmul_(grad_u, x), grad_rates.T, grad_B, grad_C, coming.mT
 
 
 def _blocks(n_pos: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, n_pos)) for start in range(0, n_pos, BLOCK)]
 
 
-def _states(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Decays [batch, pos, d_inner, d_state], and the states before the block and after each of its positions."""
-    a = (dt[..., None] * A).exp_()
-    states = torch.empty(len(x), x.shape[1] + 1, *A.shape, dtype=x.dtype, device=x.device)
+def _states(u: Tensor, dt: Tensor, rates: Tensor, B: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Decays [batch, pos, d_state, d_inner], and the states before the block and after each of its positions.
+
+    Args:
+        u: dt x, [batch, pos, d_inner].
+        dt: [batch, pos, d_inner].
+        rates: A, [d_state, d_inner].
+        B: [batch, pos, d_state].
+        start: [batch, d_state, d_inner].
+    """
+    a = (dt[:, :, None] * rates).exp_()
+    states = torch.empty(len(u), u.shape[1] + 1, *rates.shape, dtype=u.dtype, device=u.device)
     states[:, 0] = start
-    torch.mul((dt * x)[..., None], B[:, :, None, :], out=states[:, 1:])
-    for t in range(x.shape[1]):
+    torch.mul(u[:, :, None], B[..., None], out=states[:, 1:])
+    for t in range(u.shape[1]):
         states[:, t + 1].addcmul_(a[:, t], states[:, t])
     return a, states
