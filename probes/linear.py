@@ -186,7 +186,7 @@ class RidgeProbe(LinearProbe):
 
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
         if self._factor is None or self._factor[0] is not design:
-            ridge = design.mean.new_full((1, design.d), self.alpha / design.total)
+            ridge = design.mean.new_full((1, design.d), min(self.alpha / design.total, most(design.mean)))
             self._factor = design, cholesky(design.covariance, ridge)
         sums = design.class_sums(problem.labels, problem.seen.shape[-1])
         s, v, c, m = sums.shape
@@ -214,7 +214,8 @@ class DiscriminantProbe(LinearProbe, SoftmaxProbe):
     def _solve(self, design: Design, problem: Problem) -> tuple[Tensor, Tensor]:
         sums = design.class_sums(problem.labels, problem.seen.shape[-1])
         level = design.covariance.diagonal(dim1=1, dim2=2).mean(-1)
-        w = discriminant(design, sums, ridge=(self.alpha * level)[:, None, None].expand(-1, 1, design.d))
+        ridge = (self.alpha * level).clamp(max=most(level))
+        w = discriminant(design, sums, ridge=ridge[:, None, None].expand(-1, 1, design.d))
         return w[..., :-1], w[..., -1]
 
 
@@ -250,6 +251,11 @@ def discriminant(design: Design, sums: Tensor, *, ridge: Tensor) -> Tensor:
     bias = frequency[..., 0].log() - 0.5 * (weights * means).sum(-1)
     w = torch.cat([weights, bias[..., None]], -1)
     return w - w.mean(2, keepdim=True)
+
+
+def most(like: Tensor) -> float:
+    """The largest number that can still be added to a variance in this precision: a ridge beyond it is as good."""
+    return torch.finfo(like.dtype).max / 4
 
 
 def cholesky(matrix: Tensor, ridge: Tensor, scale: Tensor | None = None) -> Tensor:

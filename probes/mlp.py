@@ -26,8 +26,8 @@ class MLPProbe(SoftmaxProbe):
 
     Args:
         hidden: width of the hidden layer.
-        lr: learning rate of AdamW.
-        weight_decay: of AdamW.
+        lr: learning rate of AdamW, above 0, at most 1.
+        weight_decay: of AdamW, below 1 / lr.
         batch_size: rows a step.
         max_epochs: passes over the rows at most.
         patience: epochs without a better validation loss before a probe stops.
@@ -79,6 +79,10 @@ class MLPProbe(SoftmaxProbe):
             check_whole(name, getattr(self, name), least=1)
         check_real("lr", self.lr, above=0)
         check_real("weight_decay", self.weight_decay, least=0)
+        if self.lr > 1:
+            raise ValueError(f"lr must be at most 1, about what a step of AdamW moves every weight by, got {self.lr:g}")
+        if self.lr * self.weight_decay >= 1:
+            raise ValueError(f"weight_decay must be below 1 / lr = {1 / self.lr:g}, got {self.weight_decay:g}")
         check_share("validation", self.validation)
         check_whole("seed", self.seed, least=0)
         stack = Stack.of(X, y, sample_weight, self.class_weight)
