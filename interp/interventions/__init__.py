@@ -1,6 +1,7 @@
 """Interventions: read activations, put others in their place, and hold what comes out against the world."""
 
 from interp.interventions.activations import ablate, check_sites, collect, patch_from
+from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.das import (
     DasConfig,
     DasFit,
@@ -17,18 +18,21 @@ from interp.interventions.interchange import (
     interchange,
     random_basis,
     residual_sites,
-    site_column,
     swaps_of,
 )
-from interp.interventions.joint import JointPairs, joint_rows, swapped_answers
+from interp.interventions.joint import joint_rows, swapped_answers
+from interp.interventions.joint_pairs import JointPairs
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
+from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
+from interp.interventions.stratum_sweep import stratum_sweep
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.tasks.sites import Site, block_slots, resolve
 
 __all__ = [
+    "BASE_RIGHT",
     "METHODS",
     "DasConfig",
     "DasFit",
@@ -38,6 +42,7 @@ __all__ = [
     "PositionSet",
     "SharedPairs",
     "Site",
+    "Swap",
     "ablate",
     "ablation_value",
     "best_places",
@@ -68,6 +73,8 @@ __all__ = [
     "site_column",
     "smallest_set",
     "smallest_set_rows",
+    "stratum_rows",
+    "stratum_sweep",
     "subspace_rows",
     "subspace_swaps",
     "swapped_answers",

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.interventions.activations import check_sites, collect
+from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.declared import axes_of
 from interp.interventions.interchange import iia_sweep, random_basis, swaps_of
 from interp.interventions.pairs import SharedPairs
@@ -257,7 +258,7 @@ def das_rows(
     untrained: Any | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[DasFit, list[dict[str, Any]]]:
-    """A fit, and its IIA on held-out units with controls as rows of the tidy frame.
+    """A fit, and its IIA on held-out units, pooled and by stratum, with controls as rows of the tidy frame.
 
     Controls: the unpatched model, random subspaces of the rank, and, where `untrained` is given, the same fit on that
     model. At `mlp.hook_post` further rows, of granularity "row_space" and "null_space", hold the two parts' own IIA.
@@ -283,6 +284,7 @@ def das_rows(
         blank = fit_das(untrained, task, variable, site, rank=rank, config=config, seed=seed)
         plain = [row for row in rows(untrained, blank.basis) if row["control"] is None]
         result += [{**row, "control": Control.UNTRAINED_MODEL} for row in plain]
+    result += stratum_rows(model, task, variable, [Swap(site, fit.basis, {"method": Method.DAS})], seed=seed)
     if site.hook.endswith("mlp.hook_post"):
         w_out = model.blocks[int(site.hook.split(".")[1])].mlp.W_out
         parts = zip(("row_space", "null_space"), row_and_null_parts(fit.basis, w_out.detach()), strict=True)

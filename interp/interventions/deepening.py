@@ -12,8 +12,8 @@ from typing import Any
 
 from interp.interventions.das import DasConfig
 from interp.interventions.declared import residual_hooks
-from interp.interventions.interchange import site_column
 from interp.interventions.joint import joint_rows
+from interp.interventions.scores import site_column
 from interp.interventions.search import smallest_set_rows
 from interp.interventions.subspaces import subspace_rows
 from interp.results import Method, Metric

@@ -29,16 +29,15 @@ from interp.interventions.activations import check_sites
 from interp.interventions.declared import residual_hooks
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import check_basis
+from interp.interventions.scores import Scores
 from interp.interventions.sweep import Interchange, interchange_answers
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.counterfactual import PairDesign
 from interp.tasks.sites import Site
-from probes.evaluation import MIN_GROUPS, bootstrap_mean
 
 log = logging.getLogger(__name__)
 
-STRATA = ("changes", "same", "all")
 Subspaces = Mapping[tuple[str, Site], Tensor]  # (variable, site) -> orthonormal rows [rank, d]
 
 
@@ -128,8 +127,9 @@ def iia_sweep(
         progress: called with the share done, 0 to 1.
 
     Returns:
-        Rows of IIA, and one a variable with the share of pairs that were redrawn. A row and its controls share every
-        key but `control`. Strata without pairs have no row.
+        Rows of IIA (in the stratum "changes" also effect_accuracy and side_accuracy), and one a variable with the share
+        of pairs that were redrawn. A row and its controls share every key but `control`. Strata without pairs have no
+        row.
 
     Raises:
         ValueError: an unknown variable, hook or position set, or a basis of the wrong shape.
@@ -144,7 +144,7 @@ def iia_sweep(
     log.info("interchange, %s pairs: %d distinct pairs serve %d variables", design, len(pairs), len(variables))
 
     swaps = swaps_of(task, sites, pairs)
-    wrong = _wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
+    wrong = wrong_sites(swaps, task.n_ctx, seed=seed) if wrong_site else {}
     n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
     total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces + wrong_site)
@@ -161,8 +161,9 @@ def iia_sweep(
             progress=lambda share: report((done + share * len(some)) / max(total, 1)),
         )
 
-    scores = _Scores(task, pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
+    scores = Scores(task, pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
     full = run(model, [*swaps, *wrong.values()], 0)
+    base_right = {name: answers_base(model, task, pairs, name, full[-1], batch_size=batch_size) for name in variables}
     done = len(swaps) + len(wrong)
     blank = None if untrained is None else run(untrained, swaps, done)
     done = len(swaps) * n_models + len(wrong)
@@ -189,7 +190,7 @@ def iia_sweep(
             bases += [basis, *random]
             repeated += [site] * (1 + n_random_subspaces)
         some = swaps_of(task, repeated, pairs, rows, bases=bases)
-        elsewhere = _wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
+        elsewhere = wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
         answers = run(model, [*some, *elsewhere.values()], done, rows)
         done += len(some) + len(elsewhere)
         for place, (site, basis) in enumerate(own):
@@ -214,7 +215,38 @@ def iia_sweep(
         }
         for name, rate in pairs.redraw_rate.items()
     ]
-    return scores.rows() + rates
+    return scores.rows(base_right) + rates
+
+
+def answers_base(
+    model: Any, task: Task, pairs: SharedPairs, name: str, unpatched: Tensor, *, batch_size: int = 256
+) -> np.ndarray:
+    """Whether the model, left alone, answers the base of each of the variable's pairs right, bool [m].
+
+    Args:
+        model: the hooked model.
+        task: shows the bases.
+        pairs: of the variable, among others.
+        name: the variable.
+        unpatched: the model's answers to all bases as the pairs show them, [n, k].
+        batch_size: rows a forward pass.
+    """
+    rows, told = pairs.members[name], pairs.unedited[name]
+    answers = own_answers(model, task, pairs.base.examples[rows], told, pairs.positions[rows], batch_size=batch_size)
+    return ((unpatched[rows] if answers is None else answers) == told).logical_or(~pairs.valid[name]).all(-1).numpy()
+
+
+def own_answers(
+    model: Any, task: Task, bases: Any, told: Tensor, positions: Tensor, *, batch_size: int = 256
+) -> Tensor | None:
+    """The model's answers [n, k] to bases that are shown with their own answer; None where tasks show none.
+
+    Pairs of a task that shows the answer show the counterfactual one, behind which the model's own cannot be read.
+    """
+    if not task.shows_answer:
+        return None
+    tokens = task.render(bases, told.numpy()).tokens
+    return interchange_answers(model, tokens, tokens, [], positions=positions, batch_size=batch_size)[-1]
 
 
 def random_basis(rank: int, size: int, *, generator: torch.Generator) -> Tensor:
@@ -224,7 +256,7 @@ def random_basis(rank: int, size: int, *, generator: torch.Generator) -> Tensor:
     return torch.linalg.qr(torch.randn(size, rank, generator=generator)).Q.T.contiguous()
 
 
-def _wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict[int, Interchange]:
+def wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict[int, Interchange]:
     """For each interchange whose complement is large enough, one at as many random positions outside its set."""
     rng = np.random.default_rng(seed)
     wrong = {}
@@ -238,63 +270,6 @@ def _wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict
         positions = order.argsort(dim=1)[:, :k].sort(dim=1).values
         wrong[index] = Interchange(swap.hook, positions, positions, head=swap.head, basis=swap.basis)
     return wrong
-
-
-class _Scores:
-    """Turns answers into rows: one a stratum, with a bootstrap interval over the units of the bases."""
-
-    def __init__(self, task: Task, pairs: SharedPairs, *, design: PairDesign, seed: int, n_bootstrap: int):
-        self._pairs, self._design, self._seed, self._n_bootstrap = pairs, design, seed, n_bootstrap
-        self._groups = task.groups(pairs.base.examples).astype(np.int64)
-        self._keys: dict[str, list[dict[str, Any]]] = {name: [] for name in pairs.members}
-        self._right: dict[str, list[np.ndarray]] = {name: [] for name in pairs.members}
-
-    def add(
-        self, name: str, site: Site, key: dict[str, Any], answers: Tensor, *, control: Control | None = None
-    ) -> None:
-        """Judge answers [n, k], or several runs of them [runs, n, k], whose mean is taken."""
-        right = self._pairs.right(name, answers).float()
-        self._right[name].append((right if right.ndim == 1 else right.mean(0)).numpy())
-        self._keys[name].append(
-            {"site": site_column(site), "position": site.positions, "variable": name, **key, "control": control}
-        )
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows; an interval is absent where a stratum has too few units for one."""
-        rows = []
-        for name, keys in self._keys.items():
-            right, units = np.array(self._right[name]), self._groups[self._pairs.members[name]]
-            changes = self._pairs.changes[name]
-            plain = np.arange(len(changes)) < self._pairs.n_plain
-            for stratum, chosen in zip(STRATA, (changes, ~changes, plain), strict=True):
-                if not chosen.any():
-                    continue
-                ends = np.full((2, len(keys)), np.nan)
-                few = len(np.unique(units[chosen])) < MIN_GROUPS
-                if not few:
-                    values, groups = right[:, chosen], units[chosen]
-                    ends[:] = bootstrap_mean(values, groups, seed=self._seed, n_resamples=self._n_bootstrap)[1:]
-                for place, key in enumerate(keys):
-                    rows.append(
-                        {
-                            **key,
-                            "pair_design": self._design,
-                            "stratum": stratum,
-                            "metric": Metric.IIA,
-                            "aggregation": Aggregation.MEAN,
-                            "estimate": float(right[place, chosen].mean()),
-                            "ci_low": None if few else float(ends[0, place]),
-                            "ci_high": None if few else float(ends[1, place]),
-                            "interval_kind": None if few else IntervalKind.BOOTSTRAP_PROGRAMS,
-                            "n": int(chosen.sum()),
-                        }
-                    )
-        return rows
-
-
-def site_column(site: Site) -> str:
-    """How the tidy frame spells a site's hook and head: "blocks.1.attn.hook_z[2]" for head 2."""
-    return site.hook if site.head is None else f"{site.hook}[{site.head}]"
 
 
 def residual_sites(model: Any, position_sets: Sequence[str]) -> list[Site]:

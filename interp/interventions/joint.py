@@ -5,7 +5,8 @@
 
 Read it in the stratum "both": the world's answer then differs from its answer when any one of the variables is left
 as in base, so that no single swap can be right. Controls on the same triples: the model left alone, the better of the
-single swaps, the sources exchanged between the sites, an untrained model.
+single swaps, the sources exchanged between the sites, an untrained model. A second draw gives the same by stratum of
+base (see by_stratum.py), with sources in which every variable has base's own value as one more control.
 """
 
 from __future__ import annotations
@@ -19,103 +20,14 @@ import torch
 from torch import Tensor
 
 from interp.interventions.activations import collect
-from interp.interventions.interchange import site_column
+from interp.interventions.interchange import own_answers
+from interp.interventions.joint_pairs import JointPairs
 from interp.interventions.patching import Patch, check_basis, patched
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.interventions.scores import THREE, Stratum, judge, score_rows, site_column
+from interp.results import Control, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.base import read_answers
 from interp.tasks.sites import Site
-from interp.worlds.base import Split
-from probes.evaluation import MIN_GROUPS, bootstrap_mean
-
-_WIDER = 8  # how many times `n_pairs` are drawn, so that enough of them are in the stratum "both"
-
-
-@dataclass(frozen=True)
-class JointPairs:
-    """A base and one source a variable, drawn independently, with the world's answer when all variables are set."""
-
-    variables: tuple[str, ...]
-    base: Batch
-    sources: tuple[Batch, ...]
-    positions: Tensor  # long [n, k]: the token positions whose logits are judged
-    targets: Tensor  # long [n, k]; -1 where the world has no answer
-    unedited: Tensor  # long [n, k]: the world's answer on base
-    edit_time: np.ndarray  # int64 [n]: the executed step of base at which all variables are set
-    source_times: tuple[np.ndarray, ...]  # int64 [n] each: the executed step that a source's value is taken from
-    changes: np.ndarray  # bool [n]: another answer than on base
-    both: np.ndarray  # bool [n]: another answer than with any one variable left as it is, too
-    n_plain: int  # the first so many are as drawn; the others were added for the stratum "both"
-
-    @classmethod
-    def draw(
-        cls, task: Task, variables: Sequence[str], *, n_pairs: int, seed: int, split: Split = "evaluation"
-    ) -> JointPairs:
-        """Draw `n_pairs`, and add of eight times as many until a quarter of `n_pairs` are in the stratum "both".
-
-        Raises:
-            ValueError: fewer than two variables, a repeated or unsettable one, or hardly a joint counterfactual.
-        """
-        names = tuple(variables)
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError(f"a joint swap needs two or more different variables, got {', '.join(names) or 'none'}")
-        world = task.world
-        for name in names:
-            world.settable(name)
-        size, rng = 1 + len(names), np.random.default_rng([seed, 1])
-        drawn = task.draw(size * _WIDER * n_pairs, seed=seed, split=split)
-        base, sources = drawn[0::size], [drawn[place::size] for place in range(1, size)]
-        times = [task.edit_times(base, source, name, rng) for name, source in zip(names, sources, strict=True)]
-        edit_time = _each(times[0][0], base)  # one step of base, at which all are set
-        source_times = [_each(time, base) for _, time in times]
-        values = {
-            name: world.read(source, name, time)
-            for name, source, time in zip(names, sources, source_times, strict=True)
-        }
-        positions, judged = task.asked_after(base, edit_time)
-        kept = np.flatnonzero(np.all([value >= 0 for value in values.values()], axis=0) & (judged >= 0))
-        base, edit_time, positions, judged = base[kept], edit_time[kept], positions[kept], judged[kept]
-
-        def answer(some: Sequence[str]) -> np.ndarray:
-            """With these variables set, [n, k]."""
-            do = {name: values[name][kept] for name in some}
-            return task.answered(world.answer(base, do=do, at=edit_time), judged)
-
-        joint, unedited = answer(names), answer(())
-        changes = (joint != unedited).any(1)
-        both = changes.copy()
-        for left_out in names:
-            partial = answer([name for name in names if name != left_out])
-            both &= (joint != partial).any(1) & (partial >= 0).any(1)
-        rows = np.flatnonzero((joint >= 0).any(1))
-        if len(rows) < n_pairs:
-            raise ValueError(
-                f"only {len(rows)} of {_WIDER * n_pairs} drawn pairs have a value for {' and '.join(names)}"
-            )
-        plain, further = rows[:n_pairs], rows[n_pairs:]
-        wanted = max(0, n_pairs // 4 - int(both[plain].sum()))
-        rows = np.concatenate([plain, further[both[further]][:wanted]])
-        answers = joint[rows]
-        return cls(
-            variables=names,
-            base=task.render(base[rows], answers),  # a task that shows the answer shows the joint one
-            sources=tuple(task.render(source[kept[rows]], answers) for source in sources),
-            positions=torch.from_numpy(positions[rows]),
-            targets=torch.from_numpy(answers),
-            unedited=torch.from_numpy(unedited[rows]),
-            edit_time=edit_time[rows],
-            source_times=tuple(time[kept[rows]] for time in source_times),
-            changes=changes[rows],
-            both=both[rows],
-            n_plain=n_pairs,
-        )
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-
-def _each(times: int | np.ndarray, examples: Any) -> np.ndarray:
-    return np.array(np.broadcast_to(np.asarray(times, dtype=np.int64), len(examples)))
 
 
 @torch.no_grad()
@@ -193,64 +105,139 @@ def joint_rows(
     untrained: Any | None = None,
     n_bootstrap: int = 500,
 ) -> list[dict[str, Any]]:
-    """IIA of several variables swapped at once, `sites[i]` holding `variables[i]`, with controls, as tidy rows.
+    """The three numbers of several variables swapped at once, with controls, as rows; `sites[i]` holds `variables[i]`.
 
-    Variables, sites and positions are joined by " & "; the pair design is "joint".
+    Variables, sites and positions are joined by " & "; the pair design is "joint", by stratum "stratified joint".
 
     Raises:
         ValueError: as many sites as variables are needed; and as `JointPairs.draw` and `swapped_answers`.
     """
     if len(sites) != len(variables):
         raise ValueError(f"a joint swap needs a site for each variable: {len(variables)} variables, {len(sites)} sites")
+    place = {
+        "variable": " & ".join(variables),
+        "site": " & ".join(dict.fromkeys(site_column(site) for site in sites)),
+        "position": " & ".join(site.positions for site in sites),
+        "method": Method.FULL_VECTOR,
+    }
+    options: dict[str, Any] = {"seed": seed, "n_bootstrap": n_bootstrap}
     pairs = JointPairs.draw(task, variables, n_pairs=n_pairs, seed=seed)
-
-    def right(subject: Any, swaps: Sequence[tuple[Site, int]]) -> np.ndarray:
-        """Whether the answer is the joint one with each site taken from the source of this number."""
-        answers = swapped_answers(
-            subject,
-            task,
-            pairs.base,
-            [(site, pairs.sources[index]) for site, index in swaps],
-            positions=pairs.positions,
-            edit_time=pairs.edit_time,
-            source_times=[pairs.source_times[index] for _, index in swaps],
-        )
-        return ((answers == pairs.targets) | (pairs.targets < 0)).all(-1).numpy().astype(float)
-
-    order = range(len(sites))
-    together = list(zip(sites, order, strict=True))
-    runs: dict[Control | None, np.ndarray] = {None: right(model, together), Control.UNPATCHED: right(model, [])}
-    single = [right(model, [swap]) for swap in together]
-    runs[Control.WRONG_SITE] = right(model, list(zip(sites, [*order[1:], 0], strict=True)))
+    runs = _controlled(model, task, pairs, sites)
     if untrained is not None:
-        runs[Control.UNTRAINED_MODEL] = right(untrained, together)
-    units = task.groups(pairs.base.examples).astype(np.int64)
+        runs.together[Control.UNTRAINED_MODEL] = _judged(
+            untrained, task, pairs, list(zip(sites, _order(sites), strict=True))
+        )
     plain = np.arange(len(pairs)) < pairs.n_plain
+    parts = (
+        ("both", pairs.both, THREE),
+        ("changes", pairs.changes & plain, THREE),
+        ("all", plain, (Metric.IIA,)),
+        ("both, base right", pairs.both & runs.base_right, (Metric.IIA,)),
+    )
+    strata = [Stratum({"pair_design": "joint", "stratum": name}, chosen, what) for name, chosen, what in parts]
+    rows = _rows(task, pairs, runs, place, strata, **options)
+    pairs, same = JointPairs.stratified(task, variables, seed=seed)
+    if pairs is not None:
+        runs = _controlled(model, task, pairs, sites)
+        rows += _rows(task, pairs, runs, place, _by_stratum(task, pairs, "both", runs.base_right), **options)
+    if same is not None:
+        unpatched = _answers(model, task, same, [])
+        together = _judged(model, task, same, list(zip(sites, _order(sites), strict=True)))
+        runs = _Runs({Control.SAME_VALUE: together}, [], _base_right(model, task, same, unpatched))
+        rows += _rows(task, same, runs, place, _by_stratum(task, same, "both", runs.base_right), **options)
+    return rows
+
+
+Judged = dict[Metric, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What each run of the model did on the pairs; of the single swaps the better one is a control."""
+
+    together: dict[Control | None, Judged]
+    single: list[Judged]
+    base_right: np.ndarray  # bool [n]
+
+
+def _controlled(model: Any, task: Task, pairs: JointPairs, sites: Sequence[Site]) -> _Runs:
+    """All variables at once, and the controls that need no other model."""
+    order = _order(sites)
+    unpatched = _answers(model, task, pairs, [])
+    return _Runs(
+        {
+            None: _judged(model, task, pairs, list(zip(sites, order, strict=True))),
+            Control.UNPATCHED: _judge(pairs, task, unpatched),
+            Control.WRONG_SITE: _judged(model, task, pairs, list(zip(sites, [*order[1:], 0], strict=True))),
+        },
+        [_judged(model, task, pairs, [swap]) for swap in zip(sites, order, strict=True)],
+        _base_right(model, task, pairs, unpatched),
+    )
+
+
+def _order(sites: Sequence[Site]) -> list[int]:
+    return list(range(len(sites)))
+
+
+def _answers(model: Any, task: Task, pairs: JointPairs, swaps: Sequence[tuple[Site, int]]) -> Tensor:
+    """The answers with each site taken from the source of this number."""
+    return swapped_answers(
+        model,
+        task,
+        pairs.base,
+        [(site, pairs.sources[index]) for site, index in swaps],
+        positions=pairs.positions,
+        edit_time=pairs.edit_time,
+        source_times=[pairs.source_times[index] for _, index in swaps],
+    )
+
+
+def _judge(pairs: JointPairs, task: Task, answers: Tensor) -> Judged:
+    content = torch.from_numpy(task.content)
+    if content.shape[0] != pairs.targets.shape[1]:  # one answer of many: never punctuation
+        content = torch.ones(pairs.targets.shape[1], dtype=torch.bool)
+    return judge(answers, expected=pairs.targets, unedited=pairs.unedited, valid=pairs.valid, content=content)
+
+
+def _judged(model: Any, task: Task, pairs: JointPairs, swaps: Sequence[tuple[Site, int]]) -> Judged:
+    return _judge(pairs, task, _answers(model, task, pairs, swaps))
+
+
+def _base_right(model: Any, task: Task, pairs: JointPairs, unpatched: Tensor) -> np.ndarray:
+    own = own_answers(model, task, pairs.base.examples, pairs.unedited, pairs.positions)
+    return ((unpatched if own is None else own) == pairs.unedited).logical_or(~pairs.valid).all(-1).numpy()
+
+
+def _by_stratum(task: Task, pairs: JointPairs, stratum: str, right: np.ndarray) -> list[Stratum]:
+    found = task.strata(pairs.base, pairs.edit_time)
+    return [
+        Stratum({"op": found.names[number], "pair_design": "stratified joint", "stratum": name}, inside & chosen)
+        for number in np.unique(found.number)
+        for inside in (found.number == number,)
+        for name, chosen in ((stratum, np.ones(len(pairs), dtype=bool)), (f"{stratum}, base right", right))
+    ]
+
+
+def _rows(
+    task: Task,
+    pairs: JointPairs,
+    runs: _Runs,
+    place: dict[str, Any],
+    strata: Sequence[Stratum],
+    *,
+    seed: int,
+    n_bootstrap: int,
+) -> list[dict[str, Any]]:
+    units = task.groups(pairs.base.examples).astype(np.int64)
     rows: list[dict[str, Any]] = []
-    for stratum, chosen in (("both", pairs.both), ("changes", pairs.changes & plain), ("all", plain)):
-        if not chosen.any():
+    for stratum in strata:
+        if not stratum.chosen.any():
             continue
-        best = max(single, key=lambda run, chosen=chosen: run[chosen].mean())
-        for control, run in (runs | {Control.SINGLE_SWAP: best}).items():
-            values, groups = run[chosen], units[chosen]
-            few = len(np.unique(groups)) < MIN_GROUPS
-            interval = None if few else bootstrap_mean(values[None], groups, seed=seed, n_resamples=n_bootstrap)
-            rows.append(
-                {
-                    "variable": " & ".join(variables),
-                    "site": " & ".join(dict.fromkeys(site_column(site) for site in sites)),
-                    "position": " & ".join(site.positions for site in sites),
-                    "method": Method.FULL_VECTOR,
-                    "control": control,
-                    "pair_design": "joint",
-                    "stratum": stratum,
-                    "metric": Metric.IIA,
-                    "aggregation": Aggregation.MEAN,
-                    "estimate": float(values.mean()),
-                    "ci_low": None if interval is None else float(interval[1][0]),
-                    "ci_high": None if interval is None else float(interval[2][0]),
-                    "interval_kind": None if interval is None else IntervalKind.BOOTSTRAP_PROGRAMS,
-                    "n": int(chosen.sum()),
-                }
+        every = dict(runs.together)
+        if runs.single:
+            every[Control.SINGLE_SWAP] = max(
+                runs.single, key=lambda run, chosen=stratum.chosen: run[Metric.IIA][chosen].mean()
             )
+        keys = [{**place, "control": control} for control in every]
+        rows += score_rows(keys, list(every.values()), units, [stratum], seed=seed, n_bootstrap=n_bootstrap)
     return rows

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from interp.interventions.activations import check_sites
+from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.interchange import iia_sweep, swaps_of
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.sweep import interchange_answers
@@ -103,10 +104,12 @@ def smallest_set_rows(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[PositionSet, list[dict[str, Any]]]:
-    """`smallest_set`, and its IIA on `n_pairs` of held-out units with controls, as tidy rows."""
+    """`smallest_set`, and its IIA on `n_pairs` of held-out units, pooled and by stratum, with controls, as rows."""
     found = smallest_set(model, task, name, hook, seed=seed, progress=progress)
     rows = iia_sweep(model, task, [name], [found.site], n_pairs=n_pairs, seed=seed, untrained=untrained)
-    return found, [{**row, "method": Method.POSITION_SEARCH} for row in rows if "site" in row]
+    rows = [{**row, "method": Method.POSITION_SEARCH} for row in rows if "site" in row]
+    swap = Swap(found.site, columns={"method": Method.POSITION_SEARCH})
+    return found, rows + stratum_rows(model, task, name, [swap], seed=seed)
 
 
 def candidate_parts(task: Task, name: str) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from interp.interventions.activations import collect
+from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.das import DasConfig, das_rows
 from interp.interventions.interchange import iia_sweep
 from interp.results import Control, Method
@@ -60,7 +61,7 @@ def subspace_rows(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """IIA in the subspace that `method` finds, on held-out units, with its controls, as tidy rows.
+    """IIA in the subspace that `method` finds, on held-out units, pooled and by stratum, with its controls, as rows.
 
     Args:
         model: the hooked model, in eval mode.
@@ -87,19 +88,21 @@ def subspace_rows(
     if method != Method.MEAN_DIFFERENCE:
         raise ValueError(f"method must be mean_difference or das, got {method}")
 
-    def rows(subject: Any) -> list[dict[str, Any]]:
-        basis = mean_difference_basis(subject, task, variable, site, rank=rank, seed=seed)
+    def rows(subject: Any, basis: Tensor) -> list[dict[str, Any]]:
         found = iia_sweep(
             subject, task, [variable], [], n_pairs=n_pairs, n_changing=n_pairs // 2, seed=seed,
             subspaces={(variable, site): basis}, subspace_method=method,
         )  # fmt: skip
         return [{**row, "rank": rank or row["rank"]} for row in found if "site" in row]
 
-    found = rows(model)
+    basis = mean_difference_basis(model, task, variable, site, rank=rank, seed=seed)
+    found = rows(model, basis)
     if untrained is not None:
-        ranks = found[0]["rank"]
-        plain = [row for row in rows(untrained) if row["control"] is None]
-        found += [{**row, "rank": ranks, "control": Control.UNTRAINED_MODEL} for row in plain]
+        blank = mean_difference_basis(untrained, task, variable, site, rank=rank, seed=seed)
+        plain = [row for row in rows(untrained, blank) if row["control"] is None]
+        found += [{**row, "rank": found[0]["rank"], "control": Control.UNTRAINED_MODEL} for row in plain]
+    swap = Swap(site, basis, {"method": method, "rank": rank or len(basis)})
+    found += stratum_rows(model, task, variable, [swap], seed=seed)
     if progress is not None:
         progress(1.0)
     return found

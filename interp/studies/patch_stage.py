@@ -15,6 +15,7 @@ from interp.interventions import (
     named_sites,
     run_interventions,
     site_column,
+    stratum_sweep,
 )
 from interp.interventions.declared import residual_hooks
 from interp.reading import read_tensors, reading
@@ -61,6 +62,7 @@ def patch_stage(
 ) -> pd.DataFrame:
     """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped.
 
+    After the sweep of whole vectors and probe subspaces come the best `places` of each variable by the world's strata.
     `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors,
     at the `places` best places of each variable. `hooks` ("mlp.hook_post", "attn.hook_z[*]") and `positions` sweep
     further sites, and the best places are then taken among those.
@@ -85,7 +87,7 @@ def patch_stage(
     frame = None if fresh else held(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
-    untrained = run.untrained_model()
+    untrained, subspaces = run.untrained_model(), probe_subspaces(run, swept)
 
     def save(new: list[dict[str, Any]]) -> None:
         rows.extend(new)
@@ -98,7 +100,7 @@ def patch_stage(
         designs=designs if not (methods or groups) else tuple(dict.fromkeys(["independent", *designs])),
         n_pairs=n_pairs,
         seed=seed,
-        subspaces=probe_subspaces(run, swept),
+        subspaces=subspaces,
         untrained=untrained,
         done=done,
         save=save,
@@ -117,6 +119,18 @@ def patch_stage(
             save=lambda new: save([row for row in new if row["metric"] != Metric.REDRAW_RATE]),
             progress=progress,
         )
+    stratum_sweep(
+        run.model,
+        task,
+        rows,
+        variables=names,
+        sites=sites,
+        subspaces=subspaces,
+        places=places,
+        seed=seed,
+        save=save,
+        progress=progress,
+    )
     if methods or groups:
         deepen(
             run.model,

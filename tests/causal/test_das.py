@@ -205,6 +205,10 @@ def test_rows_and_controls(inplace):
     )
     frame = rows_frame(rows)
     assert set(frame.method) == {"das"}
+    by_stratum = select(frame, pair_design="stratified", stratum="changes", metric="iia")
+    assert {"INC", "PUT"} <= set(by_stratum.op)
+    assert set(by_stratum.control.dropna()) == {"unpatched", "random_subspace", "wrong_site", "same_value"}
+    frame = select(frame, pair_design="independent", metric="iia")
     assert set(frame["rank"]) == {2}
     plain = frame[frame.granularity.isna()]
     assert set(plain.control.dropna()) == {"unpatched", "random_subspace", "untrained_model", "wrong_site"}

@@ -84,7 +84,7 @@ def test_agreement_with_transformer_lens(inplace):
 
 
 def find(frame, **key):
-    for column, value in key.items():
+    for column, value in ({"metric": "iia"} | key).items():
         frame = frame[frame[column].isna() if value is None else frame[column] == value]
     assert len(frame) == 1, (key, len(frame))
     return frame.iloc[0]

@@ -49,7 +49,7 @@ def test_two_variables_from_two_sources(inplace, copier):
     first, second = (source.examples for source in pairs.sources)
     edited = pairs.base.examples.replace("array_ptr", first.array_ptr).replace("cell[1]", second.cells[:, 1])
     right = (encode(edited) == pairs.targets.numpy()).all(1)
-    both = select(frame, stratum="both")
+    both = select(frame, stratum="both", pair_design="joint", metric="iia")
     assert set(both.control.dropna()) == {"unpatched", "single_swap", "wrong_site"}
     estimate = {row["control"]: row["estimate"] for row in records(both)}
     assert estimate[None] > 0.1
@@ -104,7 +104,7 @@ def test_deepening_goes_on_where_it_stopped(inplace):
     new = deepen(model, inplace, rows, untrained=random_model(inplace, seed=9), save=saved.append, **further, **options)
     frame: Any = rows_frame([*rows, *new])
     assert [row for part in saved for row in part] == new
-    means: Any = select(frame, method="mean_difference")
+    means: Any = select(frame, method="mean_difference", pair_design="independent")
     assert set(means.control.dropna()) == {"unpatched", "random_subspace", "wrong_site", "untrained_model"}
     assert means["rank"].nunique() == 1
     place = best_places(rows, "operand", [MIDDLE])[0][0]
@@ -118,7 +118,7 @@ def test_deepening_goes_on_where_it_stopped(inplace):
         (best_places(rows, "operand", [MIDDLE])[1][0].hook, best_places(rows, "operand", [MIDDLE])[1][0].positions)
     }
     figure: Any = where_kept(frame)
-    kept: Any = select(frame, variable="operand", stratum="changes", control=None, method="full_vector")
+    kept: Any = select(frame, variable="operand", stratum="changes", control=None, method="full_vector", metric="iia")
     assert figure.data[0].z[0][0] == pytest.approx(kept.estimate.iloc[0])
     with pytest.raises(ValueError, match="no method 'das2'"):
         deepen(model, inplace, rows, variables=names, methods=("das2",))
