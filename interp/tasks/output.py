@@ -20,6 +20,7 @@ from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, States
 
 _BLOCKS = ("instructions", "input", "output")
+_TYPED = ("instructions[0]", "instructions[1]", "input[0]")
 
 
 class Output(UnitsOfRuns):
@@ -117,6 +118,15 @@ class Output(UnitsOfRuns):
         counts = [self.world.run(each, self.n_steps - 1, keep="last").n_steps + 1 for each in (base, source)]
         edit, take = (np.minimum((rng.random(len(base)) * count).astype(np.int64), count - 1) for count in counts)
         return edit, take
+
+    def control_types(self, batch: Batch, name: str) -> np.ndarray:
+        """The first two instructions and the first value of the input, int64 [n]: at the start of a run both pointers
+        and all cells are 0, so that the types of single steps would be one."""
+        types = np.zeros(len(batch), dtype=np.int64)
+        for slot in _TYPED:
+            if slot in self.position_names:
+                types = types * len(self.vocab) + batch.tokens[:, self.position_names.index(slot)].numpy()
+        return types
 
     def position_sets(self) -> list[str]:
         """The blocks that the model sees, and all positions (a ceiling)."""

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 _SLOT = re.compile(r"(?P<block>.+)\[(?P<index>\d+)\]")
+_PLUS = re.compile(r"\+(?!\d)")  # joins parts; the plus of "t+3.cells" belongs to a name
 _POINTED = re.compile(r"(?P<block>[^@]+)\[@(?P<pointer>[^@]+)\]")
 
 
@@ -56,7 +57,7 @@ def resolve(position_names: Sequence[str], positions: str, n: int, read: Callabl
     Raises:
         ValueError: an unknown name, a pointer that leaves its block or is undefined, or parts that overlap.
     """
-    columns = [_resolve_part(position_names, part.strip(), n, read) for part in positions.split("+")]
+    columns = [_resolve_part(position_names, part.strip(), n, read) for part in _PLUS.split(positions)]
     resolved = np.concatenate(columns, axis=1)
     ordered = np.sort(resolved, axis=1)
     if (repeated := (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).any():

@@ -13,9 +13,9 @@ from tiny import tiny_config
 
 from cython_vm import MachineSpec, encode
 from interp.compiled.build import compile_model
-from interp.interventions import Site, collect
-from interp.probing import Readout, SweepConfig, step_sweep
-from interp.probing.editing import edit_step_rows
+from interp.probing import Readout, SweepConfig, read_tokens, sweep_hooks
+from interp.probing.editing import edit_places
+from interp.probing.places import tokens_of
 from interp.probing.targets import relabelled
 from interp.results import Control, IntervalKind, Metric, records, rows_frame, select
 from interp.runs import Run, RunError
@@ -24,6 +24,7 @@ from interp.studies.probe_sweep import n_probes, probe_run
 from interp.studies.read_and_written import formation, localisation_rows, over_seeds, where_first
 from interp.tasks.step_inplace import StepInplace
 from interp.training import train
+from interp.worlds.machine import MachineWorld
 from probes import LogisticProbe
 
 PLACES = ("cells[@array_ptr]", "{")
@@ -83,7 +84,7 @@ def test_a_sweep_saves_every_hook_and_goes_on(step_run: Run) -> None:
 def test_the_worst_examples_are_states_that_the_probe_gets_wrong(step_run: Run) -> None:
     task, (name, place) = step_run.task, ("op", "cells[@array_ptr]")
     config = SweepConfig(variables=(name,), places=(place,), hooks=(LAST,), n=300, controls=False)
-    (result,) = step_sweep(step_run.model, task, untrained=None, config=config)
+    (result,) = sweep_hooks(step_run.model, task, untrained=None, config=config)
     held = {encode(row)[0].tobytes(): row for row in _rows(task, 150)}
     readout = result.readouts[name, place]
     for error in result.errors:
@@ -91,18 +92,21 @@ def test_the_worst_examples_are_states_that_the_probe_gets_wrong(step_run: Run) 
             continue
         state = held[np.array(error["start"], dtype=np.uint8).tobytes()]
         batch = task.render(state)
-        x = collect(step_run.model, batch, [Site(LAST, place)], position_names=task.position_names)
-        z = (x[Site(LAST, place)][:, 0] @ readout.weights.T + readout.offsets)[0]
+        x = activations(step_run.model, task, batch, LAST, place)
+        z = (x @ readout.weights.T + readout.offsets)[0]
         assert int(task.labels(batch, name)[0]) == error["truth"] != error["predicted"]
         assert int(readout.classes[int(z.argmax())]) == error["predicted"]
         truth, said = (list(readout.classes).index(error[key]) for key in ("truth", "predicted"))
         assert float(z[said] - z[truth]) == pytest.approx(error["margin"], abs=1e-3)
 
 
-def _rows(task: Any, n: int) -> list[Any]:
-    from cython_vm import strata_weights
+def activations(model: Any, task: Any, batch: Any, hook: str, place: str) -> torch.Tensor:
+    chosen = {place: np.nonzero(tokens_of(task, batch, place))}
+    return read_tokens(model, batch.tokens, [hook], chosen)[place, hook]
 
-    states = task.sample(n, seed=3, split="evaluation", weights=strata_weights(task.spec)).states
+
+def _rows(task: Any, n: int) -> list[Any]:
+    states = task.draw(n, seed=3, split="evaluation", weights=task.strata_weights("op_outcome"))
     return [states[i : i + 1] for i in range(n)]
 
 
@@ -127,7 +131,7 @@ def test_relabelled_means_the_same_partition() -> None:
 def test_bad_requests_are_refused_in_a_sentence(step_run: Run, change: dict[str, Any], words: str) -> None:
     settings: dict[str, Any] = {"n": 300, "variables": ("operand",), "places": ("{",)} | change
     with pytest.raises(ValueError, match=words):
-        list(step_sweep(step_run.model, step_run.task, untrained=step_run.model, config=SweepConfig(**settings)))
+        list(sweep_hooks(step_run.model, step_run.task, untrained=step_run.model, config=SweepConfig(**settings)))
 
 
 def test_an_edit_in_a_compiled_model_moves_the_answer() -> None:
@@ -135,14 +139,16 @@ def test_an_edit_in_a_compiled_model_moves_the_answer() -> None:
     does when the cell is set; in random directions it is not."""
     spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)
     model, task = compile_model(spec).model, StepInplace(spec)
-    site = Site("blocks.0.hook_resid_pre", "cells[0]")
+    hook, place = "blocks.0.hook_resid_pre", "cells[0]"
     batch = task.sample(600, seed=0, split="train")
     labels = task.labels(batch, "cell[0]")
-    x = collect(model, batch, [site], position_names=task.position_names)[site][:, 0]
+    x = activations(model, task, batch, hook, place)
     probe = LogisticProbe(C=0.1).fit(x, labels)
     readout = Readout.of(probe.coef_, probe.intercept_, probe.classes_, x, labels)
-    away = {site.hook: "blocks.2.hook_resid_post"}
-    rows = edit_step_rows(model, task, {("cell[0]", site): readout}, other_hook=away, method="logistic", n_pairs=40)
+    rows = edit_places(
+        model, task, {("cell[0]", place): readout}, hook=hook, other_hook="blocks.2.hook_resid_post",
+        method="logistic", n_pairs=40,
+    )  # fmt: skip
     by = {row["control"]: row["estimate"] for row in rows}
     assert by[None] > 0.9 and rows[0]["n"] == 40
     assert by[Control.UNPATCHED] == 0 and by[Control.RANDOM_SUBSPACE] < 0.2 and Control.WRONG_SITE in by
@@ -186,9 +192,9 @@ def test_turned_edits_leave_other_states_alone(step_run: Run) -> None:
     """A readout of no consequence changes nothing: the edited model answers as the unedited one."""
     width = step_run.model.cfg.d_model
     silent = Readout(np.arange(2), torch.eye(2, width), torch.zeros(2), torch.zeros(1, width), torch.zeros(2, width))
-    rows = edit_step_rows(
-        step_run.model, step_run.task, {("operand", Site(LAST, "cells[@array_ptr]")): silent},
-        other_hook={LAST: "blocks.0.hook_resid_pre"}, method="logistic", n_pairs=16,
+    rows = edit_places(
+        step_run.model, step_run.task, {("operand", "cells[@array_ptr]"): silent}, hook=LAST,
+        other_hook="blocks.0.hook_resid_pre", method="logistic", n_pairs=16,
     )  # fmt: skip
     assert len({row["estimate"] for row in rows}) == 1 and {row["control"] for row in rows} == {
         None, Control.UNPATCHED, Control.RANDOM_SUBSPACE, Control.WRONG_SITE
@@ -224,5 +230,6 @@ def test_formation_is_from_then_on() -> None:
             for op in ("PUT", "INC")
         ]
     line: Any
-    (line,) = formation(rows_frame(rows)).itertuples()
+    spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=2)
+    (line,) = formation(rows_frame(rows), MachineWorld(spec).needed_by).itertuples()
     assert (line.decodable, line.best, line.behaviour, line.needed_by) == (100, 1000, 1000, "PUT, INC")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interp.probing.semantics import altered, altered_labels
 
-from cython_vm import MachineSpec, Op, run, sample, step, variable
-from interp.probing import Readout, SweepConfig, draw_tokens, stream_sweep, token_activations
-from interp.probing.editing import edit_stream_rows, stream_edits, turned
+from cython_vm import MachineSpec, Op, encode, run, sample, step, variable
+from interp.probing import Readout, SweepConfig, draw_examples, read_tokens, sweep_hooks
+from interp.probing.editing import edit_streams, turned
+from interp.probing.edits import scope_edits
 from interp.results import Control, Metric, rows_frame, select
 from interp.runs import Run, RunConfig
 from interp.studies.probe_sweep import probe_along, probe_run
@@ -20,6 +20,8 @@ from interp.tasks.options import TaskOptions
 from interp.tasks.trace import Trace
 from interp.training import TrainingConfig, train
 from interp.training.presets import transformer_for
+from interp.worlds.machine import MachineWorld
+from interp.worlds.machine.semantics import altered
 from probes import LogisticProbe
 
 SPEC = MachineSpec(n_instructions=12, n_cells=3, n_input=4, n_output=4, bits=2)
@@ -40,15 +42,21 @@ def trace_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_tokens_carry_the_labels_of_their_stream() -> None:
     task = Trace(SPEC, OPTIONS)
     names = ["array_ptr", "cell[1]", "loop_depth"]
-    data = draw_tokens(task, 600, variables=names, per_stream=5, seed=4, split="train")
-    batch = task.sample(len(data.tokens), seed=4, split="train")
-    assert torch.equal(batch.tokens, data.tokens)
+    data = draw_examples(
+        task, 600, variables=names, places=("stream", "ops"), per_example=5, seed=4, split="train"
+    )["stream"]
+    batch = task.sample(120, seed=4, split="train")
+    assert np.array_equal(encode(batch.examples), encode(data.starts))
     for labels, name in zip(data.labels, names, strict=True):
         assert np.array_equal(labels, task.labels(batch, name)[data.row, data.position])
     assert np.bincount(data.row).max() <= 5
     assert len(set(zip(data.row.tolist(), data.position.tolist(), strict=True))) == len(data)
-    ops = draw_tokens(task, 200, variables=names, place="ops", seed=4, split="train")
-    names_of = np.array(task.vocab)[ops.tokens.numpy()[ops.row, ops.position]]
+    alone = draw_examples(task, 600, variables=names, places=("stream",), per_example=5, seed=4, split="train")
+    assert np.array_equal(alone["stream"].position, data.position)  # whatever else is asked for
+    ops = draw_examples(task, 200, variables=names, places=("ops",), seed=4, split="train")["ops"]
+    tokens = task.render(ops.starts).tokens.numpy()
+    names_of = np.array(task.vocab)[tokens[ops.row, ops.position]]
+    assert np.array_equal(ops.types[0], tokens[ops.row, ops.position] * task.n_ctx + ops.position)
     assert set(names_of) <= {op.name for op in Op}
 
 
@@ -57,10 +65,11 @@ def test_altered_semantics_is_the_same_program_under_other_meanings() -> None:
     other = altered(states)
     swap = {0: 2, 2: 0, 1: 3, 3: 1}
     assert np.array_equal(other.program, np.vectorize(lambda op: swap.get(op, op))(states.program))
-    after, told = step(other).next, altered_labels(states, "next_array_ptr")
+    world = MachineWorld(SPEC).altered()
+    after, told = step(other).next, world.read(states, "next_array_ptr")
     known = told >= 0
     assert np.array_equal(after.array_ptr[known], told[known])
-    assert (altered_labels(states, "array_ptr") == states.array_ptr).all()
+    assert (world.read(states, "array_ptr") == states.array_ptr).all()
     for meanings in ({Op.NEXT: Op.PREV, Op.PREV: Op.NEXT}, {Op.NEXT: Op.PUT, Op.PUT: Op.NEXT}, {Op.NEXT: Op.INC}):
         with pytest.raises(ValueError, match="meaning|negates|permutation"):
             altered(states, meanings)
@@ -68,9 +77,13 @@ def test_altered_semantics_is_the_same_program_under_other_meanings() -> None:
 
 def test_altered_labels_of_streams_follow_the_altered_run() -> None:
     task = Trace(SPEC, OPTIONS)
-    data = draw_tokens(task, 300, variables=["array_ptr"], per_stream=6, seed=1, split="train")
-    batch = task.sample(len(data.tokens), seed=1, split="train")
+    draw = draw_examples(
+        task, 300, variables=["array_ptr"], places=("stream",), per_example=6, seed=1, split="train"
+    )
+    data = draw["stream"]
+    batch = task.sample(50, seed=1, split="train")
     told = run(altered(batch.examples), 12)
+    assert data.altered is not None
     for row, position, label in zip(data.row, data.position, data.altered[0], strict=True):
         at = batch.step_of[row, position]
         assert label == (told.row(row).array_ptr[at] if at <= told.n_steps[row] else -1)
@@ -78,7 +91,7 @@ def test_altered_labels_of_streams_follow_the_altered_run() -> None:
 
 def test_every_accuracy_stands_beside_its_controls(trace_run: Run) -> None:
     task: Any = trace_run.task
-    results = {(r.hook): r for r in stream_sweep(trace_run.model, task, untrained=trace_run.model, config=CONFIG)}
+    results = {(r.hook): r for r in sweep_hooks(trace_run.model, task, untrained=trace_run.model, config=CONFIG)}
     assert list(results) == ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"]
     frame = rows_frame([row for result in results.values() for row in result.rows])
     accuracy = select(frame, metric=Metric.ACCURACY, variable="array_ptr", site="blocks.0.hook_resid_post")
@@ -106,13 +119,19 @@ def test_every_accuracy_stands_beside_its_controls(trace_run: Run) -> None:
 
 def test_activations_are_those_of_the_cache(trace_run: Run) -> None:
     task: Any = trace_run.task
-    data = draw_tokens(task, 200, variables=["operand"], per_stream=4, seed=2, split="train")
+    tokens = task.sample(50, seed=2, split="train").tokens
+    rng = np.random.default_rng(0)
+    chosen = {"some": np.nonzero(rng.random(tokens.shape) < 0.1), "one": (np.array([3]), np.array([0]))}
+    hooks = ("blocks.0.hook_resid_post", "blocks.0.attn.hook_z", "blocks.0.attn.hook_pattern")
     with torch.no_grad():
-        _, cache = trace_run.model.run_with_cache(data.tokens)
-    for hook in ("blocks.0.hook_resid_post", "blocks.0.attn.hook_z"):
-        found = token_activations(trace_run.model, data, hook, batch_size=7)
-        expected = cache[hook][torch.from_numpy(data.row), torch.from_numpy(data.position)].flatten(1)
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        _, cache = trace_run.model.run_with_cache(tokens)
+    found = read_tokens(trace_run.model, tokens, hooks, chosen, batch_size=7)
+    for (place, hook), x in found.items():
+        row, position = (torch.from_numpy(part) for part in chosen[place])
+        view = cache[hook].transpose(1, 2) if hook.endswith("pattern") else cache[hook]
+        torch.testing.assert_close(x, view[row, position].flatten(1), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="no hook"):
+        read_tokens(trace_run.model, tokens, ["blocks.9.hook_resid_post"], chosen)
 
 
 def planted() -> tuple[Readout, torch.Tensor, np.ndarray]:
@@ -136,7 +155,7 @@ def test_an_edit_makes_the_probe_read_the_target_and_touches_nothing_else(how: A
         z, new = (h @ readout.weights.T + readout.offsets for h in (x, edited))
         rows, now, then = torch.arange(800), torch.from_numpy(labels), torch.from_numpy(target)
         torch.testing.assert_close(new[rows, then] - new[rows, now], z[rows, now] - z[rows, then], atol=1e-3, rtol=1e-3)
-    random = turned(x, edited, torch.Generator().manual_seed(0))
+    random = turned(x, edited, torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close((random - x).norm(dim=-1), change.norm(dim=-1))
     with pytest.raises(ValueError, match="saw the values"):
         readout.edited(x, labels, np.full(800, 9))
@@ -146,20 +165,21 @@ def test_an_edit_makes_the_probe_read_the_target_and_touches_nothing_else(how: A
 def test_window_edits_hold_what_the_slow_machine_computes(name: str) -> None:
     task = Trace(SPEC, OPTIONS)
     pairs = task.counterfactual(30, name, seed=5)
-    edits = stream_edits(task, pairs, name, scope="window")
-    last = stream_edits(task, pairs, name, scope="judged")
-    assert len(last.row) == len(pairs) and np.array_equal(last.position, pairs.judged_position)
+    edits = scope_edits(task, pairs, name, "window")
+    last = scope_edits(task, pairs, name, "judged")
+    assert len(last.row) == len(pairs) and np.array_equal(last.position, pairs.positions[:, 0])
+    step_of = task.times(pairs.base)
     for row in range(len(pairs)):
-        state = task.render(pairs.base.examples).run.row(row)[int(pairs.edit_step[row])]
-        values = {int(pairs.edit_step[row]): int(pairs.values[row])}
+        state = task.render(pairs.base.examples).run.row(row)[int(pairs.edit_time[row])]
+        values = {int(pairs.edit_time[row]): int(pairs.values[row])}
         now = step(state, do={name: pairs.values[row : row + 1]}).next
-        for at in range(int(pairs.edit_step[row]) + 1, int(pairs.judged_step[row]) + 1):
+        for at in range(int(pairs.edit_time[row]) + 1, int(pairs.judged_time[row]) + 1):
             values[at] = int(variable(SPEC, name).read(now)[0])
             now = step(now).next
         mine = edits.row == row
-        steps = pairs.base.step_of[row, edits.position[mine]]
+        steps = step_of[row, edits.position[mine]]
         assert [values[int(at)] for at in steps] == edits.target[mine].tolist()
-        assert steps.min() == pairs.edit_step[row] and edits.position[mine].max() == pairs.judged_position[row]
+        assert steps.min() == pairs.edit_time[row] and edits.position[mine].max() == pairs.positions[row, 0]
 
 
 def test_stage_saves_every_hook_goes_on_and_follows_the_training(trace_run: Run, tmp_path: Path) -> None:
@@ -213,7 +233,7 @@ def test_bad_requests_are_refused_in_a_sentence(trace_run: Run, change: dict[str
     settings: dict[str, Any] = {"n": 400} | change
     config = SweepConfig(**settings)
     with pytest.raises(ValueError, match=words):
-        list(stream_sweep(trace_run.model, trace_run.task, untrained=trace_run.model, config=config))  # type: ignore[arg-type]
+        list(sweep_hooks(trace_run.model, trace_run.task, untrained=trace_run.model, config=config))
 
 
 def test_edit_rows_count_what_the_model_says(trace_run: Run) -> None:
@@ -221,7 +241,7 @@ def test_edit_rows_count_what_the_model_says(trace_run: Run) -> None:
     task: Any = trace_run.task
     readout = Readout(np.arange(4), torch.eye(4, 16), torch.zeros(4), torch.eye(4, 16), torch.zeros(4, 16))
     silent = Readout(readout.classes, readout.weights, readout.offsets, torch.zeros(1, 16), readout.means)
-    rows = edit_stream_rows(
+    rows = edit_streams(
         trace_run.model, task, {"operand": silent}, hook="blocks.0.hook_resid_pre",
         other_hook="blocks.0.hook_resid_post", method="logistic", n_pairs=20,
     )  # fmt: skip
