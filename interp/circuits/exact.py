@@ -84,6 +84,8 @@ class _HookedRun:
     def patched(self, layer: int | None, edges: Sequence[Edge], writer: Writer) -> Tensor:
         """m [edge, n] where the reader of each edge, all of one layer, reads the writer's difference besides."""
         change = self.difference[self.graph.writers.index(writer)]
+        if not change.any():
+            return self.m.expand(len(edges), -1)  # a pass in other pieces would add float error
         return torch.stack(
             [
                 self.pairs.logit_difference(moved_logits(self.model, self.graph, self.streams, edge.target, change))

@@ -29,7 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.circuits.attribution import midpoints
 from interp.circuits.faithfulness import Ablation
+from interp.circuits.hooked import ends, gradients_at, streams
 from interp.circuits.pairs import Pairs
 
 Level = Literal["node", "neuron", "subspace"]
@@ -142,9 +144,9 @@ class Ablator:
         if ablation == "mean" and means is None:
             raise ValueError("mean ablation needs mean activations, got none")
         self.model, self.pairs = model, pairs
-        streams = [f"blocks.{layer}.hook_resid_pre" for layer in range(model.cfg.n_layers)]
-        logits, kept = activations(model, pairs.clean.tokens, streams)
-        self.streams = [kept[name] for name in streams]
+        with torch.no_grad():  # before hooks on the stream, which fire when a pass enters there
+            self.streams = streams(model, pairs.clean.tokens)
+            logits = model(self.streams[-1], start_at_layer=model.cfg.n_layers)
         self.m_clean = pairs.logit_difference(logits).double().numpy()
         self.right = pairs.exact(logits).numpy()
         other, corrupted = activations(model, pairs.corrupted.tokens, hooks)
@@ -219,20 +221,16 @@ def node_losses(ablator: Ablator) -> np.ndarray:
 def attribution_matrices(ablator: Ablator, hooks: Sequence[str], *, steps: int) -> dict[str, Tensor]:
     """For each hook the matrix A [d, d] of the module's docstring: r' A r estimates the loss along r, |r| = 1."""
     model, pairs = ablator.model, ablator.pairs
-    with torch.no_grad():
-        ends = [model(batch.tokens, stop_at_layer=0) for batch in (pairs.corrupted, pairs.clean)]
-        clean = activations(model, pairs.clean.tokens, hooks)[1]
+    embedded, corrupted = ends(model, pairs)
+    clean = activations(model, pairs.clean.tokens, hooks)[1]
     gradients = {name: torch.zeros_like(value) for name, value in clean.items()}
-    kept: dict[str, Tensor] = {}
-
-    def keep(activation: Tensor, hook: Any) -> None:
-        kept[hook.name] = activation
-
-    for step in range(steps):
-        embedding = ends[0] + (step + 0.5) / steps * (ends[1] - ends[0])
-        with model.hooks(fwd_hooks=[(name, keep) for name in hooks]), torch.enable_grad():
-            logits = model(embedding.detach().requires_grad_(), start_at_layer=0)
-            found = torch.autograd.grad(pairs.logit_difference(logits).sum(), [kept[name] for name in hooks])
+    for fraction in midpoints(steps):
+        embedding = corrupted + fraction * (embedded - corrupted)
+        found = gradients_at(
+            model,
+            hooks,
+            lambda embedding=embedding: pairs.logit_difference(model(embedding, start_at_layer=0)).sum(),
+        )
         for name, gradient in zip(hooks, found, strict=True):
             gradients[name] += gradient / steps
     matrices = {}
