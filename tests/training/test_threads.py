@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], dict[int, 
     return looks
 
 
-def bounded(bound: int = 2, **training: float) -> RunConfig:
+def bounded(bound: int = 2, **training: Any) -> RunConfig:
     config = tiny_config(threads=bound)
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
 
@@ -73,7 +74,7 @@ def same(first: Run, second: Run) -> bool:
 
 @pytest.mark.parametrize("options", [{}, {"adaptive": 0.5, "ema_decay": 0.9}])
 def test_looking_again_leaves_the_weights_alone(
-    options: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As often as one likes: with one thread chosen they are those of a run that was given one."""
     looks = decided(monkeypatch, lambda _: {1: 0.03, 2: 0.3}, every=3)
