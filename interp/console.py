@@ -68,6 +68,8 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
 
         def report(now: TrainingProgress) -> None:
             nonlocal average, milestone
+            if now.note:
+                _stderr.print(now.note, markup=False)
             average = now.loss if average is None else 0.98 * average + 0.02 * now.loss
             progress.by_op = now.by_op
             exact = "–" if now.exact_match is None else f"{now.exact_match:.2%}"

@@ -22,6 +22,7 @@ _CONTROLS = {  # short enough for a column
     Control.UNTRAINED_MODEL: "untrained",
     Control.ALTERED_SEMANTICS: "altered",
 }
+_TRIED = 128  # examples of a trial of threads
 _CIRCUIT_COLUMNS = ("edges", "faithfulness", "random", "pairs")
 
 
@@ -46,12 +47,17 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     with training_display() as report:
         train(config, out, fresh=fresh, command=command("demo", "--preset", preset, "--out", out), on_progress=report)
     run = load(out)
+    threads = _Threads(run)
+    threads.choose()
     with stage_display("evaluating") as progress:
         scores = evaluate_stage(run, fresh=fresh, progress=progress)
+    threads.choose()
     with stage_display("probing") as progress:
         probes = probe_stage(run, fresh=fresh, progress=progress)
+    threads.choose()
     with stage_display("intervening") as progress:
         interventions = patch_stage(run, fresh=fresh, progress=progress)
+    threads.choose()
     with stage_display("finding circuits") as progress:
         circuits = circuit_stage(run, fresh=fresh, progress=progress)
     path = write_report(run)
@@ -61,6 +67,30 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     minutes = (time.perf_counter() - began) / 60
     say(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: {command('app', run.path)}")
     return run
+
+
+class _Threads:
+    """How many threads the stages compute with: chosen anew before each, said where it changes."""
+
+    def __init__(self, run: Run):
+        self._run, self._bound = run, run.config.training.threads
+        self._batch = run.task.sample(_TRIED, seed=0)
+        self._now: int | None = None
+
+    def choose(self) -> None:
+        """Let PyTorch compute with the better of one thread and the run's bound, tried at answers to some examples."""
+        import torch
+
+        from interp.training.threads import choose
+
+        if self._bound == 1:
+            torch.set_num_threads(1)
+            return
+        with torch.inference_mode():
+            choice = choose(lambda: self._run.task.answer(self._run.model, self._batch), self._bound)
+        if choice.threads != self._now:
+            self._now = choice.threads
+            say(f"measuring with {choice.words('batch')}")
 
 
 def _best(frame: pd.DataFrame, name: str) -> dict[str, Any] | None:

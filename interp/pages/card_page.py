@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from interp.results import Aggregation, Metric
@@ -46,7 +46,7 @@ def _making(card: dict[str, Any]) -> str:
         ("steps, records a step", f"{training['steps']:,}, {made['batch_size']}"),
         ("records seen", "not recorded" if training["records"] is None else f"{training['records']:,.0f}"),
         ("wall time", "not recorded" if training["seconds"] is None else duration(training["seconds"])),
-        ("hardware", _hardware(training["hardware"], made["threads"])),
+        ("hardware", _hardware(training["hardware"], training.get("threads") or {made["threads"]: training["steps"]})),
         ("versions", ", ".join(f"{name} {version}" for name, version in card["versions"].items())),
         ("config digest", f"`{card['digest']}`; every setting is in config.json"),
     ]
@@ -160,7 +160,7 @@ def _again(card: dict[str, Any]) -> str:
     asked = card["evaluation"]
     return (
         "## Measured again\n\n"
-        f"These figures: seed {asked['seed']}, {duration(asked['seconds'])} on {_hardware(asked['hardware'], None)}; "
+        f"These figures: seed {asked['seed']}, {duration(asked['seconds'])} on {_hardware(asked['hardware'], {})}; "
         f"`tapelens card` makes them anew, `tapelens eval --n {asked['n']} --seed …` with other states."
     )
 
@@ -191,7 +191,7 @@ def interval(row: dict[str, Any]) -> str:
     return f"[{100 * row['ci_low']:.3f}, {100 * row['ci_high']:.3f}]"
 
 
-def _hardware(found: dict[str, Any] | None, threads: int | None) -> str:
+def _hardware(found: dict[str, Any] | None, threads: Mapping[Any, int]) -> str:
     if found is None:
         return "not recorded" + (f" ({_threads(threads)})" if threads else "")
     parts = [found["processor"], f"{found['cores']} cores"]
@@ -200,8 +200,12 @@ def _hardware(found: dict[str, Any] | None, threads: int | None) -> str:
     return ", ".join(parts)
 
 
-def _threads(count: int) -> str:
-    return "one thread" if count == 1 else f"{count} threads"
+def _threads(steps: Mapping[Any, int]) -> str:
+    """Of a training: its number of threads, or which part of its steps was made with how many."""
+    named = {count: "one thread" if int(count) == 1 else f"{count} threads" for count in steps}
+    if len(steps) == 1:
+        return next(iter(named.values()))
+    return ", ".join(f"{named[count]} for {made:,} steps" for count, made in steps.items())
 
 
 def duration(seconds: float) -> str:

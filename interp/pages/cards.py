@@ -99,7 +99,7 @@ def card_values(
 
 def _training(run: Run) -> dict[str, Any]:
     """Steps, records and seconds that the training logged, as far as the run's files tell."""
-    found: dict[str, Any] = {"steps": run.step, "records": None, "seconds": None}
+    found: dict[str, Any] = {"steps": run.step, "records": None, "seconds": None, "threads": None}
     try:
         metrics = read_frame(run.path / "metrics.parquet")
     except FileNotFoundError:
@@ -108,4 +108,5 @@ def _training(run: Run) -> dict[str, Any]:
         logged = select(metrics, metric=metric, aggregation=Aggregation.MEAN).sort_values("checkpoint_step")
         if len(logged):
             found[name] = float(logged["estimate"].iloc[-1])
+    found["threads"] = metrics.attrs["provenance"].get("hardware", {}).get("threads")
     return found

@@ -59,7 +59,8 @@ class TrainingConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Autocast precision of the forward pass; weights and optimizer stay float32."""
     threads: int = 2
-    """PyTorch threads."""
+    """PyTorch threads, at most: the better of one and this many is found as the training goes. With 1 the weights are a
+    function of the config to the last bit; with more, up to the order of floating-point sums."""
     eval_every: int = 500
     """Steps between evaluations on held-out programs."""
     eval_states: int = 1500

@@ -32,6 +32,7 @@ def evaluate_stage(
 ) -> pd.DataFrame:
     """The final evaluation, added to the training curve in metrics.parquet. Returns its rows."""
     curve = run.frame("metrics")
+    made_on = {"hardware": made["hardware"]} if "hardware" in (made := curve.attrs["provenance"]) else {}
     settings = {"evaluated": n, "seed": EVALUATION_SEED, "programs": programs}
     if (before := curve.attrs["provenance"].get("settings", {}).get("evaluated")) is not None:
         headline = (curve["metric"] == Metric.EXACT_MATCH) & (curve["aggregation"] == Aggregation.MACRO)
@@ -40,5 +41,5 @@ def evaluate_stage(
             return curve.iloc[final:]
         curve = curve.iloc[:final]  # what was evaluated before makes room
     scores = evaluate_run(run, n=n, programs=programs, progress=progress)
-    run.write_frame("metrics", pd.concat([curve, scores], ignore_index=True), settings=settings)
+    run.write_frame("metrics", pd.concat([curve, scores], ignore_index=True), settings=settings, **made_on)
     return scores

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from interp.results import Aggregation, Method, Metric, read_frame, records, rows_frame, select, write_frame
-from interp.runs import RunConfig, RunError, provenance
+from interp.runs import RunConfig, RunError, hardware, provenance
 
 CURVE_FILE = "metrics.parquet"
 
@@ -19,6 +20,7 @@ class Curve:
     def __init__(self, folder: Path, config: RunConfig, *, until: int):
         self.folder, self.config = folder, config
         self.rows: list[dict[str, Any]] = []
+        self.threads: dict[str, int] = {}  # steps by the number of threads that made them
         if until:
             try:
                 frame = read_frame(folder / CURVE_FILE)
@@ -26,6 +28,7 @@ class Curve:
                 raise RunError(
                     f"{folder / CURVE_FILE} is gone, and the training cannot go on without it; start over with --fresh"
                 ) from None
+            self.threads = frame.attrs["provenance"].get("hardware", {}).get("threads", {})
             self.rows = records(frame.loc[frame.checkpoint_step <= until])
 
     def log(self, step: int, values: dict[Metric, float]) -> None:
@@ -59,12 +62,13 @@ class Curve:
                 shares.setdefault(row["op"], []).append(row["estimate"])
         return {op: sum(each) / len(each) for op, each in shares.items()} or None
 
-    def write(self, step: int) -> None:
-        """Write `metrics.parquet`, as of `step`."""
+    def write(self, step: int, *, threads: Mapping[int, int]) -> None:
+        """Write `metrics.parquet`, as of `step`; its provenance says how many steps were made with how many threads."""
+        made_on = hardware() | {"threads": {str(each): threads[each] for each in sorted(threads)}}
         frame = rows_frame(self.rows).assign(
             run=self.folder.name,
             seed=self.config.training.seed,
             architecture=self.config.model.architecture,
             task=self.config.task,
         )
-        write_frame(frame, self.folder / CURVE_FILE, provenance=provenance(self.config, step=step))
+        write_frame(frame, self.folder / CURVE_FILE, provenance=provenance(self.config, step=step, hardware=made_on))

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from interp.runs import STEPS, Run, RunConfig, RunError, read_config, write_config
 from interp.training.checkpoint import RESUME_FILE, peek_checkpoint
 from interp.training.curve import CURVE_FILE
@@ -52,7 +50,6 @@ def train(
             together; `log` without its package.
     """
     folder, devices = Path(folder), Devices(config.training.batch_size)
-    torch.set_num_threads(config.training.threads)
     if devices.main:
         _prepare(folder, config, fresh=fresh, command=command)
     devices.wait()

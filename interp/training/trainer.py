@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from interp.training.logs import ScalarLog
 from interp.training.optimizer import Optimizers
 from interp.training.scoring import evaluate
 from interp.training.start import starting_run
+from interp.training.threads import TrainingThreads
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class TrainingProgress:
     records_per_second: float
     seconds_left: float
     by_op: dict[str, float] | None = None  # exact match by opcode at the last evaluation, 0 to 1
+    note: str | None = None  # a line to be said: what was decided before this step
 
 
 class Trainer:
@@ -69,6 +72,8 @@ class Trainer:
         self.state = load_checkpoint(folder, self.model, self.parts, config) or TrainingState(0, 0.0)
         self.curve = Curve(folder, config, until=self.state.step)
         self.exact_match, self.by_op = self.curve.exact_match, self.curve.by_op
+        on_cpu = devices.device.type == "cpu"
+        self.threads = TrainingThreads(self.settings.threads, fixed=not on_cpu, used=self.curve.threads)
         devices.wait()  # all have read what the first will write
 
     def _average(self) -> AveragedWeights | None:
@@ -87,7 +92,7 @@ class Trainer:
         own = self.devices.share(batch)
         bfloat16 = self.settings.precision == "bfloat16"
         with torch.autocast(self.devices.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            loss, logits = self._loss(own, step)
+            loss, logits = self._loss(self.forward, own, step)
         # A process's loss is a mean over what it is asked; shares of the whole batch add up to its mean.
         loss = loss * (int((own.targets >= 0).sum()) / max(1, int((batch.targets >= 0).sum())))
         (loss * self.devices.n).backward()  # the gradients of processes are averaged, their losses are to be summed
@@ -100,13 +105,28 @@ class Trainer:
             adaptive.learn(step, adaptive.strata(batch.examples), self.devices.gathered(right))
         return loss.detach(), norm
 
-    def _loss(self, own: Batch, step: int) -> tuple[Tensor, Tensor]:
+    def _loss(self, forward: Callable[[Tensor], Tensor], own: Batch, step: int) -> tuple[Tensor, Tensor]:
         """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab]."""
         if (objective := self.architecture.objective) is not None:
             generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
-            return objective(self.forward, self.task, own, generator), torch.empty(0)
-        logits = self.forward(own.tokens)
+            return objective(forward, self.task, own, generator), torch.empty(0)
+        logits = forward(own.tokens)
         return self.task.loss(logits.float(), own), logits
+
+    def rehearsal(self, batch: Batch, step: int) -> Callable[[], None]:
+        """A training step on this batch that is thrown away: it works on a copy, and nothing of the run changes."""
+        model = copy.deepcopy(self.model)
+        optimizers, own = Optimizers(model, self.settings), self.devices.share(batch)
+
+        def work() -> None:
+            with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                loss, _ = self._loss(model, own, step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings.gradient_clip)
+            optimizers.step(step)
+
+        half = self.settings.precision == "bfloat16"
+        return work
 
     def run(self, on_progress: Callable[[TrainingProgress], None] | None, log: ScalarLog | None) -> None:
         """Train from the state on to the last step; the main process evaluates, writes and reports."""
@@ -119,7 +139,11 @@ class Trainer:
                 batch = pending.result()
                 if step + 1 < settings.steps:
                     pending = drawer.submit(self.batches.draw, step + 1)
+                note = None
+                if self.threads.due(step):
+                    note = self.threads.look(step, self.rehearsal(batch, step))
                 loss, norm = self.update(batch, step)
+                self.threads.count()
                 done = step + 1
                 last = done == settings.steps
                 self._keep(done)
@@ -141,6 +165,7 @@ class Trainer:
                             rate * settings.batch_size,
                             (settings.steps - done) / rate,
                             self.by_op,
+                            note,
                         )
                     )
         self.devices.wait()
@@ -195,7 +220,7 @@ class Trainer:
 
     def _checkpoint(self, state: TrainingState) -> None:
         """Metrics first, then weights, then the state that vouches for both."""
-        self.curve.write(state.step)
+        self.curve.write(state.step, threads=self.threads.used)
         save_weights(self.folder / "model.safetensors", self.result, self.config, step=state.step)
         save_checkpoint(self.folder, self.model, self.parts, state, self.config)
         self.state = state
