@@ -14,6 +14,16 @@ def always(task: Any) -> None:
     """For architectures that can be trained on every task: no reason against any."""
 
 
+def causal_only(task: Any) -> str | None:
+    """For architectures that read from left to right: the sentence that says why a task does not suit them, or None."""
+    if task.attention_dir == "causal":
+        return None
+    return (
+        f"the task {task.name} asks at positions that must see what comes later; this architecture reads from left to "
+        "right alone"
+    )
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One way of computing logits, with all that training and methods need to know before a model is built.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.models import chunks
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, causal_only
 from interp.models.hooks import live
 from interp.models.linear_attention import MatrixStateLayer, MatrixStateModel
 from interp.models.propagation import Edit, ask, propagate
@@ -139,4 +139,5 @@ DELTA_ARCHITECTURE = Architecture(
     config=DeltaConfig,
     build=Delta,
     words="Gated DeltaNet: each head holds a matrix in which writing to a key replaces what was there.",
+    suits=causal_only,
 )

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.models import chunks
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, causal_only
 from interp.models.hooks import live
 from interp.models.norms import make_norm
 from interp.models.propagation import fire
@@ -228,6 +228,7 @@ LINEAR_ATTENTION_ARCHITECTURE = Architecture(
     config=LinearAttentionConfig,
     build=LinearAttention,
     words="Linear attention: each head adds keys times values to a matrix that fades, and queries read it.",
+    suits=causal_only,
 )
 
 

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, causal_only
 from interp.models.hooks import live
 from interp.models.linear_attention import reset_steps
 from interp.models.scans import Scan, hooked_scan
@@ -145,4 +145,5 @@ MAMBA_ARCHITECTURE = Architecture(
     config=MambaConfig,
     build=Mamba,
     words="Mamba: channels whose states fade and take up input at rates that the input itself sets.",
+    suits=causal_only,
 )

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.models import chunks
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, causal_only
 from interp.models.hooks import live
 from interp.models.linear_attention import reset_steps
 from interp.models.norms import make_norm
@@ -158,4 +158,5 @@ MAMBA2_ARCHITECTURE = Architecture(
     config=Mamba2Config,
     build=Mamba2,
     words="Mamba-2: heads of channels whose states fade at one rate a head, set by the input.",
+    suits=causal_only,
 )

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, causal_only
 from interp.models.recurrent_layer import RecurrentLayer, Replace
 from interp.models.scans import linear_scan
 from interp.models.state_configs import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
@@ -166,14 +166,19 @@ RNN_ARCHITECTURE = Architecture(
     config=RNNConfig,
     build=RNN,
     words="A plain recurrent net: each layer's new state is a tanh of its last and the input.",
+    suits=causal_only,
 )
 GRU_ARCHITECTURE = Architecture(
-    config=GRUConfig, build=GRU, words="Gated recurrent units: a gate says how much of each layer's state is kept."
+    config=GRUConfig,
+    build=GRU,
+    words="Gated recurrent units: a gate says how much of each layer's state is kept.",
+    suits=causal_only,
 )
 LSTM_ARCHITECTURE = Architecture(
     config=LSTMConfig,
     build=LSTM,
     words="Long short-term memory: each layer keeps a cell behind gates that write, keep and read it.",
+    suits=causal_only,
 )
 
 

@@ -247,6 +247,9 @@ class Mamba2Config(StateConfig):
         return max(0, self.conv_size - 1)
 
 
+STATE_CONFIGS = (RNNConfig, GRUConfig, LSTMConfig, LinearAttentionConfig, DeltaConfig, MambaConfig, Mamba2Config)
+
+
 def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise ValueError where a field's value is none of those allowed."""
     if value not in allowed:

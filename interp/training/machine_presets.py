@@ -7,7 +7,7 @@ from typing import Any
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import ChainOptions, StreamOptions
-from interp.training.presets import transformer_for
+from interp.training.presets import model_for, transformer_for
 from interp.worlds import as_world, world_from_dict
 
 
@@ -87,3 +87,28 @@ OUTPUT = _run(
     options=_SHOWN,
     n_layers=6,
 )
+
+
+def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **sizes: Any) -> RunConfig:
+    """`trace` for a model with a state, 250,000 to 500,000 parameters: AdamW alone, constant and then falling."""
+    training = TrainingConfig(
+        steps=steps,
+        optimizer="adamw",
+        adamw_lr=rate,
+        ema_decay=0.998,
+        steps_along=20,
+        eval_every=1000,
+        eval_states=1000,
+        validation=True,
+    )
+    model = model_for("trace", TRACE_MACHINE, architecture, options=_SHOWN, seed=training.seed, **sizes)
+    return RunConfig("trace", as_world(TRACE_MACHINE), model, training, options=_SHOWN)
+
+
+TRACE_RNN = _state("rnn", d_model=256)
+TRACE_GRU = _state("gru", d_model=160)
+TRACE_LSTM = _state("lstm", d_model=160)
+TRACE_LINEAR_ATTENTION = _state("linear_attention", n_layers=4, d_model=96, d_mlp=192, conv_size=4)
+TRACE_DELTA = _state("delta", rate=3e-3, n_layers=4, d_model=96, d_mlp=192, conv_size=4)
+TRACE_MAMBA = _state("mamba", n_layers=4, d_model=96)
+TRACE_MAMBA2 = _state("mamba2", n_layers=4, d_model=96)

@@ -12,24 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from interp.models.config import TransformerConfig
+from interp.models.state_configs import STATE_CONFIGS
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import TaskOptions
 from interp.worlds import World
 
 _TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
-_DERIVED = ("d_head", "d_mlp", "init_range")  # from d_model and n_heads unless given
+_FROM_SIZES = ("d_model", "n_heads")  # where one of these is given, fields whose default is -1 are derived anew
 _AS_IS = "preset"  # what a field that is not given says; None would be a value, of model.normalization_type
 
 
-def _overrides_of(config: type, *, leave_out: Sequence[str] = ()) -> type:
-    """A dataclass with the fields of `config`, each "preset" unless given, and with the same help."""
-    types, help_texts = get_type_hints(config), _help_texts(config)
+def _overrides_of(*configs: type, leave_out: Sequence[str] = ()) -> type:
+    """A dataclass with the fields of all of `configs`, each "preset" unless given, with the help of the first that has
+    it; where types differ between them, any of them is taken."""
+    types: dict[str, Any] = {}
+    help_texts: dict[str, str] = {}
+    for config in configs:
+        hints = get_type_hints(config)
+        for name in (field.name for field in dataclasses.fields(config) if field.name not in leave_out):
+            types[name] = types[name] | hints[name] if name in types else hints[name]
+            help_texts.setdefault(name, _help_texts(config)[name])
     fields = []
-    for name in (field.name for field in dataclasses.fields(config) if field.name not in leave_out):
+    for name, hint in types.items():
         shown = tyro.conf.arg(help=help_texts[name], help_behavior_hint="")
-        fields.append((name, Annotated[types[name] | Literal[_AS_IS], shown], dataclasses.field(default=_AS_IS)))
-    return dataclasses.make_dataclass(f"{config.__name__}Overrides", fields, frozen=True)
+        fields.append((name, Annotated[hint | Literal[_AS_IS], shown], dataclasses.field(default=_AS_IS)))
+    return dataclasses.make_dataclass(f"{configs[0].__name__}Overrides", fields, frozen=True)
 
 
 def _help_texts(config: type) -> dict[str, str]:
@@ -57,7 +65,7 @@ if TYPE_CHECKING:
 
     @dataclasses.dataclass(frozen=True)
     class ModelOverrides:
-        """Every field of TransformerConfig that the task does not decide, or "preset"."""
+        """Every field of some architecture's config that the task does not decide, or "preset"."""
 
     @dataclasses.dataclass(frozen=True)
     class OptionsOverrides:
@@ -66,7 +74,7 @@ if TYPE_CHECKING:
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
-    ModelOverrides = _overrides_of(TransformerConfig, leave_out=_TASKS_OWN)
+    ModelOverrides = _overrides_of(TransformerConfig, *STATE_CONFIGS, leave_out=_TASKS_OWN)
 
 
 def given(overrides: Any) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def overridden(
 ) -> RunConfig:
     """The run on another machine, with some fields of its training, its model and its task's options changed.
 
-    The model's seed follows the training's unless it is given. What a transformer derives from d_model and n_heads is
+    The model's seed follows the training's unless it is given. What a config derives from d_model and n_heads is
     derived anew where one of these is given.
 
     Raises:
@@ -95,14 +103,20 @@ def overridden(
     trained = dataclasses.replace(config.training, **training)
     chosen = TaskOptions(**(vars(config.options or TaskOptions()) | options)) if options else config.options
     task = TASKS[config.task](world, chosen)
+    known = {each.name: each for each in dataclasses.fields(config.model)}
+    if unknown := [name for name in model if name not in known]:
+        raise ValueError(
+            f"the architecture {config.model.architecture} takes no --model.{unknown[0].replace('_', '-')}"
+        )
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
-    if config.model.attention_chunk:
+    if any(name in model for name in _FROM_SIZES):
+        changes = {name: -1 for name, each in known.items() if each.default == -1} | changes
+    if getattr(config.model, "attention_chunk", 0):
         changes = {"attention_chunk": task.attention_chunk} | changes
-    if "d_model" in model or "n_heads" in model:
-        changes = dict.fromkeys(_DERIVED, -1) | changes
-    positions = model.get("positional_embedding_type", config.model.positional_embedding_type)
-    for name in ("position_roles", "position_indices"):
-        changes[name] = getattr(task, name) if positions.startswith("block") else ()
+    if "positional_embedding_type" in known:
+        positions = changes.get("positional_embedding_type", config.model.positional_embedding_type)
+        for name in ("position_roles", "position_indices"):
+            changes[name] = getattr(task, name) if positions.startswith("block") else ()
     changed = dataclasses.replace(config.model, **changes)
     return dataclasses.replace(config, world=world, training=trained, model=changed, options=chosen)
 

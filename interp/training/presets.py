@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from interp.models import TransformerConfig
+from interp.models import TransformerConfig, config_class
 from interp.registry import Registry
 from interp.runs import RunConfig
 from interp.tasks import TASKS
@@ -21,6 +22,13 @@ PRESETS: Registry[RunConfig] = Registry(
         "step_inplace_small": f"{_MACHINE}:STEP_INPLACE_SMALL",
         "step": f"{_MACHINE}:STEP",
         "trace": f"{_MACHINE}:TRACE",
+        "trace_rnn": f"{_MACHINE}:TRACE_RNN",
+        "trace_gru": f"{_MACHINE}:TRACE_GRU",
+        "trace_lstm": f"{_MACHINE}:TRACE_LSTM",
+        "trace_linear_attention": f"{_MACHINE}:TRACE_LINEAR_ATTENTION",
+        "trace_delta": f"{_MACHINE}:TRACE_DELTA",
+        "trace_mamba": f"{_MACHINE}:TRACE_MAMBA",
+        "trace_mamba2": f"{_MACHINE}:TRACE_MAMBA2",
         "chain": f"{_MACHINE}:CHAIN",
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",
         "output": f"{_MACHINE}:OUTPUT",
@@ -70,6 +78,20 @@ def transformer_for(
         attention_chunk=task.attention_chunk,
         seed=seed,
     )
+
+
+def model_for(
+    task_name: str, world: Any, architecture: str, *, options: Any = None, seed: int = 0, **sizes: Any
+) -> Any:
+    """The config of any architecture but the transformer for a task: its vocabulary and length, and `sizes`.
+
+    Raises:
+        ValueError: no such architecture, or a size that it does not take.
+    """
+    task, config = TASKS[task_name](as_world(world), options), config_class(architecture)
+    if unknown := set(sizes) - {each.name for each in fields(config)}:
+        raise ValueError(f"the architecture {architecture} takes no {min(unknown)}")
+    return config(d_vocab=len(task.vocab), n_ctx=task.n_ctx, seed=seed, **sizes)
 
 
 def __getattr__(name: str) -> Any:

@@ -60,6 +60,8 @@ class Trainer:
         self.config, self.folder, self.devices, self.settings = config, folder, devices, config.training
         self.task: Task = TASKS[config.task](config.world, config.options)
         self.architecture = MODELS[config.model.architecture]
+        if reason := self.architecture.suits(self.task):
+            raise ValueError(reason)
         self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
         if peek_checkpoint(folder, config) is None and (start := starting_run(config)):
