@@ -76,7 +76,6 @@ def test_edits_at_two_positions_are_set_in_turn(exact):
             torch.testing.assert_close(patched[:, start + 1 : stop], expected[:, start + 1 : stop], atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("whole", [True, False])
 def test_edits_at_two_layers_are_made_from_the_lowest_up(exact):
     """With layer 0 set at 2 and then layer 1 at 2: as the run of the first edit in which only the second is made."""
     base, source = some_tokens(1), some_tokens(2)
@@ -94,6 +93,7 @@ def test_edits_at_two_layers_are_made_from_the_lowest_up(exact):
     assert (both - exact(base)).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("whole", [True, False])
 def test_edits_with_and_without_gradients_agree(exact, whole):
     """Further calls from the edited positions on, and the path that gradients take."""
     base = some_tokens(1)
