@@ -85,6 +85,8 @@ class CachedRuns(CheckedHooks):
                 if not isinstance(value, Tensor) or value.numel() != 1:
                     what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
                     raise ValueError(f"the metric must be one number, a scalar tensor; got {what}")
+                if not value.requires_grad:
+                    raise ValueError("the metric must be computed from forward's output with gradients; it has none")
                 value.backward()
         finally:
             for parameter, grad in zip(parameters, kept, strict=True):

@@ -126,8 +126,13 @@ class TokenNames(nn.Module):
         It is the token's column of W_U with the gain of the final norm folded in, since an ActivationCache divides by
         the norm's scale and applies no gain. So `logit_attrs` over a full decomposition sums to the token's logit less
         what no component wrote, `ln_final.b @ W_U + b_U` (see `logit_bias`).
+
+        Raises:
+            ValueError: an unknown name, or an id outside the vocabulary.
         """
-        ids = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
         gain = getattr(self.ln_final, "w", None)
         weight = self.W_U.T if gain is None else self.W_U.T * gain
-        return F.embedding(torch.as_tensor(ids, device=weight.device), weight)
+        ids = torch.as_tensor(self.to_single_token(tokens) if isinstance(tokens, str) else tokens, device=weight.device)
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(weight):
+            raise ValueError(f"tokens must be from 0 to {len(weight) - 1}; got {int(ids.min())} to {int(ids.max())}")
+        return F.embedding(ids, weight)

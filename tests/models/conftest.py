@@ -89,10 +89,20 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def case(request) -> Case:
-    model = build_model(CASES[request.param])
+    return make_case(request.param)
+
+
+@pytest.fixture(params=[name for name, cfg in CASES.items() if cfg.architecture == "transformer"])
+def transformer_case(request) -> Case:
+    """For what only the transformer has: its weights, decompositions and keys and values by TransformerLens's names."""
+    return make_case(request.param)
+
+
+def make_case(name: str) -> Case:
+    model = build_model(CASES[name])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # so that biases and gains matter too
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
     tokens = torch.randint(D_VOCAB, (BATCH, N_CTX), generator=generator)
-    return Case(request.param, model.eval(), tokens)
+    return Case(name, model.eval(), tokens)

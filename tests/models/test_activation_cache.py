@@ -8,6 +8,11 @@ ATOL = 1e-5
 
 
 @pytest.fixture
+def case(transformer_case):
+    return transformer_case
+
+
+@pytest.fixture
 def cached(case):
     with torch.no_grad():
         logits, cache = case.model.run_with_cache(case.tokens)
@@ -66,6 +71,22 @@ def test_head_results_sum_to_attn_out(cached):
     close(heads.sum(0) + model.b_O[0], cache["attn_out", 0])
 
 
+@pytest.mark.parametrize("position", [0, -1, 4])
+def test_decompositions_at_one_position(cached, position):
+    """The `pos_slice` of an ActivationCache's methods takes positions, and nothing else, out of the whole."""
+    *_, cache = cached
+    for whole, cut in (
+        (cache.decompose_resid(), cache.decompose_resid(pos_slice=position)),
+        (cache.accumulated_resid(), cache.accumulated_resid(pos_slice=position)),
+        (cache.stack_head_results(), cache.stack_head_results(pos_slice=position)),
+        (cache.get_full_resid_decomposition(), cache.get_full_resid_decomposition(pos_slice=position)),
+        (cache.decompose_resid(apply_ln=True), cache.decompose_resid(apply_ln=True, pos_slice=position)),
+    ):
+        close(cut, whole[:, :, position])
+    parts = cache.decompose_resid(pos_slice=position)
+    close(cache.logit_attrs(parts, 3, pos_slice=position), cache.logit_attrs(cache.decompose_resid(), 3)[..., position])
+
+
 def test_norms_of_a_stack(cached):
     """Scaled components sum to the normalised residual stream, before the gain and the bias."""
     model, _, _, cache = cached
@@ -120,7 +141,12 @@ def pair(case):
     corrupted = (case.tokens + 1) % case.model.cfg.d_vocab
     with torch.no_grad():
         _, clean_cache = case.model.run_with_cache(case.tokens)
-    return case.model, corrupted, clean_cache, lambda logits: logits[:, -1, 0].mean() - logits[:, -2, 1].mean()
+    return (
+        case.model,
+        corrupted,
+        clean_cache,
+        lambda logits: logits[:, -1, 0].mean() - logits[:, -2, 1].mean(),
+    )
 
 
 @torch.no_grad()

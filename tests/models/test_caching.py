@@ -21,6 +21,12 @@ CUTS: list[tuple[Any, Any]] = [  # pos_slice, the positions that it keeps
 ]
 
 
+def position_axis(model: Any, name: str) -> int:
+    """Which axis counts positions, or the queries' positions; test_facts holds the axes against shapes."""
+    axes = model.axes(name)
+    return axes.index("query_pos" if "query_pos" in axes else "pos")
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("pos_slice", "kept"), CUTS, ids=[str(cut) for cut, _ in CUTS])
 def test_positions_are_cut_along_their_axis(case, pos_slice, kept):
@@ -33,7 +39,7 @@ def test_positions_are_cut_along_their_axis(case, pos_slice, kept):
         _, cut = case.model.run_with_cache(case.tokens, pos_slice=pos_slice)
         assert set(cut) == set(full) == set(cut_dict)
         for name in full:
-            axis = 2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
+            axis = position_axis(case.model, name)
             expected = full[name].index_select(axis, torch.tensor(kept))
             torch.testing.assert_close(cut[name], expected, atol=0, rtol=0, msg=name)
             torch.testing.assert_close(cut_dict[name], expected, atol=0, rtol=0, msg=name)
@@ -48,7 +54,7 @@ def test_one_position_of_one_row(case):
     _, full = case.model.run_with_cache(case.tokens[:1])
     _, cut = case.model.run_with_cache(case.tokens[:1], pos_slice=Slice(3), remove_batch_dim=True)
     for name in full:
-        axis = 2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
+        axis = position_axis(case.model, name)
         torch.testing.assert_close(cut[name], full[name].select(axis, 3)[0], atol=0, rtol=0, msg=name)
     with pytest.raises(ValueError, match="remove_batch_dim needs a batch of 1; got 3 rows"):
         case.model.run_with_cache(case.tokens, remove_batch_dim=True)
@@ -57,6 +63,8 @@ def test_one_position_of_one_row(case):
 def test_gradients_of_a_metric(case):
     """Against autograd on a stream that is a leaf, and by the definition of a derivative."""
     model = case.model
+    if not model.can_enter_layers:
+        pytest.skip("no stream to differentiate by itself")
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
 
@@ -76,6 +84,23 @@ def test_gradients_of_a_metric(case):
     assert set(cut) == {"hook_embed", "hook_embed_grad"}
 
 
+def test_gradients_of_caching_hooks(case):
+    """The same gradients where the user runs the passes."""
+    model = case.model
+    _, expected = model.run_with_cache(case.tokens, incl_bwd=True, metric=lambda logits: logits[:, 2, 1].sum())
+    added = model.add_caching_hooks(incl_bwd=True)
+    model(case.tokens)[:, 2, 1].sum().backward()
+    model.reset_hooks()
+    given, fwd, bwd = model.get_caching_hooks(incl_bwd=True)
+    with model.hooks(fwd, bwd):
+        model(case.tokens)[:, 2, 1].sum().backward()
+    assert set(added) == set(given) == set(expected)
+    for name in expected:
+        torch.testing.assert_close(added[name], expected[name], msg=name)
+        torch.testing.assert_close(given[name], expected[name], msg=name)
+    assert not any(model.list_hooks().values())
+
+
 def test_gradients_need_a_scalar(case):
     run = case.model.run_with_cache
     with pytest.raises(ValueError, match="incl_bwd=True needs a scalar to differentiate: pass metric"):
@@ -84,6 +109,8 @@ def test_gradients_need_a_scalar(case):
         run(case.tokens, incl_bwd=True, metric=lambda logits: logits)
     with pytest.raises(ValueError, match="got float"):
         run(case.tokens, incl_bwd=True, metric=lambda logits: 0.5)
+    with pytest.raises(ValueError, match="must be computed from forward's output with gradients"):
+        run(case.tokens, incl_bwd=True, metric=lambda logits: logits.detach().sum())
     with pytest.raises(ValueError, match="pass both or neither"):
         run(case.tokens, metric=lambda logits: logits.sum())
     if case.model.is_causal:

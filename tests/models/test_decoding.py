@@ -17,6 +17,11 @@ CFG = TransformerConfig(d_vocab=13, n_ctx=9, n_layers=2, n_heads=2, d_model=16, 
 
 
 @pytest.fixture
+def case(transformer_case):
+    return transformer_case
+
+
+@pytest.fixture
 def causal(case):
     if case.model.cfg.attention_dir != "causal":
         with pytest.raises(ValueError, match="needs attention_dir='causal'; this model is bidirectional"):

@@ -8,6 +8,11 @@ import torch
 STEPS = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 
 
+@pytest.fixture
+def case(transformer_case):
+    return transformer_case
+
+
 @pytest.mark.parametrize(
     "steps",
     [

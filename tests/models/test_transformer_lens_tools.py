@@ -1,6 +1,6 @@
 """TransformerLens's own tools run on our models, and say what is so."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -48,7 +48,9 @@ def test_svd_interpreter(model):
         ("w_in", model.W_in[1].T * ln2),
         ("w_out", model.W_out[1]),
     ):
-        found = interpreter.get_singular_vectors(kind, 1, num_vectors=3, head_index=1 if kind == "OV" else None)
+        found = interpreter.get_singular_vectors(
+            cast(Any, kind), 1, num_vectors=3, head_index=1 if kind == "OV" else None
+        )
         _, values, right = torch.linalg.svd(matrix)
         expected = (right[:3] @ model.W_U).T[:, None]
         signs = torch.sign((found * expected).sum(0, keepdim=True))
@@ -121,3 +123,5 @@ def test_directions_are_copies(case):
         for asked in (2, "C", torch.tensor(2), torch.tensor([2, 3]), torch.tensor([[2]])):
             case.model.tokens_to_residual_directions(asked).zero_()
     assert torch.equal(case.model.W_U, before)
+    with pytest.raises(ValueError, match="tokens must be from 0 to 12; got -1 to -1"):
+        case.model.tokens_to_residual_directions(-1)
