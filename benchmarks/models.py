@@ -1,9 +1,9 @@
 """Models with a state: their scans against loops under autograd, and what hook points and caching cost.
 
 Rows `scan_<kernel>_<length>`: forward and backward of the recurrence alone, batch 16 at length 148 and 2 at 1,184 (a
-state as in a model of 128 channels), `h = a h + b` for the linear scans, and from step sizes to what is read for Mamba's;
-the peer is the same recurrence as a loop under autograd (scan_loops.py). Rows `hooked_step_<architecture>`: a training
-step while no hook is live, against a copy of the same model whose hook points are taken out. Rows
+state as in a model of 128 channels), `h = a h + b` for the linear scans, and from step sizes to what is read for
+Mamba's; the peer is the same recurrence as a loop under autograd (scan_loops.py). Rows `hooked_step_<architecture>`: a
+training step while no hook is live, against a copy of the same model whose hook points are taken out. Rows
 `cached_<architecture>`: a forward pass that keeps every activation but matrix states, against one that keeps none;
 `cached_states_<architecture>`, where there are such, keeps them too.
 

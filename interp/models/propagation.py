@@ -5,6 +5,11 @@ what it was given are *set*; at every other element the recurrence goes on from 
 position t is read out at t and by everything after it, an edit at a later position replaces what the earlier one had
 made of those elements, and a hook that returns what it was given has edited nothing. (An element that the hook sets to
 the very number it had counts as not edited: alone it makes no difference; after another edit it does not undo it.)
+
+Several carriers: hooks of a layer are given the run in which all edits of the layers below have been made, so edits at
+several layers are made from the lowest up, at all positions of a layer before the next. Edits of the carriers of one
+layer (a convolution's window, then the state that it feeds) likewise. With the whole carrier set at t, what comes after
+t depends on what was set and on later tokens alone.
 """
 
 from __future__ import annotations

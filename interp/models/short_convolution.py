@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.models.hooks import live
-from interp.models.propagation import ask
+from interp.models.propagation import Edit, ask
 
 
 class ShortConvolution(nn.Module):
@@ -37,10 +37,14 @@ class ShortConvolution(nn.Module):
         before = past.get("window")
         if before is None:
             before = x.new_zeros(len(x), x.shape[2], self.size - 1)
+        padded = torch.cat([before.transpose(1, 2), x], dim=1)  # [batch, size - 1 + pos, channel]
+        edit = None
         if live(self.hook_window):
-            seen, past["window"] = self._hooked(x, before)
+            # [batch, pos, channel, size - 1], oldest first; a view
+            edit = ask(self.hook_window, padded.unfold(1, self.size - 1, 1)[:, 1:])
+        if edit is not None and (edit.in_graph or not edit.empty):
+            seen, past["window"] = self._edited(x, before, edit)
         else:
-            padded = torch.cat([before.transpose(1, 2), x], dim=1)  # [batch, size - 1 + pos, channel]
             past["window"] = padded[:, n_pos:].transpose(1, 2)
             seen = [padded[:, self.size - 1 - age : self.size - 1 - age + n_pos] for age in range(self.size)]
         # a sum of shifted products: on processors faster than a grouped convolution, in its backward pass above all
@@ -50,11 +54,8 @@ class ShortConvolution(nn.Module):
             y = torch.addcmul(y, seen[age], weight[:, self.size - 1 - age])
         return y if self.bias is None else y + self.bias
 
-    def _hooked(self, x: Tensor, before: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _edited(self, x: Tensor, before: Tensor, edit: Edit) -> tuple[list[Tensor], Tensor]:
         """What each position sees, by age, each [batch, pos, channel], and the last window."""
-        padded = torch.cat([before.transpose(1, 2), x], dim=1)
-        windows = padded.unfold(1, self.size - 1, 1)[:, 1:]  # [batch, pos, channel, size - 1], a view
-        edit = ask(self.hook_window, windows)
         seen, kept = [x], x
         slots = []  # of the windows with what was set, newest first
         for age in range(self.size - 1):

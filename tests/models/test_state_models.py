@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from interp.models.decoding import greedy_decode
+from interp.models.resizing import resize
 from tests.models.state_cases import BATCH, N_POS, STATE_CASES, build, some_tokens
 
 # weights with two axes that are no linear map: one number a channel, for each tap or each slot of its state
@@ -73,6 +74,23 @@ def test_edits_at_two_positions_are_set_in_turn(exact):
         for tokens, start, stop in ((first, 2, 5), (second, 5, N_POS)):
             expected = exact(torch.cat([tokens[:, : start + 1], base[:, start + 1 :]], dim=1))
             torch.testing.assert_close(patched[:, start + 1 : stop], expected[:, start + 1 : stop], atol=1e-9, rtol=0)
+
+
+def test_edits_at_two_layers_are_made_from_the_lowest_up(exact):
+    """With layer 0 set at 2 and then layer 1 at 2: as the run of the first edit in which only the second is made."""
+    base, source = some_tokens(1), some_tokens(2)
+    hooks = [name for name in exact.carrier_hooks() if name.endswith(("hook_carry", "hook_ssm_state"))]
+    at = torch.full((BATCH,), 2)
+    with torch.no_grad():
+        _, cache = exact.run_with_cache(source, names_filter=hooks)
+        lower, upper = ([hook for hook in patch_at(cache, at) if hook[0] == name] for name in hooks)
+        both = exact.run_with_hooks(base, fwd_hooks=[*upper, *lower])
+        with exact.hooks(fwd_hooks=lower):
+            stream = exact(base, stop_at_layer=1)
+        with exact.hooks(fwd_hooks=upper):
+            expected = exact(stream, start_at_layer=1)
+    torch.testing.assert_close(both, expected, atol=1e-9, rtol=0)
+    assert (both - exact(base)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -225,6 +243,13 @@ def test_no_sequence_is_too_long(model):
     with torch.no_grad():
         assert model(some_tokens(n_pos=5 * N_POS)).shape[1] == 5 * N_POS
     assert model.longest is None
+
+
+def test_resized_to_longer_sequences_it_is_the_same_model(model):
+    longer = resize(model, replace(model.cfg, n_ctx=5 * N_POS))
+    assert longer.cfg.n_ctx == 5 * N_POS
+    with torch.no_grad():
+        assert torch.equal(longer(some_tokens()), model(some_tokens()))
 
 
 @pytest.mark.parametrize("watched", [False, True])
