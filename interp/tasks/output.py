@@ -20,6 +20,7 @@ from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, States
 
 _BLOCKS = ("instructions", "input", "output")
+_FROM_INPUT = ("operand", "cell", "result", "emitted")  # what another input changes soon
 
 
 class Output(UnitsOfRuns):
@@ -116,6 +117,13 @@ class Output(UnitsOfRuns):
         counts = [self.world.run(each, self.n_steps - 1, keep="last").n_steps + 1 for each in (base, source)]
         edit, take = (np.minimum((rng.random(len(base)) * count).astype(np.int64), count - 1) for count in counts)
         return edit, take
+
+    def edited_ancestors(self, name: str) -> tuple[str, ...]:
+        """The slots of the input, for what a step reads of the tape or writes; nothing else of the start is shown but
+        the program, which decides the split."""
+        if name.partition("[")[0] not in _FROM_INPUT:
+            return ()
+        return tuple(f"input[{slot}]" for slot in range(self.spec.n_input))
 
     def position_sets(self) -> list[str]:
         """The blocks that the model sees, and all positions (a ceiling)."""
