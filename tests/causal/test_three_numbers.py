@@ -1,4 +1,4 @@
-"""IIA, effect and side accuracy worked by hand, by stratum; the copy that is swapped with its original; minimal pairs."""
+"""IIA, effect and side accuracy by hand and by stratum; the copy that is swapped with its original; minimal pairs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformer_lens.hook_points import HookedRootModule, HookPoint
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
 
 import interp
 from interp.interventions import BASE_RIGHT, SharedPairs, Site, Swap, iia_sweep, stratum_rows
