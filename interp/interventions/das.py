@@ -74,6 +74,8 @@ class DasFit:
         return len(self.basis)
 
 
+@torch.inference_mode(False)  # a fit needs gradients, whatever mode it is called in
+@torch.enable_grad()
 def fit_das(
     model: Any,
     task: Task,
@@ -118,6 +120,8 @@ def _draw(task: Task, variable: str, n_pairs: int, *, seed: int, split: Any) -> 
     return SharedPairs.draw(task, [variable], n_pairs=n_pairs, n_changing=n_pairs // 2, seed=seed, split=split)
 
 
+@torch.inference_mode(False)  # a fit needs gradients, whatever mode it is called in
+@torch.enable_grad()
 def fit_basis(
     model: Any,
     task: Task,

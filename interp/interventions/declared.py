@@ -15,7 +15,10 @@ import torch
 
 _LAYER = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _OF_PAIRS = ("hook_attn_scores", "hook_pattern")
-_OF_HEADS = ("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_result")
+_OF_HEADS = (
+    *("hook_q", "hook_k", "hook_v", "hook_rot_q", "hook_rot_k", "hook_z", "hook_result"),
+    *("hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input"),
+)
 _FIRST = "blocks.0.hook_resid_pre"
 
 

@@ -356,7 +356,11 @@ class Task(ABC):
 
     def has_minimal_pairs(self, name: str) -> bool:
         """Whether one edit of a stored variable can change `name`; a buffer's length, say, takes more."""
-        return bool(self.world.stored_ancestors(name))
+        return bool(self.edited_ancestors(name))
+
+    def edited_ancestors(self, name: str) -> tuple[str, ...]:
+        """The stored variables of which a minimal pair edits one, chosen per pair; () where no edit decides `name`."""
+        return self.world.stored_ancestors(name)
 
     def contrasts(self) -> Mapping[str, Contrast]:
         """Ways to draw clean and corrupted examples that differ in one thing, by name; {} where there are none."""

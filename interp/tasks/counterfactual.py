@@ -7,6 +7,7 @@ its value from one of source; both are 0 where an example is one step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,7 +83,8 @@ def draw_counterfactual(
         base, source, rng = both[0::2], both[1::2], np.random.default_rng([seed, drawn])
         edit_time, source_time = task.edit_times(base, source, name, rng)
         if design == "minimal":
-            source, source_time = minimal_source(world, base, source, name, rng=rng), edit_time
+            source = minimal_source(world, base, source, task.edited_ancestors(name), rng=rng)
+            source_time = edit_time
         values = world.read(source, name, source_time)
         edited = world.answer(base, do={name: values}, at=edit_time)
         keep = edited.valid & (values >= 0)
@@ -116,9 +118,9 @@ def draw_counterfactual(
     )
 
 
-def minimal_source(world: World, base: Any, donor: Any, name: str, *, rng: np.random.Generator) -> Any:
-    """Base with one stored ancestor of `name` (chosen per row) replaced by the donor's value."""
-    roots = sorted(world.stored_ancestors(name))
+def minimal_source(world: World, base: Any, donor: Any, ancestors: Sequence[str], *, rng: np.random.Generator) -> Any:
+    """Base with one of these stored variables (chosen per row) replaced by the donor's value."""
+    roots = sorted(ancestors)
     choice = rng.integers(len(roots), size=len(base))
     parts, order = [base], [np.arange(len(base))]
     for index, root in enumerate(roots):

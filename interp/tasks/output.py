@@ -21,6 +21,7 @@ from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, Stat
 
 _BLOCKS = ("instructions", "input", "output")
 _TYPED = ("instructions[0]", "instructions[1]", "input[0]")
+_FROM_INPUT = ("operand", "cell", "result", "emitted")  # what another input changes soon
 
 
 class Output(UnitsOfRuns):
@@ -127,6 +128,13 @@ class Output(UnitsOfRuns):
             if slot in self.position_names:
                 types = types * len(self.vocab) + batch.tokens[:, self.position_names.index(slot)].numpy()
         return types
+
+    def edited_ancestors(self, name: str) -> tuple[str, ...]:
+        """The slots of the input, for what a step reads of the tape or writes; nothing else of the start is shown but
+        the program, which decides the split."""
+        if name.partition("[")[0] not in _FROM_INPUT:
+            return ()
+        return tuple(f"input[{slot}]" for slot in range(self.spec.n_input))
 
     def position_sets(self) -> list[str]:
         """The blocks that the model sees, and all positions (a ceiling)."""
