@@ -51,6 +51,7 @@ class Task(ABC):
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
+        refused_contrasts: contrasts that a world has and the task has not, and why.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Task(ABC):
     has_strata: bool = True
     shows_answer: bool = False
     attention_chunk: int = 0
+    refused_contrasts: Mapping[str, str] = {}  # a constant of the class
 
     def __init__(self, world: World, options: Any = None):
         self.world = world
@@ -293,7 +295,8 @@ class Task(ABC):
         """One of `contrasts`. Raises ValueError with the known names where there is none."""
         known = self.contrasts()
         if name not in known:
-            raise ValueError(f"the task {self.name} has no contrast {name!r}; it has {', '.join(known)}")
+            why = f": {self.refused_contrasts[name]}" if name in self.refused_contrasts else ""
+            raise ValueError(f"the task {self.name} has no contrast {name!r}{why}; it has {', '.join(known)}")
         return known[name]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch
+from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
+from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split, Strata
@@ -82,6 +84,8 @@ class Trace(UnitsOfRuns):
     attention_dir = "causal"
     positions = "learned"
     has_strata = False
+
+    refused_contrasts = {"STOP": "it is the last instruction of a run and decides no answer"}  # noqa: RUF012
 
     Options = StreamOptions
 
@@ -160,6 +164,10 @@ class Trace(UnitsOfRuns):
     def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
         """The instruction of executed step `at` of each stream, and how it ends."""
         return self.world.strata(self.world.answer(batch.examples, at=at).before)
+
+    def contrasts(self) -> Mapping[str, Contrast]:
+        """One token exchanged, judged at the first answer that depends on it; see `trace_contrasts`."""
+        return trace_contrasts(self)
 
     def counterfactual(
         self,
