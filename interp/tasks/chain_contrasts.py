@@ -1,8 +1,10 @@
 """Contrasts of `chain`: those of one step, on its first step, judged on the first of the states to be answered.
 
-Clean S_t are the task's own, so that no instruction halts or freezes there; the corrupted one has its instruction_ptr
-on another op of the program, as for one step. Both are shown the clean chain; what stands behind the first next state
-is read by nothing that is judged.
+Clean S_t are the machine's single states, of held-out programs, that have as many more steps as the chain: so none
+freezes or halts there. (The task's own S_t lie on runs from the start that never come back to a state; too few
+programs have such runs to leave every opcode a dozen in each half of those held out.) The corrupted S_t has its
+instruction_ptr on another op of the program, as for one step. Both are shown the clean chain; what stands behind the
+first next state is read by nothing that is judged.
 """
 
 from __future__ import annotations
@@ -15,12 +17,10 @@ import torch
 
 from interp.tasks.base import Batch
 from interp.tasks.contrast import Contrast, Pairs
-from interp.worlds.machine import MachineContrast, Op, compared_slots
+from interp.worlds.machine import MachineContrast, Op, States, compared_slots
 
 if TYPE_CHECKING:
     from interp.tasks.chain import Chain
-
-_BLOCK = 512  # states drawn at a time: each comes of a long run
 
 
 def chain_contrasts(task: Chain) -> dict[str, Contrast]:
@@ -34,7 +34,7 @@ def chain_contrasts(task: Chain) -> dict[str, Contrast]:
 
 
 def _pairs(task: Chain, contrast: MachineContrast, n: int, *, seed: int, half: int | None = None) -> Pairs:
-    clean, corrupted, redraw_rate = contrast.draw(n, seed=seed, half=half, states=task.draw, block=_BLOCK)
+    clean, corrupted, redraw_rate = contrast.draw(n, seed=seed, half=half, states=partial(_states, task))
     compared, length = compared_slots(clean, corrupted), task.spec.state_length
     told, other = (task.expected(task.world.answer(states)) for states in (clean, corrupted))
     return Pairs(
@@ -52,4 +52,10 @@ def _pairs(task: Chain, contrast: MachineContrast, n: int, *, seed: int, half: i
 
 
 def _first(task: Chain, contrast: MachineContrast, n: int, seed: int) -> Batch:
-    return task.render(contrast.first(n, seed=seed, states=task.draw, block=_BLOCK))
+    return task.render(contrast.first(n, seed=seed, states=partial(_states, task)))
+
+
+def _states(task: Chain, n: int, *, seed: int, start: int) -> States:
+    """Of `n` held-out states those that have `n_steps` more steps."""
+    drawn = task.world.draw(n, seed=seed, start=start)
+    return drawn[np.flatnonzero(task.world.run(drawn, task.n_steps, keep="last").n_steps == task.n_steps)]

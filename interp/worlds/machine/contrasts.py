@@ -28,7 +28,7 @@ _MAX_BLOCKS = 100
 
 
 class DrawStates(Protocol):
-    """Draws `n` held-out states, row i of them depending on (seed, start + i) alone."""
+    """Draws at most `n` held-out states; which ones depends on `seed` and `start` alone."""
 
     def __call__(self, n: int, *, seed: int, start: int) -> States: ...
 
@@ -51,7 +51,7 @@ class MachineContrast:
         return "freeze" if isinstance(self.of, Outcome) else "instruction"
 
     def draw(
-        self, n: int, *, seed: int, half: int | None = None, states: DrawStates | None = None, block: int = _BLOCK
+        self, n: int, *, seed: int, half: int | None = None, states: DrawStates | None = None
     ) -> tuple[States, States, float]:
         """`n` pairs of held-out programs.
 
@@ -60,7 +60,6 @@ class MachineContrast:
             seed: of the states and of the corrupted instruction.
             half: 0 or 1 for one of two halves of the held-out programs that share none. None for all.
             states: where clean states come from; the machine's natural distribution by default.
-            block: how many are drawn at a time.
 
         Returns:
             clean, corrupted, and the share of drawn pairs that had no slot to compare.
@@ -69,7 +68,7 @@ class MachineContrast:
             ValueError: too few states execute the op against another.
         """
         clean_parts, corrupted_parts, found, compared = [], [], 0, 0
-        for number, clean in enumerate(self.executing(seed=seed, states=states, block=block)):
+        for number, clean in enumerate(self.executing(seed=seed, states=states)):
             if half is not None:
                 clean = clean[np.flatnonzero(half_of(program_hash(clean)) == half)]
             clean, corrupted = self._contrasted(clean, np.random.default_rng([seed, number]))
@@ -81,26 +80,26 @@ class MachineContrast:
             if found >= n:
                 break
         if found < n:
-            raise ValueError(f"only {found} of the {n} pairs asked for {self.name} in {_MAX_BLOCKS * block} states")
+            raise ValueError(f"only {found} of the {n} pairs asked for {self.name} in {_MAX_BLOCKS * _BLOCK} states")
         clean, corrupted = (States.concatenate(parts)[:n] for parts in (clean_parts, corrupted_parts))
         return clean, corrupted, 1 - found / max(compared, 1)
 
-    def first(self, n: int, *, seed: int, states: DrawStates | None = None, block: int = _BLOCK) -> States:
+    def first(self, n: int, *, seed: int, states: DrawStates | None = None) -> States:
         """The first `n` held-out states that execute it; fewer if it is rare."""
         parts: list[States] = []
-        for some in self.executing(seed=seed, states=states, block=block):
+        for some in self.executing(seed=seed, states=states):
             parts.append(some)
             if sum(map(len, parts)) >= n:
                 break
         return States.concatenate(parts)[:n]
 
-    def executing(self, *, seed: int, states: DrawStates | None = None, block: int = _BLOCK) -> Iterator[States]:
+    def executing(self, *, seed: int, states: DrawStates | None = None) -> Iterator[States]:
         """Held-out states that execute the op, or end in that outcome, block by block; arguments as for `draw`."""
         op = FREEZES[self.of] if isinstance(self.of, Outcome) else self.of
         draw = partial(sample, self.spec, split="evaluation") if states is None else states
         for number in range(_MAX_BLOCKS):
-            some = draw(block, seed=seed, start=number * block)
-            some = some[np.flatnonzero(some.program[np.arange(block), some.instruction_ptr] == op)]
+            some = draw(_BLOCK, seed=seed, start=number * _BLOCK)
+            some = some[np.flatnonzero(some.program[np.arange(len(some)), some.instruction_ptr] == op)]
             if isinstance(self.of, Outcome):
                 some = some[np.flatnonzero(step(some).outcome == self.of)]
             yield some
