@@ -28,10 +28,10 @@ from torch import Tensor
 from interp.calibration.scores import auroc, precision_at_size, share_found
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.truth import true_effects
-from interp.circuits import Graph, Pairs, draw_pairs, eap, eap_ig, exact_effects, node_effects, run_circuits
+from interp.circuits import Graph, Pairs, draw_pairs, exact_effects, node_effects, run_circuits
 from interp.circuits.discovery import CircuitConfig
 from interp.circuits.nodes import attribution_patching
-from interp.circuits.search import acdc_scores
+from interp.circuits.scorers import SCORERS, Scoring
 from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
@@ -204,16 +204,14 @@ def _reference(task: Task) -> Tensor:
     return task.sample(_REFERENCE, seed=_REFERENCE_SEED, split="all").tokens
 
 
-def by_eap(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:
-    return np.abs(eap(model, pairs))
+def by_scorer(name: str) -> Scorer:
+    """The sizes of a scorer's scores, at the steps that trained models are searched with."""
 
+    def score(model: Any, pairs: Pairs, ablation: Any) -> np.ndarray:
+        scoring = Scoring(CircuitConfig().steps, ablation)
+        return np.abs(SCORERS[name].function(model, pairs, scoring))
 
-def by_eap_ig(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:
-    return np.abs(eap_ig(model, pairs, steps=CircuitConfig().steps))
-
-
-def by_acdc(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:
-    return acdc_scores(model, pairs, ablation=ablation)  # type: ignore[arg-type]
+    return score
 
 
 def by_exact_edges(model: Any, pairs: Pairs, ablation: str) -> np.ndarray:

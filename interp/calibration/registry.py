@@ -42,8 +42,8 @@ CALIBRATIONS: dict[str, Entry] = {
     "true_subspace": Entry(interchange.true_set_calibration),
     "full_vector": Entry(interchange.sweep_calibration, _DISGUISED),
     "das": Entry(interchange.das_calibration, ("rotated", "superposed")),
-    "eap": Entry(partial(edges.edge_calibration, Method.EAP, edges.by_eap)),
-    "eap_ig": Entry(partial(edges.edge_calibration, Method.EAP_IG, edges.by_eap_ig)),
+    "eap": Entry(partial(edges.edge_calibration, Method.EAP, edges.by_scorer("eap"))),
+    "eap_ig": Entry(partial(edges.edge_calibration, Method.EAP_IG, edges.by_scorer("eap_ig"))),
     "attribution_patching": Entry(
         partial(edges.node_calibration, Method.ATTRIBUTION_PATCHING, edges.by_node_attribution)
     ),
@@ -52,7 +52,7 @@ CALIBRATIONS: dict[str, Entry] = {
         partial(edges.edge_calibration, Method.EXACT_PATCHING, edges.by_exact_edges),
         ("rotated", "superposed", "redundant"),
     ),
-    "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_acdc), ("rotated",)),
+    "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_scorer("acdc")), ("rotated",)),
     "head_role": Entry(roles.role_calibration, ("distracted",)),
     "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
 }

@@ -15,7 +15,6 @@ from interp.results import Method, Metric, select
 
 SUMMARY_FILE = "summary.json"
 _PROBES = (Method.LOGISTIC, Method.RIDGE, Method.MEAN_DIFFERENCE, Method.MLP)
-_SCORERS = (Method.EAP, Method.EAP_IG, Method.ACDC, Method.EXACT_PATCHING, Method.ATTRIBUTION_PATCHING)
 
 
 def score(method: str) -> str | None:
@@ -39,8 +38,10 @@ def _bundled() -> dict[str, str]:
 
 def summarise(frame: pd.DataFrame) -> dict[str, str]:
     """A phrase a method from a calibration's rows; methods without rows are absent."""
+    from interp.circuits.scorers import SCORERS  # with torch, which reading a summary does without
+
     found = {method: _probe(frame, method) for method in _PROBES}
-    found |= {method: _scorer(frame, method) for method in _SCORERS}
+    found |= {Method(name): _scorer(frame, Method(name)) for name in [*SCORERS, Method.ATTRIBUTION_PATCHING]}
     found |= {
         Method.FULL_VECTOR: _full_vector(frame),
         Method.DAS: _das(frame),

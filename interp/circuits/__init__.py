@@ -1,7 +1,7 @@
 """Circuits: which edges of the residual stream carry an instruction, and the evidence for it."""
 
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
-from interp.circuits.attribution import eap, eap_ig
+from interp.circuits.attribution import eap, eap_ig, incompleteness
 from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
 from interp.circuits.discovery import CircuitConfig, find_circuit, find_circuits, node_effects
 from interp.circuits.exact import exact_effects
@@ -13,10 +13,12 @@ from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contr
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import eap_ig_by_position, exact_by_position
 from interp.circuits.roles import HeadRole, head_roles
+from interp.circuits.scorers import SCORERS, Scorer, Scoring, score_edges
 from interp.circuits.search import Search, acdc, acdc_scores
 from interp.runs.circuit_files import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
 
 __all__ = [
+    "SCORERS",
     "AttentionSummary",
     "Circuit",
     "CircuitConfig",
@@ -28,6 +30,8 @@ __all__ = [
     "NodeNeed",
     "Pairs",
     "Reader",
+    "Scorer",
+    "Scoring",
     "Search",
     "Sharing",
     "Stability",
@@ -49,6 +53,7 @@ __all__ = [
     "find_circuit",
     "find_circuits",
     "head_roles",
+    "incompleteness",
     "main_contrasts",
     "minimality",
     "node_effects",
@@ -59,6 +64,7 @@ __all__ = [
     "read_attention",
     "read_circuit",
     "run_circuits",
+    "score_edges",
     "sharing",
     "size_grid",
     "stability",

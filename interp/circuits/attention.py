@@ -16,6 +16,7 @@ from interp.circuits.pairs import main_contrasts
 from interp.files import atomic_path
 from interp.reading import check_provenance, read_tensors, reading
 from interp.tasks import Batch, Task
+from interp.tasks.sites import block_slots
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def attention_patterns(
             part = batch[done : done + batch_size]
             _, cache = model.run_with_cache(part.tokens, names_filter=hooks, return_cache_object=False)
             seen = torch.stack([cache[name] for name in hooks], dim=1)  # [batch, layer, head, query, key]
-            member = set_members(task, role_names, part)
+            member = set_members(task, role_names, part).to(seen.dtype)
             pattern = pattern + seen.sum(0)
             share = torch.einsum("blhqk,biq,bjk->lhij", seen, member / member.sum(-1, keepdim=True), member)
             role, done = role + share, done + len(part)
@@ -119,10 +120,11 @@ def set_members(task: Task, role_names: Sequence[str], batch: Batch) -> torch.Te
     """Which positions belong to each of `position_sets` in each example, float32 [batch, role, pos]."""
     members = torch.zeros(len(batch), len(role_names), task.n_ctx)
     brackets = role_names.index("brackets")
-    for row, name in enumerate(role_names):
-        if row != brackets:
-            members[:, row].scatter_(1, task.resolve(name, batch), 1.0)
+    for row, name in enumerate(role_names[:brackets]):
+        members[:, row, torch.from_numpy(block_slots(task.position_names, name))] = 1.0
     members[:, brackets] = 1 - members[:, :brackets].sum(1)  # what no block holds
+    for row, name in enumerate(role_names[brackets + 1 :], brackets + 1):
+        members[:, row].scatter_(1, task.resolve(name, batch), 1.0)
     return members
 
 

@@ -48,6 +48,22 @@ def eap_ig(model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 128) -
     return _scores(model, pairs, midpoints(steps), batch_size=batch_size)
 
 
+@torch.no_grad()
+def incompleteness(model: Any, pairs: Pairs, scores: np.ndarray, *, batch_size: int = 128) -> float:
+    """How far the scores of the edges out of the input are from summing to the gap, m(corrupted) - m(clean), as a share
+    of its size: 0 in the limit of many steps. nan where there is no gap.
+
+    On models with ReLUs it is not monotone in the steps; above a tenth, take more of them.
+    """
+    gaps = []
+    for start in range(0, len(pairs), batch_size):
+        part = pairs[slice(start, start + batch_size)]
+        before, after = (part.logit_difference(model(batch.tokens)) for batch in (part.clean, part.corrupted))
+        gaps.append(after.double() - before.double())
+    gap = float(torch.cat(gaps).mean())
+    return abs(float(scores[:, 0].sum()) - gap) / abs(gap) if abs(gap) > 1e-6 else float("nan")
+
+
 def midpoints(steps: int) -> list[float]:
     """The middles of `steps` equal parts of the way from the corrupted to the clean embedding. ValueError below 1."""
     if steps < 1:

@@ -1,6 +1,6 @@
 """The circuit of one contrast, from pairs to a graph with its evidence.
 
-1. Score every edge by EAP-IG on pairs of one half of the held-out programs.
+1. Score every edge, by EAP-IG unless another scorer is named, on pairs of one half of the held-out units.
 2. On pairs of the other half: run circuits of growing size, edges taken by |score| and by -score, beside random
    circuits of the same sizes.
 3. Choose the smallest size from which on faithfulness stays at the threshold.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.circuits.attribution import eap_ig
+from interp.circuits.attribution import incompleteness
 from interp.circuits.exact import exact_effects
-from interp.circuits.faithfulness import Ablation, areas, faithfulness, ranked, run_circuits, size_grid
+from interp.circuits.faithfulness import GRIDS, Ablation, Grid, areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
+from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Edge, Graph
 from interp.runs.circuit_files import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint, circuit_rows
@@ -30,6 +31,8 @@ from interp.tasks import Task
 from probes.evaluation import bootstrap_mean
 
 log = logging.getLogger(__name__)
+
+TOLERATED = 0.1  # incompleteness, above which a warning is given
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,25 @@ class CircuitConfig:
     threshold: float = 0.9  # of faithfulness
     n_reference: int = 256  # held-out states that mean ablation averages over
     n_bootstrap: int = 1000
+    method: str = "eap_ig"  # a name of SCORERS
+    grid: Grid = "log"  # of circuit sizes; "mib" for figures that compare with the benchmark's
 
     def __post_init__(self) -> None:
+        if self.method not in SCORERS:
+            raise ValueError(f"method must be one of {', '.join(SCORERS)}; got {self.method!r}")
+        if self.grid not in GRIDS:
+            raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {self.grid!r}")
         for name in ("n_pairs", "steps", "n_sizes", "n_null_pairs", "n_exact_pairs", "n_reference", "n_bootstrap"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def settings(self) -> dict[str, Any]:
+        """What files are stamped with: every field, but of those that came later only what differs from the default."""
+        found = asdict(self)
+        for name in ("method", "grid"):
+            if found[name] == type(self).__dataclass_fields__[name].default:
+                del found[name]
+        return found
 
 
 def find_circuit(
@@ -72,13 +89,18 @@ def find_circuit(
     graph = taken_apart(model)
     scored = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=0)
     pairs = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=1)
-    scores = eap_ig(model, scored, steps=config.steps)
+    reference = task.sample(config.n_reference, seed=seed).tokens if config.ablation == "mean" else None
+    scorer = SCORERS[config.method]
+    scores = scorer.function(model, scored, Scoring(config.steps, config.ablation, reference))
+    missing = _incompleteness(model, scored, scores, contrast, config)
     report(0.1)
 
-    reference = task.sample(config.n_reference, seed=seed).tokens if config.ablation == "mean" else None
-    sizes = size_grid(graph.n_edges, n_sizes=config.n_sizes)
+    sizes = size_grid(graph.n_edges, n_sizes=config.n_sizes, grid=config.grid)
+    # Scores without a sign: what matters most is taken for what helps most.
+    helpful = scores if scorer.signed else -np.abs(scores)
     absolute, signed = (
-        np.stack([graph.top(ranked(scores, ranking), size) for size in sizes]) for ranking in ("absolute", "signed")
+        np.stack([graph.top(ranked(some, ranking), size) for size in sizes])
+        for some, ranking in ((scores, "absolute"), (helpful, "signed"))
     )
     ends = np.stack([np.zeros_like(graph.mask), graph.mask])
     circuits = np.concatenate([absolute, signed, ends])
@@ -101,13 +123,17 @@ def find_circuit(
     report(1.0)
 
     m_empty, m_model = runs.m[-2], runs.m[-1]
-    cpr = areas(sizes, np.array([point.estimate for point in curves[1]]), graph.n_edges)[0]
-    cmd = areas(sizes, np.array([point.estimate for point in curves[0]]), graph.n_edges)[1]
-    null_areas = None if null is None else np.mean([areas(sizes, row, graph.n_edges) for row in null.T], axis=0)
+    cpr = areas(sizes, np.array([point.estimate for point in curves[1]]), graph.n_edges, grid=config.grid)[0]
+    cmd = areas(sizes, np.array([point.estimate for point in curves[0]]), graph.n_edges, grid=config.grid)[1]
+    null_areas = (
+        None
+        if null is None
+        else np.mean([areas(sizes, row, graph.n_edges, grid=config.grid) for row in null.T], axis=0)
+    )
     return Circuit(
         op=contrast,
         task=task.name,
-        method="eap_ig",
+        method=config.method,
         steps=config.steps,
         metric="logit_difference",
         ablation=config.ablation,
@@ -138,7 +164,23 @@ def find_circuit(
         edges=edges,
         faithfulness=curves[0],
         faithfulness_signed=curves[1],
+        incompleteness=missing,
     )
+
+
+def _incompleteness(model: Any, pairs: Pairs, scores: np.ndarray, contrast: str, config: CircuitConfig) -> float | None:
+    """Of scores that should sum to the gap, with a word of warning where they are far from it."""
+    if not SCORERS[config.method].integrates:
+        return None
+    found = incompleteness(model, pairs, scores)
+    if found > TOLERATED:
+        log.warning(
+            "%s: scores at %d steps are %.0f %% from summing to the logit difference's gap; take more steps",
+            contrast,
+            config.steps,
+            100 * found,
+        )
+    return found if np.isfinite(found) else None
 
 
 @torch.no_grad()

@@ -3,10 +3,14 @@
 1. Circuit run: every reader's input gets, for each edge outside the circuit, the writer's ablated value in place of
    its current one: in_v += sum over excluded u of (a_u ablated - a_u current), current from this very run. Edges on
    no path from the input to the logits are pruned first.
-2. Ablated values: resample (what the writer writes on the corrupted input), mean (over held-out states), or zero.
+2. Ablated values: resample (what the writer writes on the corrupted input), mean (over held-out states), or zero. Zero
+   takes position embeddings away with the tokens', since both are the writer "input", as auto-circuit does; the EAP-IG
+   repository keeps them.
 3. faithfulness f(C) = (m(C) - m(empty)) / (m(model) - m(empty)): 1 is the full model, 0 the empty circuit; unbounded.
 4. Over circuit sizes, k the share of edges: CPR = integral of f dk, with edges ranked by -score, so that helpful
-   ones come first; higher is better. CMD = integral of |1 - f| dk, ranked by |score|; 0 is best.
+   ones come first; higher is better. CMD = integral of |1 - f| dk, ranked by |score|; 0 is best. Sizes are even on a
+   log axis, from the empty circuit on; or ("mib") those of the benchmark MIB (Mueller et al. 2025), ten shares from
+   .1 %, without 0: its figures compare with these alone.
 5. Null: random circuits of the same number of edges, pruned alike.
 """
 
@@ -28,6 +32,9 @@ from interp.models.graph import Graph
 Ablation = Literal["resample", "mean", "zero"]
 ABLATIONS = ("resample", "mean", "zero")
 Ranking = Literal["absolute", "signed"]
+Grid = Literal["log", "mib"]
+GRIDS = ("log", "mib")
+MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -167,8 +174,16 @@ def run_from(
         return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
 
 
-def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4) -> list[int]:
-    """Circuit sizes spaced evenly on a log axis, from `smallest` to all `n_edges`."""
+def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4, grid: Grid = "log") -> list[int]:
+    """Circuit sizes to run: evenly on a log axis from `smallest` to all `n_edges`, or MIB's shares, the empty left out.
+
+    Raises:
+        ValueError: an unknown grid.
+    """
+    if grid not in GRIDS:
+        raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {grid!r}")
+    if grid == "mib":
+        return sorted({size for share in MIB_SHARES if (size := _n_edges(share, n_edges))})
     sizes = np.geomspace(min(smallest, n_edges), n_edges, n_sizes)
     return sorted({round(float(size)) for size in sizes})
 
@@ -216,8 +231,20 @@ def faithfulness(
     return Faithfulness(above.mean(1) / gap.mean(), low, high)
 
 
-def areas(sizes: list[int], values: np.ndarray, n_edges: int) -> tuple[float, float]:
-    """(CPR, CMD) of faithfulness `values` at `sizes`, with 0 at the empty circuit, over the share of edges."""
-    share = np.array([0, *sizes]) / n_edges
-    f = np.array([0.0, *values])
+def _n_edges(share: float, n_edges: int) -> int:
+    """The whole edges of a share, rounded down."""
+    return int(share * n_edges + 1e-9)
+
+
+def areas(sizes: list[int], values: np.ndarray, n_edges: int, *, grid: Grid = "log") -> tuple[float, float]:
+    """(CPR, CMD) of faithfulness `values` at the sizes of a grid, over the share of edges.
+
+    "log" begins with 0 at the empty circuit; "mib" spans MIB's ten shares alone, where a share below one edge is the
+    empty circuit.
+    """
+    if grid == "mib":
+        known = {0: 0.0, **dict(zip(sizes, values, strict=True))}
+        share, f = np.array(MIB_SHARES), np.array([known[_n_edges(each, n_edges)] for each in MIB_SHARES])
+    else:
+        share, f = np.array([0, *sizes]) / n_edges, np.array([0.0, *values])
     return float(np.trapezoid(f, share)), float(np.trapezoid(np.abs(1 - f), share))

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from interp.circuits.attribution import eap_ig
 from interp.circuits.faithfulness import ranked
 from interp.circuits.pairs import Pairs
+from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
 from interp.results import Aggregation, Control, Metric
@@ -144,31 +144,33 @@ def stability(
     pairs: Pairs,
     *,
     size: int,
+    method: str = "eap_ig",
     steps: int = 5,
     n_resamples: int = 50,
     group: int = 4,
     seed: int = 0,
 ) -> Stability:
-    """Bootstrap stability of the `size` edges of highest |EAP-IG score|.
+    """Bootstrap stability of the `size` edges of highest |score|.
 
     Args:
         model: the hooked transformer.
         pairs: clean and corrupted inputs.
         size: edges taken from each ranking.
+        method: the scorer, a name of SCORERS.
         steps: midpoints of EAP-IG.
         n_resamples: resamples of the pairs.
         group: pairs that are scored, and resampled, together: blocks of independent pairs give the same variance.
         seed: of the resamples.
 
     Raises:
-        ValueError: fewer than two groups, or fewer than two resamples.
+        ValueError: fewer than two groups, fewer than two resamples, or no such scorer.
     """
     n_groups = len(pairs) // group
     if n_groups < 2:
         raise ValueError(f"stability needs at least two groups of {group} pairs, got {len(pairs)} pairs")
     graph = taken_apart(model)
     parts = [slice(start * group, (start + 1) * group) for start in range(n_groups)]
-    scores = np.stack([eap_ig(model, pairs[part], steps=steps) for part in parts])
+    scores = np.stack([score_edges(method, model, pairs[part], steps=steps) for part in parts])
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples) / n_groups
     members = np.stack([graph.top(ranked(np.tensordot(w, scores, 1), "absolute"), size) for w in weights])

@@ -12,6 +12,8 @@ from interp.calibration.edges import RESOLUTION
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.subjects import N_CHECKED, SETTINGS
 from interp.calibration.summary import mean, short
+from interp.circuits import CircuitConfig
+from interp.circuits.scorers import SCORERS
 from interp.files import write_text
 from interp.pages.calibration_drawing import precision_drawing
 from interp.results import Control, Method, Metric, select
@@ -21,13 +23,11 @@ _NAMES = {
     Method.RIDGE: "ridge probe",
     Method.MEAN_DIFFERENCE: "mean-difference probe",
     Method.MLP: "MLP probe",
-    Method.EXACT_PATCHING: "exact patching",
-    Method.EAP: "EAP",
-    Method.EAP_IG: "EAP-IG (5 steps)",
-    Method.ACDC: "ACDC-style search",
+    **{Method(name): scorer.words for name, scorer in SCORERS.items()},
+    Method.EAP_IG: f"{SCORERS['eap_ig'].words} ({CircuitConfig().steps} steps)",
     Method.ATTRIBUTION_PATCHING: "attribution patching",
 }
-_EDGE_METHODS = (Method.EXACT_PATCHING, Method.ACDC, Method.EAP_IG, Method.EAP)
+_EDGE_METHODS = tuple(Method(name) for name in reversed(list(SCORERS)))  # the most exact first
 _DRAWN = (
     ("EAP, soft", "soft", Method.EAP),
     ("EAP, 12 nats", "rotated", Method.EAP),

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp.circuits.pairs import main_contrasts
+from interp.circuits.scorers import SCORERS
 from interp.figures.style import present
 from interp.files import write_text
 from interp.pages.circuits_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
@@ -22,12 +23,8 @@ from interp.runs.findings import Finding, findings
 from interp.studies.circuit_study import SUMMARY, summary_of
 from interp.studies.seeds import seed_agreement
 
-_METHODS = {
-    Method.EAP: "EAP",
-    Method.EAP_IG: "EAP-IG",
-    Method.ACDC: "ACDC-style search",
-    Method.ATTRIBUTION_PATCHING: "attribution patching, nodes",
-}
+_METHODS = {Method(name): scorer.words for name, scorer in SCORERS.items() if scorer.approximates}
+_METHODS[Method.ATTRIBUTION_PATCHING] = "attribution patching, nodes"
 
 
 def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> Path:
@@ -151,8 +148,8 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
         )
     first = circuits[0]
     words = (
-        f"Scores by EAP-IG on {first.n_scored} pairs an instruction, faithfulness on {first.n} of other programs; "
-        f"the circuit is the smallest tried that stays at {first.threshold:g}. Mean ablation, zero: the same edges "
+        f"Scores by {SCORERS[first.method].words} on {first.n_scored} pairs an instruction, faithfulness on "
+        f"{first.n} of other programs; the circuit is the smallest tried that stays at {first.threshold:g}. Mean ablation, zero: the same edges "
         f"kept, all others carrying their mean over held-out states, or nothing{_evidence_sizes(frame)}. "
         "Random: circuits of as many edges, uniform or as unions of paths, mean and the middle 95 %. Pairs: median "
         "share kept, and its spread over pairs. Incompleteness: how far circuit and model part when the same nodes go "

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.circuits.scorers import SCORERS
 from interp.figures.dissociation import RANDOM, loss_matrix
 from interp.figures.style import OP_COLORS, present
 from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
@@ -61,22 +62,19 @@ def _cell(x: float, y: float, value: float) -> str:
     return box + text(x + _CELL / 2 - 1, y + 18, number, size=9, fill=ink, anchor="middle")
 
 
-_METHOD_COLOURS = {"eap": "#E69F00", "eap_ig": "#0072B2", "acdc": "#009E73", "attribution_patching": "#CC79A7"}
-
-
 def approximation_drawing(values: Mapping[str, Mapping[str, Mapping[str, float]]], names: Mapping[str, str]) -> str:
     """Dots of each method, an instruction a row and a measure a panel, from 0 to 1.
 
     Args:
         values: by measure, instruction and method.
-        names: of the methods that are drawn, in words.
+        names: of the scorers that are drawn, in words.
     """
     ops = list(dict.fromkeys(op for by_op in values.values() for op in by_op))
     width, step, top = 250.0, 20.0, 66.0
     parts: list[str] = []
     for place, (method, words) in enumerate(names.items()):
         x = 12 + 150 * place
-        parts += [dot(x + 4, 16, fill=_METHOD_COLOURS[method], radius=4), text(x + 14, 20, words, size=11)]
+        parts += [dot(x + 4, 16, fill=SCORERS[method].colour, radius=4), text(x + 14, 20, words, size=11)]
     for panel, (measure, by_op) in enumerate(values.items()):
         left = 96 + (width + 30) * panel
         parts.append(text(left, 44, measure, size=12))
@@ -91,7 +89,7 @@ def approximation_drawing(values: Mapping[str, Mapping[str, Mapping[str, float]]
             for method, value in by_op.get(op, {}).items():
                 if method in names and value == value:
                     x = left + width * min(1.0, max(0.0, value))
-                    parts.append(dot(x, y, fill=_METHOD_COLOURS[method], radius=4))
+                    parts.append(dot(x, y, fill=SCORERS[method].colour, radius=4))
     right = 96 + (width + 30) * len(values)
     title = "Approximations held against exact edge patching, by instruction"
     return drawing(parts, width=right, height=top + step * len(ops) + 10, title=title)

@@ -74,7 +74,7 @@ class Circuit:
 
     op: str
     task: str
-    method: str  # "eap_ig"
+    method: str  # a name of `interp.circuits.scorers.SCORERS`: "eap_ig"
     steps: int  # midpoints of the integral
     metric: str  # "logit_difference"
     ablation: str  # what excluded edges carry: "resample", "mean" or "zero"
@@ -105,6 +105,7 @@ class Circuit:
     edges: tuple[CircuitEdge, ...]  # every edge of the graph
     faithfulness: tuple[FaithfulnessPoint, ...]  # by the absolute ranking
     faithfulness_signed: tuple[FaithfulnessPoint, ...]  # by the signed ranking
+    incompleteness: float | None = None  # |sum of scores out of the input - gap| / |gap|; above .1: too few steps
 
 
 _LISTS = {
@@ -149,13 +150,16 @@ def read_circuit(path: Path) -> tuple[Circuit, dict[str, Any]]:
 
 
 def _build(kind: Any, values: Any) -> Any:
-    """A dataclass from a dict with exactly its fields, each of the right JSON type."""
+    """A dataclass from a dict with exactly its fields, each of the right JSON type; those with a default may lack."""
     if not isinstance(values, dict):
         raise TypeError(f"a {kind.__name__} must be an object, got {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    if wrong := set(fields) ^ set(values):
+    later = {name for name, field in fields.items() if field.default is not dataclasses.MISSING}
+    if wrong := (set(fields) ^ set(values)) - (later - set(values)):
         raise ValueError(f"a {kind.__name__} lacks or does not know {', '.join(sorted(wrong))}")
     for name, field in fields.items():
+        if name not in values:
+            continue
         allowed = [_JSON_TYPES[part.split("[")[0]] for part in str(field.type).split(" | ")]
         value = values[name]
         if not isinstance(value, tuple(allowed)) or (isinstance(value, bool) and bool not in allowed):

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from interp.circuits.attribution import eap_ig
 from interp.circuits.faithfulness import ranked, run_circuits, size_grid
 from interp.circuits.overlap import chance_jaccard, jaccard, matrices
 from interp.circuits.pairs import draw_pairs
+from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, Method, Metric
 from interp.runs.circuit_files import Circuit
@@ -77,7 +77,7 @@ def circuits_at(
 def _rows(model: Any, task: Task, final: Circuit, config: AlongConfig, seed: int) -> list[dict[str, Any]]:
     graph = taken_apart(model)
     scored, pairs = (draw_pairs(task, final.op, config.n_pairs, seed=seed, half=half) for half in (0, 1))
-    scores = eap_ig(model, scored, steps=config.steps)
+    scores = score_edges(final.method, model, scored, steps=config.steps)
     size = final.size
     last = graph.top(ranked(matrices(final)[0], "absolute"), size)
     own = graph.top(ranked(scores, "absolute"), size)
@@ -88,7 +88,7 @@ def _rows(model: Any, task: Task, final: Circuit, config: AlongConfig, seed: int
     gap = m[-1] - m[-2]
     key: dict[str, Any] = {
         "op": final.op,
-        "method": Method.EAP_IG,
+        "method": Method(final.method),
         "granularity": "edge",
         "ablation": "resample",
         "aggregation": Aggregation.MEAN,

@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 
 from interp.calibration.scores import auroc, precision_at_size
-from interp.circuits.attribution import eap, eap_ig
 from interp.circuits.discovery import node_effects
 from interp.circuits.exact import exact_effects
 from interp.circuits.nodes import attribution_patching
 from interp.circuits.pairs import Pairs
-from interp.circuits.search import acdc_scores
+from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, Method, Metric
 
@@ -47,7 +46,7 @@ def compare_approximations(
         model: the hooked transformer.
         pairs: clean and corrupted inputs.
         steps: midpoints of EAP-IG.
-        n_search: of the pairs, those that the ACDC-style search, by far the slowest, runs on; 0: no search.
+        n_search: of the pairs, those that searches, by far the slowest, run on; 0: no search.
         progress: called with the share done, 0 to 1.
     """
     report = progress or (lambda share: None)
@@ -57,18 +56,19 @@ def compare_approximations(
     exact = exact_effects(model, pairs, edges, progress=lambda share: report(0.5 * share))
     nodes = node_effects(model, pairs)
     gap = abs(float(nodes[0].mean()))  # the input corrupted is everything corrupted
-    ours: dict[Method, np.ndarray] = {
-        Method.EAP: eap(model, pairs)[graph.mask],
-        Method.EAP_IG: eap_ig(model, pairs, steps=steps)[graph.mask],
-    }
-    report(0.6)
-    if n_search:
-        ours[Method.ACDC] = acdc_scores(model, pairs[:n_search], progress=lambda share: report(0.6 + 0.4 * share))[
-            graph.mask
-        ]
+    ours: dict[Method, np.ndarray] = {}
     rows = []
-    for method, scores in ours.items():
-        rows += agreement_rows(scores, exact, gap, method=method, granularity="edge", signed=method != Method.ACDC)
+    tried = {name: scorer for name, scorer in SCORERS.items() if scorer.approximates}
+    for name, scorer in sorted(tried.items(), key=lambda item: item[1].searches):
+        if scorer.searches and not n_search:
+            continue
+        scoring = (
+            Scoring(steps, progress=lambda share: report(0.6 + 0.4 * share)) if scorer.searches else Scoring(steps)
+        )
+        some = pairs[:n_search] if scorer.searches else pairs
+        scores = ours[Method(name)] = scorer.function(model, some, scoring)[graph.mask]
+        report(0.6)
+        rows += agreement_rows(scores, exact, gap, method=Method(name), granularity="edge", signed=scorer.signed)
     by_node = {
         "one gradient": attribution_patching(model, pairs).mean(1)[1:],
         f"{steps} gradients": attribution_patching(model, pairs, steps=steps).mean(1)[1:],

@@ -12,6 +12,7 @@ from interp.studies.holding import Progress, quiet
 
 if TYPE_CHECKING:
     from interp.circuits.faithfulness import Ablation as CircuitAblation
+    from interp.circuits.faithfulness import Grid
     from interp.circuits.parts import Level
     from interp.studies.circuit_study import Measure
 
@@ -30,6 +31,8 @@ def circuit_stage(
     paths: Sequence[str] = (),
     n_exact_pairs: int = 16,
     n_search_pairs: int = 6,
+    method: str = "eap_ig",
+    grid: Grid = "log",
     fresh: bool = False,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
@@ -43,7 +46,7 @@ def circuit_stage(
     from interp.studies.circuit_study import StudyConfig, study
 
     config = StudyConfig(
-        circuit=CircuitConfig(n_pairs=n_pairs),
+        circuit=CircuitConfig(n_pairs=n_pairs, method=method, grid=grid),
         freezes=freezes,
         measure=tuple(measure),
         levels=tuple(levels),

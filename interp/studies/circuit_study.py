@@ -148,7 +148,7 @@ class _Study:
         return json.loads(json.dumps(found))
 
     def frame(self) -> pd.DataFrame:
-        header = self.header(asdict(self.config.circuit))
+        header = self.header(self.config.circuit.settings())
         self._read_circuits(header)
         missing = [name for name in self.names if name not in self.circuits]
         jobs = self._jobs()
@@ -218,7 +218,7 @@ class _Study:
         return draw_pairs(self.run.task, name, self.config.n_exact_pairs, seed=self.seed, half=1)
 
     def _roles(self) -> list[_Job]:
-        circuit = asdict(self.config.circuit)
+        circuit = self.config.circuit.settings()
         settings = {"n_heads": self.config.n_heads, "n": self.config.n_role_pairs, "circuit": circuit}
 
         def measure(name: str, report: Callable[[float], None]) -> _Found:
@@ -240,7 +240,7 @@ class _Study:
 
     def _edges(self) -> list[_Job]:
         circuit, n_edges = self.config.circuit, self.config.n_edges
-        settings = {"n_edges": n_edges, "n": circuit.n_exact_pairs, "circuit": asdict(circuit)}
+        settings = {"n_edges": n_edges, "n": circuit.n_exact_pairs, "circuit": circuit.settings()}
 
         def measure(name: str, report: Callable[[float], None]) -> _Found:
             options: dict[str, Any] = {"n_edges": n_edges, "n_pairs": circuit.n_exact_pairs, "seed": self.seed}
@@ -270,7 +270,7 @@ class _Study:
             options: dict[str, Any] = {"config": self.config.evidence, "seed": self.seed, "progress": report}
             return gather_evidence(self.run.model, self.run.task, self.circuits[name], **options)
 
-        settings = {**asdict(self.config.evidence), "circuit": asdict(self.config.circuit)}
+        settings = {**asdict(self.config.evidence), "circuit": self.config.circuit.settings()}
         return self._each("evidence", self.names if self._asked("evidence") else [], settings, measure)
 
     def _approximations(self) -> list[_Job]:
@@ -307,7 +307,7 @@ class _Study:
         return self._each("paths", self.names if self.paths else [], settings, measure)
 
     def _along(self) -> list[_Job]:
-        settings = {**asdict(self.config.checkpoints), "circuit": asdict(self.config.circuit), "ops": self.names}
+        settings = {**asdict(self.config.checkpoints), "circuit": self.config.circuit.settings(), "ops": self.names}
 
         def job(step: int) -> _Job:
             def run(report: Callable[[float], None]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

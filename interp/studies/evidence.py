@@ -148,6 +148,7 @@ def gather_evidence(
         model,
         draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=0),
         size=circuit.size,
+        method=circuit.method,
         steps=config.steps,
         n_resamples=config.n_resamples,
         seed=seed,

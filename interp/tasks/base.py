@@ -55,6 +55,7 @@ class Task(ABC):
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
         n_probed: how many examples, or tokens of a set of `token_places`, probes are fitted and scored on by default.
+        refused_contrasts: contrasts that a world has and the task has not, and why.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class Task(ABC):
     whole_answers: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000
+    refused_contrasts: Mapping[str, str] = {}  # a constant of the class
 
     def __init__(self, world: World, options: Any = None):
         self.world = world
@@ -370,8 +372,9 @@ class Task(ABC):
         """One of `contrasts`. Raises ValueError with the known names where there is none."""
         known = self.contrasts()
         if name not in known:
+            why = f": {self.refused_contrasts[name]}" if name in self.refused_contrasts else ""
             has = ", ".join(known) or "none, so no circuit can be looked for"
-            raise ValueError(f"the task {self.name} has no contrast {name!r}; it has {has}")
+            raise ValueError(f"the task {self.name} has no contrast {name!r}{why}; it has {has}")
         return known[name]
 
 

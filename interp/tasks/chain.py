@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch, fixed_point_of
+from interp.tasks.chain_contrasts import chain_contrasts
+from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import MachineTask, as_targets
 from interp.tasks.options import ChainOptions
 from interp.tasks.sites import is_slot
@@ -32,6 +34,7 @@ class Chain(MachineTask):
     has_strata = False
     Options = ChainOptions
     shows_answer = True
+    refused_contrasts = {"STOP": "a chain's first step halts nowhere"}  # noqa: RUF012
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)
@@ -113,6 +116,16 @@ class Chain(MachineTask):
         for _ in range(self.n_steps - 1):
             told.append(self.world.step(told[-1].next))
         return np.concatenate([told[k - 1].tokens() for k in self.shown], axis=1).astype(np.int64)
+
+    def contrasts(self) -> Mapping[str, Contrast]:
+        """Every opcode but STOP, of the first step, judged on the first state to be answered; see `chain_contrasts`.
+
+        Raises:
+            ValueError: a direct chain, in which the first next state is not answered.
+        """
+        if self.direct:
+            raise ValueError("a direct chain has no contrasts: what one step changes is not among its answers")
+        return chain_contrasts(self)
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The model's greedy states, long [n, states shown x state_length]; only S_t goes in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch
+from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import as_targets
 from interp.tasks.options import StreamOptions
+from interp.tasks.output_contrasts import output_contrasts
 from interp.tasks.sites import block_names
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
@@ -37,6 +39,10 @@ class Output(UnitsOfRuns):
     attention_dir = "bidirectional"
     has_strata = False
     Options = StreamOptions
+    refused_contrasts = {  # noqa: RUF012
+        "STOP": "every program ends with it, and nothing comes of it",
+        **dict.fromkeys(("WHILE", "ENDW"), "exchanged, one bracket leaves the other of its pair alone"),
+    }
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)
@@ -110,6 +116,14 @@ class Output(UnitsOfRuns):
         """The output's slots at the end of the run, as tokens [n, n_output]."""
         final = self.world.encode(answer.after(self.n_steps))
         return final[:, self.spec.layout.slice("output")]
+
+    def contrasts(self) -> Mapping[str, Contrast]:
+        """One executed instruction exchanged for another; see `output_contrasts`."""
+        return output_contrasts(self)
+
+    def pointed_places(self) -> tuple[str, ...]:
+        """None: a run starts with both pointers at 0."""
+        return ()
 
     def edit_times(
         self, base: States, source: States, name: str, rng: np.random.Generator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch
+from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
+from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
@@ -87,6 +89,8 @@ class Trace(UnitsOfRuns):
     positions = "learned"
     has_strata = False
     n_probed = 16_000
+
+    refused_contrasts = {"STOP": "it is the last instruction of a run and decides no answer"}  # noqa: RUF012
 
     Options = StreamOptions
 
@@ -230,6 +234,10 @@ class Trace(UnitsOfRuns):
                 later, self.expected(self.world.answer(answer.after(np.maximum(judged, 0))))[:, 0], tokens
             )
         return np.where(answer.ran(judged) & (judged >= 0), tokens, -1)[:, None]
+
+    def contrasts(self) -> Mapping[str, Contrast]:
+        """One token exchanged, judged at the first answer that depends on it; see `trace_contrasts`."""
+        return trace_contrasts(self)
 
     def counterfactual(
         self,

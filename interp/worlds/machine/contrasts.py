@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +25,12 @@ from interp.worlds.machine.freezes import FREEZES, freezes, unfrozen
 
 _BLOCK = 4096
 _MAX_BLOCKS = 100
+
+
+class DrawStates(Protocol):
+    """Draws at most `n` held-out states; which ones depends on `seed` and `start` alone."""
+
+    def __call__(self, n: int, *, seed: int, start: int) -> States: ...
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,16 @@ class MachineContrast:
         """What it contrasts: "instruction" (with another) or "freeze" (with running)."""
         return "freeze" if isinstance(self.of, Outcome) else "instruction"
 
-    def draw(self, n: int, *, seed: int, half: int | None = None) -> tuple[States, States, float]:
+    def draw(
+        self, n: int, *, seed: int, half: int | None = None, states: DrawStates | None = None
+    ) -> tuple[States, States, float]:
         """`n` pairs of held-out programs.
 
         Args:
             n: number of pairs.
             seed: of the states and of the corrupted instruction.
             half: 0 or 1 for one of two halves of the held-out programs that share none. None for all.
+            states: where clean states come from; the machine's natural distribution by default.
 
         Returns:
             clean, corrupted, and the share of drawn pairs that had no slot to compare.
@@ -57,10 +68,10 @@ class MachineContrast:
             ValueError: too few states execute the op against another.
         """
         clean_parts, corrupted_parts, found, compared = [], [], 0, 0
-        for block, clean in enumerate(self.executing(seed=seed)):
+        for number, clean in enumerate(self.executing(seed=seed, states=states)):
             if half is not None:
                 clean = clean[np.flatnonzero(half_of(program_hash(clean)) == half)]
-            clean, corrupted = self._contrasted(clean, np.random.default_rng([seed, block]))
+            clean, corrupted = self._contrasted(clean, np.random.default_rng([seed, number]))
             rows = np.flatnonzero(compared_slots(clean, corrupted).any(axis=1))
             compared += len(clean)
             found += len(rows)
@@ -73,24 +84,25 @@ class MachineContrast:
         clean, corrupted = (States.concatenate(parts)[:n] for parts in (clean_parts, corrupted_parts))
         return clean, corrupted, 1 - found / max(compared, 1)
 
-    def first(self, n: int, *, seed: int) -> States:
+    def first(self, n: int, *, seed: int, states: DrawStates | None = None) -> States:
         """The first `n` held-out states that execute it; fewer if it is rare."""
         parts: list[States] = []
-        for states in self.executing(seed=seed):
-            parts.append(states)
+        for some in self.executing(seed=seed, states=states):
+            parts.append(some)
             if sum(map(len, parts)) >= n:
                 break
         return States.concatenate(parts)[:n]
 
-    def executing(self, *, seed: int) -> Iterator[States]:
-        """Held-out states that execute the op, or end in that outcome, block by block."""
+    def executing(self, *, seed: int, states: DrawStates | None = None) -> Iterator[States]:
+        """Held-out states that execute the op, or end in that outcome, block by block; arguments as for `draw`."""
         op = FREEZES[self.of] if isinstance(self.of, Outcome) else self.of
-        for block in range(_MAX_BLOCKS):
-            states = sample(self.spec, _BLOCK, seed=seed, start=block * _BLOCK, split="evaluation")
-            states = states[np.flatnonzero(states.program[np.arange(_BLOCK), states.instruction_ptr] == op)]
+        draw = partial(sample, self.spec, split="evaluation") if states is None else states
+        for number in range(_MAX_BLOCKS):
+            some = draw(_BLOCK, seed=seed, start=number * _BLOCK)
+            some = some[np.flatnonzero(some.program[np.arange(len(some)), some.instruction_ptr] == op)]
             if isinstance(self.of, Outcome):
-                states = states[np.flatnonzero(step(states).outcome == self.of)]
-            yield states
+                some = some[np.flatnonzero(step(some).outcome == self.of)]
+            yield some
 
     def _contrasted(self, clean: States, rng: np.random.Generator) -> tuple[States, States]:
         """Clean states that have a corrupted one, and these."""
