@@ -156,6 +156,11 @@ class Task(ABC):
         """A hash of each example's unit, uint64 [n]: what is held out whole, and what intervals are taken over."""
         return self.world.groups(examples)
 
+    def shown_units(self, examples: Any) -> np.ndarray | None:
+        """A hash of what a model is shown of each example, uint64 [n], where that can be less than the unit that is
+        held out; None where the model is shown the whole of it."""
+        return None
+
     def strata(self, batch: Batch) -> Strata:
         """The world's stratum of each example."""
         return self.world.strata(batch.examples)
