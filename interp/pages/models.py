@@ -100,7 +100,6 @@ def _old(cards: Mapping[Path, dict[str, Any]]) -> str:
         "that of the runs it began from), and what it gets right of the others. New runs of these tasks hold out what "
         "the model is shown.\n\n"
         + table(["run", "trained on", "seen", "share", "right without them", "whole without them"], lines)
-        + "\n"
     )
 
 
