@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from interp.results import Aggregation, IntervalKind, Method, Metric, records, select, wilson_interval
 from interp.runs import Run
-from interp.training.scoring import BATCH_SIZE
+from interp.training.scoring import BATCH_SIZE, answered
 from interp.training.start import starting_run
 from interp.training.tally import Tally, macro_row
 
@@ -87,7 +87,7 @@ def overlap(
             continue
         batch = task.render(held[part])
         with torch.inference_mode():
-            found = task.score(task.answer(run.model, batch), batch)
+            found = task.score(answered(run.model, task, batch), batch)
         found = found.loc[found["metric"].isin(_SCORED)]
         old.add(found)
         tally.remove(found)
