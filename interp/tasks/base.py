@@ -156,11 +156,6 @@ class Task(ABC):
         """A hash of each example's unit, uint64 [n]: what is held out whole, and what intervals are taken over."""
         return self.world.groups(examples)
 
-    def shown_units(self, examples: Any) -> np.ndarray | None:
-        """A hash of what a model is shown of each example, uint64 [n], where that can be less than the unit that is
-        held out; None where the model is shown the whole of it."""
-        return None
-
     def strata(self, batch: Batch) -> Strata:
         """The world's stratum of each example."""
         return self.world.strata(batch.examples)
@@ -215,6 +210,11 @@ class Task(ABC):
     def answer_names(self) -> tuple[str, ...]:
         """A name for each of the k tokens of an answer."""
         return tuple(self.position_names[at] for at in self.answer_positions)
+
+    def shown_units(self, examples: Any) -> np.ndarray | None:
+        """A hash of what a model is shown of each example, uint64 [n], where that can be less than the unit that is
+        held out; None where the model is shown the whole of it."""
+        return None
 
     def headline(self, scores: pd.DataFrame) -> float:
         """The one number about rows of `score`: the mean of exact match over strata, each counted once."""
