@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,30 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
         train(config, out, fresh=fresh, command=command("demo", "--preset", preset, "--out", out), on_progress=report)
     run = load(out)
     threads = _Threads(run)
-    threads.choose()
-    with stage_display("evaluating") as progress:
-        scores = evaluate_stage(run, fresh=fresh, progress=progress)
-    threads.choose()
-    with stage_display("probing") as progress:
-        probes = probe_stage(run, fresh=fresh, progress=progress)
-    threads.choose()
-    with stage_display("intervening") as progress:
-        interventions = patch_stage(run, fresh=fresh, progress=progress)
-    threads.choose()
-    with stage_display("finding circuits") as progress:
-        circuits = circuit_stage(run, fresh=fresh, progress=progress)
+
+    def measured(label: str, stage: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+        threads.choose()
+        with stage_display(label) as progress:
+            return stage(run, fresh=fresh, progress=progress)
+
+    def left_out(label: str, why: str | None) -> bool:
+        if why is not None:
+            say(f"{label}: left out, since {why}")
+        return why is not None
+
+    scores, probes = measured("evaluating", evaluate_stage), measured("probing", probe_stage)
+    interventions = circuits = None
+    if not left_out("intervening", _cannot_be_swapped(run)):
+        interventions = measured("intervening", patch_stage)
+    if not left_out("finding circuits", _has_no_circuits(run)):
+        circuits = measured("finding circuits", circuit_stage)
     path = write_report(run)
-    show_scores(scores, title=f"{run.name}: exact match on held-out programs")
-    _show_findings(probes, interventions)
-    _show_circuits(circuits)
+    show_scores(scores, title=f"{run.name}: exact match on held-out examples")
+    _show_probes(run, probes)
+    if interventions is not None:
+        _show_swaps(run, interventions)
+    if circuits is not None:
+        _show_circuits(circuits)
     minutes = (time.perf_counter() - began) / 60
     say(f"{run.path} made in {minutes:.1f} minutes; read {path}, or browse it: {command('app', run.path)}")
     return run
@@ -81,13 +90,14 @@ class _Threads:
         """Let PyTorch compute with the better of one thread and the run's bound, tried at answers to some examples."""
         import torch
 
+        from interp.training.scoring import answered
         from interp.training.threads import choose
 
         if self._bound == 1:
             torch.set_num_threads(1)
             return
         with torch.inference_mode():
-            choice = choose(lambda: self._run.task.answer(self._run.model, self._batch), self._bound)
+            choice = choose(lambda: answered(self._run.model, self._run.task, self._batch), self._bound)
         if choice.threads != self._now:
             self._now = choice.threads
             say(f"measuring with {choice.words('batch')}")
@@ -128,42 +138,78 @@ def _margin(pair: tuple[dict[str, Any], dict[str, Any]]) -> float:
     return pair[0]["estimate"] - pair[1]["estimate"]
 
 
-def _show_findings(probes: pd.DataFrame, interventions: pd.DataFrame) -> None:
-    """Per variable: the place inside the model where it is read most clearly, and the most used, beside controls."""
-    layers = list(dict.fromkeys(probes["site"]))
-    swaps = select(
-        # Ceilings are left out: the embedding edits the input, the last layer the answer, all positions are the source.
-        interventions.loc[interventions["site"].isin(layers[1:-1]) & (interventions["position"] != "all")],
-        stratum="changes",
-        method=Method.FULL_VECTOR,
-        pair_design="independent",
-    )
-    used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
-    decoded = plain_table(
+def _cannot_be_swapped(run: Run) -> str | None:
+    """Why interchange has nothing to ask, in words; None where it has."""
+    if "do" not in run.task.world.capabilities:
+        return str(run.task.world.lacks("do"))
+    if not run.task.swappable():
+        return f"the task {run.task.name} has no variable that can be swapped"
+    return None
+
+
+def _has_no_circuits(run: Run) -> str | None:
+    """Why there are no circuits to be found, in words; None where there are."""
+    if "contrasts" not in run.task.world.capabilities:
+        return str(run.task.world.lacks("contrasts"))
+    if run.model.graph() is None:
+        return f"the architecture {run.config.model.architecture} declares no graph of edges"
+    return None
+
+
+def _inner(run: Run, rows: pd.DataFrame) -> list[str]:
+    """The sites that are neither the embedding, which edits the input, nor the last layer, which edits the answer."""
+    outer = run.model.residual_hooks()
+    ends = {outer[0], outer[-1]} if outer else set()
+    return [site for site in dict.fromkeys(rows["site"]) if site not in ends]
+
+
+def _show_probes(run: Run, probes: pd.DataFrame) -> None:
+    """Per variable: the place inside the model where it is read most clearly, beside its strongest control."""
+    table = plain_table(
         "Where probes stand furthest above their strongest control",
         "variable",
         "where",
         right=("margin", "probe", "strongest control"),
     )
-    where = decoded.columns[1]
+    where = table.columns[1]
     where.no_wrap, where.overflow = False, "fold"  # so that 80 columns hold the numbers, whatever a place is called
-    swapped = plain_table(
+    first = run.model.residual_hooks()[:1]  # a read there is one from the embedding
+    for probe, control in clearest(probes.loc[~probes["site"].isin(first)]):
+        beside = f"{_CONTROLS[control['control']]} {control['estimate']:.1%}"
+        margin = f"{100 * _margin((probe, control)):+.1f}"
+        table.add_row(escape(probe["variable"]), _place(run, probe), margin, f"{probe['estimate']:.1%}", beside)
+    console.print(table)
+
+
+def _show_swaps(run: Run, interventions: pd.DataFrame) -> None:
+    """Per variable: the place where it is best swapped, beside the model without the swap."""
+    swaps = select(
+        # Ceilings are left out; all positions at once are the source.
+        interventions.loc[
+            interventions["site"].isin(_inner(run, interventions)) & (interventions["position"] != "all")
+        ],
+        metric=Metric.IIA,
+        stratum="changes",
+        method=Method.FULL_VECTOR,
+        pair_design="independent",
+    )
+    swaps = swaps.loc[swaps["op"].isna()]
+    used, unpatched = select(swaps, control=None), select(swaps, control=Control.UNPATCHED)
+    table = plain_table(
         "Where it is best swapped: IIA where the answer changes", "variable", "where", right=("IIA", "unpatched")
     )
-    for probe, control in clearest(probes.loc[probes["site"] != layers[0]]):
-        name, margin = probe["variable"], f"{100 * _margin((probe, control)):+.1f}"
-        beside = f"{_CONTROLS[control['control']]} {control['estimate']:.1%}"
-        decoded.add_row(escape(name), _place(probe), margin, f"{probe['estimate']:.1%}", beside)
-        if (swap := _best(used, name)) is not None:
-            alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
-            swapped.add_row(escape(name), _place(swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
-    console.print(decoded)
-    console.print(swapped)
+    for name in dict.fromkeys(used["variable"]):
+        swap = _best(used, name)
+        assert swap is not None
+        alone = select(unpatched, variable=name, site=swap["site"], position=swap["position"])["estimate"].iloc[0]
+        table.add_row(escape(name), _place(run, swap), f"{swap['estimate']:.1%}", f"{alone:.1%}")
+    console.print(table)
 
 
-def _place(row: dict[str, Any]) -> str:
-    """Layer and position, with the brackets of the position kept from being read as markup."""
-    return escape(f"L{row['site'].split('.')[1]} {row['position']}")
+def _place(run: Run, row: dict[str, Any]) -> str:
+    """Layer (or hook) and position, with the brackets of the position kept from being read as markup."""
+    layer = run.model.layer_of(row["site"])
+    return escape(f"{row['site'] if layer is None else f'L{layer}'} {row['position']}")
 
 
 def _show_circuits(circuits: pd.DataFrame) -> None:

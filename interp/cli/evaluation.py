@@ -79,7 +79,15 @@ def evaluate(
         write_json(json_file, records(opened.identified(scores)))
 
 
-def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, threads: int = 2) -> None:
+def card(
+    run: RunPath,
+    *,
+    n: int = 100_000,
+    seed: int = 7,
+    programs: int = 500,
+    overlap: bool = False,
+    threads: int = 2,
+) -> None:
     """Measure a run and write its card: RUN/card.json and RUN/card.md, from measured rows alone.
 
     Args:
@@ -87,9 +95,10 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
         n: how many held-out states, spread evenly over op x outcome.
         seed: of the states.
         programs: how many long-running held-out programs to run on the model's own predictions (0: none).
+        overlap: keep the card that is there, and add to it how many of its held-out examples training had shown.
         threads: PyTorch threads.
     """
-    from interp.pages.cards import make_card
+    from interp.pages.cards import add_overlap, make_card
 
     at_least("--n", n, 1)
     at_least("--programs", programs, 0)
@@ -97,8 +106,13 @@ def card(run: RunPath, *, n: int = 100_000, seed: int = 7, programs: int = 500, 
     opened = load(run)
     writes(opened.path, "card.json", "card.md")
     with stage_display("measuring") as progress:
-        values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
-    wrong = "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {n:,} answers wrong; "
+        if overlap:
+            values = add_overlap(opened, progress=progress)
+        else:
+            values = make_card(opened, n=n, seed=seed, programs=programs, progress=progress)
+    wrong = (
+        "" if values["n_wrong"] is None else f"{values['n_wrong']:,} of {values['evaluation']['n']:,} answers wrong; "
+    )
     say(f"{wrong}the card is in {opened.path / 'card.md'}")
 
 

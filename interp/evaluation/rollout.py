@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Task
+from interp.training.scoring import answered
 from interp.training.tally import Tally
 from interp.worlds import World
 
@@ -104,7 +105,8 @@ def rollout(
             break
         batch = task.render(examples)
         with torch.inference_mode():
-            parts = [task.answer(model, batch[at : at + batch_size]) for at in range(0, len(batch), batch_size)]
+            rows = range(0, len(batch), batch_size)
+            parts = [answered(model, task, batch[at : at + batch_size]) for at in rows]
         answer = torch.cat(parts)
         right, strata = task.right(answer, batch), task.strata(batch)
         lost = alive[~right]

@@ -9,12 +9,13 @@ from interp.results import Aggregation, Metric
 from interp.runs.folder import world_of
 
 _STEPS = (1, 5, 10, 20, 50, 100)
+_METRICS = {Metric.EXACT_MATCH: "exact match, macro average", Metric.SEQUENCE_MATCH: "whole ones without an error"}
 _SHAPE = {"n_layers": "layers", "n_heads": "heads"}  # what a model has of these
 
 
 def card_page(card: dict[str, Any]) -> str:
     """The page for what `make_card` returns."""
-    sections = (_head, _making, _accuracy, _places, _failures, _calibration, _rollout, _again)
+    sections = (_head, _making, _accuracy, _places, _old, _failures, _calibration, _rollout, _again)
     return "\n\n".join(text for section in sections if (text := section(card))) + "\n"
 
 
@@ -48,9 +49,16 @@ def _making(card: dict[str, Any]) -> str:
         ("wall time", "not recorded" if training["seconds"] is None else duration(training["seconds"])),
         ("hardware", _hardware(training["hardware"], training.get("threads") or {made["threads"]: training["steps"]})),
         ("versions", ", ".join(f"{name} {version}" for name, version in card["versions"].items())),
+        ("validation split", _validation(made)),
         ("config digest", f"`{card['digest']}`; every setting is in config.json"),
     ]
     return "## How it was made\n\n" + table(["", ""], lines)
+
+
+def _validation(made: dict[str, Any]) -> str:
+    if made.get("validation"):
+        return "left out of training; what was chosen along the way was chosen on it, and evaluation was read once"
+    return "none: what was chosen was chosen on the split that the figures below are of"
 
 
 def _accuracy(card: dict[str, Any]) -> str:
@@ -97,6 +105,36 @@ def _places(card: dict[str, Any]) -> str:
         for row in rows
     ]
     return "## By place\n\n" + table(["where", "n", "wrong", "right", "95 % interval"], lines)
+
+
+def _old(card: dict[str, Any]) -> str:
+    """How many of the held-out examples training had shown in another guise, and the score without them."""
+    if "overlap" not in card:
+        return ""
+    found = card["overlap"]
+    share, scores = overlap_rows(card)
+    lines = [
+        [row["stratum"], _METRICS[row["metric"]], f"{row['n']:,}", percent(row), interval(row)]
+        for rows in scores.values()
+        for row in rows
+    ]
+    text = (
+        "## Old examples among the held-out ones\n\n"
+        "Programs are held out whole, but two that differ where no run comes look the same to the model. Of the "
+        f"{share['n']:,} held-out examples, {round(share['estimate'] * share['n']):,} ({percent(share)}, "
+        f"{interval(share)}) were shown in training, which drew {found['trained']:,}, {found['different']:,} of them "
+        "different."
+    )
+    return text + "\n\n" + table(["examples", "", "n", "right", "95 % interval"], lines)
+
+
+def overlap_rows(card: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The row of the share that training had shown, and the scores of "unseen units" and "seen units"."""
+    rows = card["overlap"]["rows"]
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for row in rows[1:]:
+        scores.setdefault(row["stratum"], []).append(row)
+    return rows[0], scores
 
 
 def _failures(card: dict[str, Any]) -> str:

@@ -10,12 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from interp.commands import command
 from interp.evaluation.measure import Evaluation, Progress, measure
+from interp.evaluation.overlap import overlap
 from interp.files import write_json, write_text
 from interp.pages.card_page import card_page
 from interp.reading import read_json
-from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, select
+from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, rows_frame, select
 from interp.runs import Run, RunError, hardware, provenance
 
 CARD_SEED = 7  # of the card's states; training, its curve and the final evaluation use others
@@ -42,9 +45,39 @@ def make_card(
     began = time.perf_counter()
     evaluation = measure(run, n=n, seed=seed, programs=programs, progress=progress)
     values = card_values(run, evaluation, n=n, seed=seed, programs=programs, seconds=time.perf_counter() - began)
+    values |= _overlap(run, evaluation.rows, n=n, seed=seed, progress=progress)
+    _write(run, values)
+    return values
+
+
+def add_overlap(run: Run, *, progress: Progress = lambda done, total, at: None) -> dict[str, Any]:
+    """Measure what the run had seen of its card's held-out examples, and add it to the card; the rest stays.
+
+    Raises:
+        RunError: no card, or one of other weights; a run that it began from is gone.
+        ValueError: its training examples cannot be drawn again.
+    """
+    values = read_card(run.path)
+    if (values["digest"], values["step"]) != (run.config.digest, run.step):
+        raise RunError(f"{run.path / 'card.json'} is of other weights; make it anew with: {command('card', run.path)}")
+    asked = values["evaluation"]
+    values |= _overlap(run, rows_frame(values["rows"]), n=asked["n"], seed=asked["seed"], progress=progress)
+    _write(run, values)
+    return values
+
+
+def _write(run: Run, values: dict[str, Any]) -> None:
     write_json(run.path / "card.json", values)
     write_text(run.path / "card.md", card_page(values))
-    return values
+
+
+def _overlap(run: Run, rows: pd.DataFrame, *, n: int, seed: int, progress: Progress) -> dict[str, Any]:
+    """The card's part about old examples among the held-out ones; {} where there cannot be any."""
+    found = overlap(run, rows, n=n, seed=seed, progress=progress)
+    if found is None:
+        return {}
+    kept = [{name: value for name, value in row.items() if value is not None} for row in found.rows()]
+    return {"overlap": {"trained": found.n_trained, "different": found.n_units, "rows": kept}}
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from interp.figures.svg import FAINT, PALETTE, QUIET, curve, dot, drawing, line, text
 from interp.files import write_text
-from interp.pages.card_page import duration, interval, percent, rows_of, table
+from interp.pages.card_page import duration, interval, overlap_rows, percent, rows_of, table
 from interp.pages.cards import read_card
 from interp.results import Aggregation, Metric
 
@@ -39,6 +39,8 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
             [_line(card, path, out) for path, card in cards.items()],
         ),
     ]
+    if any("overlap" in card for card in cards.values()):
+        page.append(_old(cards))
     limits = {path: card for path, card in cards.items() if card["config"]["task"] == "output"}
     if limits:
         write_text(Path(out) / "models_output.svg", reach_drawing(list(limits.values())))
@@ -70,6 +72,35 @@ def _line(card: dict[str, Any], path: Path, out: Path) -> list[str]:
         "–" if wrong is None else f"{wrong:,}",
         f"{n:,}",
     ]
+
+
+def _old(cards: Mapping[Path, dict[str, Any]]) -> str:
+    """How much of what runs are measured on they had seen, and their scores without it."""
+    lines = []
+    for path, card in cards.items():
+        if "overlap" not in card:
+            continue
+        share, scores = overlap_rows(card)
+        unseen = {row["metric"]: row for row in scores["unseen units"]}
+        exact, whole = unseen[Metric.EXACT_MATCH], unseen.get(Metric.SEQUENCE_MATCH)
+        lines.append(
+            [
+                path.name,
+                f"{card['overlap']['trained']:,}",
+                f"{round(share['estimate'] * share['n']):,} of {share['n']:,}",
+                f"{percent(share)} {interval(share)}",
+                f"{percent(exact)} {interval(exact)}",
+                percent(whole) if whole else "–",
+            ]
+        )
+    return (
+        "\n## Old examples among the held-out ones\n\n"
+        "Programs are held out whole, but two that differ where no run comes look the same to a model that is shown "
+        "a run, or what it prints. Below: how many held-out examples a run had been shown in training (its own and "
+        "that of the runs it began from), and what it gets right of the others. New runs of these tasks hold out what "
+        "the model is shown.\n\n"
+        + table(["run", "trained on", "seen", "share", "right without them", "whole without them"], lines)
+    )
 
 
 def reach_drawing(cards: Sequence[dict[str, Any]]) -> str:

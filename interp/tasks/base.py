@@ -231,6 +231,11 @@ class Task(ABC):
         """A name for each of the k tokens of an answer."""
         return tuple(self.position_names[at] for at in self.answer_positions)
 
+    def shown_units(self, examples: Any) -> np.ndarray | None:
+        """A hash of what a model is shown of each example, uint64 [n], where that can be less than the unit that is
+        held out; None where the model is shown the whole of it."""
+        return None
+
     def headline(self, scores: pd.DataFrame) -> float:
         """The one number about rows of `score`: the mean of exact match over strata, each counted once."""
         return macro_average(scores)

@@ -26,6 +26,9 @@ class UnitsOfRuns(MachineTask):
         """A hash of what the model is shown of these runs, uint64 [n]."""
         raise NotImplementedError
 
+    def shown_units(self, examples: States) -> np.ndarray:
+        return self.shown_hash(examples)
+
     def groups(self, examples: Any) -> np.ndarray:
         return self.shown_hash(examples) if self.options.units == "shown" else super().groups(examples)
 

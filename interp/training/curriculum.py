@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.tasks import Task
+from interp.training.scoring import answered
 from interp.worlds import Split
 
 _GATE_SEED = 7  # of the held-out states that decide whether a stage is mastered; no figure uses it
@@ -77,5 +78,5 @@ def stage_score(model: Callable[[Tensor], Tensor], task: Task, stage: Stage, *, 
     """Macro exact match on `n` examples of a stage's held-out units."""
     batch = task.render(stage.draw(n, seed=_GATE_SEED, start=0, split=split, weights=stage.weights("op_outcome")))
     with torch.inference_mode():
-        scores = task.score(task.answer(model, batch), batch)
+        scores = task.score(answered(model, task, batch), batch)
     return task.headline(scores)

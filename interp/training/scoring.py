@@ -19,6 +19,12 @@ EvaluationBalance = Literal["op_outcome", "natural"]
 Observer = Callable[[Batch, Tensor, int], None]  # a batch, the model's answer, the number of its first row
 
 
+def answered(model: Callable[[Tensor], Tensor], task: Task, batch: Batch) -> Tensor:
+    """What a model answers to a batch: in its own way where it has one, else as the task decodes from its logits."""
+    own = getattr(model, "answer", None)
+    return task.answer(model, batch) if own is None else own(task, batch)
+
+
 def evaluate(
     model: Callable[[Tensor], Tensor],
     task: Task,
@@ -64,7 +70,7 @@ def evaluate(
         for done in range(0, n, batch_size):
             size = min(batch_size, n - done)
             batch = task.sample(size, seed=seed, start=start + done, split=split, weights=weights)
-            answer = task.answer(model, batch)
+            answer = answered(model, task, batch)
             tally.add(task.score(answer, batch))
             for observe in observers:
                 observe(batch, answer, start + done)

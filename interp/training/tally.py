@@ -29,11 +29,20 @@ class Tally:
 
     def add(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
         """Add rows such as those of `Task.score`."""
+        self._count(rows, 1)
+
+    def remove(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
+        """Take back rows that were counted among others. Raises ValueError where there were not so many."""
+        self._count(rows, -1)
+
+    def _count(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], sign: int) -> None:
         for row in records(rows) if isinstance(rows, pd.DataFrame) else rows:
             key = tuple((name, value) for name, value in row.items() if name not in _VALUES and value is not None)
             count = self._counts.setdefault(key, [0.0, 0])
-            count[0] += row["estimate"] * row["n"]
-            count[1] += row["n"]
+            count[0] += sign * row["estimate"] * row["n"]
+            count[1] += sign * row["n"]
+            if min(round(count[0], 6), count[1]) < 0:
+                raise ValueError(f"expected at least {row['n']} of {dict(key)} to take back, found fewer")
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a stratum, in the order of strata and their parts, with its 95 % Wilson interval.
@@ -43,6 +52,8 @@ class Tally:
         """
         rows = []
         for key, (successes, n) in sorted(self._counts.items(), key=lambda item: self._place(dict(item[0]))):
+            if not n:
+                continue  # all were taken back
             successes = round(successes, 6)
             low, high = wilson_interval(successes, int(n))
             shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": int(n)}

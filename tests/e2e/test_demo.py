@@ -90,10 +90,12 @@ def test_the_bundled_run_keeps_its_promises() -> None:
     assert json.loads((BUNDLED / "config.json").read_text())["command"].startswith("tapelens train --preset quickstart")
 
 
-def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length() -> None:
+def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length_rate_and_splits() -> None:
     bundled, preset = interp.load(BUNDLED).config, PRESETS["quickstart"]
     assert (bundled.task, bundled.spec, bundled.model) == (preset.task, preset.spec, preset.model)
-    free = {name: getattr(preset.training, name) for name in ("steps", "threads", "eval_states")}
+    free = {
+        name: getattr(preset.training, name) for name in ("steps", "threads", "eval_states", "muon_lr", "validation")
+    }
     assert dataclasses.replace(bundled.training, **free) == preset.training
 
 
