@@ -31,6 +31,10 @@ class Chain(MachineTask):
     has_strata = False
     Options = ChainOptions
     shows_answer = True
+    words = (
+        "The model reads one state of a small tape machine, and then writes the states that follow, one after the "
+        "other, each from its own answer before."
+    )
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)

@@ -34,6 +34,10 @@ class Output(UnitsOfRuns):
     attention_dir = "bidirectional"
     has_strata = False
     Options = StreamOptions
+    words = (
+        "The model reads a program of a small tape machine and its input, and says at once what it will have printed "
+        "when it ends."
+    )
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)

@@ -83,6 +83,10 @@ class Trace(UnitsOfRuns):
     positions = "learned"
     has_strata = False
     n_probed = 16_000
+    words = (
+        "A program runs on a small tape machine. The model reads which instructions were executed, one after the other, "
+        "never the tape itself; it must say what each PUT prints and whether each WHILE and ENDW jumps (1) or not (0)."
+    )
 
     Options = StreamOptions
 
