@@ -23,7 +23,7 @@ def main() -> None:
 
         # There is no runtime yet: as it should
         logger.get_logger("streamlit.runtime.caching.cache_data_api").setLevel("ERROR")
-        from app import attention_data, circuit_data, results_view, session, step_panels  # noqa: F401
+        import app.preload  # noqa: F401
 
         cli.main(["run", str(Path(__file__).resolve().with_name("main.py")), *sys.argv[1:]], prog_name="streamlit")
     except KeyboardInterrupt:

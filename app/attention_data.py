@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
+from app.answers import shown_tokens
 from app.run_access import LoadedModel, fingerprint, require_current
-from cython_vm import States, encode
 from interp import Run, RunError
 from interp.reading import BrokenFileError
 from interp.runs import frame_command
@@ -40,14 +40,14 @@ class Patterns:
 
 
 def mean_of_op(run: Run, op: str) -> Patterns:
-    """The mean pattern over held-out states that run `op`. Raises RunError: no file, broken, of other weights."""
+    """The mean pattern over held-out examples of a stratum. Raises RunError: no file, broken, of other weights."""
     summary = _summary(run, op)
     index = summary.ops.index(op)
     return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
 
 
 def roles_of_op(run: Run, op: str, layer: int, head: int, *, k: int = 3) -> list[tuple[str, str, float]]:
-    """The `k` most concentrated (query role, key role, share) of a head on states that run `op`. Raises RunError."""
+    """The `k` most concentrated (query role, key role, share) of a head on examples of `op`. Raises RunError."""
     found = _summary(run, op).top_roles(op, layer, head)
     ranked = sorted(((query, key, share) for query, (key, share) in found.items()), key=lambda row: -row[2])
     return ranked[:k]
@@ -70,12 +70,13 @@ def _summary(run: Run, op: str) -> AttentionSummary:
     return summary
 
 
-def of_state(loaded: LoadedModel, state: States) -> Patterns:
-    """The patterns on one state (a batch of one), from a forward pass made now.
+def of_example(loaded: LoadedModel, example: Any) -> Patterns:
+    """The patterns on one example (a batch of one), from a forward pass made now; with the model's own answer where
+    the answer stands in the tokens.
 
     Raises RunError when the model has no attention.
     """
-    pattern = _live(loaded, loaded.key, encode(state))
+    pattern = _live(loaded, loaded.key, shown_tokens(loaded, example))
     return Patterns(pattern, tuple(loaded.run.task.position_names), 1)
 
 
@@ -91,14 +92,12 @@ def _live(_loaded: LoadedModel, key: str, tokens: np.ndarray) -> np.ndarray:
     import torch
 
     run = _loaded.run
-    hooks = [name for name in run.model.hook_dict if name.endswith("attn.hook_pattern")]
+    hooks = list(run.model.attention_hooks())
     if not hooks:
         raise RunError(
             f"{run.path} holds a {run.config.model.architecture}, which has no attention; see the Probes page"
         )
     x = torch.from_numpy(tokens.astype(np.int64))
     with _loaded.lock, torch.no_grad():
-        if run.task.n_ctx != x.shape[1]:
-            x = torch.cat([x, run.task.predict(run.model, x)], dim=1)
         _, cache = run.model.run_with_cache(x, names_filter=hooks)
     return torch.stack([cache[name][0] for name in hooks]).float().numpy()

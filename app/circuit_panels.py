@@ -1,4 +1,4 @@
-"""The Circuit page's right-hand side: a node, an edge, the evidence, and the state of the Step page."""
+"""The Circuit page's right-hand side: a node, an edge, the evidence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import attention_data, circuit_data, run_access, selection, session, state_attribution
-from app.components.bars import signed_bars
+from app import attention_data, circuit_data, run_access, selection, session
 from app.components.clickable import clickable
 from app.components.graph import DrawnEdge, node_words
 from app.components.heads import head_grid
@@ -20,7 +19,6 @@ if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
 
 ENOUGH = 20  # pairs below which numbers are written and nothing is drawn
-SHOWN = 10  # components of an attribution that are drawn
 
 
 def edge_words(edge_id: str) -> str:
@@ -41,13 +39,14 @@ def measured_on(circuit: Circuit) -> str:
 def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]) -> None:
     """A node's measured effect, its strongest edges, and its attention if it is a head."""
     node = next(node for node in circuit.nodes if node.id == node_id)
+    title = view.run.config.world.stratum_title
     st.markdown(f"##### {node_words(node_id)}")
     if node.effect is None:
         st.markdown("The model's output: everything that reaches it is the answer.")
     else:
         low, high = -(node.effect_high or 0.0), -(node.effect_low or 0.0)
         st.markdown(
-            f"Give it the output it has when another instruction runs, and the answer loses **{-node.effect:.2f}** "
+            f"Give it the output it has where the {title} is another, and the answer loses **{-node.effect:.2f}** "
             f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
             f"({measured_on(circuit)})."
         )
@@ -79,7 +78,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
         clickable(head_grid(patterns.pattern[layer : layer + 1, head : head + 1], picked=None, first=(layer, head)),
                   key="node_head", on_pick=lambda _: None)  # fmt: skip
     with right:
-        st.markdown(f"Where it looks, mean over {patterns.n} held-out states that run {op}:")
+        st.markdown(f"Where it looks, mean over {patterns.n} held-out examples of {op}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
             selection.emit(kind="head", id=f"{layer}.{head}", op=op)
@@ -90,13 +89,13 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     """An edge's score beside its measured effect, and the states where it does most."""
     edge = next(edge for edge in circuit.edges if f"{edge.source}->{edge.target}" == edge_id)
     st.markdown(f"##### {edge_words(edge_id)}")
-    whole = circuit.m_clean - circuit.m_corrupted
+    whole, title = circuit.m_clean - circuit.m_corrupted, view.run.config.world.stratum_title
     if edge.exact is None:
         st.markdown(f"Not patched exactly in this run; its score predicts a loss of **{-edge.score:+.3f}** logits.")
         return
     low, high = -(edge.exact_high or 0.0), -(edge.exact_low or 0.0)
     st.markdown(
-        f"Let this edge alone carry what it carries when another instruction runs, and the answer loses "
+        f"Let this edge alone carry what it carries where the {title} is another, and the answer loses "
         f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits ({measured_on(circuit)}). "
         f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
     )
@@ -104,7 +103,7 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     draw_examples(view, circuit.op, edge_id)
 
 
-def draw_evidence(circuit: Circuit) -> None:
+def draw_evidence(view: View, circuit: Circuit) -> None:
     """Faithfulness against size with its null, and the scores of the whole ranking."""
     st.markdown("**Is it enough?** Faithfulness against the number of edges kept")
     if circuit.n < ENOUGH:
@@ -123,44 +122,8 @@ def draw_evidence(circuit: Circuit) -> None:
         else f" Scores and exact patches agree with rank correlation {circuit.spearman:.2f}."
     )
     st.caption(
-        f"Bands: 95 % over programs, and of the random circuits. CMD {circuit.cmd:.2f}{null}, 0 is best; "
+        f"Bands: 95 % over {view.units}, and of the random circuits. CMD {circuit.cmd:.2f}{null}, 0 is best; "
         f"CPR {circuit.cpr:.2f}{up}, higher is better.{agreement} Excluded edges carry the other run's values "
-        f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these states wholly right."
+        f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these examples wholly right."
     )
     session.show_calibration([circuit.method])
-
-
-def draw_state(view: View) -> None:
-    """The same question at the one state of the Step page: which parts speak for the answer there."""
-    loaded = run_access.model_or_wait(view.run)
-    prediction = session.predicted(view) if loaded is not None else None
-    if loaded is None or prediction is None:
-        return
-    wrong = not bool(prediction.right[view.step])
-    asked = state_attribution.contrasts(view.state, prediction, view.step)
-    st.markdown(
-        f"**At step {view.step + 1} of the program**, where {view.op} runs next and the model predicts "
-        f"{'**wrong ✗**' if wrong else '**right ✓**'}"
-    )
-    if not asked:
-        st.caption("Nothing changes in this step, so there is no answer to set against another.")
-        return
-    contrast = st.selectbox(
-        "Ask about", asked, key=f"contrast_{view.step}_{hash(view.start)}",
-        format_func=lambda c: state_attribution.question(c, view.spec, wrong=wrong),
-    )  # fmt: skip
-    found = state_attribution.attribute(loaded, view.state, contrast)
-    answer, rival = state_attribution.words(contrast, view.spec)
-    shown = found.parts[:SHOWN]
-    st.echarts_chart(
-        signed_bars([(node_words(node), value) for node, value in shown], name=f"← {rival}   logits   {answer} →"),
-        key="state_bars", height=56 + 24 * len(shown),
-        alt=f"Direct contributions of the model's parts to {answer} over {rival}: "
-        + ", ".join(f"{node_words(node)} {value:+.2f}" for node, value in shown[:3]),
-    )  # fmt: skip
-    rest = found.lead - sum(value for _, value in shown)
-    st.caption(
-        f"{answer} leads {rival} by {found.lead:.2f} logits: the sum of what every part writes at this slot "
-        f"(direct logit attribution, a forward pass made now); parts not drawn add {rest:+.2f}. "
-        + ("The right answer is " + rival + "." if wrong else "")
-    )

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import program, selection, session
+from app import session
 from app.run_access import fingerprint, require_current
 from app.session import View
-from cython_vm import States
 from interp import Run, RunError
 from interp.commands import command
 from interp.reading import BrokenFileError, reading
 
-if TYPE_CHECKING:  # interp.circuits brings torch
+if TYPE_CHECKING:  # interp.studies brings torch
     from interp.studies import EdgeExamples
 
 SHOWN = 3
@@ -40,14 +39,13 @@ def read(run: Run, op: str) -> EdgeExamples:
 def _read(folder: str, op: str, fingerprint: str):
     from pathlib import Path
 
-    import interp
     from interp.runs.findings import finding_path, read_finding
     from interp.studies import read_examples
 
     found = read_finding(Path(folder), "edges", op)
     assert found is not None
     with reading(finding_path(Path(folder), "edges", op), "a whole finding"):
-        return found.provenance, read_examples(interp.load(folder).config.spec, found.detail)
+        return found.provenance, read_examples(found.detail)
 
 
 def draw_examples(view: View, op: str, edge_id: str) -> None:
@@ -66,20 +64,9 @@ def draw_examples(view: View, op: str, edge_id: str) -> None:
     for place, row in enumerate(examples.worst(edge_id, k=SHOWN)):
         words, button = st.columns([4, 1], vertical_alignment="center")
         words.markdown(
-            f"{in_words(examples.clean, row)}: loses **{-effects[row]:.2f}** of {examples.m_clean[row]:.2f} logits "
-            f"against {program.executed(examples.corrupted, row)}"
+            f"{view.in_words(examples.clean[row])}: loses **{-effects[row]:.2f}** of {examples.m_clean[row]:.2f} "
+            f"logits against {view.against(examples.corrupted[row])}"
         )
-        if button.button("Show", key=f"example_{place}", help="This state on the Step page"):
-            session.set_start(program.of_state(examples.clean, row))
-            selection.emit(step=0, op="", kind="", id="")
-            st.switch_page("views/step.py")
-
-
-def in_words(states: States, row: int) -> str:
-    """ "`+>[-]` at instruction 2, cell 1 holds 0"."""
-    spelt = program.spell(program.of_state(states, row).program)
-    pointer = int(states.array_ptr[row])
-    return (
-        f"`{spelt}` at instruction {int(states.instruction_ptr[row])}, cell {pointer} holding "
-        f"{int(states.cells[row][pointer])}"
-    )
+        if view.can_show and button.button("Show", key=f"example_{place}", help="This state on the Step page"):
+            view.show(examples.clean[row])
+            session.go_first(view)

@@ -10,7 +10,9 @@ if "app" not in sys.modules and sys.path[1:2] != [str(ROOT)]:
     # Streamlit puts app/ on the path, not the folder above it, which must come before an app.py where a person is
     sys.path.insert(1, str(ROOT))
 
-from app import run_access, selection, session  # noqa: E402
+from app import refused, run_access, run_picker, selection, session  # noqa: E402
+from app.first_pages import pages_of  # noqa: E402
+from app.pages import PAGES  # noqa: E402
 from interp import RunError  # noqa: E402
 
 # Not in a folder named pages/: Streamlit would run its files by themselves when a link opens one on a fresh server.
@@ -23,20 +25,35 @@ st.html(
     " {color: light-dark(#4A5563, #AAB5C1) !important; opacity: 1}"
     "</style>"
 )
-page = st.navigation(
-    [
-        st.Page("views/step.py", title="Step", icon=":material/footprint:", default=True),
-        st.Page("views/attention.py", title="Attention", icon=":material/visibility:"),
-        st.Page("views/probe_results.py", title="Probes", icon=":material/sensors:", url_path="probes"),
-        st.Page("views/circuit.py", title="Circuit", icon=":material/account_tree:"),
-    ],
-    position="top",
-)
+pages = {name: each for name, each in PAGES.items() if name != "examples"}  # until a run says what it opens with
+view, problem = None, None
 try:
     view = session.view()  # opens the run, reads the address
+    pages = pages_of(view.run)
+except Exception as error:  # said below, once there is a page to say it on
+    problem = error
+first = next(iter(pages))
+entries = {
+    name: st.Page(each.file, title=each.title, icon=each.icon, url_path=each.url_path, default=name == first)
+    for name, each in pages.items()
+}
+page = st.navigation(list(entries.values()), position="top")
+name = next(name for name, entry in entries.items() if entry == page)
+try:
+    run_picker.draw(None if view is None else view.run)
+    if problem is not None:
+        raise problem
+    assert view is not None
+    refusal = pages[name].refuses(view.run)
+    if run_picker.just_chosen() and refusal:
+        st.switch_page(entries[first])
     selection.publish()
     selection.show_notices()
-    page.run()
+    if refusal:
+        session.show_status(view)
+        refused.draw(refusal, view.run, entries, pages)
+    else:
+        page.run()
     st.divider()
     st.caption(session.describe_run(view.run))
 except RunError as error:

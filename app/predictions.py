@@ -48,7 +48,7 @@ def _predict(_loaded: LoadedModel, key: str, tokens: np.ndarray, truth: np.ndarr
     with _loaded.lock, torch.no_grad():
         for x in torch.from_numpy(tokens.astype(np.int64)).split(SEARCH_BATCH):
             answer = run.task.predict(run.model, x)
-            whole = x if run.task.n_ctx == x.shape[1] else torch.cat([x, answer], dim=1)
+            whole = torch.cat([x, answer], dim=1) if run.task.shows_answer else x
             parts.append((answer, run.task.next_state_logits(run.model(whole)).softmax(dim=-1)))
     answers = torch.cat([answer for answer, _ in parts])
     probabilities = torch.cat([p for _, p in parts])

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import program, run_access, selection, session
+from app import run_access, session
 from app.components.heatmap import heatmap
-from app.edge_examples import in_words
 from app.session import View
 from app.theme import CIVIDIS
-from cython_vm import MachineSpec, States, decode, run
 from interp import Run, RunError
 from interp.runs import frame_command
 from interp.runs.probe_errors import FILE, read_errors
@@ -48,14 +46,10 @@ def confusion(rows: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
     return np.where(np.isnan(matrix), np.nan, matrix / np.where(total > 0, total, 1)), [int(v) for v in values]
 
 
-def state_of(spec: MachineSpec, start: list[int], step: int) -> States:
-    """The state, a batch of one, that a mistake is made in: `step` steps after the start with these tokens."""
-    first = decode(spec, np.asarray([start]))
-    return first if step == 0 else run(first, step).final
-
-
 def draw_errors(view: View, cell: str, method: str) -> None:
     """The confusion matrix beside the surest mistakes."""
+    if not run_access.analysis_or_wait():  # the task, which knows how examples are spelt, brings torch
+        return
     try:
         rows = errors_of(view.run, cell, method)
     except RunError as error:
@@ -97,13 +91,11 @@ def draw_mistakes(view: View, rows: pd.DataFrame, variable: str) -> None:
     st.markdown("**Its surest mistakes**")
     for place, row in enumerate(worst.to_dict("records")):
         words, button = st.columns([4, 1], vertical_alignment="center")
-        here = state_of(view.spec, list(row["start"]), int(row["step"]))
+        start, step = np.asarray(row["start"], dtype=np.int64), int(row["step"])
         words.markdown(
             f"{variable} is **{row['truth']}**, read as **{row['predicted']}** "
-            f"(surer of it by {row['margin']:.1f} nats): {in_words(here, 0)}"
+            f"(surer of it by {row['margin']:.1f} nats): {view.in_words(start, step)}"
         )
-        if button.button("Show", key=f"mistake_{place}", help="This state on the Step page"):
-            start = decode(view.spec, np.asarray([list(row["start"])]))
-            session.set_start(program.of_state(start))
-            selection.emit(step=int(row["step"]), op="", kind="", id="")
-            st.switch_page("views/step.py")
+        if view.can_show and button.button("Show", key=f"mistake_{place}", help="This state on the Step page"):
+            view.show(start, step)
+            session.go_first(view)

@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from cython_vm import VARIABLES
 from interp.results import Control, Metric
+from interp.worlds import World
 
 KIND_WORDS = {
-    "root": "given: stored in the state",
+    "root": "given: stored in the example",
     "fetch": "fetched: op, operand, …",
     "decide": "decided: outcome, branch",
     "result": "results: what is written",
@@ -40,10 +40,10 @@ def where(frame: pd.DataFrame, mask: Any) -> pd.DataFrame:
     return cast(pd.DataFrame, frame.loc[mask])
 
 
-def kind_of(name: str) -> str:
-    """The kind of a concrete variable ("cell[3]" is a root): root, fetch, decide, result or latent."""
-    family = VARIABLES.get(name) or VARIABLES.get(re.sub(r"\[\d+\]$", "[i]", name))
-    return family.kind if family else "latent"
+def kind_of(world: World, name: str) -> str:
+    """The kind of a concrete variable ("cell[3]" is a root): root, fetch, decide, result; latent where unknown."""
+    known = world.variables()
+    return known[name].kind if name in known else "latent"
 
 
 def site_words(site: str) -> str:

@@ -22,6 +22,7 @@ import pandas as pd
 import streamlit as st
 
 import interp
+from app import selection
 from app.numbers import quoted
 from interp import Run, RunError
 from interp.commands import command as command_line
@@ -36,6 +37,7 @@ _MAIN = Path(__file__).with_name("main.py")
 _JOBS_KEPT = 6
 _pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
 _log = logging.getLogger(__name__)
+_PATH = "run_path"
 _jobs: dict[str, Future[Any]] = {}  # by key, for all visits; one thread, so that imports never cross
 
 
@@ -53,6 +55,11 @@ def chosen_path() -> Path:
     if name := st.query_params.get("run"):
         return linked_path(name)
     return started_path()
+
+
+def is_at(name: str, place: Path | None) -> bool:
+    """Whether a name in an address and a resolved path are the same folder."""
+    return place is not None and Path(name).resolve() == place
 
 
 def linked_path(name: str) -> Path:
@@ -86,8 +93,17 @@ def started_path() -> Path:
 
 def current() -> Run:
     """The run that this visit shows. Raises RunError when it cannot be opened."""
-    path = Path(st.session_state.setdefault("run_path", str(chosen_path())))
+    if _PATH not in st.session_state:
+        st.session_state[_PATH] = str(chosen_path())
+        selection.set_run(st.query_params.get("run"))
+    path = Path(st.session_state[_PATH])
     return _open(str(path), fingerprint(path / "config.json"))
+
+
+def choose(name: str) -> None:
+    """Show another run in this visit, one that a link could name. Raises RunError as `linked_path`."""
+    st.session_state[_PATH] = str(linked_path(name))
+    selection.start_over(name)
 
 
 def fingerprint(file: Path) -> str:
@@ -164,6 +180,16 @@ def model_or_wait(run: Run) -> LoadedModel | None:
         return LoadedModel(run=opened, lock=threading.Lock(), key=key)
 
     return _result_or_wait(key, load, "The model")
+
+
+def task_or_wait(run: Run) -> Any:
+    """The run's task, which needs torch but no weights, or None; as `model_or_wait`."""
+    path = str(run.path)
+
+    def load() -> Any:
+        return interp.load(path).task
+
+    return _result_or_wait(f"task of {path} {run.config.digest}", load, "The task")
 
 
 def analysis_or_wait() -> bool:
@@ -251,4 +277,5 @@ def _watch(key: str, work: Callable[[], Any], what: str) -> None:
         _jobs[key] = _pool.submit(work)
     elif _jobs[key].done():
         st.rerun()
+    selection.hold_notices()
     st.caption(f":material/hourglass_top: {what} is loading; the first time takes some seconds.")

@@ -16,8 +16,9 @@ from app.numbers import quoted, whole_number
 
 KINDS = ("", "head", "node", "edge", "probe")  # what `id` names; "" = nothing picked
 _KEY = "selection"
-_EXTRA = "address_extra"  # what else the address holds: the run, and where the Step page's program starts
-_NOTICES = "notices"
+_EXTRA = "address_extra"  # what else the address holds: which example, or where the Step page's program starts
+_RUN = "address_run"  # and the run, where it is another than the one that the app was started with
+_NOTICES, _SHOWN, _HELD = "notices", "notices_shown", "notices_held"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Selection:
 
     kind: str = ""  # one of KINDS
     id: str = ""  # a head "1.3", a circuit node or edge, a probe cell "variable|site|position"
-    op: str = ""  # an opcode name, "" = the one that runs next
-    step: int = 0  # index of the transition in the trace, from 0
+    op: str = ""  # a stratum of the world (an opcode), "" = that of what is in view
+    step: int = 0  # where the time slider stands, from 0
 
 
 def parse(parameters: Mapping[str, str], ops: tuple[str, ...]) -> tuple[Selection, list[str]]:
@@ -41,7 +42,7 @@ def parse(parameters: Mapping[str, str], ops: tuple[str, ...]) -> tuple[Selectio
         kind = id_ = ""
     op = parameters.get("op", "").upper()
     if op and op not in ops:
-        notices.append(f"The link asks for op={quoted(op)}; the opcodes are {', '.join(ops)}.")
+        notices.append(f"The link asks for op={quoted(op)}; there are {', '.join(ops) or 'none'}.")
         op = ""
     text = parameters.get("step", "1")
     step = whole_number(text)
@@ -91,6 +92,19 @@ def drop(notice: str) -> None:
     notify(notice)
 
 
+def set_run(name: str | None) -> None:
+    """The run that the address shall name; None: the one that the app was started with."""
+    st.session_state[_RUN] = name
+    publish()
+
+
+def start_over(name: str | None) -> None:
+    """Another run: what was picked in the last one is gone, its stratum stays."""
+    st.session_state[_KEY] = Selection(op=current().op)
+    st.session_state[_EXTRA] = {}
+    set_run(name)
+
+
 def set_extra(parameters: Mapping[str, str]) -> None:
     """What else the address shall hold beside the selection."""
     st.session_state[_EXTRA] = dict(parameters)
@@ -99,7 +113,8 @@ def set_extra(parameters: Mapping[str, str]) -> None:
 
 def publish() -> None:
     """Write selection and extras to the address where they differ from it."""
-    wanted = st.session_state.get(_EXTRA, {}) | spell(current())
+    run = st.session_state.get(_RUN)
+    wanted = st.session_state.get(_EXTRA, {}) | ({"run": run} if run else {}) | spell(current())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
@@ -109,7 +124,14 @@ def notify(sentence: str) -> None:
     st.session_state.setdefault(_NOTICES, []).append(sentence)
 
 
+def hold_notices() -> None:
+    """Keep what is shown for one run more, which nobody asked for: something has loaded meanwhile."""
+    st.session_state[_HELD] = True
+
+
 def show_notices() -> None:
-    """Draw the waiting notices, once."""
-    for sentence in st.session_state.pop(_NOTICES, []):
+    """Draw the waiting notices; once, unless the page is drawn again without anybody having done anything."""
+    held = st.session_state.get(_SHOWN, []) if st.session_state.pop(_HELD, False) else []
+    st.session_state[_SHOWN] = list(dict.fromkeys([*held, *st.session_state.pop(_NOTICES, [])]))
+    for sentence in st.session_state[_SHOWN]:
         st.info(sentence, icon=":material/info:")

@@ -1,100 +1,122 @@
-"""What every page looks at: the run, the program in view with all its steps, and the step that is shown."""
+"""What every page looks at: the run, one example of its world, and the step of it that is shown.
+
+The first page of a world (`first_pages`) brings its own kind of `View`; the other pages ask it for no more than this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from app import program, run_access, selection
-from app.predictions import Prediction, predict
-from app.program import ProgramError, Start, Walk
-from cython_vm import MachineSpec, Op, States
+from app import run_access, selection
+from app.first_pages import first_page
+from app.theme import GLYPHS, OP_MEANINGS
 from interp import Run, RunError
 from interp.calibration import score
 from interp.results import Aggregation, Metric, records, select
-from interp.runs import NEXT_STATE_TASKS
-
-_START = "start"
 
 
 @dataclass(frozen=True)
 class View:
-    """The run in view, the machine's walk from the start in view, and the selected step."""
+    """The run in view, and where in its examples we are."""
 
     run: Run
-    start: Start
-    walk: Walk
-    step: int  # index of the transition shown, from 0
+    step: int = 0  # of the time slider, from 0
 
     @property
-    def spec(self) -> MachineSpec:
-        return self.run.config.spec
-
-    @property
-    def state(self) -> States:
-        """The state before the transition shown, a batch of one."""
-        return self.walk.states[self.step]
+    def ops(self) -> tuple[str, ...]:
+        """The strata of the world that this run can meet; () where examples belong to none."""
+        return self.run.config.world.stratum_names
 
     @property
     def op(self) -> str:
-        """The opcode that runs next."""
-        return self.walk.ops[self.step]
+        """The stratum of what is in view; "" where that is not known."""
+        return ""
 
     @property
     def chosen_op(self) -> str:
-        """The opcode to explain: the one picked, else the one that runs next."""
-        return selection.current().op or self.op
+        """The stratum to explain: the one picked, else that of what is in view, else the first."""
+        return selection.current().op or self.op or next(iter(self.ops), "")
+
+    @property
+    def units(self) -> str:
+        """The world's word for what is held out whole, in the plural."""
+        return f"{self.run.config.world.unit}s"
+
+    def status(self) -> str:
+        """Where we are, in one line."""
+        return describe_model(self.run)
+
+    def place(self) -> str:
+        """What "this state" is on the pages that look into the model."""
+        return f"The example on the {first_page(self.run).page.title} page: a forward pass made now."
+
+    def example(self) -> Any:
+        """The example in view, one of the world's. Imports torch where the task does. Raises RunError."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its example is")
+
+    def query(self, names: Sequence[str]) -> int:
+        """The position that a newcomer wants to ask about."""
+        return 0
+
+    def is_missed(self) -> bool:
+        """Whether the model is known to err on the example in view."""
+        return False
+
+    def can_explain(self, op: str) -> bool:
+        """Whether `draw_state` has something to say about an example of this stratum."""
+        return False
+
+    def draw_state(self) -> None:
+        """Which parts of the model speak for its answer to the example in view."""
+
+    @property
+    def can_show(self) -> bool:
+        """Whether `show` can bring an example that a file names to the first page."""
+        return False
+
+    def show(self, tokens: np.ndarray, step: int = 0) -> None:
+        """Show on the first page the example that tokens [pos] of `Task.spell` name, at an executed step."""
+
+    def in_words(self, tokens: np.ndarray, step: int = 0) -> str:
+        """The same example in a phrase; here its tokens."""
+        vocab = self.run.task.vocab
+        return " ".join(f"`{vocab[int(token)]}`" for token in tokens)
+
+    def against(self, tokens: np.ndarray) -> str:
+        """What such an example differs in from the one it was held against, in a phrase."""
+        return self.in_words(tokens)
 
 
 def view() -> View:
     """What to show now. Raises RunError when the run cannot be opened."""
     run = run_access.current()
-    spec = run.config.spec
-    if spec.pointers != "one_hot" or spec.punctuation != "blocks" or spec.outcome_token or spec.padded:
-        raise RunError(f"{run.path} writes states in a layout of its own; the app draws the default one alone")
-    selection.begin(tuple(op_names(spec)))
-    if _START not in st.session_state:
-        set_start(_first_start(spec), keep_step=True)
-    start: Start = st.session_state[_START]
-    walk = _walk(start, spec)
-    step = min(selection.current().step, walk.n_steps - 1)
-    if step != selection.current().step:
-        selection.notify(f"Step {selection.current().step + 1} does not exist: this run ends at step {walk.n_steps}.")
-        selection.emit(step=step)
-    return View(run=run, start=start, walk=walk, step=step)
+    selection.begin(run.config.world.stratum_names)
+    return first_page(run).view(run)
 
 
-def set_start(start: Start, *, keep_step: bool = False) -> None:
-    """Show another program or state, from its first step."""
-    st.session_state[_START] = start
-    extra = program.to_address(start)
-    if name := st.query_params.get("run"):
-        extra["run"] = name
-    selection.set_extra(extra)
-    if not keep_step:
-        selection.emit(step=0, op="")
+def show_status(view: View) -> None:
+    """Where we are, as a line over the pages that are about something else."""
+    st.caption(view.status())
 
 
-def predicted(view: View) -> Prediction | None:
-    """The model's predictions along the walk; None while the model is not there, or if its task is another than one
-    step. Raises RunError."""
-    if view.run.config.task not in NEXT_STATE_TASKS:
-        return None
-    loaded = run_access.model_if_there(view.run)
-    return None if loaded is None else predict(loaded, view.walk.states[: view.walk.n_steps])
+def go_first(view: View) -> None:
+    """Open the run's first page."""
+    st.switch_page(first_page(view.run).page.file)
 
 
-def status(view: View, prediction: Prediction | None) -> str:
-    """Where we are, in one line."""
-    where = f"{describe_model(view.run)} · step {view.step + 1} of {view.walk.n_steps} · next **{view.op}**"
-    if view.run.config.task not in NEXT_STATE_TASKS:
-        return f"{where} · the model's task is {view.run.config.task}, not one step"
-    if prediction is None:
-        return f"{where} · the model is loading"
-    right = bool(prediction.right[view.step])
-    return f"{where} · predicted **{'right ✓' if right else 'wrong ✗'}**, {certainty(prediction.p_state[view.step])}"
+def op_label(op: str) -> str:
+    """A stratum as it is listed; opcodes with their glyph."""
+    return f"{GLYPHS[op]} {op}" if op in GLYPHS else op
+
+
+def op_words(op: str) -> str:
+    """What a stratum is, after its name: "`+`: add 1 to the cell …"; "" where nothing more is known."""
+    return f" `{GLYPHS[op]}`: {OP_MEANINGS[op]}" if op in GLYPHS else ""
 
 
 def certainty(p: float) -> str:
@@ -102,31 +124,24 @@ def certainty(p: float) -> str:
     return "p > 0.99" if p >= 0.995 else "p < 0.01" if p < 0.005 else f"p = {p:.2f}"
 
 
-def show_status(view: View) -> None:
-    """Where we are, as a line over the pages that are about something else."""
-    try:
-        prediction = predicted(view)
-    except RunError:  # the page that needs the model says so
-        prediction = None
-    line = status(view, prediction)
-    st.caption(line.removesuffix(" · the model is loading"))
+def verdict(right: bool, p: float) -> str:
+    """ "predicted **right ✓**, p = 0.98"."""
+    return f"predicted **{'right ✓' if right else 'wrong ✗'}**, {certainty(p)}"
 
 
 def describe_model(run: Run) -> str:
     """ "4 layers × 4 heads", as far as the architecture has them."""
     cfg = run.config.model
-    heads = getattr(cfg, "n_heads", None)
-    return f"{cfg.n_layers} layers" + (f" × {heads} heads" if heads else "")
+    layers, heads = getattr(cfg, "n_layers", None), getattr(cfg, "n_heads", None)
+    if layers is None:
+        return str(cfg.architecture)
+    return f"{layers} layers" + (f" × {heads} heads" if heads else f" of {cfg.architecture}")
 
 
 def describe_run(run: Run) -> str:
-    """What the numbers on the pages belong to: run, task, machine, weights, and how good the model is."""
-    spec = run.config.spec
-    parts = [
-        f"Run {run.name}: task {run.config.task}",
-        f"a machine of {spec.n_instructions} instructions and {spec.n_cells} cells of 0 to {spec.max_value}",
-        f"config {run.config.digest}",
-    ]
+    """What the numbers on the pages belong to: run, task, world, weights, and how good the model is."""
+    config = run.config
+    parts = [f"Run {run.name}: task {config.task}", config.world.in_words(), f"config {config.digest}"]
     try:
         parts.append(f"weights of step {run.step:,}")
         metrics = run_access.frame(run, "metrics")
@@ -136,7 +151,8 @@ def describe_run(run: Run) -> str:
     final = [row for row in records(macro) if row["checkpoint_step"] == run.step]
     if final:
         best = max(final, key=lambda row: row["n"])
-        parts.append(f"exact match {best['estimate']:.2%} (mean over op × outcome, {best['n']:,} held-out states)")
+        mean = "mean over op × outcome" if config.world.part_names else f"mean over each {config.world.stratum_title}"
+        parts.append(f"exact match {best['estimate']:.2%} ({mean}, {best['n']:,} held-out examples)")
     return " · ".join(parts)
 
 
@@ -145,22 +161,3 @@ def show_calibration(methods: Iterable[str]) -> None:
     for method in methods:
         if phrase := score(method):
             st.caption(f"On models with hand-set weights, whose mechanism is known, {method}: {phrase}.")
-
-
-def op_names(spec: MachineSpec) -> list[str]:
-    """The opcodes of a machine, in vocabulary order."""
-    return [Op(op).name for op in spec.ops]
-
-
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs={Start: repr, MachineSpec: repr})
-def _walk(start: Start, spec: MachineSpec) -> Walk:
-    return program.walk(program.build(start, spec))
-
-
-def _first_start(spec: MachineSpec) -> Start:
-    try:
-        found = program.from_address(st.query_params.to_dict(), spec)
-    except (ProgramError, ValueError) as error:
-        selection.notify(f"The program in the link cannot run here. {str(error)[:300]} An example is shown instead.")
-        found = None
-    return found or program.first(spec)

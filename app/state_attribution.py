@@ -60,7 +60,7 @@ def _attribute(_loaded: LoadedModel, key: str, tokens: np.ndarray, contrast: Con
     x = torch.from_numpy(tokens.astype(np.int64))
     with _loaded.lock, torch.no_grad():
         position = contrast.slot
-        if run.task.n_ctx != x.shape[1]:  # the answer follows the state; logits stand one position earlier
+        if run.task.shows_answer:  # the answer follows the state; logits stand one position earlier
             position += x.shape[1] - 1
             x = torch.cat([x, run.task.predict(model, x)], dim=1)
         logits, cache = model.run_with_cache(x)

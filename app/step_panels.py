@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import predictions, program, run_access, session
+from app import machine_view, predictions, program, run_access
+from app.machine_view import MachineView
 from app.predictions import Prediction
 from app.program import ProgramError
-from app.session import View
 from app.theme import GLYPHS, OP_MEANINGS
 from cython_vm import encode
 
 
-def search(view: View) -> None:
+def search(view: MachineView) -> None:
     """Look for a state that the model gets wrong, among states it was never trained on, and show it."""
     loaded, limit = run_access.model_if_there(view.run), predictions.SEARCH_LIMIT
     if loaded is None:
@@ -28,12 +28,12 @@ def search(view: View) -> None:
             told = (
                 f"Mistake found at held-out state {tried:,} of the search (seed {seed}); the machine now stands there."
             )
-            session.set_start(program.of_state(state))
+            machine_view.set_start(program.of_state(state))
     st.session_state["search_result"] = told
     st.rerun()
 
 
-def draw_editor(view: View) -> None:
+def draw_editor(view: MachineView) -> None:
     """The program and its input, checked before they run."""
     spec = view.spec
     samples = program.examples(spec)
@@ -41,7 +41,7 @@ def draw_editor(view: View) -> None:
     def use_example() -> None:
         st.session_state.pop("search_result", None)
         if title := st.session_state.get("example"):
-            session.set_start(
+            machine_view.set_start(
                 program.Start(program=program.parse(samples[title], spec), input=program.example_input(spec))
             )
             st.session_state["editor_nonce"] = st.session_state.get("editor_nonce", 0) + 1
@@ -56,7 +56,7 @@ def draw_editor(view: View) -> None:
             return
         st.session_state.pop("editor_error", None)
         st.session_state.pop("search_result", None)
-        session.set_start(program.Start(program=typed, input=values))
+        machine_view.set_start(program.Start(program=typed, input=values))
 
     st.pills(
         "Examples", list(samples), key="example", on_change=use_example, default=None,
@@ -80,13 +80,13 @@ def draw_editor(view: View) -> None:
         st.error(error, icon=":material/edit_off:")
 
 
-def draw_legend(view: View) -> None:
+def draw_legend(view: MachineView) -> None:
     """What each instruction does."""
-    lines = [f"| `{GLYPHS[name]}` | {name} | {OP_MEANINGS[name]} |" for name in session.op_names(view.spec)]
+    lines = [f"| `{GLYPHS[name]}` | {name} | {OP_MEANINGS[name]} |" for name in machine_view.op_names(view.spec)]
     st.markdown("\n".join(["| sign | word | what it does |", "| --- | --- | --- |", *lines]))
 
 
-def draw_slots(view: View, prediction: Prediction) -> None:
+def draw_slots(view: MachineView, prediction: Prediction) -> None:
     """Every slot of the state: now, true, predicted, with probabilities."""
     spec, t = view.spec, view.step
     now = encode(view.state)[0]

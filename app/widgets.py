@@ -7,6 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from app import selection
+
 
 def selectbox(
     label: str,
@@ -55,3 +57,31 @@ def pickable_chart(
                 return
 
     st.echarts_chart(spec, key=chart_key, on_select=selected, height=height, alt=alt, renderer=renderer)  # type: ignore[call-overload]
+
+
+def time_slider(what: str, n: int) -> None:
+    """Where in time we are, one of `n` steps: Back and Next (by the arrow keys, too) and a slider between them.
+
+    Bound to `Selection.step`, and so to the address: what was picked to explain follows the step.
+    """
+    step, key = min(selection.current().step, n - 1), f"time_of_{n}"
+    if n > 1:
+        st.session_state[key] = step + 1
+
+    def go(to: int) -> None:
+        selection.emit(step=to, op="")
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Back", icon=":material/chevron_left:", key="back", shortcut="Left", disabled=step == 0,
+            on_click=go, args=(step - 1,),
+        )  # fmt: skip
+        if n > 1:
+            st.slider(
+                f"{what.capitalize()} of {n}", 1, n, key=key, label_visibility="collapsed", format=f"{what} %d of {n}",
+                on_change=lambda: go(int(st.session_state[key]) - 1),
+            )  # fmt: skip
+        st.button(
+            "Next", icon=":material/chevron_right:", key="next", shortcut="Right", disabled=step >= n - 1,
+            on_click=go, args=(step + 1,),
+        )  # fmt: skip

@@ -10,10 +10,11 @@ from app.components.clickable import clickable
 from app.components.heads import describe, head_grid
 from app.components.heatmap import heatmap
 from app.numbers import quoted, whole_number
+from app.pages import PAGES
 from app.session import View
-from app.theme import CIVIDIS, GLYPHS
+from app.theme import CIVIDIS
 
-THIS_STATE = "this state"
+THIS, MEAN = "this state", "mean over an instruction"
 
 
 def parse_id(id_: str, patterns: Patterns) -> tuple[int, int, int] | None:
@@ -27,12 +28,6 @@ def parse_id(id_: str, patterns: Patterns) -> tuple[int, int, int] | None:
     return layer, head, patterns.names.index(name) if name else -1
 
 
-def default_query(view: View, patterns: Patterns) -> int:
-    """The position that a newcomer wants to ask about: the cell under the pointer."""
-    name = f"cells[{int(view.state.array_ptr[0])}]"
-    return patterns.names.index(name) if name in patterns.names else 0
-
-
 def emit(layer: int, head: int, query: str) -> None:
     selection.emit(kind="head", id=f"{layer}.{head}:{query}")
 
@@ -42,18 +37,16 @@ def choose_source(view: View) -> Patterns | None:
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
         mode = st.segmented_control(
-            "Patterns of", [THIS_STATE, "mean over an instruction"], default=THIS_STATE, required=True, key="att_mode"
+            "Patterns of", [THIS, MEAN] if view.ops else [THIS], default=THIS, required=True, key="att_mode"
         )
     loaded = run_access.model_or_wait(view.run)
-    if mode == THIS_STATE:
-        right.caption(
-            f"Step {view.step + 1} of the program on the Step page, where {view.op} runs next: a forward pass made now."
-        )
-        return None if loaded is None else attention_data.of_state(loaded, view.state)
+    if mode == THIS:
+        right.caption(view.place())
+        return None if loaded is None else attention_data.of_example(loaded, view.example())
     with right:
         widgets.selectbox(
-            "Instruction", session.op_names(view.spec), view.chosen_op, key="att_op",
-            on_pick=lambda op: selection.emit(op=op), format_func=lambda op: f"{GLYPHS[op]} {op}",
+            view.run.config.world.stratum_title.capitalize(), view.ops, view.chosen_op, key="att_op",
+            on_pick=lambda op: selection.emit(op=op), format_func=session.op_label,
         )  # fmt: skip
     return None if loaded is None else attention_data.mean_of_op(view.run, view.chosen_op)
 
@@ -80,14 +73,14 @@ def page() -> None:
     top.markdown("#### Where the heads look")
     if patterns is None:
         return
-    what = "this state" if patterns.n == 1 else f"{patterns.n} held-out states that run {view.chosen_op}"
+    what = "this state" if patterns.n == 1 else f"{patterns.n} held-out examples of {view.chosen_op}"
     chosen, picked = selection.current(), None
     if chosen.kind == "head":
         picked = parse_id(chosen.id, patterns)
         if picked is None:
             selection.drop(f"The link picks head {quoted(chosen.id)}, which this model does not have.")
             st.rerun()
-    query = picked[2] if picked and picked[2] >= 0 else default_query(view, patterns)
+    query = picked[2] if picked and picked[2] >= 0 else view.query(patterns.names)
     layer, head = picked[:2] if picked else patterns.sharpest(query)
     left, right = st.columns([4, 7], gap="large")
     with left:
@@ -97,7 +90,11 @@ def page() -> None:
             on_pick=lambda value: selection.emit(kind="head", id=f"{value}:{patterns.names[query]}"),
         )  # fmt: skip
         st.caption("Rows are queries, columns keys, from { to }. Dark blue is 0, yellow is 1, on a square-root scale.")
-        if st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:"):
+        if (
+            view.chosen_op
+            and not PAGES["circuit"].refuses(view.run)
+            and st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:")
+        ):
             selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
             st.switch_page("views/circuit.py")
     with right:

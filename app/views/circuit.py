@@ -8,11 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from app import circuit_data, circuit_parts, run_access, selection, session, widgets
-from app.circuit_panels import draw_edge, draw_evidence, draw_node, draw_state, edge_words, two
+from app.circuit_panels import draw_edge, draw_evidence, draw_node, edge_words, two
 from app.components.graph import DrawnEdge, layered_graph, node_words
 from app.numbers import quoted
 from app.session import View
-from app.theme import GLYPHS, OP_MEANINGS
 from interp import RunError
 
 if TYPE_CHECKING:  # interp.circuits brings torch
@@ -33,11 +32,11 @@ def choose(view: View, circuit: Circuit) -> tuple[set[str], str]:
             "Edges kept, by score", sizes, key=f"size_{circuit.op}",
             help=f"{circuit.size} edges are the fewest that stay at {circuit.threshold:g} of the full model or above.",
         )  # fmt: skip
-    others = [op for op in session.op_names(view.spec) if op != circuit.op]
+    others = [op for op in view.ops if op != circuit.op]
     with right:
         other = st.selectbox(
             "Compare with", [NONE, *others], key="compare",
-            format_func=lambda op: op if op == NONE else f"{GLYPHS[op]} {op}",
+            format_func=session.op_label,
         )  # fmt: skip
     return circuit_data.members(circuit, int(size)), other
 
@@ -134,29 +133,21 @@ def draw_edges_table(circuit: Circuit, edges: list[DrawnEdge], *, compared: bool
     )  # fmt: skip
 
 
-def is_missed(view: View) -> bool:
-    """Whether the model is known to err at the state of the Step page."""
-    try:
-        prediction = session.predicted(view)
-    except RunError:
-        return False
-    return prediction is not None and not bool(prediction.right[view.step])
-
-
 def page() -> None:
     view = session.view()
     session.show_status(view)
     op = view.chosen_op
     title, control = st.columns([3, 1], vertical_alignment="bottom")
-    title.markdown(f"#### The circuit of {op} `{GLYPHS[op]}`: {OP_MEANINGS[op]}")
+    title.markdown(f"#### The circuit of {op}{session.op_words(op)}")
     with control:
         widgets.selectbox(
-            "Instruction", session.op_names(view.spec), op, key="circuit_op",
+            view.run.config.world.stratum_title.capitalize(), view.ops, op, key="circuit_op",
             on_pick=lambda name: selection.emit(op=name, kind="", id=""),
-            format_func=lambda name: f"{GLYPHS[name]} {name}",
+            format_func=session.op_label,
         )  # fmt: skip
     st.caption(
-        "The same state is run twice: once where this instruction is next, once where another is. An edge, what one "
+        f"The same example is run twice: once where this {view.run.config.world.stratum_title} is next, once where "
+        "another is. An edge, what one "
         "part of the model tells another, belongs to the circuit if the other run's message in its place moves the "
         "answer. Numbers are logits: the lead of the right answer over the other run's, and how much of it is lost."
     )
@@ -168,10 +159,10 @@ def page() -> None:
     if chosen.kind in known and chosen.id not in known[chosen.kind]:
         selection.drop(f"The link picks {chosen.kind} {quoted(chosen.id)}, which this model does not have.")
         st.rerun()
-    missed = view.op == op and is_missed(view)
+    missed = view.can_explain(op) and view.is_missed()
     if missed:  # a person who asks why comes for this
         with st.container(border=True):
-            draw_state(view)
+            view.draw_state()
     kept, other_op = choose(view, circuit)
     theirs = set() if other_op == NONE else draw_comparison(view, circuit, kept, other_op)
     edges = circuit_data.drawn_edges(circuit, kept, theirs)
@@ -189,11 +180,11 @@ def page() -> None:
             draw_edge(view, circuit, chosen.id)
         else:
             st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
-        draw_evidence(circuit)
-    if view.op == op and not missed:
+        draw_evidence(view, circuit)
+    if view.can_explain(op) and not missed:
         st.divider()
-        draw_state(view)
-    with st.expander("What is its own, and what do all instructions share?", icon=":material/call_split:"):
+        view.draw_state()
+    with st.expander("What is its own, and what do all share?", icon=":material/call_split:"):
         circuit_parts.draw_parts(view, op)
     with st.expander(f"All {len(edges)} edges", icon=":material/table_rows:"):
         draw_edges_table(circuit, edges, compared=other_op != NONE)

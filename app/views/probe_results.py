@@ -31,15 +31,16 @@ from app.results_view import (
 from app.theme import CIVIDIS, SIGNED
 from interp import RunError
 from interp.results import Metric
+from interp.worlds import World
 
 ENOUGH = 20  # examples below which a number is written and nothing is drawn
 ALL = "all"
 
 
-def choose(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
+def choose(world: World, frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     """The rows of one probe kind; the control to subtract; the family of variables."""
     left, middle, right = st.columns(3)
-    kinds = [kind for kind in KIND_WORDS if kind in {kind_of(name) for name in frame.variable.unique()}]
+    kinds = [kind for kind in KIND_WORDS if kind in {kind_of(world, name) for name in frame.variable.unique()}]
     methods = sorted(measured(frame, Metric.ACCURACY).method.dropna().unique())
     with left:
         family = st.selectbox("Variables", [ALL, *kinds], format_func=lambda k: KIND_WORDS.get(k, str(k)), key="family")
@@ -53,9 +54,9 @@ def choose(frame: pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
     return where(frame, (frame.method == method) & frame.stratum.isna()), control, family
 
 
-def of_family(rows: pd.DataFrame, family: str) -> pd.DataFrame:
+def of_family(world: World, rows: pd.DataFrame, family: str) -> pd.DataFrame:
     """The rows of one family of variables."""
-    return rows if family == ALL else where(rows, [kind_of(name) == family for name in rows.variable])
+    return rows if family == ALL else where(rows, [kind_of(world, name) == family for name in rows.variable])
 
 
 def draw_map(
@@ -100,14 +101,14 @@ def draw_reading(gap: pd.DataFrame, control: str) -> None:
     )  # fmt: skip
 
 
-def draw_use(interventions: pd.DataFrame, family: str) -> None:
+def draw_use(world: World, interventions: pd.DataFrame, family: str) -> None:
     """IIA on the same axes: a variable that can be read need not be used."""
     st.markdown("**Does the model use it there?** Interchange accuracy (IIA), from 0 to 1")
     st.caption(
-        "The activation at a place is replaced by that of another state. IIA is how often the model then answers as "
-        "the machine does when only this variable has the other state's value."
+        "The activation at a place is replaced by that of another example. IIA is how often the model then answers as "
+        "is right when only this variable has the other example's value."
     )
-    rows = of_family(measured(interventions, Metric.IIA), family)
+    rows = of_family(world, measured(interventions, Metric.IIA), family)
     session.show_calibration(sorted(set(rows.method.dropna())))
     for box, (label, column, words) in zip(
         st.columns(3),
@@ -185,7 +186,7 @@ def draw_cell(view: session.View, probes: pd.DataFrame, interventions: pd.DataFr
         )
         kind = f" ({INTERVAL_WORDS.get(row.interval_kind, row.interval_kind)})" if pd.notna(row.interval_kind) else ""
         st.markdown(
-            f"A **{row.method}** probe reads it right in **{in_words(row)}** held-out states{kind}. "
+            f"A **{row.method}** probe reads it right in **{in_words(row)}** held-out examples{kind}. "
             f"Beside it: {listed}."
         )
         probe_errors.draw_errors(view, cell, row.method)
@@ -206,11 +207,12 @@ def draw_cell(view: session.View, probes: pd.DataFrame, interventions: pd.DataFr
 
 def page() -> None:
     view = session.view()
+    world = view.run.config.world
     session.show_status(view)
     st.markdown("#### What can be read from the activations")
     st.caption(
-        "A probe learns to read one variable of the machine from the activations at one place, and is scored on "
-        "programs it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."
+        f"A probe learns to read one variable of the {world.name} from the activations at one place, and is scored on "
+        f"{view.units} it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."
     )
     probes = run_access.frame(view.run, "probes")
     probes = where(probes, probes.site.notna())
@@ -224,10 +226,12 @@ def page() -> None:
     if chosen.kind == "probe" and all(of_cell(frame, chosen.id).empty for frame in frames):
         selection.drop(f"The link picks {chosen.id!r}, which this run did not measure.")
         st.rerun()
-    rows, control, family = choose(probes)
-    draw_reading(of_family(controlled_gap(rows, control), family), control)
+    rows, control, family = choose(world, probes)
+    draw_reading(of_family(world, controlled_gap(rows, control), family), control)
     session.show_calibration(sorted(set(rows.method.dropna())))
-    best = [f"**{v}** at {p}, {site_words(s)} ({gap:+.2f})" for v, p, s, gap in clearest(of_family(rows, family))]
+    best = [
+        f"**{v}** at {p}, {site_words(s)} ({gap:+.2f})" for v, p, s, gap in clearest(of_family(world, rows, family))
+    ]
     if best:
         tried = len(measured(rows, Metric.ACCURACY)[["variable", "site", "position"]].drop_duplicates())
         st.markdown(
@@ -241,7 +245,7 @@ def page() -> None:
         st.caption("Pick a cell, by a click or here, to see its probe, every control and the causal test.")
     st.divider()
     if interventions is not None:
-        draw_use(interventions, family)
+        draw_use(world, interventions, family)
         draw_kept(interventions, probes)
     elif problem is not None:
         run_access.show_problem(problem)

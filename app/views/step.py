@@ -7,16 +7,15 @@ import time
 import numpy as np
 import streamlit as st
 
-from app import predictions, program, run_access, selection, session
+from app import machine_view, predictions, program, run_access, selection, widgets
 from app.components.board import Guess, program_board, ribbon, slots_board
 from app.components.clickable import clickable
+from app.machine_view import MachineView
 from app.predictions import Prediction
-from app.session import View
 from app.step_panels import draw_editor, draw_legend, draw_slots, search
 from app.theme import GLYPHS
 from cython_vm import Op
 from interp import RunError
-from interp.runs import NEXT_STATE_TASKS
 
 PLAY_SECONDS = 0.7  # between two steps of Run
 OUTCOME_WORDS = {
@@ -31,7 +30,7 @@ OUTCOME_WORDS = {
 }
 
 
-def guesses(view: View, prediction: Prediction | None, block: str) -> list[Guess] | None:
+def guesses(view: MachineView, prediction: Prediction | None, block: str) -> list[Guess] | None:
     """What the model says of each slot of a block."""
     if prediction is None:
         return None
@@ -43,7 +42,7 @@ def guesses(view: View, prediction: Prediction | None, block: str) -> list[Guess
     ]
 
 
-def slots(view: View, row: int, block: str) -> list[str]:
+def slots(view: MachineView, row: int, block: str) -> list[str]:
     """A block of the state `row` of the walk, slot by slot, as text."""
     states = view.walk.states
     if block == "cells":
@@ -58,7 +57,7 @@ def go(step: int) -> None:
     selection.emit(step=step, op="")
 
 
-def draw_program(view: View, prediction: Prediction | None) -> None:
+def draw_program(view: MachineView, prediction: Prediction | None) -> None:
     """The code strip, with the pointer now, in the machine's next state and in the model's."""
     states, step = view.walk.states, view.step
     html = program_board(
@@ -81,7 +80,7 @@ def draw_program(view: View, prediction: Prediction | None) -> None:
     clickable(html, key="program_board", on_pick=pick)
 
 
-def draw_tape(view: View, prediction: Prediction | None) -> None:
+def draw_tape(view: MachineView, prediction: Prediction | None) -> None:
     """Tape and buffers: now, the machine's next state, the model's."""
     states, step, layout = view.walk.states, view.step, view.spec.layout
     boards = []
@@ -103,20 +102,12 @@ def draw_tape(view: View, prediction: Prediction | None) -> None:
     clickable(f"<div class='scroll'><div class='row'>{''.join(boards)}</div></div>", key="tape_board")
 
 
-def draw_controls(view: View, prediction: Prediction | None) -> None:
-    """Back, Next, Run, next mistake."""
-    last = view.walk.n_steps - 1
+def draw_controls(view: MachineView, prediction: Prediction | None) -> None:
+    """The time slider; Run, next mistake."""
+    widgets.time_slider("step", view.walk.n_steps)
     playing = st.session_state.get("playing", False)
     wrong = [] if prediction is None else [int(t) for t in np.flatnonzero(~prediction.right)]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(
-            "Back", icon=":material/chevron_left:", key="back", shortcut="Left", disabled=view.step == 0,
-            on_click=go, args=(view.step - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next", icon=":material/chevron_right:", key="next", shortcut="Right", disabled=view.step == last,
-            on_click=go, args=(view.step + 1,),
-        )  # fmt: skip
         st.button(
             "Pause" if playing else "Run", icon=":material/pause:" if playing else ":material/play_arrow:", key="run",
             type="primary", on_click=toggle_play, args=(view,),
@@ -143,7 +134,7 @@ def draw_controls(view: View, prediction: Prediction | None) -> None:
         st.caption(told)
 
 
-def toggle_play(view: View) -> None:
+def toggle_play(view: MachineView) -> None:
     """Start or stop Run; from the last step it begins again."""
     st.session_state["playing"] = not st.session_state.get("playing", False)
     st.session_state["played_at"] = time.monotonic()
@@ -157,7 +148,7 @@ def play() -> None:
     if time.monotonic() - st.session_state["played_at"] < 0.9 * PLAY_SECONDS:
         return
     try:
-        view = session.view()
+        view = machine_view.view(run_access.current())
     except RunError:  # the page itself says what is wrong
         st.session_state["playing"] = False
         st.rerun()
@@ -167,7 +158,7 @@ def play() -> None:
     st.rerun()
 
 
-def draw_verdict(view: View, prediction: Prediction) -> None:
+def draw_verdict(view: MachineView, prediction: Prediction) -> None:
     """What differs, in a sentence, and the way to the circuit behind it."""
     right = bool(prediction.right[view.step])
     with st.container(horizontal=True, vertical_alignment="center", border=True):
@@ -182,9 +173,9 @@ def draw_verdict(view: View, prediction: Prediction) -> None:
 
 
 def page() -> None:
-    view = session.view()
+    view = machine_view.view(run_access.current())
     top = st.empty()
-    top.markdown(f"#### {session.status(view, None)}")
+    top.markdown(f"#### {view.status_with(None)}")
     outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
     trained = run_access.answer_key(view.run) is None
     st.caption(
@@ -197,11 +188,11 @@ def page() -> None:
 
     prediction, problem = None, None
     try:
-        prediction = session.predicted(view)
+        prediction = view.prediction()
     except RunError as error:
         problem = error
     if prediction is not None:
-        top.markdown(f"#### {session.status(view, prediction)}")
+        top.markdown(f"#### {view.status_with(prediction)}")
     with program_slot:
         draw_program(view, prediction)
     with controls_slot:
@@ -215,7 +206,7 @@ def page() -> None:
             draw_verdict(view, prediction)
         elif problem is not None:
             run_access.show_problem(problem)
-        elif view.run.config.task in NEXT_STATE_TASKS:
+        else:
             run_access.model_or_wait(view.run)
     with ribbon_slot:
         right = None if prediction is None else [bool(r) for r in prediction.right]

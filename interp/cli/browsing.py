@@ -12,7 +12,7 @@ from interp.cli.causal import CIRCUITS, PATCHED
 from interp.cli.probing import PROBED
 from interp.cli.training import TRAINED
 from interp.console import say
-from interp.runs import load, require_next_state
+from interp.runs import load
 
 _HOST = "127.0.0.1"
 
@@ -60,7 +60,7 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
         run: the run folder.
         port: where to serve it (0: where there is room).
     """
-    require_next_state(load(run), "the app")
+    load(run)  # what cannot be opened is said before a server starts
     serve(run, port=port)
 
 

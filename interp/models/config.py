@@ -50,6 +50,8 @@ class TransformerConfig(ModelConfig):
     seed: int = 0  # of the initial weights
     dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
 
+    has_attention: ClassVar[bool] = True
+
     # State of a built model that TransformerLens looks for on model.cfg. No fields: see ModelConfig.
     use_attn_result: ClassVar[bool] = False
     use_attn_in: ClassVar[bool] = False
@@ -122,6 +124,11 @@ class TransformerConfig(ModelConfig):
                 f"index_table_size must be above the largest of position_indices, {max(self.position_indices)}; "
                 f"got {self.index_table_size}"
             )
+
+    @property
+    def has_graph(self) -> bool:
+        """See ModelConfig."""
+        return not self.attn_only
 
     @property
     def rotary(self) -> bool:

@@ -21,6 +21,14 @@ class ModelConfig:
     device: ClassVar[str | None] = None
     _written: ClassVar[Any] = None
 
+    has_attention: ClassVar[bool] = False
+    """Whether a model of it has attention patterns, known before it is built; see `ModelFacts.attention_hooks`."""
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether a model of it declares a graph of edges, known before it is built; see `ModelFacts.graph`."""
+        return False
+
     @property
     def as_written(self) -> Self:
         """The configuration that a model was built from; itself where it is no model's."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 
 FORMAT = 1
 STEPS = "steps"
-NEXT_STATE_TASKS = ("step_inplace", "step")
+NEXT_STATE_TASKS = ("step_inplace", "step")  # those that declare `answers_state`
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # as training names its checkpoints
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
 _ROUNDED = ("bfloat16", "float16", "float64")  # what the header of a weights file may declare beside the model's own
@@ -75,6 +75,11 @@ class RunConfig:
     @property
     def seed(self) -> int:
         return self.training.seed
+
+    @property
+    def answers_state(self) -> bool:
+        """`Task.answers_state`, without the task's module, which imports torch."""
+        return self.task in NEXT_STATE_TASKS
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready nested dict of every field."""
@@ -316,14 +321,6 @@ def frame_command(kind: str, folder: str | Path, *, fresh: bool = False) -> str:
     if kind == "metrics":  # written by training, which goes on with the settings that the folder holds
         return command_line("train", "--out", folder, "--resume")
     return command_line(FRAMES[kind], folder, *(["--fresh"] if fresh else []))
-
-
-def require_next_state(run: Run, what: str, *, also: tuple[str, ...] = ()) -> None:
-    """Raise RunError unless the run answers with the next state of one step, or its task is among `also`."""
-    taken = (*NEXT_STATE_TASKS, *also)
-    if run.config.task not in taken:
-        known = ", ".join(taken[:-1]) + f" and {taken[-1]}"
-        raise RunError(f"{run.path} was trained on the task {run.config.task}; {what} takes runs of {known}")
 
 
 def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:

@@ -29,12 +29,15 @@ class Chain(MachineTask):
     """
 
     name = "chain"
-    words = "several steps of the machine in a row: the model sees one state and writes those after it"
     attention_dir = "causal"
     has_strata = False
     Options = ChainOptions
     shows_answer = True
     refused_contrasts = {"STOP": "a chain's first step halts nowhere"}  # noqa: RUF012
+    words = (
+        "The model reads one state of a small tape machine, and then writes the states that follow, one after the "
+        "other, each from its own answer before."
+    )
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)

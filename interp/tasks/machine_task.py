@@ -91,6 +91,8 @@ class NextStateTask(MachineTask):
     """A task whose answer is the next state of one step; a position of the answer is a slot of S_{t+1}."""
 
     whole_answers = True
+    answers_state = True
+    words = "The model reads one state of a small tape machine and says the next one, slot by slot."
 
     @abstractmethod
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:

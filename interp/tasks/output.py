@@ -35,7 +35,6 @@ class Output(UnitsOfRuns):
     """
 
     name = "output"
-    words = "a whole run of the machine: the model sees a program and its input and says what it prints"
     attention_dir = "bidirectional"
     has_strata = False
     Options = StreamOptions
@@ -43,6 +42,10 @@ class Output(UnitsOfRuns):
         "STOP": "every program ends with it, and nothing comes of it",
         **dict.fromkeys(("WHILE", "ENDW"), "exchanged, one bracket leaves the other of its pair alone"),
     }
+    words = (
+        "The model reads a program of a small tape machine and its input, and says at once what it will have printed "
+        "when it ends."
+    )
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)

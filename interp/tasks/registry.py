@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from interp.registry import Registry
-from interp.tasks.base import Task
+
+if TYPE_CHECKING:  # brings torch, which the list of tasks does not need
+    from interp.tasks.base import Task
 
 TASKS: Registry[type[Task]] = Registry(
     "task",

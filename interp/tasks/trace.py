@@ -81,14 +81,15 @@ class Trace(UnitsOfRuns):
     """
 
     name = "trace"
-    words = (
-        "a stream of executed instructions: what the machine keeps, pointer and cells, is never shown, and "
-        "the model says what is printed and which way each loop goes"
-    )
     attention_dir = "causal"
     positions = "learned"
     has_strata = False
     n_probed = 16_000
+    words = (
+        "A program runs on a small tape machine. The model reads which instructions were executed, one after the "
+        "other, never the tape itself; it must say what each PUT prints and whether each WHILE and ENDW jumps (1) or "
+        "not (0)."
+    )
 
     refused_contrasts = {"STOP": "it is the last instruction of a run and decides no answer"}  # noqa: RUF012
 
