@@ -18,7 +18,8 @@ from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign, draw_counterfactual
 from interp.tasks.options import NoOptions
 from interp.tasks.sites import block_names, resolve
-from interp.worlds.base import Split, Strata, World
+from interp.worlds import as_world
+from interp.worlds.base import Split, Strata
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ class Task(ABC):
 
     Attributes:
         name: its key in `TASKS`.
-        words: what is shown and asked, in a sentence for people.
         world: what is true.
         options: what is chosen about it besides the world, an `Options`.
         attention_dir: the attention a transformer needs for it.
@@ -66,16 +66,16 @@ class Task(ABC):
     attention_dir: Literal["causal", "bidirectional"]
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
-    words: str = ""
     answers_state: bool = False
     shows_answer: bool = False
     whole_answers: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000
     refused_contrasts: Mapping[str, str] = {}  # a constant of the class
+    world: Any  # a World; a task about one world says which
 
-    def __init__(self, world: World, options: Any = None):
-        self.world = world
+    def __init__(self, world: Any, options: Any = None):
+        self.world = as_world(world)
         if options is not None and not isinstance(options, self.Options):
             allowed = {each.name for each in fields(self.Options)}
             given = [each for each in fields(options) if getattr(options, each.name) != each.default]
