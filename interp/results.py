@@ -191,6 +191,27 @@ _ENUMS: dict[str, type[StrEnum]] = {
 _ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def method_named(name: str) -> str:
+    """The method of that name; one of a registry that somebody else's file entered is its own name.
+
+    Raises:
+        ResultsError: it is spelt as no name of a method can be.
+    """
+    if name in set(Method):
+        return Method(name)
+    if not _NAME.fullmatch(name):
+        raise ResultsError(f"the name of a method must be lower-case letters, digits and _; got {name!r}")
+    return name
+
+
+def _foreign(column: str, value: Any) -> bool:
+    """Whether a value may be the name of a registry's entry that this version does not bring."""
+    return column == "method" and isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
 class ResultsError(ValueError):
     """A row is not what the tidy frame allows."""
 
@@ -207,7 +228,7 @@ def rows_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             raise ResultsError(f"a result row names {sorted(unknown)}; the columns are {', '.join(COLUMNS)}")
         for column, enum in _ENUMS.items():
             value = row.get(column)
-            if value is not None and value not in set(enum):
+            if value is not None and value not in set(enum) and not _foreign(column, value):
                 raise ResultsError(f"{column}={value!r} is not one of {', '.join(enum)}")
     frame = pd.DataFrame.from_records([dict.fromkeys(COLUMNS) | dict(row) for row in rows], columns=list(COLUMNS))
     return frame.astype(COLUMNS)  # type: ignore[arg-type]
@@ -241,7 +262,8 @@ def read_frame(path: Path) -> pd.DataFrame:
             if (found := table.schema.field(column).type) != _ARROW[kind]:
                 raise ResultsError(f"its column {column} holds {found}, not {_ARROW[kind]}")
         for column, enum in _ENUMS.items():
-            if unknown := set(table[column].unique().drop_null().to_pylist()) - set(enum):
+            found = set(table[column].unique().drop_null().to_pylist()) - set(enum)
+            if unknown := {value for value in found if not _foreign(column, value)}:
                 raise ResultsError(f"its column {column} holds {min(unknown)!r:.60}, which is no {enum.__name__}")
         frame = table.to_pandas().astype(COLUMNS)
     frame.attrs["provenance"] = provenance

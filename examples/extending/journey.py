@@ -9,6 +9,7 @@ import neighbour_probe  # noqa: F401  # each file enters itself in its registry
 import pooled_model
 import weight_scorer  # noqa: F401
 
+from interp.circuits import draw_pairs, score_edges
 from interp.models import TransformerConfig
 from interp.report import write_report
 from interp.runs import RunConfig
@@ -30,7 +31,9 @@ for name, model in models.items():
     scores = evaluate_stage(run, n=400)
     probes = probe_stage(run, methods=("logistic", "neighbour"), n=800)
     swaps = patch_stage(run, n_pairs=64)
-    if run.model.graph() is not None:
-        circuit_stage(run, n_pairs=32, measure=())
+    if run.model.graph() is not None:  # the pooled model has none, and goes without
+        circuit_stage(run, n_pairs=48, measure=())
+        pairs = draw_pairs(task, "FIRST", 24, seed=0)
+        scores_by = {scorer: score_edges(scorer, run.model, pairs) for scorer in ("eap_ig", "nearness")}
     write_report(run)
     print(f"{name}: {scores.estimate.iloc[0]:.1%} right; {len(probes)} rows of probes, {len(swaps)} of swaps")

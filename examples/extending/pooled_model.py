@@ -13,11 +13,11 @@ from interp.models import MODELS, Architecture, HookedModel
 class PooledConfig:
     d_vocab: int
     n_ctx: int
-    d_model: int = 32  # of the residual stream
+    d_model: int = 32
     n_layers: int = 2
-    seed: int = 0  # of the initial weights
+    seed: int = 0
     dtype: str = "float32"
-    architecture: str = "pooled"  # key in MODELS
+    architecture: str = "pooled"
 
 
 class Layer(nn.Module):
@@ -33,9 +33,8 @@ class Layer(nn.Module):
 
 
 class Pooled(HookedModel):
-    declared_axes = dict.fromkeys(
-        ("hook_embed", "hook_resid_pre", "hook_mean", "hook_resid_post"), ("batch", "pos", "d_model")
-    )
+    hooks_of_a_layer = ("hook_resid_pre", "hook_mean", "hook_resid_post")
+    declared_axes = dict.fromkeys(("hook_embed", *hooks_of_a_layer), ("batch", "pos", "d_model"))
     longest = None
 
     def __init__(self, cfg: PooledConfig):
@@ -45,8 +44,10 @@ class Pooled(HookedModel):
         self.embed, self.hook_embed = nn.Embedding(cfg.d_vocab, cfg.d_model), HookPoint()
         self.blocks = nn.ModuleList(Layer(cfg.d_model) for _ in range(cfg.n_layers))
         self.ln_final, self.unembed = nn.LayerNorm(cfg.d_model), nn.Linear(cfg.d_model, cfg.d_vocab)
-        self.W_U, self.b_U = self.unembed.weight.T, self.unembed.bias
         self.setup()
+
+    W_U = property(lambda self: self.unembed.weight.T)  # [d_model, d_vocab]
+    b_U = property(lambda self: self.unembed.bias)
 
     def compute(self, tokens):
         x = self.hook_embed(self.embed(tokens))

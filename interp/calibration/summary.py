@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from interp.files import write_json
-from interp.results import Method, Metric, select
+from interp.results import Method, Metric, method_named, select
 
 SUMMARY_FILE = "summary.json"
 _PROBES = (Method.LOGISTIC, Method.RIDGE, Method.MEAN_DIFFERENCE, Method.MLP)
@@ -41,7 +41,9 @@ def summarise(frame: pd.DataFrame) -> dict[str, str]:
     from interp.circuits.scorers import SCORERS  # with torch, which reading a summary does without
 
     found = {method: _probe(frame, method) for method in _PROBES}
-    found |= {Method(name): _scorer(frame, Method(name)) for name in [*SCORERS, Method.ATTRIBUTION_PATCHING]}
+    found |= {
+        method_named(name): _scorer(frame, method_named(name)) for name in [*SCORERS, Method.ATTRIBUTION_PATCHING]
+    }
     found |= {
         Method.FULL_VECTOR: _full_vector(frame),
         Method.DAS: _das(frame),

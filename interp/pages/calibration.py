@@ -16,18 +16,18 @@ from interp.circuits import CircuitConfig
 from interp.circuits.scorers import SCORERS
 from interp.files import write_text
 from interp.pages.calibration_drawing import precision_drawing
-from interp.results import Control, Method, Metric, select
+from interp.results import Control, Method, Metric, method_named, select
 
 _NAMES = {
     Method.LOGISTIC: "logistic probe",
     Method.RIDGE: "ridge probe",
     Method.MEAN_DIFFERENCE: "mean-difference probe",
     Method.MLP: "MLP probe",
-    **{Method(name): scorer.words for name, scorer in SCORERS.items()},
+    **{method_named(name): scorer.words for name, scorer in SCORERS.items()},
     Method.EAP_IG: f"{SCORERS['eap_ig'].words} ({CircuitConfig().steps} steps)",
     Method.ATTRIBUTION_PATCHING: "attribution patching",
 }
-_EDGE_METHODS = tuple(Method(name) for name in reversed(list(SCORERS)))  # the most exact first
+_EDGE_METHODS = tuple(method_named(name) for name in reversed(list(SCORERS)))  # the most exact first
 _DRAWN = (
     ("EAP, soft", "soft", Method.EAP),
     ("EAP, 12 nats", "rotated", Method.EAP),

@@ -16,14 +16,14 @@ from interp.pages.circuits_drawings import along_drawing, approximation_drawing,
 from interp.pages.circuits_graphs import circuits_drawing, faithfulness_drawing
 from interp.pages.circuits_interchange import failures as interchange_failures
 from interp.pages.circuits_interchange import interchange_part, markdown_table
-from interp.results import Control, Method, Metric, records, rows_frame, select
+from interp.results import Control, Method, Metric, method_named, records, rows_frame, select
 from interp.runs import Run
 from interp.runs.circuit_files import Circuit, read_circuit
 from interp.runs.findings import Finding, findings
 from interp.studies.circuit_study import SUMMARY, summary_of
 from interp.studies.seeds import seed_agreement
 
-_METHODS = {Method(name): scorer.words for name, scorer in SCORERS.items() if scorer.approximates}
+_METHODS = {method_named(name): scorer.words for name, scorer in SCORERS.items() if scorer.approximates}
 _METHODS[Method.ATTRIBUTION_PATCHING] = "attribution patching, nodes"
 
 
@@ -150,7 +150,8 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
     words = (
         f"Scores by {SCORERS[first.method].words} on {first.n_scored} pairs an instruction, faithfulness on "
         f"{first.n} of other programs; the circuit is the smallest tried that stays at {first.threshold:g}. Mean "
-        f"ablation, zero: the same edges kept, all others carrying their mean over held-out states, or nothing{_evidence_sizes(frame)}. "
+        "ablation, zero: the same edges kept, all others carrying their mean over held-out states, or "
+        f"nothing{_evidence_sizes(frame)}. "
         "Random: circuits of as many edges, uniform or as unions of paths, mean and the middle 95 %. Pairs: median "
         "share kept, and its spread over pairs. Incompleteness: how far circuit and model part when the same nodes go "
         "from both, 0 is best. Stability: mean pairwise Jaccard of circuits from resampled pairs.\n"

@@ -25,7 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from interp.probing.errors import probe_errors
-from interp.probing.estimators import PROBES, predict_in_parts
+from interp.probing.estimators import make_probe, predict_in_parts
 from interp.probing.examples import Examples
 from interp.probing.readout import Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
@@ -160,7 +160,7 @@ class Targets:
 
         Args:
             hook: the hook.
-            method: a key of `PROBES`.
+            method: a key of `probes.PROBES`.
             x: activations of "fit" and "held", [m, d].
             blank: those of the untrained model; None: without that control.
             task: spells the examples that the worst errors are made in.
@@ -229,7 +229,7 @@ class Targets:
         right: LabelSets = {kind: np.zeros(self.held_sets[kind].shape, dtype=bool) for kind in kinds}
         first: tuple[np.ndarray, Any] | None = None
         for some in stacks:
-            probe = PROBES[method]().fit(x["fit"], np.concatenate([labels[kind] for kind in some]))
+            probe = make_probe(method).fit(x["fit"], np.concatenate([labels[kind] for kind in some]))
             predicted = predict_in_parts(probe, x["held"])
             first = first or (predicted[: len(self.names)], probe)
             ends = np.cumsum([len(labels[kind]) for kind in some])

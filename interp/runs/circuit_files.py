@@ -14,7 +14,7 @@ from typing import Any
 
 from interp.files import write_json
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.results import Aggregation, Control, IntervalKind, Metric, method_named
 
 FORMAT = 1
 
@@ -193,7 +193,7 @@ def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:
     """
     key = {
         "op": circuit.op,
-        "method": Method(circuit.method),
+        "method": method_named(circuit.method),
         "granularity": circuit.granularity,
         "ablation": circuit.ablation,
         "aggregation": Aggregation.MEAN,

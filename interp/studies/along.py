@@ -25,7 +25,7 @@ from interp.circuits.overlap import chance_jaccard, jaccard, matrices
 from interp.circuits.pairs import draw_pairs
 from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
-from interp.results import Aggregation, Control, Method, Metric
+from interp.results import Aggregation, Control, Metric, method_named
 from interp.runs.circuit_files import Circuit
 from interp.tasks import Task
 
@@ -88,7 +88,7 @@ def _rows(model: Any, task: Task, final: Circuit, config: AlongConfig, seed: int
     gap = m[-1] - m[-2]
     key: dict[str, Any] = {
         "op": final.op,
-        "method": Method(final.method),
+        "method": method_named(final.method),
         "granularity": "edge",
         "ablation": "resample",
         "aggregation": Aggregation.MEAN,

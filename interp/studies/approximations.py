@@ -24,7 +24,7 @@ from interp.circuits.nodes import attribution_patching
 from interp.circuits.pairs import Pairs
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
-from interp.results import Aggregation, Control, Method, Metric
+from interp.results import Aggregation, Control, Method, Metric, method_named
 
 MATTERS = 0.01  # of the gap
 
@@ -66,9 +66,9 @@ def compare_approximations(
             Scoring(steps, progress=lambda share: report(0.6 + 0.4 * share)) if scorer.searches else Scoring(steps)
         )
         some = pairs[:n_search] if scorer.searches else pairs
-        scores = ours[Method(name)] = scorer.function(model, some, scoring)[graph.mask]
+        scores = ours[method_named(name)] = scorer.function(model, some, scoring)[graph.mask]
         report(0.6)
-        rows += agreement_rows(scores, exact, gap, method=Method(name), granularity="edge", signed=scorer.signed)
+        rows += agreement_rows(scores, exact, gap, method=method_named(name), granularity="edge", signed=scorer.signed)
     by_node = {
         "one gradient": attribution_patching(model, pairs).mean(1)[1:],
         f"{steps} gradients": attribution_patching(model, pairs, steps=steps).mean(1)[1:],
