@@ -55,7 +55,8 @@ def test_all_parts_walk_the_whole_journey_without_the_machine(tmp_path: Path) ->
     assert not (tmp_path / "pooled" / "circuits").exists(), "a model without a graph goes without circuits"
     sys.path.insert(0, str(FILES))
     try:
-        import larger_task  # noqa: F401  # enters itself, and the world
+        import larger_task  # noqa: F401  # each enters itself in its registry
+        import larger_world  # noqa: F401
         import pooled_model  # noqa: F401
 
         run = interp.load(tmp_path / "pooled")
@@ -65,3 +66,5 @@ def test_all_parts_walk_the_whole_journey_without_the_machine(tmp_path: Path) ->
         assert set(run.frame("probes").method) >= {"logistic", "neighbour"}
     finally:
         sys.path.remove(str(FILES))
+        for registry, name in ((WORLDS, "larger"), (TASKS, "pick_larger"), (MODELS, "pooled")):
+            registry.pop(name, None)

@@ -33,27 +33,23 @@ class Layer(nn.Module):
 
 
 class Pooled(HookedModel):
-    hooks_of_a_layer = ("hook_resid_pre", "hook_mean", "hook_resid_post")
-    declared_axes = dict.fromkeys(("hook_embed", *hooks_of_a_layer), ("batch", "pos", "d_model"))
-    longest = None
+    points = ("hook_embed", "hook_resid_pre", "hook_mean", "hook_resid_post")
+    declared_axes, longest = dict.fromkeys(points, ("batch", "pos", "d_model")), None
 
     def __init__(self, cfg: PooledConfig):
         super().__init__()
-        self.cfg = cfg
+        self.cfg, d = cfg, cfg.d_model
         torch.manual_seed(cfg.seed)  # build_model leaves the caller's stream alone
-        self.embed, self.hook_embed = nn.Embedding(cfg.d_vocab, cfg.d_model), HookPoint()
-        self.blocks = nn.ModuleList(Layer(cfg.d_model) for _ in range(cfg.n_layers))
-        self.ln_final, self.unembed = nn.LayerNorm(cfg.d_model), nn.Linear(cfg.d_model, cfg.d_vocab)
+        self.embed, self.hook_embed = nn.Embedding(cfg.d_vocab, d), HookPoint()
+        self.blocks = nn.Sequential(*(Layer(d) for _ in range(cfg.n_layers)))
+        self.ln_final, self.unembed = nn.LayerNorm(d), nn.Linear(d, cfg.d_vocab)
         self.setup()
 
     W_U = property(lambda self: self.unembed.weight.T)  # [d_model, d_vocab]
     b_U = property(lambda self: self.unembed.bias)
 
     def compute(self, tokens):
-        x = self.hook_embed(self.embed(tokens))
-        for block in self.blocks:
-            x = block(x)
-        return self.unembed(self.ln_final(x))
+        return self.unembed(self.ln_final(self.blocks(self.hook_embed(self.embed(tokens)))))
 
     def residual_hooks(self):
         return ("blocks.0.hook_resid_pre", *(f"blocks.{i}.hook_resid_post" for i in range(self.cfg.n_layers)))
