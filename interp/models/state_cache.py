@@ -24,6 +24,10 @@ class StateCache:
         if batch != self.batch:
             raise ValueError(f"past_kv_cache was made for a batch of {self.batch}; got {batch} rows")
 
+    def convert(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Bring what is held to a dtype and a device: the model may have been moved since."""
+        self.layers = [{name: value.to(device, dtype) for name, value in layer.items()} for layer in self.layers]
+
     def keep(self, rows: Tensor) -> None:
         """Forget all rows of the batch but these, a bool [batch] or indices."""
         self.layers = [{name: value[rows] for name, value in layer.items()} for layer in self.layers]

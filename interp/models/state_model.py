@@ -159,6 +159,7 @@ class StateModel(HookedModel):
             if start_at_layer is not None or stop_at_layer is not None:
                 raise ValueError("past_kv_cache goes through every layer: no start_at_layer or stop_at_layer with it")
             past_kv_cache.require_rows(len(tokens))
+            past_kv_cache.convert(torch.promote_types(self.dtype, torch.float32), self.device)
         resid = self._embed(tokens) if start_at_layer is None else self._require_residual(tokens)
         resid = self.with_gradient(resid)
         for layer in range(start, stop):

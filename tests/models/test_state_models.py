@@ -277,3 +277,8 @@ def test_moved_to_another_dtype_it_computes_the_same(model, dtype, near):
         assert logits.dtype == dtype
         assert (logits.double() - expected.double()).norm() / expected.double().norm() < near
     assert {acts[name].dtype for name in moved.carrier_hooks()} == {torch.promote_types(dtype, torch.float32)}
+    cache = moved.new_cache(BATCH)  # moved between two pieces
+    first = moved(tokens[:, :4], past_kv_cache=cache)
+    second = moved.to(model.dtype)(tokens[:, 4:], past_kv_cache=cache)
+    logits = torch.cat([first.to(model.dtype), second], dim=1)
+    assert (logits - expected).norm() / expected.norm() < near
