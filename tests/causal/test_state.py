@@ -28,12 +28,12 @@ STATEFUL = {
 POSITIONS = ("rotary", "none", "learned")
 
 
-def transformer(positions: str, attention_dir: str = "causal") -> Any:
+def transformer(positions: Any, attention_dir: Any = "causal") -> Any:
     return build_model(
         TransformerConfig(
             d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, init_range=0.4,
             positional_embedding_type=positions, attention_dir=attention_dir,
-        )  # type: ignore[arg-type]
+        )
     ).eval()  # fmt: skip
 
 
