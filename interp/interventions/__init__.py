@@ -26,6 +26,7 @@ from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
+from interp.interventions.state import carrier_swapped, carrier_values
 from interp.interventions.stratum_sweep import stratum_sweep
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
@@ -48,6 +49,8 @@ __all__ = [
     "best_places",
     "block_slots",
     "candidate_parts",
+    "carrier_swapped",
+    "carrier_values",
     "check_sites",
     "collect",
     "das_rows",

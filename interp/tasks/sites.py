@@ -59,10 +59,15 @@ def resolve(position_names: Sequence[str], positions: str, n: int, read: Callabl
     """
     columns = [_resolve_part(position_names, part.strip(), n, read) for part in _PLUS.split(positions)]
     resolved = np.concatenate(columns, axis=1)
+    check_disjoint(resolved, positions)
+    return torch.from_numpy(resolved)
+
+
+def check_disjoint(resolved: np.ndarray, positions: str) -> None:
+    """Raise ValueError where the parts of a set, resolved to positions [n, k], overlap in an example."""
     ordered = np.sort(resolved, axis=1)
     if (repeated := (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).any():
         raise ValueError(f"the parts of the position set {positions!r} overlap in row {int(repeated.argmax())}")
-    return torch.from_numpy(resolved)
 
 
 def _resolve_part(names: Sequence[str], part: str, n: int, read: Callable[[str], np.ndarray]) -> np.ndarray:

@@ -19,6 +19,7 @@ from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.trace_contrasts import trace_contrasts
+from interp.tasks.sites import check_disjoint
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
@@ -198,7 +199,9 @@ class Trace(UnitsOfRuns):
                 found.append(super().resolve(part, batch, at))
             else:
                 found.append(torch.from_numpy(_streams(batch).op_position(step) - (match[1] == "before"))[:, None])
-        return torch.cat(found, dim=1)
+        resolved = torch.cat(found, dim=1)
+        check_disjoint(resolved.numpy(), positions)
+        return resolved
 
     def edit_times(
         self, base: States, source: States, name: str, rng: np.random.Generator

@@ -184,3 +184,24 @@ def test_iia_of_streams_by_hand():
     found = select(rows, metric="iia", stratum="all", control=None)
     assert len(found) == 4
     assert np.allclose(found.estimate, right)
+
+
+def test_overlapping_parts_of_a_stream_are_refused():
+    """The token before the first step is the opening brace."""
+    task: Any = TASKS["trace"](WORLD).resized(10)
+    batch = task.sample(3, seed=0)
+    assert task.resolve("{+stream[@step]", batch, 0).shape == (3, 2)
+    with pytest.raises(ValueError, match="overlap in row 0"):
+        task.resolve("{+stream[@before]", batch, 0)
+
+
+def test_minimal_pairs_of_whole_runs_differ_in_one_value_of_the_input():
+    """All else of a start is fixed or shown; what the variable is set to is what the shown source has."""
+    task: Any = TASKS["output"](WORLD).resized(8)
+    assert not task.has_minimal_pairs("array_ptr")
+    drawn = task.counterfactual(12, "operand", seed=0, design="minimal")
+    inputs = drawn.base.examples.input != drawn.source.examples.input
+    assert (inputs.sum(1) == 1).all()
+    assert ((drawn.base.tokens != drawn.source.tokens).sum(1) == 1).all()
+    assert (task.world.read(drawn.source.examples, "operand", drawn.source_time) == drawn.values).all()
+    assert (task.world.read(drawn.base.examples, "operand", drawn.edit_time) != drawn.values).all()

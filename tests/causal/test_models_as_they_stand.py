@@ -271,7 +271,7 @@ def test_a_plain_model_goes_by_transformer_lens_s_names(inplace):
     """The facts that fall back on names are the ones that the transformer declares."""
     model: Any = random_model(inplace)
     plain: Any = Plain(model)
-    plain.hook_dict = model.hook_dict
+    plain.hook_dict, plain.mod_dict = model.hook_dict, model.mod_dict
     assert not hasattr(plain, "axes")
     hooks = [name for name in model.hook_dict if model.axes(name) and "_norm." not in name]  # norms of queries and keys
     for hook in hooks:

@@ -14,7 +14,7 @@ import interp
 from interp.interventions import BASE_RIGHT, SharedPairs, Site, Swap, iia_sweep, stratum_rows
 from interp.interventions.by_stratum import StratifiedPairs, matching
 from interp.interventions.scores import Scores, judge
-from interp.results import Metric, rows_frame, select
+from interp.results import Metric, records, rows_frame, select
 from interp.tasks import Task
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -102,7 +102,7 @@ def test_a_model_that_repeats_its_input(inplace, stuck):
     swap = Swap(Site("hook_embed", "cells[1]"))
     frame = rows_frame(stratum_rows(model, inplace, "cell[1]", [swap], n=32, n_bootstrap=20))
     stop = select(frame, op="STOP", stratum="changes")
-    numbers = {row.metric: row.estimate for row in select(stop, control=None).itertuples()}
+    numbers = {row["metric"]: row["estimate"] for row in records(select(stop, control=None))}
     assert numbers["effect_accuracy"] == 1
     assert select(stop, control="unpatched", metric="effect_accuracy").estimate.item() == 0
     same = select(stop, control="same_value", metric="iia").estimate.item()
@@ -129,9 +129,9 @@ def test_the_copy_is_swapped_with_its_original():
     swap = Swap(Site("blocks.0.hook_resid_post", "cells[@array_ptr]"))
     frame = rows_frame(stratum_rows(run.model, run.task, "operand", [swap], n=16, seed=4, n_bootstrap=50))
     measured = select(frame, stratum="changes", control=None)
-    iia = {row.op: row.estimate for row in select(measured, metric="iia").itertuples()}
-    effect = {row.op: row.estimate for row in select(measured, metric="effect_accuracy").itertuples()}
-    side = {row.op: row.estimate for row in select(measured, metric="side_accuracy").itertuples()}
+    iia = {row["op"]: row["estimate"] for row in records(select(measured, metric="iia"))}
+    effect = {row["op"]: row["estimate"] for row in records(select(measured, metric="effect_accuracy"))}
+    side = {row["op"]: row["estimate"] for row in records(select(measured, metric="side_accuracy"))}
     assert set(iia) == {"INC", "DEC", "PUT", "WHILE", "ENDW"}  # nothing else depends on it
     for op in ("INC", "DEC"):
         assert iia[op] > 0.8
