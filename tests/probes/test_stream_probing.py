@@ -42,9 +42,9 @@ def trace_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_tokens_carry_the_labels_of_their_stream() -> None:
     task = Trace(SPEC, OPTIONS)
     names = ["array_ptr", "cell[1]", "loop_depth"]
-    data = draw_examples(
-        task, 600, variables=names, places=("stream", "ops"), per_example=5, seed=4, split="train"
-    )["stream"]
+    data = draw_examples(task, 600, variables=names, places=("stream", "ops"), per_example=5, seed=4, split="train")[
+        "stream"
+    ]
     batch = task.sample(120, seed=4, split="train")
     assert np.array_equal(encode(batch.examples), encode(data.starts))
     for labels, name in zip(data.labels, names, strict=True):
@@ -77,9 +77,7 @@ def test_altered_semantics_is_the_same_program_under_other_meanings() -> None:
 
 def test_altered_labels_of_streams_follow_the_altered_run() -> None:
     task = Trace(SPEC, OPTIONS)
-    draw = draw_examples(
-        task, 300, variables=["array_ptr"], places=("stream",), per_example=6, seed=1, split="train"
-    )
+    draw = draw_examples(task, 300, variables=["array_ptr"], places=("stream",), per_example=6, seed=1, split="train")
     data = draw["stream"]
     batch = task.sample(50, seed=1, split="train")
     told = run(altered(batch.examples), 12)
