@@ -116,10 +116,22 @@ class FourTokens(Task):
 
     name = "four tokens"
     attention_dir = "causal"
-    vocab = ("0", "1", "2", "3", "(", "=")
-    position_names = ("(", "digits[0]", "digits[1]", "=")
-    prompt_positions = slice(0, 4)
-    answer_positions = np.array([3])
+
+    @property
+    def vocab(self) -> tuple[str, ...]:
+        return ("0", "1", "2", "3", "(", "=")
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        return ("(", "digits[0]", "digits[1]", "=")
+
+    @property
+    def prompt_positions(self) -> slice:
+        return slice(0, 4)
+
+    @property
+    def answer_positions(self) -> np.ndarray:
+        return np.array([3])
 
     def render(self, examples: Sums, told: np.ndarray | None = None) -> Batch:
         tokens = np.insert(examples.digits, [0, 2], [4, 5], axis=1)
@@ -166,7 +178,8 @@ def model() -> Any:
 
 
 def sweep(model: Any, task: Task, **settings: Any) -> list[Any]:
-    config = SweepConfig(**({"n": 600} | settings))
+    values: dict[str, Any] = {"n": 600} | settings
+    config = SweepConfig(**values)
     return list(sweep_hooks(model, task, untrained=build_model(model.cfg).eval(), config=config))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny import tiny_config
 
-from cython_vm import MachineSpec
+from cython_vm import MachineSpec, decode
 from interp.models.recurrent import GRU
 from interp.models.state_configs import GRUConfig
 from interp.models.transformer import Transformer
@@ -16,11 +18,15 @@ from interp.probing import SweepConfig, draw_examples, sweep_hooks
 from interp.probing.editing import edit_rows
 from interp.results import Control, Metric, read_frame, records, rows_frame, select
 from interp.runs import load
+from interp.runs.probe_errors import read_errors
+from interp.studies.probe_stage import probe_stage
 from interp.tasks import TASKS, TaskOptions
 from interp.tasks.chain import Chain
 from interp.tasks.output import Output
 from interp.tasks.trace import Trace
+from interp.training import train
 from interp.training.presets import transformer_for
+from interp.worlds.machine import MachineWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
 ROOT = Path(__file__).parents[2]
@@ -89,6 +95,24 @@ def test_a_model_with_a_state_is_probed_and_edited() -> None:
     rows = edit_rows(model, task, results[1], other_hook=results[2].hook, n_pairs=8, seed=4)
     assert {row["position"] for row in rows} == {"judged", "window"}
     assert {row["variable"] for row in rows} == {"operand", "array_ptr"}
+
+
+def test_the_stage_takes_whole_chains_and_names_what_a_probe_gets_wrong(tmp_path: Path) -> None:
+    shape = transformer_for("chain", SPEC, options=OPTIONS, n_layers=1, n_heads=2, d_model=8)
+    small = replace(tiny_config(task="chain", steps=2), world=MachineWorld(SPEC), model=shape, options=OPTIONS)
+    run = train(small, tmp_path / "chain")
+    asked: dict[str, Any] = {"positions": ("cells[0]", "t+1.cells[0]"), "variables": ("operand", "op"), "n": 300}
+    rows = probe_stage(run, **asked, hooks=("blocks.0.hook_resid_post",), n_edits=4, controls=False)
+    assert set(select(rows, metric=Metric.ACCURACY).position) == {"cells[0]", "t+1.cells[0]"}
+    again = probe_stage(run, **asked, hooks=("blocks.0.hook_resid_post",), n_edits=4, controls=False)
+    assert again.equals(rows)
+    errors = read_errors(run)
+    worst = errors[errors.margin.notna()]
+    assert set(worst.step) == {0, 1}  # the state that the position belongs to
+    error: Any
+    for error in worst.itertuples():
+        then = decode(SPEC, np.array([error.start]))
+        assert int(run.task.world.read(then, error.variable, int(error.step))[0]) == error.truth
 
 
 @pytest.mark.parametrize(
