@@ -99,7 +99,8 @@ def sweep_hooks(
     if not todo:
         return
     embedding = (*model.residual_hooks(), _EMBEDDING)[0]
-    wanted = list(dict.fromkeys([*([embedding] if embedding in model.hook_dict else []), *(h for h, _ in todo)]))
+    first = [embedding] if embedding in model.hook_dict else []
+    wanted: list[str] = list(dict.fromkeys(first + [hook for hook, _ in todo]))
     models = {"model": model} | ({"untrained": untrained} if config.controls else {})
     with TemporaryDirectory(dir=scratch, prefix="tapelens-activations-") as folder:
         files = ActivationFiles(Path(folder))

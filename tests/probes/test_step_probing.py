@@ -101,8 +101,8 @@ def test_the_worst_examples_are_states_that_the_probe_gets_wrong(step_run: Run) 
 
 
 def activations(model: Any, task: Any, batch: Any, hook: str, place: str) -> torch.Tensor:
-    chosen = {place: np.nonzero(tokens_of(task, batch, place))}
-    return read_tokens(model, batch.tokens, [hook], chosen)[place, hook]
+    row, position = np.nonzero(tokens_of(task, batch, place))
+    return read_tokens(model, batch.tokens, [hook], {place: (row, position)})[place, hook]
 
 
 def _rows(task: Any, n: int) -> list[Any]:

@@ -35,12 +35,12 @@ def trace_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     training = TrainingConfig(
         steps=30, batch_size=8, eval_every=30, eval_states=40, checkpoint_every=30, threads=1, steps_along=3
     )
-    config = RunConfig("trace", SPEC, model, training, options=OPTIONS)
+    config = RunConfig("trace", MachineWorld(SPEC), model, training, options=OPTIONS)
     return train(config, tmp_path_factory.mktemp("runs") / "trace")
 
 
 def test_tokens_carry_the_labels_of_their_stream() -> None:
-    task = Trace(SPEC, OPTIONS)
+    task = Trace(MachineWorld(SPEC), OPTIONS)
     names = ["array_ptr", "cell[1]", "loop_depth"]
     data = draw_examples(task, 600, variables=names, places=("stream", "ops"), per_example=5, seed=4, split="train")[
         "stream"
@@ -76,14 +76,14 @@ def test_altered_semantics_is_the_same_program_under_other_meanings() -> None:
 
 
 def test_altered_labels_of_streams_follow_the_altered_run() -> None:
-    task = Trace(SPEC, OPTIONS)
+    task = Trace(MachineWorld(SPEC), OPTIONS)
     draw = draw_examples(task, 300, variables=["array_ptr"], places=("stream",), per_example=6, seed=1, split="train")
     data = draw["stream"]
     batch = task.sample(50, seed=1, split="train")
     told = run(altered(batch.examples), 12)
     assert data.altered is not None
     for row, position, label in zip(data.row, data.position, data.altered[0], strict=True):
-        at = batch.step_of[row, position]
+        at = task.times(batch)[row, position]
         assert label == (told.row(row).array_ptr[at] if at <= told.n_steps[row] else -1)
 
 
@@ -119,7 +119,8 @@ def test_activations_are_those_of_the_cache(trace_run: Run) -> None:
     task: Any = trace_run.task
     tokens = task.sample(50, seed=2, split="train").tokens
     rng = np.random.default_rng(0)
-    chosen = {"some": np.nonzero(rng.random(tokens.shape) < 0.1), "one": (np.array([3]), np.array([0]))}
+    some_rows, some_positions = np.nonzero(rng.random(tokens.shape) < 0.1)
+    chosen = {"some": (some_rows, some_positions), "one": (np.array([3]), np.array([0]))}
     hooks = ("blocks.0.hook_resid_post", "blocks.0.attn.hook_z", "blocks.0.attn.hook_pattern")
     with torch.no_grad():
         _, cache = trace_run.model.run_with_cache(tokens)
@@ -161,7 +162,7 @@ def test_an_edit_makes_the_probe_read_the_target_and_touches_nothing_else(how: A
 
 @pytest.mark.parametrize("name", ["operand", "array_ptr", "cell[0]"])
 def test_window_edits_hold_what_the_slow_machine_computes(name: str) -> None:
-    task = Trace(SPEC, OPTIONS)
+    task = Trace(MachineWorld(SPEC), OPTIONS)
     pairs = task.counterfactual(30, name, seed=5)
     edits = scope_edits(task, pairs, name, "window")
     last = scope_edits(task, pairs, name, "judged")
