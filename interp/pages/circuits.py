@@ -149,7 +149,8 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
     first = circuits[0]
     words = (
         f"Scores by {SCORERS[first.method].words} on {first.n_scored} pairs an instruction, faithfulness on "
-        f"{first.n} of other programs; the circuit is the smallest tried that stays at {first.threshold:g}. Mean ablation, zero: the same edges "
+        f"{first.n} of other programs; the circuit is the smallest tried that stays at {first.threshold:g}. "
+        "Mean ablation, zero: the same edges "
         f"kept, all others carrying their mean over held-out states, or nothing{_evidence_sizes(frame)}. "
         "Random: circuits of as many edges, uniform or as unions of paths, mean and the middle 95 %. Pairs: median "
         "share kept, and its spread over pairs. Incompleteness: how far circuit and model part when the same nodes go "
