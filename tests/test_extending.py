@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from extending import FILES, PAGE, PARTS, ROOT, page
+from interp.models import MODELS
+from interp.tasks import TASKS
+from interp.worlds import WORLDS
 
 import interp
 

@@ -37,7 +37,7 @@ from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Method, Metric
-from interp.tasks import Task
+from interp.tasks.machine_task import NextStateTask
 
 TIE = 0.01
 _N_SLOW = 2  # mutants of a kind that completeness and minimality, dozens of runs each, are asked about
@@ -45,7 +45,9 @@ Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 
 
-def criteria_calibration(model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report) -> Rows:
+def criteria_calibration(
+    model: Any, key: AnswerKey, task: NextStateTask, settings: CalibrationSettings, report: Report
+) -> Rows:
     """Rows of the three criteria: their value for the true circuit, and the share of mutants it beats."""
     graph = Graph.of(model)
     rows: Rows = []
@@ -107,7 +109,7 @@ def _changed(circuit: np.ndarray, *, without: Sequence[Any] = (), plus: Sequence
     return changed
 
 
-def copies(task: Task, key: AnswerKey) -> list[str]:
+def copies(task: NextStateTask, key: AnswerKey) -> list[str]:
     """The nodes that write a variable a second time."""
     program = apply_noise(interpreter(Form(task.spec, key.task)), NoiseConfig(**key.noise))
     return [program.node(head) for head in program.heads if head.name.endswith("_copy")]

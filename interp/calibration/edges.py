@@ -38,7 +38,8 @@ from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Control, Method, Metric
-from interp.tasks import TASKS, Task
+from interp.tasks import TASKS
+from interp.tasks.machine_task import NextStateTask
 from interp.worlds import as_world
 from interp.worlds.machine import MachineSpec, Op
 
@@ -65,7 +66,7 @@ def pairs_of(spec: MachineSpec, task_name: str, op: Op, n: int, seed: int) -> Pa
     return draw_pairs(TASKS[task_name](as_world(spec)), op.name, n, seed=seed)
 
 
-def truth(key: AnswerKey, task: Task, op: Op, settings: CalibrationSettings, ablation: str) -> Truth:
+def truth(key: AnswerKey, task: NextStateTask, op: Op, settings: CalibrationSettings, ablation: str) -> Truth:
     """What is true of the model that the key is of, on those pairs."""
     noise = NoiseConfig(**key.noise)
     return _truth(task.spec, key.task, noise, key.sharpness, op, settings.n_pairs, settings.seed, ablation)
@@ -121,7 +122,13 @@ Scorer = Callable[[Any, Pairs, str], np.ndarray]  # (model, pairs, ablation) -> 
 
 
 def edge_calibration(
-    method: Method, score: Scorer, model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
+    method: Method,
+    score: Scorer,
+    model: Any,
+    key: AnswerKey,
+    task: NextStateTask,
+    settings: CalibrationSettings,
+    report: Report,
 ) -> Rows:
     """Rows of a method that scores edges [reader, writer]."""
     graph = Graph.of(model)
@@ -133,7 +140,13 @@ def edge_calibration(
 
 
 def node_calibration(
-    method: Method, score: Scorer, model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
+    method: Method,
+    score: Scorer,
+    model: Any,
+    key: AnswerKey,
+    task: NextStateTask,
+    settings: CalibrationSettings,
+    report: Report,
 ) -> Rows:
     """Rows of a method that scores nodes [writer]."""
     writers = Graph.of(model).writers
@@ -149,7 +162,7 @@ def _calibration(
     granularity: str,
     model: Any,
     key: AnswerKey,
-    task: Task,
+    task: NextStateTask,
     settings: CalibrationSettings,
     report: Report,
 ) -> Rows:
@@ -199,7 +212,7 @@ _OWN_ABLATIONS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def _reference(task: Task) -> Tensor:
+def _reference(task: NextStateTask) -> Tensor:
     """Tokens of the states that means are taken over."""
     return task.sample(_REFERENCE, seed=_REFERENCE_SEED, split="all").tokens
 

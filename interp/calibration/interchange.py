@@ -38,7 +38,7 @@ from interp.interventions import (
 from interp.interventions.das import DasConfig, fit_das, principal_angles
 from interp.models import Transformer
 from interp.results import Aggregation, Control, Method, Metric, wilson_interval
-from interp.tasks import Task
+from interp.tasks.machine_task import NextStateTask
 
 FOUND = 0.5
 DAS_VARIABLES = ("op", "operand", "outcome", "output_length")  # held in one place, each by another kind of component
@@ -48,7 +48,7 @@ Part = tuple[str, Tensor | None]  # positions, and the basis to swap there; None
 
 
 def true_set_calibration(
-    model: Transformer, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
+    model: Transformer, key: AnswerKey, task: NextStateTask, settings: CalibrationSettings, report: Report
 ) -> Rows:
     """IIA of every variable at each of its true sets, with controls."""
     rows: Rows = []
@@ -102,14 +102,14 @@ def true_set_calibration(
 
 @torch.no_grad()
 def swap_together(
-    model: Any, task: Task, pairs: SharedPairs, name: str, hook: str, parts: Sequence[Part]
+    model: Any, task: NextStateTask, pairs: SharedPairs, name: str, hook: str, parts: Sequence[Part]
 ) -> tuple[float, int]:
     """(IIA, pairs) where the counterfactual changes the answer, with all parts taken from the source at once."""
     changes = torch.from_numpy(pairs.changes[name])
     rows = pairs.members[name][pairs.changes[name]]
     base, source = pairs.base[rows], pairs.source[rows]
     named = "+".join(positions for positions, _ in parts)
-    keep = np.intersect1d(*(standing(task, named, batch) for batch in (base, source)))
+    keep = np.intersect1d(standing(task, named, base), standing(task, named, source))
     base, source = base[keep], source[keep]
     target = pairs.targets[name][changes][keep]
     sites = {positions: Site(hook, positions) for positions, _ in parts}
@@ -127,7 +127,7 @@ def _union(sets: Iterable[str]) -> str:
     return "+".join(dict.fromkeys(part for positions in sets for part in positions.split("+")))
 
 
-def _outside(task: Task, positions: str) -> str | None:
+def _outside(task: NextStateTask, positions: str) -> str | None:
     """The positions that belong to a set in no state; None where there are none."""
     inside: set[int] = set()
     for part in positions.split("+"):
@@ -138,7 +138,7 @@ def _outside(task: Task, positions: str) -> str | None:
 
 
 def sweep_calibration(
-    model: Transformer, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
+    model: Transformer, key: AnswerKey, task: NextStateTask, settings: CalibrationSettings, report: Report
 ) -> Rows:
     """Recall and false-positive rate of the places that the default sweep of whole vectors finds."""
     sets = [name for name in task.position_sets() if name != "all"]
@@ -172,7 +172,7 @@ def sweep_calibration(
     ]
 
 
-def _holds(key: AnswerKey, task: Task, name: str, hook: str, positions: str) -> bool | None:
+def _holds(key: AnswerKey, task: NextStateTask, name: str, hook: str, positions: str) -> bool | None:
     """Whether a true set lies within these positions; None where they hold a part of one."""
     mine = _slots(task, positions)
     for swap in key.variables[name].swaps:
@@ -184,7 +184,7 @@ def _holds(key: AnswerKey, task: Task, name: str, hook: str, positions: str) -> 
     return None if touched else False
 
 
-def _slots(task: Task, positions: str, *, widest: bool = False) -> set[str]:
+def _slots(task: NextStateTask, positions: str, *, widest: bool = False) -> set[str]:
     """Position names of a set; a pointed slot stands for itself or, at its widest, for all of its block."""
     slots: set[str] = set()
     for part in positions.split("+"):
@@ -202,7 +202,7 @@ _POINTERS = {"cells": ("array_ptr",), "instructions": ("instruction_ptr",), "out
 
 
 def das_calibration(
-    model: Transformer, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report
+    model: Transformer, key: AnswerKey, task: NextStateTask, settings: CalibrationSettings, report: Report
 ) -> Rows:
     """Held-out IIA of fitted subspaces, and their largest principal angle to the true ones."""
     rows: Rows = []

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from interp.compiled.key import AnswerKey, Carrier
-from interp.tasks import Batch, Task
+from interp.tasks import Batch
+from interp.tasks.machine_task import NextStateTask
 from interp.tasks.sites import block_slots
 
 Cell = tuple[str, str, str]  # variable, hook, position
@@ -26,7 +27,7 @@ class Place:
     basis: Tensor | None  # of the true subspace, where live
 
 
-def true_places(key: AnswerKey, task: Task, variables: Sequence[str], batch: Batch) -> dict[Cell, Place]:
+def true_places(key: AnswerKey, task: NextStateTask, variables: Sequence[str], batch: Batch) -> dict[Cell, Place]:
     """What is known of every cell of the default sweep; cells that are neither live nor not are absent."""
     residual = [hook for hook in key.hooks if not hook.endswith("resid_mid")]
     found: dict[Cell, Place] = {}
@@ -48,7 +49,7 @@ def true_places(key: AnswerKey, task: Task, variables: Sequence[str], batch: Bat
     return found
 
 
-def _held(carrier: Carrier, at: Tensor, task: Task, batch: Batch) -> float:
+def _held(carrier: Carrier, at: Tensor, task: NextStateTask, batch: Batch) -> float:
     """Share of states in which this position holds the variable; one half where it holds it with others only."""
     rows = standing(task, carrier.place.positions, batch)
     at = at[torch.from_numpy(rows)]
@@ -58,7 +59,7 @@ def _held(carrier: Carrier, at: Tensor, task: Task, batch: Batch) -> float:
     return 0.5 if together and share else share
 
 
-def standing(task: Task, positions: str, batch: Batch) -> np.ndarray:
+def standing(task: NextStateTask, positions: str, batch: Batch) -> np.ndarray:
     """The rows in which every slot that the set points to exists; a full output has no first empty slot."""
     keep = np.ones(len(batch), dtype=bool)
     for block, pointer in re.findall(r"(\w+)\[@(\w+)\]", positions):

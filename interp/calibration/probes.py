@@ -34,7 +34,7 @@ from interp.interventions.das import principal_angles
 from interp.models import Transformer
 from interp.probing import ProbeSweep, probe_sweep
 from interp.results import Aggregation, Control, Method, Metric
-from interp.tasks import Task
+from interp.tasks.machine_task import NextStateTask
 
 MARGIN = 0.1
 MOVED = 0.05
@@ -46,7 +46,7 @@ def probe_calibration(
     method: Method,
     model: Transformer,
     key: AnswerKey,
-    task: Task,
+    task: NextStateTask,
     settings: CalibrationSettings,
     report: Report,
     *,
@@ -94,7 +94,7 @@ def untrained_copy(model: Transformer) -> Transformer:
     return Transformer(model.cfg).eval()
 
 
-def _probed(task: Task, settings: CalibrationSettings) -> list[str]:
+def _probed(task: NextStateTask, settings: CalibrationSettings) -> list[str]:
     """The sweep's default variables, without those that this machine gives one value only."""
     batch = task.sample(512, seed=settings.seed, split="train")
     return [
@@ -121,7 +121,7 @@ def _above(sweep: ProbeSweep) -> dict[Cell, dict[str, float]]:
 
 def _edits(
     model: Any,
-    task: Task,
+    task: NextStateTask,
     settings: CalibrationSettings,
     places: dict[Cell, Place],
     decodable: set[Cell],
@@ -158,7 +158,7 @@ def _edits(
 
 
 def _moved(
-    model: Any, task: Task, name: str, settings: CalibrationSettings, swaps: Sequence[tuple[Site, Tensor]]
+    model: Any, task: NextStateTask, name: str, settings: CalibrationSettings, swaps: Sequence[tuple[Site, Tensor]]
 ) -> np.ndarray:
     """For each swap, the share of pairs in which it changes a token, and to the machine's counterfactual one.
 

@@ -17,11 +17,11 @@ from interp.calibration.settings import CalibrationSettings
 from interp.compiled.key import AnswerKey
 from interp.models import Transformer
 from interp.results import Method
-from interp.tasks import Task
+from interp.tasks.machine_task import NextStateTask
 
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
-Calibrate = Callable[[Transformer, AnswerKey, Task, CalibrationSettings, Report], Rows]
+Calibrate = Callable[[Transformer, AnswerKey, NextStateTask, CalibrationSettings, Report], Rows]
 
 _DISGUISED = ("rotated", "distracted", "superposed", "redundant")  # sharpness makes no difference to these
 

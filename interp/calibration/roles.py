@@ -21,14 +21,16 @@ from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Method, Metric
-from interp.tasks import Task
+from interp.tasks.machine_task import NextStateTask
 
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 _N_ROLES = 12  # an interval over programs needs ten
 
 
-def role_calibration(model: Any, key: AnswerKey, task: Task, settings: CalibrationSettings, report: Report) -> Rows:
+def role_calibration(
+    model: Any, key: AnswerKey, task: NextStateTask, settings: CalibrationSettings, report: Report
+) -> Rows:
     """Share of true heads whose variable (`stratum` "variable") and positions ("attention") are named, by op."""
     heads = declared_heads(task, key)
     rows: Rows = []
@@ -66,13 +68,13 @@ def role_calibration(model: Any, key: AnswerKey, task: Task, settings: Calibrati
     return rows
 
 
-def declared_heads(task: Task, key: AnswerKey) -> dict[str, Head]:
+def declared_heads(task: NextStateTask, key: AnswerKey) -> dict[str, Head]:
     """The heads of the compiled program by node, distractors left out."""
     program = apply_noise(interpreter(Form(task.spec, key.task)), NoiseConfig(**key.noise))
     return {program.node(head): head for head in program.heads if not head.name.startswith("distractor")}
 
 
-def nameable(task: Task, head: Head) -> bool:
+def nameable(task: NextStateTask, head: Head) -> bool:
     """Whether the head carries a variable that an interchange can set."""
     return head.variable is not None and task.world.variable(head.variable).settable
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,17 @@ from torch import Tensor
 
 from interp.circuits.attribution import incompleteness
 from interp.circuits.exact import exact_effects
-from interp.circuits.faithfulness import GRIDS, Ablation, Grid, areas, faithfulness, ranked, run_circuits, size_grid
+from interp.circuits.faithfulness import (
+    GRIDS,
+    Ablation,
+    Grid,
+    Ranking,
+    areas,
+    faithfulness,
+    ranked,
+    run_circuits,
+    size_grid,
+)
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
@@ -100,7 +110,7 @@ def find_circuit(
     helpful = scores if scorer.signed else -np.abs(scores)
     absolute, signed = (
         np.stack([graph.top(ranked(some, ranking), size) for size in sizes])
-        for some, ranking in ((scores, "absolute"), (helpful, "signed"))
+        for some, ranking in zip((scores, helpful), get_args(Ranking), strict=True)
     )
     ends = np.stack([np.zeros_like(graph.mask), graph.mask])
     circuits = np.concatenate([absolute, signed, ends])

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from cython_vm import MachineSpec, Op
 from interp.compiled.components import Feature
-from interp.tasks import TASKS, Task
+from interp.tasks import TASKS
+from interp.tasks.machine_task import NextStateTask
+from interp.worlds import as_world
 
 BLOCKS = ("instruction_ptr", "instructions", "array_ptr", "cells", "input", "output")
 ROLES = (*BLOCKS, "start", "input_end", "output_end")  # "{", and the brackets that close the two buffers
@@ -38,8 +41,8 @@ class Form:
                 )
 
     @cached_property
-    def task(self) -> Task:
-        return TASKS[self.task_name](self.spec)
+    def task(self) -> NextStateTask:
+        return cast(NextStateTask, TASKS[self.task_name](as_world(self.spec)))
 
     @property
     def causal(self) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from interp.models.block import TransformerBlock
-    from interp.models.transformer_facts import TransformerFacts
+    from interp.models.transformer import Transformer
 
 Heads = tuple[Tensor, Tensor, Tensor]  # queries, keys and values, [batch, pos, head, d_head] each
 
@@ -49,7 +49,7 @@ class LayerPass:
 class FastPass:
     """Passes through a transformer with an MLP in every layer; positions are long [batch, k]."""
 
-    def __init__(self, model: TransformerFacts) -> None:
+    def __init__(self, model: Transformer) -> None:
         self._model = model
         self.n_layers = model.cfg.n_layers
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.block import TransformerBlock
@@ -11,6 +13,9 @@ from interp.models.fast_pass import FastPass
 from interp.models.graph import Graph
 from interp.models.hooks import listened_to
 from interp.models.kv_cache import KeyValueCache
+
+if TYPE_CHECKING:
+    from interp.models.transformer import Transformer
 
 _STREAM = ("batch", "pos", "d_model")
 _HEADS = ("batch", "pos", "head", "d_head")
@@ -77,7 +82,8 @@ class TransformerFacts(ModelFacts):
 
     def fast_pass(self) -> FastPass | None:
         """See ModelFacts; None for a model without MLPs."""
-        return None if self.cfg.attn_only or listened_to(self) else FastPass(self)
+        model = cast("Transformer", self)
+        return None if self.cfg.attn_only or listened_to(model) else FastPass(model)
 
     @property
     def can_enter_layers(self) -> bool:

@@ -62,12 +62,10 @@ def compare_approximations(
     for name, scorer in sorted(tried.items(), key=lambda item: item[1].searches):
         if scorer.searches and not n_search:
             continue
-        scoring = (
-            Scoring(steps, progress=lambda share: report(0.6 + 0.4 * share)) if scorer.searches else Scoring(steps)
-        )
-        some = pairs[:n_search] if scorer.searches else pairs
+        scoring, some = Scoring(steps), pairs
+        if scorer.searches:
+            scoring, some = Scoring(steps, progress=lambda share: report(0.6 + 0.4 * share)), pairs[:n_search]
         scores = ours[method_named(name)] = scorer.function(model, some, scoring)[graph.mask]
-        report(0.6)
         rows += agreement_rows(scores, exact, gap, method=method_named(name), granularity="edge", signed=scorer.signed)
     by_node = {
         "one gradient": attribution_patching(model, pairs).mean(1)[1:],

@@ -18,8 +18,8 @@ from interp.tasks.base import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
-from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.sites import check_disjoint
+from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split

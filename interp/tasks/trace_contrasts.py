@@ -113,7 +113,7 @@ class Executed:
             steps = np.flatnonzero(self.op[row] == op)
         else:
             reading = np.flatnonzero(self.op[row] == op)
-            steps = np.array([step for step in map(partial(self._written, row), reading) if step >= 0], dtype=np.int64)
+            steps = np.array([step for at in reading.tolist() if (step := self._written(row, at)) >= 0], dtype=np.int64)
         if not len(steps):
             return None
         step = int(rng.choice(steps))

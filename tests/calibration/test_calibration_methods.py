@@ -71,8 +71,8 @@ def test_iia_notices_a_key_with_wrong_directions(subject, settings) -> None:
 def test_places_of_the_sweep_are_live_dead_or_neither(subject) -> None:
     compiled = subject("rotated").compiled
     task = compiled.form.task
-    states = task.sample(64, seed=0).states
-    places = true_places(compiled.key, task, ["op", "array_ptr", "operand"], states)
+    batch = task.sample(64, seed=0)
+    places = true_places(compiled.key, task, ["op", "array_ptr", "operand"], batch)
     stored = places["op", "blocks.0.hook_resid_pre", "instructions[@instruction_ptr]"]
     told = places["op", "blocks.1.hook_resid_post", "cells[0]"]
     assert stored.live and told.live

@@ -16,8 +16,9 @@ from interp.circuits import Graph, draw_pairs
 from interp.circuits.exact import exact_effects
 from interp.compiled import AnswerKey, CircuitKey, Compiled, NoiseConfig, Place, compile_model
 from interp.compiled.key import edge_matrix
-from interp.interventions.patching import Patch, patched, read_positions
-from interp.tasks.sites import resolve
+from interp.interventions import collect
+from interp.interventions.patching import Patch, patched
+from interp.tasks.sites import Site
 
 TINY = MachineSpec(n_instructions=5, n_cells=3, n_input=1, n_output=1, bits=1)
 NOISE = NoiseConfig(rotate=True, distractor_heads=1, distractor_neurons=4, seed=1)
@@ -26,13 +27,14 @@ NOISE = NoiseConfig(rotate=True, distractor_heads=1, distractor_neurons=4, seed=
 @torch.inference_mode()
 def swap_in(compiled: Compiled, hook: str, places: tuple[Place, ...], base, source) -> torch.Tensor:
     """The model's answers on base with these places taken from source."""
-    names = compiled.form.task.position_names
-    _, cache = compiled.model.run_with_cache(source.tokens, names_filter=[hook])
+    task = compiled.form.task
+    sites = {place.positions: Site(hook, place.positions) for place in places}
+    taken = collect(compiled.model, source, list(sites.values()), task=task)
     patches = [
         Patch(
             hook,
-            resolve(names, place.positions, base.examples),
-            read_positions(cache[hook], hook, positions=resolve(names, place.positions, source.examples)),
+            task.resolve(place.positions, base),
+            taken[sites[place.positions]],
             basis=compiled.key.basis(place),
         )
         for place in places
@@ -51,12 +53,12 @@ def test_swapping_a_variable_at_its_true_places_is_the_machine_s_do(compiled: Co
     task, n_swaps = compiled.form.task, 0
     for name in settable(compiled.key):
         drawn = task.counterfactual(40, name, seed=1, weights=strata_weights(SPEC, branches=True))
-        answers = drawn.targets.numpy()
-        base, source = (task.render(part.states, answers) for part in (drawn.base, drawn.source))
+        answers = drawn.expected.numpy()
+        base, source = (task.render(part.examples, answers) for part in (drawn.base, drawn.source))
         assert drawn.changes.any(), name
         for swap in compiled.key.variables[name].swaps:
             found = swap_in(compiled, swap.hook, swap.places, base, source)
-            assert torch.equal(found, drawn.targets), (name, swap.hook)
+            assert torch.equal(found, drawn.expected), (name, swap.hook)
             n_swaps += 1
     assert n_swaps > 25
 
@@ -68,12 +70,12 @@ def test_swaps_hold_in_a_rotated_basis_and_fail_in_another_subspace() -> None:
         drawn = task.counterfactual(64, name, seed=2)
         swap = compiled.key.variables[name].swaps[-1]
         found = swap_in(compiled, swap.hook, swap.places, drawn.base, drawn.source)
-        assert torch.equal(found, drawn.targets)
+        assert torch.equal(found, drawn.expected)
         elsewhere = tuple(
             dataclasses.replace(place, features=tuple(range(len(place.features)))) for place in swap.places
         )
         wrong = swap_in(compiled, swap.hook, elsewhere, drawn.base, drawn.source)
-        assert (wrong == drawn.targets).all(-1).float().mean() < 0.9
+        assert (wrong == drawn.expected).all(-1).float().mean() < 0.9
 
 
 def test_a_variable_matters_while_it_is_live_and_never_after(compiled: Compiled) -> None:
@@ -109,7 +111,7 @@ def test_exact_patching_finds_the_true_edges(noise: NoiseConfig) -> None:
     graph = Graph.of(compiled.model)
     edges = [graph.edge(row, column) for row, column in np.argwhere(graph.mask)]
     for op in (Op.WHILE, Op.GET) if noise == NoiseConfig() else (Op.WHILE,):
-        pairs = draw_pairs(compiled.form.task, op, 12, seed=5)
+        pairs = draw_pairs(compiled.form.task, op.name, 12, seed=5)
         patched_effects = exact_effects(compiled.model, pairs, edges)
         declared = true_effects(compiled.form, noise, pairs, sharpness=16.0)
         expected = np.array([declared.edges.get(edge.name, np.zeros(len(pairs))) for edge in edges])
@@ -121,7 +123,7 @@ def test_exact_patching_finds_the_true_edges(noise: NoiseConfig) -> None:
 def test_ablating_a_node_through_its_hook_does_what_the_key_says(ablation: str) -> None:
     compiled = compile_model(TINY, sharpness=16.0)
     model, task = compiled.model, compiled.form.task
-    pairs = draw_pairs(task, Op.INC, 12, seed=6)
+    pairs = draw_pairs(task, Op.INC.name, 12, seed=6)
     declared = true_effects(compiled.form, NoiseConfig(), pairs, ablation=ablation, sharpness=16.0)
     reference = task.render(sample(TINY, 256, seed=1)).tokens
     model.set_use_attn_result(True)
