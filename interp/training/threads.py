@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 LOOK_EVERY = 500  # training steps between looks
+_LONGEST_WAIT = 4  # times as many, where looks keep finding the two far apart and cost more than they tell
 _ROUNDS = 3  # of each look, after one to warm up
 _FAR_APART = 3.0  # one round that differs so much decides
 
@@ -73,6 +74,9 @@ def choose(work: Callable[[], object], bound: int) -> Choice:
 class TrainingThreads:
     """The threads of a training: chosen at its start, and again every `LOOK_EVERY` steps.
 
+    Where the two are far apart a look is dear and the answer likely to stay: the wait to the next one doubles, up to a
+    bound.
+
     Args:
         bound: the most that may be used.
         fixed: use the bound without measuring (where the processor does not decide how long a step takes).
@@ -84,6 +88,7 @@ class TrainingThreads:
         self.now = bound
         self.used = {int(threads): int(steps) for threads, steps in (used or {}).items()}
         self._next_look: int | None = None
+        self._wait = 1
         torch.set_num_threads(bound)
 
     def due(self, step: int) -> bool:
@@ -94,7 +99,9 @@ class TrainingThreads:
         """Choose at `work`, one step that is thrown away; a line that says what was chosen, where that is news."""
         first, before = self._next_look is None, self.now
         choice = choose(work, self.bound)
-        self.now, self._next_look = choice.threads, step + LOOK_EVERY
+        apart = max(choice.seconds.values()) > _FAR_APART * min(choice.seconds.values())
+        self._wait = min(2 * self._wait, _LONGEST_WAIT) if apart and not first else 1
+        self.now, self._next_look = choice.threads, step + self._wait * LOOK_EVERY
         return f"training with {choice.words('step')}" if first or self.now != before else None
 
     def count(self) -> None:

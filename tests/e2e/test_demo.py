@@ -90,11 +90,12 @@ def test_the_bundled_run_keeps_its_promises() -> None:
     assert json.loads((BUNDLED / "config.json").read_text())["command"].startswith("tapelens train --preset quickstart")
 
 
-def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length_rate_and_splits() -> None:
+def test_the_quickstart_preset_is_the_bundled_run_but_for_its_length_draws_and_rate() -> None:
     bundled, preset = interp.load(BUNDLED).config, PRESETS["quickstart"]
     assert (bundled.task, bundled.spec, bundled.model) == (preset.task, preset.spec, preset.model)
     free = {
-        name: getattr(preset.training, name) for name in ("steps", "threads", "eval_states", "muon_lr", "validation")
+        name: getattr(preset.training, name)
+        for name in ("steps", "threads", "eval_states", "muon_lr", "adaptive", "validation")
     }
     assert dataclasses.replace(bundled.training, **free) == preset.training
 

@@ -15,7 +15,7 @@ from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failures
 from interp.models import build_model
 from interp.results import Aggregation, Metric, records, select, wilson_interval
-from interp.tasks import TASKS
+from interp.tasks import TASKS, Batch, Task
 from interp.training import evaluate
 from interp.training.presets import transformer_for
 from interp.training.tally import Tally, macro_row
@@ -148,3 +148,14 @@ def test_failures_are_counted_kept_and_told() -> None:
         place = SPEC.layout.position("cells", int(failure.example.array_ptr[0]))
         right = SPEC.vocab[int(step(failure.example).tokens()[0, place])]
         assert slot == SPEC.layout.names[place] and f"is {right} next" in failure.words()
+
+
+def test_a_model_with_a_way_of_its_own_answers_in_it() -> None:
+    class Stubborn(Oracle):
+        """Its logits are the machine's; asked for an answer it gives the input back."""
+
+        def answer(self, task: Task, batch: Batch) -> torch.Tensor:
+            return batch.tokens
+
+    copied = evaluate(Stubborn(), TASK, n=200, seed=1)
+    assert copied.equals(evaluate(Oracle(spoil=give_the_input_back), TASK, n=200, seed=1))

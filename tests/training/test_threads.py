@@ -77,7 +77,7 @@ def test_looking_again_leaves_the_weights_alone(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As often as one likes: with one thread chosen they are those of a run that was given one."""
-    looks = decided(monkeypatch, lambda _: {1: 0.03, 2: 0.3}, every=3)
+    looks = decided(monkeypatch, lambda _: {1: 0.03, 2: 0.06}, every=3)
     often = train(bounded(**options), tmp_path / "often")
     assert len(looks) == 10
     decided(monkeypatch, lambda _: {1: 0.03, 2: 0.3}, every=1000)
@@ -121,6 +121,16 @@ def test_only_news_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen.count()
     assert [step for step, line in enumerate(said) if line] == [0, 10] and chosen.used == {1: 10, 2: 5}
     assert not TrainingThreads(1).due(0) and not TrainingThreads(2, fixed=True).due(0)
+
+
+def test_looks_that_cost_much_come_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(monkeypatch, lambda look: {1: 1.0, 2: 10.0 if look < 4 else 2.0}, every=5)
+    chosen, looked = TrainingThreads(2), []
+    for step in range(80):
+        if chosen.due(step):
+            chosen.look(step, lambda: None)
+            looked.append(step)
+    assert looked == [0, 5, 15, 35, 55, 60, 65, 70, 75]  # far apart: 5, 10, 20, 20 steps later; then 5 again
 
 
 def test_a_run_beside_a_busy_process_chooses_and_ends(tmp_path: Path) -> None:
