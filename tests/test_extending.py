@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from extending import FILES, PAGE, PARTS, ROOT, page
+
+import interp
 from interp.models import MODELS
 from interp.tasks import TASKS
 from interp.worlds import WORLDS
-
-import interp
 
 BLOCKED = """
 import runpy, sys
