@@ -16,8 +16,6 @@ run = train(config, "runs/example")
 fit, held = (run.task.sample(2000, seed=0, split=split) for split in ("train", "evaluation"))
 for hook in ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(4))]:
     site = Site(hook, "cells[@array_ptr]")  # the cell under the pointer, wherever it is
-    x, held_x = (
-        collect(run.model, batch, [site], position_names=run.task.position_names)[site][:, 0] for batch in (fit, held)
-    )
+    x, held_x = (collect(run.model, batch, [site], task=run.task)[site][:, 0] for batch in (fit, held))
     probe = LogisticProbe().fit(x, run.task.labels(fit, "op"))
     print(f"{hook:28} {probe.score(held_x, run.task.labels(held, 'op')):.1%}")

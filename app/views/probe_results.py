@@ -108,7 +108,8 @@ def draw_use(world: World, interventions: pd.DataFrame, family: str) -> None:
         "The activation at a place is replaced by that of another example. IIA is how often the model then answers as "
         "is right when only this variable has the other example's value."
     )
-    rows = of_family(world, measured(interventions, Metric.IIA), family)
+    pooled = interventions.loc[interventions["op"].isna()]  # those by stratum are the report's
+    rows = of_family(world, measured(pooled, Metric.IIA), family)
     session.show_calibration(sorted(set(rows.method.dropna())))
     for box, (label, column, words) in zip(
         st.columns(3),

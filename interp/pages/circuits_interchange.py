@@ -84,7 +84,7 @@ def failures(run: Run) -> list[str]:
 
 def _in_part(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Which of these a fitted subspace moves where whole vectors do not."""
-    rows = select(frame, metric=Metric.IIA, stratum="changes", method=Method.DAS, control=None)
+    rows = select(frame, metric=Metric.IIA, stratum="changes", method=Method.DAS, control=None, op=None)
     best = {name: max((row["estimate"] for row in records(select(rows, variable=name))), default=0.0) for name in names}
     moved = [f"`{name}` ({value:.2f})" for name, value in best.items() if value >= _FEW]
     return [f"of these a subspace found by DAS carries {', '.join(moved)}"] if moved else []
@@ -154,7 +154,7 @@ _CONTROLS = {
 
 def _further(frame: pd.DataFrame) -> list[str]:
     """Subspaces, searched position sets and joint swaps, each beside its controls."""
-    rows = select(frame, metric=Metric.IIA, stratum="changes")
+    rows = select(frame, metric=Metric.IIA, stratum="changes", op=None)
     parts, lines = [], []
     for method, words in _FURTHER.items():
         found = select(rows, method=method, pair_design="independent")

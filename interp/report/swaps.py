@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from interp.figures import iia_heatmap, where_kept
-from interp.figures.style import present
+from interp.figures import iia_heatmap, op_words, where_kept
+from interp.figures.style import named_rows, present
 from interp.report.material import Material, Missing
-from interp.report.page import Page, code, details, how_to_read, missing, table
+from interp.report.page import Page, code, details, escape, how_to_read, missing, table
 from interp.report.rows import INPUT_SITE, beside, by_layer, calibration, certain, place
 from interp.results import Control, Method, Metric, select, site_order
 
@@ -24,7 +24,7 @@ def interventions_section(material: Material, page: Page) -> str:
     frame = material.frames["interventions"]
     if isinstance(frame, Missing):
         return missing(frame.message, frame.command)
-    swaps = select(frame, metric=Metric.IIA, stratum="changes", control=None)
+    swaps = select(frame, metric=Metric.IIA, stratum="changes", control=None, op=None)
     if swaps.empty:
         return missing("The run's interventions hold no IIA.", material.command("interventions"))
     body = material.warning("interventions") + how_to_read(
@@ -39,9 +39,47 @@ def interventions_section(material: Material, page: Page) -> str:
         "positions gives the model's answer on the source.",
         *calibration({Method.FULL_VECTOR: "swapping whole vectors gives"}),
     )
-    body += _best_swaps(frame) + _kept(frame, material, page)
+    body += _best_swaps(frame) + _by_stratum(frame, material) + _kept(frame, material, page)
     panels = [(name, _swap_panel(frame, name, page)) for name in present(swaps, "position")]
     return body + "<h3>Every layer, position set by position set</h3>" + page.tabs("swapped at", panels)
+
+
+def _by_stratum(frame: pd.DataFrame, material: Material) -> str:
+    """The best swap of each variable, stratum by stratum: three numbers, the model left alone, the same value."""
+    rows = frame.loc[frame["op"].notna() & (frame["pair_design"] == "stratified") & (frame["stratum"] == "changes")]
+    own = select(rows, metric=Metric.IIA, control=None, method=Method.FULL_VECTOR)
+    if own.empty:
+        return ""
+    world, lines = material.run.config.world, []
+    for row in named_rows(own):
+        key = {"variable": row.variable, "site": row.site, "position": row.position, "op": row.op}
+        here = select(rows, method=Method.FULL_VECTOR, **key)
+        told = [
+            select(here, metric=metric, control=control).estimate
+            for metric, control in (
+                (Metric.EFFECT_ACCURACY, None),
+                (Metric.SIDE_ACCURACY, None),
+                (Metric.IIA, Control.UNPATCHED),
+            )
+        ]
+        same = select(frame, metric=Metric.IIA, control=Control.SAME_VALUE, method=Method.FULL_VECTOR, **key).estimate
+        cells = [f"{values.iloc[0]:.2f}" if len(values) else "" for values in (*told, same)]
+        lines.append(
+            [code(row.variable), place(row), escape(op_words(row.op)), certain(row), *cells, f"{int(row.n):,}"]
+        )
+    caption = (
+        f"The swap of each variable that moves most over all pairs, {world.stratum_title} by {world.stratum_title}, on "
+        "pairs whose answer should change. “What should change” is the share of those parts of the answer that come "
+        "out as they should, “what should stay” that of the others: a place that holds more than the variable moves "
+        "what should change and spoils what should stay. “Same value”: swapped from a source in which the variable is "
+        "the same, the answer must stay."
+    )
+    headings = [
+        "variable", "swapped at", world.stratum_title, "whole answer (IIA)", "what should change", "what should stay",
+        "left alone", "same value", "pairs",
+    ]  # fmt: skip
+    shown = table(headings, lines, caption=caption, numbers=range(3, len(headings)))
+    return f"<h3>{escape(world.stratum_title.capitalize())} by {escape(world.stratum_title)}</h3>{shown}"
 
 
 def _kept(frame: pd.DataFrame, material: Material, page: Page) -> str:

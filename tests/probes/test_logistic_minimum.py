@@ -40,7 +40,7 @@ def activations(name: str, hook: str, positions: str) -> tuple[np.ndarray, dict[
     run = interp.load(CHECKPOINTS / name)
     batch = run.task.sample(2000, seed=0, split="train")
     site = Site(hook, positions)
-    x = collect(run.model, batch, [site], position_names=run.task.position_names)[site][:, 0]
+    x = collect(run.model, batch, [site], task=run.task)[site][:, 0]
     return x.numpy(), {variable: run.task.labels(batch, variable) for variable in ("outcome", "op", "array_ptr")}
 
 
