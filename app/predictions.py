@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.run_access import LoadedModel
-from cython_vm import MachineSpec, Op, States, encode, sample, step
+from cython_vm import MachineSpec, States, encode, sample, step
 
 SEARCH_BATCH = 256  # states a forward pass of the search for a mistake
 SEARCH_LIMIT = 4096  # states after which the search gives up
@@ -112,8 +112,3 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
 def token_words(token: str) -> str:
     """A token in words: NUM_3 is 3, an empty buffer slot is "empty"."""
     return {"EOI": "empty", "EOO": "empty"}.get(token, token.removeprefix("NUM_"))
-
-
-def op_of(states: States, row: int) -> str:
-    """The opcode name that row `row` executes next."""
-    return Op(int(states.program[row][int(states.instruction_ptr[row])])).name

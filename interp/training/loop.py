@@ -81,12 +81,6 @@ def _prepare(folder: Path, config: RunConfig, *, fresh: bool, command: str | Non
         write_config(folder, config, command=command)
 
 
-def is_trained(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds this run, trained to its last step."""
-    state = peek_checkpoint(folder, config) if (folder / "config.json").exists() else None
-    return state is not None and state.done
-
-
 def _require_same(folder: Path, config: RunConfig) -> None:
     found = read_config(folder)
     if found.digest != config.digest:
