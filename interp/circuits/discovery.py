@@ -32,6 +32,7 @@ from interp.circuits.faithfulness import (
     run_circuits,
     size_grid,
 )
+from interp.circuits.nodes import node_effects
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
@@ -302,17 +303,6 @@ def _edges(
             )
         )
     return tuple(edges), spearman
-
-
-def node_effects(model: Any, pairs: Pairs) -> np.ndarray:
-    """m(node corrupted) - m(clean) of each writer, by example, [writer, n]: all its outgoing edges patched together."""
-    graph = taken_apart(model)
-    without = np.repeat(graph.mask[None], len(graph.writers) + 1, axis=0)
-    for column in range(len(graph.writers)):
-        without[column, :, column] = False
-    # The node's own inputs are pruned then, which changes nothing: what it writes is replaced everywhere.
-    m = run_circuits(model, pairs, without).m
-    return (m[:-1] - m[-1]).astype(np.float32)
 
 
 def _nodes(

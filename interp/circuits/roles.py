@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.attention import position_sets, set_members
-from interp.circuits.discovery import node_effects
+from interp.circuits.nodes import node_effects
 from interp.circuits.pairs import draw_pairs
 from interp.circuits.standing import taken_apart
 from interp.interventions.sweep import Interchange, interchange_answers
