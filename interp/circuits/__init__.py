@@ -2,8 +2,9 @@
 
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
 from interp.circuits.attribution import eap, eap_ig, incompleteness
+from interp.circuits.config import CircuitConfig
 from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
-from interp.circuits.discovery import CircuitConfig, find_circuit, find_circuits
+from interp.circuits.discovery import find_circuit, find_circuits
 from interp.circuits.exact import exact_effects
 from interp.circuits.faithfulness import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.graph import Edge, Graph, Reader, Writer
