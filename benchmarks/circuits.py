@@ -21,11 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cython_vm import Op
-from interp.circuits import Graph, Pairs, draw_pairs, eap_ig, exact_effects
+from interp.circuits import Edge, Graph, Pairs, draw_pairs, eap_ig, exact_effects
 from interp.circuits.edges import edge_hooks, reader_hook, written
-from interp.circuits.graph import Edge
-from interp.interventions import Patch, SharedPairs, Site, collect, iia_sweep, interchange, patched, residual_sites
+from interp.interventions import Patch, SharedPairs, Site, collect, iia_sweep, patched, residual_sites, swaps_of
 from interp.models import build_model
 from interp.tasks import TASKS, Task
 from interp.tasks.base import read_answers
@@ -33,7 +31,7 @@ from interp.training import PRESETS
 
 log = logging.getLogger(__name__)
 
-N_PAIRS, STEPS, OP, VARIABLE = 256, 5, Op.INC, "operand"
+N_PAIRS, STEPS, OP, VARIABLE = 256, 5, "INC", "operand"
 PEER_BATCH = 128  # rows a forward pass of the peers; no slower than 64 or 256
 
 
@@ -47,7 +45,7 @@ def rows(*, threads: int = 2, n_pairs: int = N_PAIRS, peer_edges: int = 24, peer
         peer_sites: how many sites the peer swaps.
     """
     config = PRESETS["step_inplace"]
-    task, model = TASKS[config.task](config.spec), build_model(config.model).eval()
+    task, model = TASKS[config.task](config.world), build_model(config.model).eval()
     model.requires_grad_(False)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -144,14 +142,15 @@ def sweep_row(model: Any, task: Task, n_pairs: int, peer_sites: int, threads: in
     sites = residual_sites(model, task.position_names)
     pairs = SharedPairs.draw(task, [VARIABLE], n_pairs=n_pairs, seed=0)
     sample = sites[:: max(1, len(sites) // peer_sites)]
-    swaps = interchange(task, sample, pairs.base, pairs.source)
+    swaps = swaps_of(task, sample, pairs)
     peer = 0.0
     for site, swap in zip(sample, swaps, strict=True):
         value = collect(model, pairs.source, [site], task=task)[site]
 
         def run(rows: slice, site: Site = site, swap: Any = swap, value: Tensor = value) -> Tensor:
             with patched(model, [Patch(site.hook, swap.base_positions[rows], value[rows])]):
-                return read_answers(model(pairs.base.tokens[rows]), task.answer_positions).argmax(-1)
+                logits = model(pairs.base.tokens[rows])
+                return read_answers(logits, pairs.positions[rows]).argmax(-1)
 
         peer += _seconds(lambda run=run: _in_batches(run, len(pairs)))
     ours = _seconds(lambda: iia_sweep(model, task, [VARIABLE], sites, n_pairs=n_pairs, n_changing=0, wrong_site=False))

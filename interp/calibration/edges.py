@@ -28,9 +28,9 @@ from torch import Tensor
 from interp.calibration.scores import auroc, precision_at_size, share_found
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.truth import true_effects
-from interp.circuits import Graph, Pairs, draw_pairs, exact_effects, node_effects, run_circuits
-from interp.circuits.discovery import CircuitConfig
-from interp.circuits.nodes import attribution_patching
+from interp.circuits import Graph, Pairs, draw_pairs, exact_effects, run_circuits
+from interp.circuits.config import CircuitConfig
+from interp.circuits.nodes import attribution_patching, node_effects
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form

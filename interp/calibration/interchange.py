@@ -147,7 +147,7 @@ def sweep_calibration(
         model,
         task,
         names,
-        residual_sites(key.n_layers, sets)[len(sets) : -len(sets)],
+        residual_sites(model, sets)[len(sets) : -len(sets)],
         n_pairs=settings.n_swaps,
         n_changing=settings.n_swaps // 2,
         seed=settings.seed,

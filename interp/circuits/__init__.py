@@ -2,12 +2,13 @@
 
 from interp.circuits.attention import AttentionSummary, attention_patterns, read_attention, write_attention
 from interp.circuits.attribution import eap, eap_ig, incompleteness
+from interp.circuits.config import CircuitConfig
 from interp.circuits.criteria import Completeness, NodeNeed, completeness, minimality
-from interp.circuits.discovery import CircuitConfig, find_circuit, find_circuits, node_effects
+from interp.circuits.discovery import find_circuit, find_circuits
 from interp.circuits.exact import exact_effects
 from interp.circuits.faithfulness import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.graph import Edge, Graph, Reader, Writer
-from interp.circuits.nodes import attribution_patching
+from interp.circuits.nodes import attribution_patching, node_effects
 from interp.circuits.overlap import Sharing, Stability, sharing, stability
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.paths import parse_path, path_effects

@@ -11,74 +11,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
 from interp.circuits.attribution import incompleteness
-from interp.circuits.exact import exact_effects
-from interp.circuits.faithfulness import (
-    GRIDS,
-    Ablation,
-    Grid,
-    Ranking,
-    areas,
-    faithfulness,
-    ranked,
-    run_circuits,
-    size_grid,
-)
+from interp.circuits.config import CircuitConfig
+from interp.circuits.curves import chosen_size, curves_of, null_curves
+from interp.circuits.faithfulness import Ranking, areas, ranked, run_circuits, size_grid
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
+from interp.circuits.scored_parts import scored_edges, scored_nodes
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
-from interp.models.graph import Edge, Graph
-from interp.runs.circuit_files import Circuit, CircuitEdge, CircuitNode, FaithfulnessPoint, circuit_rows
+from interp.runs.circuit_files import Circuit, circuit_rows
 from interp.tasks import Task
-from probes.evaluation import bootstrap_mean
 
 log = logging.getLogger(__name__)
 
 TOLERATED = 0.1  # incompleteness, above which a warning is given
-
-
-@dataclass(frozen=True)
-class CircuitConfig:
-    """How hard to look. The defaults take about ten seconds an opcode on two cores for a model of 4 x 4 heads."""
-
-    n_pairs: int = 128  # pairs to score on, and as many of other programs to evaluate on
-    steps: int = 5  # midpoints of EAP-IG
-    n_sizes: int = 12  # circuit sizes on a log axis
-    n_null: int = 10  # random circuits a size
-    n_null_pairs: int = 24  # pairs that random circuits are run on
-    n_exact: int = 40  # edges of highest |score| to patch exactly
-    n_exact_pairs: int = 48  # pairs for exact patching of edges and nodes
-    ablation: Ablation = "resample"
-    threshold: float = 0.9  # of faithfulness
-    n_reference: int = 256  # held-out states that mean ablation averages over
-    n_bootstrap: int = 1000
-    method: str = "eap_ig"  # a name of SCORERS
-    grid: Grid = "log"  # of circuit sizes; "mib" for figures that compare with the benchmark's
-
-    def __post_init__(self) -> None:
-        if self.method not in SCORERS:
-            raise ValueError(f"method must be one of {', '.join(SCORERS)}; got {self.method!r}")
-        if self.grid not in GRIDS:
-            raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {self.grid!r}")
-        for name in ("n_pairs", "steps", "n_sizes", "n_null_pairs", "n_exact_pairs", "n_reference", "n_bootstrap"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    def settings(self) -> dict[str, Any]:
-        """What files are stamped with: every field, but of those that came later only what differs from the default."""
-        found = asdict(self)
-        for name in ("method", "grid"):
-            if found[name] == type(self).__dataclass_fields__[name].default:
-                del found[name]
-        return found
 
 
 def find_circuit(
@@ -86,7 +37,7 @@ def find_circuit(
     task: Task,
     contrast: str,
     *,
-    config: CircuitConfig = CircuitConfig(),  # frozen
+    config: CircuitConfig = CircuitConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Circuit:
@@ -122,14 +73,16 @@ def find_circuit(
         reference=reference,
         progress=lambda share: report(0.1 + 0.4 * share),
     )
-    null = _null(model, graph, pairs, sizes, reference, config, seed, lambda share: report(0.5 + 0.3 * share))
-    curves = _curves(graph, pairs, sizes, circuits, runs.m, runs.exact, null, config, seed)
+    null = null_curves(model, graph, pairs, sizes, reference, config, seed, lambda share: report(0.5 + 0.3 * share))
+    curves = curves_of(graph, pairs, sizes, circuits, runs.m, runs.exact, null, config, seed)
 
-    size = _chosen_size(curves[0], config.threshold)
+    size = chosen_size(curves[0], config.threshold)
     chosen = graph.prune(graph.top(ranked(scores, "absolute"), size))
     few = pairs[: config.n_exact_pairs]
-    edges, spearman = _edges(model, graph, few, scores, chosen, config, seed, lambda share: report(0.8 + 0.15 * share))
-    nodes = _nodes(model, graph, few, scores, chosen, config, seed)
+    edges, spearman = scored_edges(
+        model, graph, few, scores, chosen, config, seed, lambda share: report(0.8 + 0.15 * share)
+    )
+    nodes = scored_nodes(model, graph, few, scores, chosen, config, seed)
     report(1.0)
 
     m_empty, m_model = runs.m[-2], runs.m[-1]
@@ -198,165 +151,12 @@ def _mean_difference(model: Any, pairs: Pairs) -> float:
     return float(pairs.logit_difference(model(pairs.corrupted.tokens)).double().mean())
 
 
-def _null(
-    model: Any,
-    graph: Graph,
-    pairs: Pairs,
-    sizes: list[int],
-    reference: Tensor | None,
-    config: CircuitConfig,
-    seed: int,
-    progress: Callable[[float], None],
-) -> np.ndarray | None:
-    """Faithfulness of random circuits, [size, draw]."""
-    if not config.n_null:
-        return None
-    rng = np.random.default_rng(seed)
-    random = np.concatenate([graph.random(size, n=config.n_null, rng=rng) for size in sizes])
-    circuits = np.concatenate([random, np.stack([np.zeros_like(graph.mask), graph.mask])])
-    few = pairs[: config.n_null_pairs]
-    m = run_circuits(model, few, circuits, ablation=config.ablation, reference=reference, progress=progress).m
-    m = m.mean(axis=1)
-    return ((m[:-2] - m[-2]) / (m[-1] - m[-2])).reshape(len(sizes), config.n_null)
-
-
-def _curves(
-    graph: Graph,
-    pairs: Pairs,
-    sizes: list[int],
-    circuits: np.ndarray,
-    m: np.ndarray,
-    exact: np.ndarray,
-    null: np.ndarray | None,
-    config: CircuitConfig,
-    seed: int,
-) -> tuple[tuple[FaithfulnessPoint, ...], tuple[FaithfulnessPoint, ...]]:
-    """Points of both rankings; circuits are the absolute ones, the signed ones, the empty and the full."""
-    found = faithfulness(m[:-2], m[-1], m[-2], pairs.groups, seed=seed, n_bootstrap=config.n_bootstrap)
-    connected = graph.prune(circuits).sum(axis=(1, 2))
-    points = []
-    for row in range(2 * len(sizes)):
-        place = row % len(sizes)
-        draws = None if null is None else null[place]
-        points.append(
-            FaithfulnessPoint(
-                n_edges=sizes[place],
-                n_connected=int(connected[row]),
-                fraction=sizes[place] / graph.n_edges,
-                estimate=float(found.estimate[row]),
-                ci_low=float(found.ci_low[row]),
-                ci_high=float(found.ci_high[row]),
-                exact_match=float(exact[row].mean()),
-                null_mean=None if draws is None else float(draws.mean()),
-                null_low=None if draws is None else float(np.percentile(draws, 2.5)),
-                null_high=None if draws is None else float(np.percentile(draws, 97.5)),
-                n_null=0 if draws is None else len(draws),
-            )
-        )
-    return tuple(points[: len(sizes)]), tuple(points[len(sizes) :])
-
-
-def _chosen_size(points: tuple[FaithfulnessPoint, ...], threshold: float) -> int:
-    """The smallest size from which on faithfulness stays at the threshold; the largest where none does."""
-    size = points[-1].n_edges
-    for point in reversed(points):
-        if point.estimate < threshold:
-            break
-        size = point.n_edges
-    return size
-
-
-def _edges(
-    model: Any,
-    graph: Graph,
-    pairs: Pairs,
-    scores: np.ndarray,
-    chosen: np.ndarray,
-    config: CircuitConfig,
-    seed: int,
-    progress: Callable[[float], None],
-) -> tuple[tuple[CircuitEdge, ...], float | None]:
-    """Every edge with its score, those of highest |score| with their exact effect; and the two's rank correlation."""
-    top = np.argwhere(graph.top(ranked(scores, "absolute"), config.n_exact))
-    exact: dict[Edge, tuple[float, float, float]] = {}
-    spearman = None
-    if len(top):
-        patched = [graph.edge(row, column) for row, column in top]
-        effects = exact_effects(model, pairs, patched, progress=progress)
-        exact = dict(zip(patched, _intervals(effects, pairs, config, seed), strict=True))
-        frame = pd.DataFrame({"score": scores[tuple(top.T)], "exact": effects.mean(axis=1)})
-        spearman = float(frame.rank().corr().iloc[0, 1]) if len(top) > 2 else None
-    edges = []
-    for row, column in np.argwhere(graph.mask):
-        edge = graph.edge(row, column)
-        value, low, high = exact.get(edge, (None, None, None))
-        edges.append(
-            CircuitEdge(
-                source=edge.source.name,
-                target=edge.target.name,
-                score=float(scores[row, column]),
-                exact=value,
-                exact_low=low,
-                exact_high=high,
-                in_circuit=bool(chosen[row, column]),
-            )
-        )
-    return tuple(edges), spearman
-
-
-def node_effects(model: Any, pairs: Pairs) -> np.ndarray:
-    """m(node corrupted) - m(clean) of each writer, by example, [writer, n]: all its outgoing edges patched together."""
-    graph = taken_apart(model)
-    without = np.repeat(graph.mask[None], len(graph.writers) + 1, axis=0)
-    for column in range(len(graph.writers)):
-        without[column, :, column] = False
-    # The node's own inputs are pruned then, which changes nothing: what it writes is replaced everywhere.
-    m = run_circuits(model, pairs, without).m
-    return (m[:-1] - m[-1]).astype(np.float32)
-
-
-def _nodes(
-    model: Any,
-    graph: Graph,
-    pairs: Pairs,
-    scores: np.ndarray,
-    chosen: np.ndarray,
-    config: CircuitConfig,
-    seed: int,
-) -> tuple[CircuitNode, ...]:
-    effects = _intervals(node_effects(model, pairs), pairs, config, seed)
-    touched = {graph.readers[row].node for row, _ in np.argwhere(chosen)}
-    touched |= {graph.writers[column].name for _, column in np.argwhere(chosen)}
-    nodes = [
-        CircuitNode(
-            id=writer.name,
-            kind=writer.kind,
-            layer=writer.layer,
-            head=writer.head,
-            score=float(scores[:, column].sum()),
-            effect=effects[column][0],
-            effect_low=effects[column][1],
-            effect_high=effects[column][2],
-            in_circuit=writer.name in touched,
-        )
-        for column, writer in enumerate(graph.writers)
-    ]
-    logits = CircuitNode("logits", "logits", None, None, None, None, None, None, "logits" in touched)
-    return (*nodes, logits)
-
-
-def _intervals(effects: np.ndarray, pairs: Pairs, config: CircuitConfig, seed: int) -> list[tuple[float, float, float]]:
-    """(mean, low, high) of each row of [part, n], by bootstrap over programs."""
-    found = bootstrap_mean(effects, pairs.groups, seed=seed, n_resamples=config.n_bootstrap)
-    return [(float(a), float(b), float(c)) for a, b, c in np.stack(found, axis=1)]
-
-
 def find_circuits(
     model: Any,
     task: Task,
     *,
     ops: Sequence[str] | None = None,
-    config: CircuitConfig = CircuitConfig(),  # frozen
+    config: CircuitConfig = CircuitConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
     done: Collection[str] = (),
     save: Callable[[Circuit], None] | None = None,

@@ -1,4 +1,4 @@
-"""Attribution patching by node: every node's effect from one backward pass (Nanda 2023; Kramár et al. 2024).
+"""The effect of a whole node: measured, and estimated by attribution patching (Nanda 2023; Kramár et al. 2024).
 
     s(u) = sum over positions of (a_u corrupted - a_u clean) . dm/d(a_u) at clean
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.circuits.attribution import midpoints
 from interp.circuits.edges import edge_hooks, writer_hooks, written
+from interp.circuits.faithfulness import run_circuits
 from interp.circuits.hooked import ends, gradients_at
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
@@ -63,3 +64,14 @@ def _gradients(model: Any, graph: Graph, pairs: Pairs, embedding: Tensor) -> Ten
         )
     # What heads write has their axis behind the position's: writers come first here.
     return torch.cat([g.permute(2, 0, 1, 3) if g.ndim == 4 else g[None] for g in found])
+
+
+def node_effects(model: Any, pairs: Pairs) -> np.ndarray:
+    """m(node corrupted) - m(clean) of each writer, by example, [writer, n]: all its outgoing edges patched together."""
+    graph = taken_apart(model)
+    without = np.repeat(graph.mask[None], len(graph.writers) + 1, axis=0)
+    for column in range(len(graph.writers)):
+        without[column, :, column] = False
+    # The node's own inputs are pruned then, which changes nothing: what it writes is replaced everywhere.
+    m = run_circuits(model, pairs, without).m
+    return (m[:-1] - m[-1]).astype(np.float32)

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 
 from interp.calibration.scores import auroc, precision_at_size
-from interp.circuits.discovery import node_effects
 from interp.circuits.exact import exact_effects
-from interp.circuits.nodes import attribution_patching
+from interp.circuits.nodes import attribution_patching, node_effects
 from interp.circuits.pairs import Pairs
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart

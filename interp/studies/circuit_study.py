@@ -27,7 +27,7 @@ import pandas as pd
 
 from interp.circuits import find_circuit
 from interp.circuits.attention import attention_patterns, can_average, write_attention
-from interp.circuits.discovery import CircuitConfig
+from interp.circuits.config import CircuitConfig
 from interp.circuits.faithfulness import ABLATIONS, Ablation
 from interp.circuits.overlap import sharing, sharing_rows
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts

@@ -1,0 +1,45 @@
+"""How hard to look for a circuit, and in which way."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from interp.circuits.faithfulness import GRIDS, Ablation, Grid
+from interp.circuits.scorers import SCORERS
+
+
+@dataclass(frozen=True)
+class CircuitConfig:
+    """How hard to look. The defaults take about ten seconds an opcode on two cores for a model of 4 x 4 heads."""
+
+    n_pairs: int = 128  # pairs to score on, and as many of other programs to evaluate on
+    steps: int = 5  # midpoints of EAP-IG
+    n_sizes: int = 12  # circuit sizes on a log axis
+    n_null: int = 10  # random circuits a size
+    n_null_pairs: int = 24  # pairs that random circuits are run on
+    n_exact: int = 40  # edges of highest |score| to patch exactly
+    n_exact_pairs: int = 48  # pairs for exact patching of edges and nodes
+    ablation: Ablation = "resample"
+    threshold: float = 0.9  # of faithfulness
+    n_reference: int = 256  # held-out states that mean ablation averages over
+    n_bootstrap: int = 1000
+    method: str = "eap_ig"  # a name of SCORERS
+    grid: Grid = "log"  # of circuit sizes; "mib" for figures that compare with the benchmark's
+
+    def __post_init__(self) -> None:
+        if self.method not in SCORERS:
+            raise ValueError(f"method must be one of {', '.join(SCORERS)}; got {self.method!r}")
+        if self.grid not in GRIDS:
+            raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {self.grid!r}")
+        for name in ("n_pairs", "steps", "n_sizes", "n_null_pairs", "n_exact_pairs", "n_reference", "n_bootstrap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def settings(self) -> dict[str, Any]:
+        """What files are stamped with: every field, but of those that came later only what differs from the default."""
+        found = asdict(self)
+        for name in ("method", "grid"):
+            if found[name] == type(self).__dataclass_fields__[name].default:
+                del found[name]
+        return found
