@@ -101,7 +101,7 @@ def test_next_mistake_finds_the_first_that_is_wrong(open_page: Open, words: Word
     for number in wrong[wrong > 0][:2]:
         button(at, "next_mistake").click().run()
         assert f"held-out example {number + 1} · predicted **wrong ✗**" in at.markdown[0].value
-        assert f"the {number - before}. after the last" in words(at)
+        assert f"Found {number - before:,} example" in words(at)
         assert at.query_params["example"] in (str(number + 1), [str(number + 1)])
         before = number
 

@@ -1,4 +1,4 @@
-"""A world, a task and an architecture that the package does not have open the app, where the machine is out of reach."""
+"""A world, a task and an architecture of somebody's own open the app, where the machine is out of reach."""
 
 from __future__ import annotations
 
