@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from app.run_access import LoadedModel
+from app.theme import token_text
 from cython_vm import MachineSpec, States, encode, sample, step
 
 SEARCH_BATCH = 256  # states a forward pass of the search for a mistake
@@ -97,7 +98,7 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     ):
         part = layout.slice(block)
         for index in np.flatnonzero(told[part] != real[part]):
-            said, true = (token_words(spec.vocab[int(tokens[part][index])]) for tokens in (told, real))
+            said, true = (token_text(spec.vocab[int(tokens[part][index])]) for tokens in (told, real))
             parts.append(f"says {said} in {noun} {index} (the machine: {true})")
     slots = np.concatenate([np.arange(layout.length)[layout.slice(block)] for block in layout.blocks])
     brackets = np.setdiff1d(np.flatnonzero(told != real), slots)
@@ -107,8 +108,3 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     rest = int((told == real).sum())
     others = f"The other {rest} of {layout.length} slots are right." if rest else "No slot is right."
     return f"The model {listed}. {others}"
-
-
-def token_words(token: str) -> str:
-    """A token in words: NUM_3 is 3, an empty buffer slot is "empty"."""
-    return {"EOI": "empty", "EOO": "empty"}.get(token, token.removeprefix("NUM_"))

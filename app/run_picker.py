@@ -26,7 +26,10 @@ def draw(run: Run | None) -> None:
     title = "Choose a run" if run is None else f"Run **{run.name}**"
     accuracy = f" · {percent(now.accuracy)} right" if now is not None and now.accuracy is not None else ""
     with st.popover(f"{title}{accuracy}", icon=":material/folder_open:", help="Choose another run"):
-        st.caption("Choose a run. Beside each: how much of what it is asked, on held-out examples, is right.")
+        st.caption(
+            "Choose a run. Beside each: how much of what it is asked, on held-out examples, is right. A box marks "
+            "those that come with the project, a person your own."
+        )
         for (world, task), group in groupby(runs, key=lambda each: (each.world, each.task)):
             st.caption(f"World **{world}**, task **{task}**")
             with st.container(horizontal=True, gap="small"):

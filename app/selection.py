@@ -93,9 +93,8 @@ def drop(notice: str) -> None:
 
 
 def set_run(name: str | None) -> None:
-    """The run that the address shall name; None: the one that the app was started with."""
+    """The run that `publish` shall name in the address; None: the one that the app was started with."""
     st.session_state[_RUN] = name
-    publish()
 
 
 def start_over(name: str | None) -> None:
@@ -103,6 +102,7 @@ def start_over(name: str | None) -> None:
     st.session_state[_KEY] = Selection(op=current().op)
     st.session_state[_EXTRA] = {}
     set_run(name)
+    publish()
 
 
 def set_extra(parameters: Mapping[str, str]) -> None:

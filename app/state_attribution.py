@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from app.predictions import Prediction, token_words
+from app.predictions import Prediction
 from app.run_access import LoadedModel
+from app.theme import token_text
 from cython_vm import MachineSpec, States, encode
 
 
@@ -95,5 +96,5 @@ def question(contrast: Contrast, spec: MachineSpec, *, wrong: bool) -> str:
 
 def words(contrast: Contrast, spec: MachineSpec) -> tuple[str, str]:
     """The answer and its rival as a person reads them."""
-    answer, rival = (token_words(spec.vocab[token]) for token in (contrast.answer, contrast.rival))
+    answer, rival = (token_text(spec.vocab[token]) for token in (contrast.answer, contrast.rival))
     return answer, rival

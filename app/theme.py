@@ -45,6 +45,11 @@ POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the two ends of SIGNED that read on
 DARK_TEXT, LIGHT_TEXT = "#101418", "#FFFFFF"
 
 
+def token_text(token: str) -> str:
+    """A token as a strip shows it: NUM_3 is 3, an empty slot of a buffer is "empty"."""
+    return {"EOI": "empty", "EOO": "empty"}.get(token, token.removeprefix("NUM_"))
+
+
 def luminance(color: str) -> float:
     """Relative luminance of "#RRGGBB" in [0, 1] (WCAG 2.2)."""
     channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]

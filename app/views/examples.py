@@ -13,7 +13,9 @@ from app.answers import Answers, asked_tokens
 from app.components.clickable import clickable
 from app.components.strip import Tile, legend, strip
 from app.examples_view import ExamplesView, Shown
+from app.pages import PAGES
 from app.run_access import LoadedModel
+from app.theme import token_text
 from interp import RunError
 
 MOST_TILES = 280  # tokens above which those of the step in view alone are drawn
@@ -107,7 +109,7 @@ def go_to_mistake(view: ExamplesView, shown: Shown, loaded: LoadedModel, found: 
     for tried, number in example_search.search_mistake(loaded, view.number + 1):
         bar.progress(min(1.0, tried / limit), f"{tried} of {limit} examples tried")
         if number is not None:
-            told = f"The model errs on this one, the {tried}. after the last."
+            told = f"Found {tried:,} {'example' if tried == 1 else 'examples'} further on."
             there = examples_view.shown_example(loaded.run.task, view.run, number)
             steps = wrong_steps(there, examples_view.answered(loaded, number))
             examples_view.go(number, step=steps[0] if there.n_steps > 1 and steps else 0)
@@ -140,10 +142,10 @@ def draw_strip(shown: Shown, found: Answers | None, step: int) -> None:
         asked = truth[at] >= 0
         tiles.append(
             Tile(
-                name=names[at], token=shown.tokens[at], now=bool(now[at]) and shown.n_steps > 1 and not cut,
+                name=names[at], token=token_text(shown.tokens[at]), now=bool(now[at]) and shown.n_steps > 1 and not cut,
                 pick=str(int(np.searchsorted(shown.steps, max(int(shown.times[at]), 0)))),
-                truth=vocab[int(truth[at])] if asked else "",
-                said=None if found is None or not asked else vocab[int(found.said[0, at])],
+                truth=token_text(vocab[int(truth[at])]) if asked else "",
+                said=None if found is None or not asked else token_text(vocab[int(found.said[0, at])]),
                 p=0.0 if found is None else float(found.p[0, at]),
             )
         )  # fmt: skip
@@ -156,14 +158,14 @@ def draw_strip(shown: Shown, found: Answers | None, step: int) -> None:
     )  # fmt: skip
 
 
-def draw_summary(shown: Shown, found: Answers, step: int) -> None:
+def draw_summary(view: ExamplesView, shown: Shown, found: Answers, step: int) -> None:
     """What is asked at this step and answered, and how the whole example goes, in sentences."""
     asked, right, vocab = found.asked[0], found.right[0], shown.task.vocab
     part = np.flatnonzero(asked & here(shown, step))
     wrong = [at for at in part if not right[at]]
     listed = [
-        f"at **{shown.task.position_names[at]}** it says **{vocab[int(found.said[0, at])]}**, where "
-        f"**{vocab[int(found.truth[0, at])]}** is right (it gives that "
+        f"at **{shown.task.position_names[at]}** it says **{token_text(vocab[int(found.said[0, at])])}**, where "
+        f"**{token_text(vocab[int(found.truth[0, at])])}** is right (it gives that "
         f"{session.certainty(float(found.p_truth[0, at]))})"
         for at in wrong[:3]
     ]
@@ -172,7 +174,7 @@ def draw_summary(shown: Shown, found: Answers, step: int) -> None:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         line = f"✗ {where} the model is wrong: {'; '.join(listed)}{more}."
     elif len(part) == 1:
-        said = vocab[int(found.said[0, part[0]])]
+        said = token_text(vocab[int(found.said[0, part[0]])])
         line = f"✓ {where} the model says **{said}**, which is right."
     elif len(part):
         line = f"✓ {where} all {len(part)} tokens that are asked for are right."
@@ -181,8 +183,11 @@ def draw_summary(shown: Shown, found: Answers, step: int) -> None:
     if shown.n_steps > 1:
         n, n_right = int(asked.sum()), int((asked & right).sum())
         line += f" Of the whole example **{n_right} of {n}** answers are right."
-    with st.container(border=True):
-        st.markdown(line)
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(line, width="stretch")
+        inside = PAGES["attention"] if PAGES["attention"].refuses(view.run) is None else PAGES["probes"]
+        if st.button(f"{'Why' if wrong else 'How'}? {inside.title}", icon=inside.icon, key="why"):
+            st.switch_page(inside.file)
 
 
 def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
@@ -199,7 +204,7 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
             f"<tr><th scope='row'>{escape(name)}</th><td>{'–' if value < 0 else value}</td>"
             f"<td class='means'>{means}</td></tr>"
         )
-    clickable(f"<div class='scroll'><table class='values'>{''.join(rows)}</table></div>", key="values")
+    clickable(f"<table class='values'>{''.join(rows)}</table>", key="values")
     st.caption("Each is a variable of the world, with what it is; – where it has no value. Probes look for these.")
     if len(known) > len(rows):
         with st.expander(f"All {len(known)} variables", icon=":material/table_rows:"):
@@ -247,7 +252,7 @@ def page() -> None:
     if shown.n_steps > 1:
         widgets.time_slider("step", shown.n_steps)
     if found is not None:
-        draw_summary(shown, found, step)
+        draw_summary(view, shown, found, step)
     elif problem is not None:
         run_access.show_problem(problem)
     else:

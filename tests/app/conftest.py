@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
+
+config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml, which lies beside no test
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
-PAGES = {name: f"views/{name}.py" for name in ("step", "attention", "probe_results", "circuit")}
+PAGES = {name: f"views/{name}.py" for name in ("step", "examples", "attention", "probe_results", "circuit")}
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +55,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()
-        if page != "step":
+        if page not in ("step", "examples"):  # the first pages
             at.switch_page(PAGES[page]).run()
         return _settle(at)
 

@@ -1,6 +1,6 @@
 """The app as a person uses it: Chromium, clicks and keys, light and dark, nothing fetched from elsewhere.
 
-Screenshots of the four pages are kept in tests/app/screenshots.
+Screenshots of the pages are kept in tests/app/screenshots.
 """
 
 from __future__ import annotations
@@ -334,8 +334,6 @@ def test_a_link_restores_the_view(visit: Callable[..., Visit]) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., Visit]) -> None:
     """A person's view of each page after a click; axe finds no contrast fault and no unnamed control."""
-    from axe_playwright_python.sync_playwright import Axe
-
     tab = visit(scheme)
     tab.page.set_viewport_size({"width": 1360, "height": 1240})  # the page scrolls inside the window
     tab.open(PAGES[name], step="6")
@@ -352,10 +350,58 @@ def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., V
     tab.page.wait_for_timeout(700)
     tab.page.screenshot(path=str(shot(name, scheme)))
     assert shot(name, scheme).stat().st_size > 20_000
-    rules = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
-    found = Axe().run(tab.page, options={"runOnly": rules})
-    told = [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in found.response["violations"]]
-    assert told == []
+    assert faults(tab) == []
+
+
+RULES = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
+
+
+def faults(tab: Visit) -> list[tuple[str, list[str]]]:
+    """What axe finds against the rules."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab.page, options={"runOnly": RULES})
+    return [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in found.response["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_another_run_is_picked_and_its_examples_are_walked(scheme: str, visit: Callable[..., Visit]) -> None:
+    """From the Step page of one run to the stream of another, a step on, and into its attention and back."""
+    tab = visit(scheme).open()
+    tab.page.get_by_role("button", name=re.compile("^Run ")).first.click()
+    tab.page.get_by_role("button", name=re.compile("trace_final")).wait_for()
+    assert faults(tab) == []
+    tab.page.screenshot(path=str(shot("picker", scheme)))
+    tab.click("button", re.compile("trace_final"))
+    tab.wait_for_status("held-out example 1 · step 1 of")
+    assert tab.address["run"].endswith("trace_final") and "program" not in tab.address
+    tab.page.keyboard.press("ArrowRight")
+    tab.wait_for_status("step 2 of")
+    tab.wait_for_address(step="2")
+    tab.page.get_by_role("button", name=re.compile(r"^stream\[3\]")).click()
+    tab.wait_for_address(step="4")
+    tab.settle()
+    tab.page.mouse.move(0, 0)
+    assert faults(tab) == []
+    tab.page.screenshot(path=str(shot("examples_trace", scheme)))
+    tab.click("link", "Attention")
+    tab.wait_for_text("Where the heads look")
+    tab.click("link", "Examples")
+    tab.wait_for_status("step 4 of")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_next_mistake_shows_what_is_wrong(scheme: str, visit: Callable[..., Visit]) -> None:
+    tab = visit(scheme).open(run=str(ROOT / "checkpoints" / "output"))
+    tab.click("button", "Next mistake")
+    tab.wait_for_status("predicted wrong ✗")
+    tab.wait_for_text("Here the model is wrong")
+    tab.settle()
+    tab.page.mouse.move(0, 0)
+    tab.page.wait_for_timeout(700)
+    assert faults(tab) == []
+    tab.page.screenshot(path=str(shot("examples_output", scheme)))
+    assert shot("examples_output", scheme).stat().st_size > 20_000
 
 
 def shot(name: str, scheme: str) -> Path:

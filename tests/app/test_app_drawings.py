@@ -14,8 +14,10 @@ from app.run_access import split_command
 from app.theme import CIVIDIS, GLYPHS, OP_COLORS, SIGNED, contrast, text_on
 from cython_vm import MachineSpec, Op, States, encode, step
 from interp.results import rows_frame
+from interp.worlds.machine import MachineWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
+WORLD = MachineWorld(SPEC)
 
 
 def test_every_opcode_has_a_glyph_and_a_colour_that_text_reads_on() -> None:
@@ -158,7 +160,11 @@ def test_the_clearest_variable_stands_above_its_best_control() -> None:
 def test_sites_and_variables_are_named_and_ordered() -> None:
     sites = ["blocks.1.hook_resid_post", "hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_attn_out"]
     assert [site_words(site) for site in site_order(sites)] == ["embedding", "after L0", "attention L1", "after L1"]
-    assert (kind_of("cell[3]"), kind_of("operand"), kind_of("next_cell[0]")) == ("root", "fetch", "result")
+    assert (kind_of(WORLD, "cell[3]"), kind_of(WORLD, "operand"), kind_of(WORLD, "next_cell[0]")) == (
+        "root",
+        "fetch",
+        "result",
+    )
 
 
 @pytest.mark.parametrize(

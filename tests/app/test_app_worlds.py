@@ -1,0 +1,159 @@
+"""A world, a task and an architecture of somebody's own open the app, where the machine is out of reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import interp
+from app import first_pages
+from app.pages import PAGES
+from interp.models import TransformerConfig
+from interp.models.state_configs import GRUConfig
+from interp.runs import NEXT_STATE_TASKS, RunConfig
+from interp.tasks import TASKS
+from interp.training import TrainingConfig
+from interp.worlds.machine import MachineSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_OPEN = """
+import json, os, sys, time
+from pathlib import Path
+
+class Barred:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "cython_vm":
+            raise ImportError(f"{name} is out of reach here")
+
+sys.meta_path.insert(0, Barred())
+import larger_task, larger_world, pooled_model
+from interp.models import TransformerConfig
+from interp.runs import RunConfig
+from interp.studies.probe_stage import probe_stage
+from interp.training import TrainingConfig, train
+from streamlit import config
+from streamlit.testing.v1 import AppTest
+
+config.set_option("runner.magicEnabled", False)
+main, folder, kind = Path(sys.argv[1]) / "app" / "main.py", Path(sys.argv[2]), sys.argv[3]
+world = larger_world.Larger(size=12)
+task = larger_task.PickLarger(world)
+shape = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx}
+model = {
+    "transformer": lambda: TransformerConfig(**shape, n_layers=1, n_heads=2, d_model=16),
+    "pooled": lambda: pooled_model.PooledConfig(**shape, d_model=16, n_layers=1),
+}[kind]()
+settings = TrainingConfig(steps=60, batch_size=16, eval_every=60, eval_states=64, threads=1)
+run = train(RunConfig(task.name, world, model, settings), folder)
+probe_stage(run, methods=("logistic",), n=300)
+os.environ["TAPELENS_RUN"] = str(folder)
+
+from app.pages import PAGES
+
+told = {}
+for name in ("examples", "attention", "probes", "circuit"):
+    at = AppTest.from_file(str(main), default_timeout=120)
+    at.query_params["example"] = "3"
+    at.run()
+    if name != "examples":
+        at.switch_page(PAGES[name].file).run()
+    deadline = time.monotonic() + 120
+    while any("is loading" in caption.value for caption in at.caption):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        at.run()
+    told[name] = {
+        "exceptions": [each.value for each in at.exception],
+        "errors": [each.value for each in at.error],
+        "infos": [each.value for each in at.info],
+        "words": [each.value for each in (*at.markdown, *at.caption)],
+    }
+example = world.draw(1, seed=20, start=2, split="evaluation")
+told["truth"] = [int(world.read(example, name)[0]) for name in ("first", "second", "larger")]
+told["machine"] = "cython_vm" in sys.modules
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module", params=["transformer", "pooled"])
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    """The kind of model, and what each page says of a run on the world of `examples/extending`."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "extending")])
+    folder = tmp_path_factory.mktemp("worlds") / request.param
+    command = [sys.executable, "-c", _OPEN, str(ROOT), str(folder), request.param]
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return request.param, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_page_opens_for_a_foreign_world(opened: tuple[str, dict]) -> None:
+    _, told = opened
+    assert told["machine"] is False
+    for name in ("examples", "attention", "probes", "circuit"):
+        assert told[name]["exceptions"] == [] and told[name]["errors"] == []
+
+
+def test_the_example_is_the_worlds_own(opened: tuple[str, dict]) -> None:
+    _, told = opened
+    first, second, larger = told["truth"]
+    words = " ".join(told["examples"]["words"])
+    assert f"first {first}, second {second}" in words  # World.describe
+    assert "held-out example 3" in words
+    stratum = "SECOND" if second > first else "FIRST"
+    assert f"**{stratum}**" in words
+    assert f"where **{larger}** is right" in words or f"says **{larger}**, which is right" in words
+
+
+def test_a_page_without_anything_to_show_says_so_and_where_to_look(opened: tuple[str, dict]) -> None:
+    kind, told = opened
+    refused = {name for name in ("attention", "circuit") if "What there is for this run:" in told[name]["words"]}
+    assert refused == (set() if kind == "transformer" else {"attention", "circuit"})
+    if kind == "pooled":
+        assert "has no attention" in told["attention"]["infos"][0]
+    assert any("What can be read from the activations" in each for each in told["probes"]["words"])
+    assert not any("does not exist yet" in each for each in told["probes"]["infos"])
+
+
+def config(task: str, model: object, **machine: object) -> interp.Run:
+    spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1, **machine)  # type: ignore[arg-type]
+    return interp.Run(Path("nowhere"), RunConfig(task, spec, model, TrainingConfig()))  # type: ignore[arg-type]
+
+
+def test_pages_ask_what_a_model_declares() -> None:
+    gru = config("trace", GRUConfig(d_vocab=9, n_ctx=9))
+    whole = config("step", TransformerConfig(d_vocab=9, n_ctx=9))
+    attention_alone = config("step", TransformerConfig(d_vocab=9, n_ctx=9, attn_only=True))
+    refusals = {name: [page.refuses(run) is not None for run in (gru, whole, attention_alone)]
+                for name, page in PAGES.items()}  # fmt: skip
+    assert refusals == {
+        "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3,
+        "attention": [True, False, False], "circuit": [True, False, True],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "gru", "linear_attention", "mamba"])
+def test_what_a_config_declares_is_what_its_model_has(architecture: str) -> None:
+    """A refusal reads the config alone; the model must not know better."""
+    from interp.models import MODELS, build_model
+
+    config = MODELS[architecture].config(d_vocab=9, n_ctx=9, n_layers=1, d_model=16)
+    model = build_model(config)
+    assert config.has_attention == bool(model.attention_hooks())
+    assert config.has_graph == (model.graph() is not None)
+
+
+def test_the_first_page_follows_what_the_task_answers() -> None:
+    """The table that knows it without torch agrees with what the tasks declare."""
+    assert {name for name in TASKS if TASKS[name].answers_state} == set(NEXT_STATE_TASKS)
+    model = TransformerConfig(d_vocab=9, n_ctx=9)
+    assert [first_pages.first_page(config(task, model)).name for task in ("step", "trace", "chain", "output")] == [
+        "step", "examples", "examples", "examples"
+    ]  # fmt: skip
+    assert first_pages.first_page(config("step", model, pointers="index")).name == "examples"
