@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from interp.evaluation.cards import read_card
-from interp.probe_errors import read_errors
 from tiny import tiny_config
 
 import interp
@@ -24,10 +22,12 @@ from cython_vm import Records
 from interp.cli import main
 from interp.cli.verbs import COMMANDS, parse
 from interp.commands import called_with, command, find_command, this_command
+from interp.pages.cards import read_card
 from interp.reading import RunError
 from interp.report import write_report
 from interp.results import rows_frame, write_frame
 from interp.runs import FRAMES, Run, frame_command
+from interp.runs.probe_errors import read_errors
 from interp.training import train
 
 ROOT = Path(__file__).parents[1]

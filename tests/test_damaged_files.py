@@ -14,23 +14,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from interp.circuits.findings import read_finding
-from interp.circuits.study import summary_of
-from interp.evaluation.cards import read_card
-from interp.probe_errors import read_errors
-from interp.stages import evaluate_stage, probe_subspaces
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
 import interp
 from cython_vm import MachineSpec
-from interp.circuits import read_circuit, read_examples
+from interp.circuits import read_circuit
 from interp.circuits.attention import read_attention
-from interp.compiled import AnswerKey, compile_model, compile_run
+from interp.compiled import AnswerKey, compile_model
 from interp.models import build_model
-from interp.probing import stage as probing
+from interp.pages.cards import read_card
 from interp.reading import BrokenFileError, RunError, count, read_header, read_json, read_parquet, read_tensors
 from interp.results import read_frame, rows_frame, write_frame
+from interp.runs.compiled_run import compile_run
+from interp.runs.findings import read_finding
+from interp.runs.probe_errors import read_errors
+from interp.studies import probe_sweep as probing
+from interp.studies import read_examples
+from interp.studies.circuit_study import summary_of
+from interp.studies.evaluation_stage import evaluate_stage
+from interp.studies.patch_stage import probe_subspaces
 from interp.training import train
 from interp.training.checkpoint import RESUME_FILE, load_checkpoint, peek_checkpoint
 from interp.training.optimizer import Optimizers

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from interp.evaluation.cards import make_card
-from interp.probing.stage import probe_run
-from interp.stages import circuit_stage, evaluate_stage, patch_stage
 from tiny import tiny_config
 
 from cython_vm import MachineSpec, write_shards
 from cython_vm.evolution import EvolutionConfig, evolve
-from interp.compiled import compile_model, compile_run
+from interp.compiled import compile_model
 from interp.files import atomic_path, write_text
+from interp.pages.cards import make_card
 from interp.probing import SweepConfig
 from interp.report import write_report
+from interp.runs.compiled_run import compile_run
+from interp.studies.circuit_stage import circuit_stage
+from interp.studies.evaluation_stage import evaluate_stage
+from interp.studies.patch_stage import patch_stage
+from interp.studies.probe_sweep import probe_run
 from interp.training import train
 
 

@@ -38,7 +38,9 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: TrainingConfig):
         named = dict(model.named_parameters())
-        matrices = {id(p) for p in model.hidden_matrices()} if config.optimizer == "muon" else set()  # type: ignore[operator]
+        declared = getattr(model, "hidden_matrices", None)  # a plain module's are its 2-D weights inside the blocks
+        found = declared() if declared else [p for n, p in named.items() if n.startswith("blocks.") and p.ndim == 2]
+        matrices = {id(p) for p in found} if config.optimizer == "muon" else set()
         hidden = {name: p for name, p in named.items() if id(p) in matrices}
         rest = {name: p for name, p in named.items() if name not in hidden}
         self._config = config

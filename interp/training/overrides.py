@@ -118,7 +118,8 @@ def overridden(
         for name in ("position_roles", "position_indices"):
             changes[name] = getattr(task, name) if positions.startswith("block") else ()
     changed = dataclasses.replace(config.model, **changes)
-    return dataclasses.replace(config, world=world, training=trained, model=changed, options=chosen)
+    kept = task.options if chosen is not None else None
+    return dataclasses.replace(config, world=world, training=trained, model=changed, options=kept)
 
 
 def world_from(world: World, changes: Sequence[str]) -> World:

@@ -1,5 +1,6 @@
 """Every fact that a model declares is held against what happens; see conftest.py for the cases."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -192,6 +193,7 @@ def test_every_entry_of_the_registry():
         assert architecture.config.architecture == name  # type: ignore[attr-defined]
         assert architecture.words.endswith(".")
         assert architecture.words.count(".") == 1
-        assert architecture.suits(object()) is None or isinstance(architecture.suits(object()), str)
+        said = [architecture.suits(SimpleNamespace(name="a", attention_dir=d)) for d in ("causal", "bidirectional")]
+        assert said[0] is None and (said[1] is None or "the task a" in said[1])
     with pytest.raises(ValueError, match=f"architecture must be one of {', '.join(MODELS)}; got 'perceptron'"):
         config_class("perceptron")

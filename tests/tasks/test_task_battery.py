@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from cython_vm import MachineSpec, program_hash, reference, run, sample_reachable, step, variable
+from interp.circuits import draw_pairs
 from interp.cli import main
 from interp.models import build_model
-from interp.runs import RunConfig, RunError, load
-from interp.studies.circuit_stage import circuit_stage
+from interp.runs import RunConfig, load
 from interp.studies.patch_stage import patch_stage
 from interp.studies.probe_stage import probe_stage
 from interp.tasks import TASKS, Batch, Task, macro_average
-from interp.tasks.options import TaskOptions
+from interp.tasks.options import ChainOptions, TaskOptions
 from interp.training import TrainingConfig, evaluate, train
 from interp.training.presets import PRESETS, transformer_for
 
@@ -101,7 +101,7 @@ def test_chains_are_the_references_runs() -> None:
         assert [SPEC.vocab[token] for token in batch.tokens[row].tolist()] == names
         assert len({str(state) for state in states}) == 4  # four different states: nothing is stuck
         assert batch.targets[row, length - 1 : -1].tolist() == batch.tokens[row, length:].tolist()
-    direct = TASKS["chain"](SPEC, TaskOptions(n_steps=3, direct=True)).batch(batch.examples)
+    direct = TASKS["chain"](SPEC, TaskOptions(n_steps=3, direct=True)).render(batch.examples)
     assert torch.equal(direct.tokens[:, length:], batch.tokens[:, 3 * length :])
 
 
@@ -148,22 +148,21 @@ def test_outputs_are_the_references() -> None:
 def test_counterfactual_answers_follow_from_the_edited_first_step(case: tuple[str, TaskOptions], name: str) -> None:
     task = TASKS[case[0]](SPEC, case[1])
     pairs = task.counterfactual(20, name, seed=4, split="train")
-    values = task.labels(pairs.source, name)
-    values = values[:, 0] if values.ndim == 2 else values
     plain = told(task, task.render(pairs.base.examples)).numpy()
     for row in range(20):
-        state = reference.to_state(pairs.base.examples, row)
-        first, _ = reference.step(SPEC, state, {name: int(values[row])})
-        states = [first, *reference.run(SPEC, first, 9)[1:]]
-        states += [states[-1]] * (10 - len(states))
+        states = [reference.to_state(pairs.base.examples, row)]
+        for time in range(10):
+            do = {name: int(pairs.values[row])} if time == pairs.edit_time[row] else {}
+            states.append(reference.step(SPEC, states[-1], do)[0])
+        states = states[1:]
         if task.name == "output":
             final = states[9]
             names = [f"NUM_{value}" for value in final.output] + ["EOO"] * (2 - len(final.output))
         else:
             shown = [states[2]] if task.options.direct else states[:3]
             names = [name for state in shown for name in reference.tokens(SPEC, state)]
-        assert [SPEC.vocab[token] for token in pairs.answers[row]] == names
-        assert pairs.changes[row] == (pairs.answers[row] != plain[row]).any()
+        assert [SPEC.vocab[token] for token in pairs.expected[row]] == names
+        assert pairs.changes[row] == (pairs.expected[row].numpy() != plain[row]).any()
 
 
 def test_reachable_states_with_steps_left_run_that_long() -> None:
@@ -184,6 +183,7 @@ def test_options_are_checked_and_kept() -> None:
     direct = PRESETS["chain_direct"]
     assert RunConfig.from_dict(direct.to_dict()) == direct and "options" not in plain.to_dict()
     assert dataclasses.replace(plain, options=TaskOptions()).digest == plain.digest
+    assert TASKS["chain"](SPEC, TaskOptions(n_steps=3)).options == ChainOptions(n_steps=3), "a task keeps its own class"
 
 
 @pytest.fixture(scope="module", params=["trace", "chain", "output"])
@@ -193,7 +193,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     options = TaskOptions(n_steps=8 if name == "trace" else 2)
     model = transformer_for(name, spec, options=options, n_layers=1, n_heads=2, d_model=16)
     settings = TrainingConfig(steps=50, batch_size=8, warmup_steps=5, eval_every=50, eval_states=16, threads=1)
-    config = RunConfig(name, spec, model, settings, options=options)
+    task = TASKS[name](spec, options)
+    config = RunConfig(name, task.world, model, settings, options=task.options)
     return train(config, tmp_path_factory.mktemp("runs") / name)
 
 
@@ -207,16 +208,21 @@ def test_training_lowers_the_loss_and_the_run_opens(trained) -> None:
     assert rows["estimate"].between(0, 1).all() and "sequence_match" in set(rows["metric"])
 
 
-def test_what_a_task_cannot_answer_is_refused_in_a_sentence(trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_stage_takes_every_task(trained) -> None:
+    """Probes, interchange and circuits on streams, chains and outputs, little of each."""
     run = load(trained.path)
-    sentence = rf"was trained on the task {run.task.name}; .* takes runs of step_inplace(, step and trace| and step)"
-    stages = (patch_stage, circuit_stage) if run.config.task == "trace" else (probe_stage, patch_stage, circuit_stage)
-    for stage in stages:  # streams are probed
-        with pytest.raises(RunError, match=sentence):
-            stage(run)
-    with pytest.raises(SystemExit):
-        main(["app", str(run.path)])
-    assert "the app takes runs of step_inplace and step" in " ".join(capsys.readouterr().err.split())
+    probes = probe_stage(run, variables=("operand",), n=200, n_edits=0, controls=False)
+    swaps = patch_stage(run, variables=("operand",), n_pairs=12)
+    assert "operand" in set(probes["variable"]) and "operand" in set(swaps["variable"])
+    contrast = next(iter(run.task.contrasts()))
+    pairs = draw_pairs(run.task, contrast, 6, seed=0)
+    assert torch.isfinite(pairs.logit_difference(run.model(pairs.clean.tokens))).all()
+
+
+def test_a_contrast_that_a_task_has_not_is_refused_in_a_sentence(trained) -> None:
+    run = load(trained.path)
+    with pytest.raises(ValueError, match=f"the task {run.task.name} has no contrast 'STOP': "):
+        draw_pairs(run.task, "STOP", 4, seed=0)
 
 
 def test_eval_prints_what_the_task_scores(trained, capsys: pytest.CaptureFixture[str]) -> None:
