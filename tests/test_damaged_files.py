@@ -67,7 +67,7 @@ def resume(folder: Path) -> None:
 def edge_examples(folder: Path) -> None:
     found = read_finding(folder, "edges", "INC")
     assert found is not None
-    read_examples(interp.load(folder).config.spec, found.detail)
+    read_examples(found.detail)
 
 
 # file: everything that reads it

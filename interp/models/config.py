@@ -59,7 +59,6 @@ class TransformerConfig(ModelConfig):
     use_hook_mlp_in: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         dtype: Any = self.dtype  # `dataclasses.replace(model.cfg, …)` brings the torch.dtype of a built model
         object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
         for name in ("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model"):

@@ -29,10 +29,6 @@ class ModelConfig:
         """Whether a model of it declares a graph of edges, known before it is built; see `ModelFacts.graph`."""
         return False
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.dtype, str):  # a copy made of a built model's cfg
-            object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
-
     @property
     def as_written(self) -> Self:
         """The configuration that a model was built from; itself where it is no model's."""

@@ -98,6 +98,7 @@ class StateModel(HookedModel):
 
     def __init__(self, cfg: StateConfig) -> None:
         super().__init__()
+        cfg = cfg.as_written  # of another model's cfg: without its state
         self.cfg = cfg
         self.embed = Embed(cast(Any, cfg))
         self.hook_embed = HookPoint()  # [batch, pos, d_model]

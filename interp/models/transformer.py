@@ -69,6 +69,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__()
+        cfg = cfg.as_written  # of another model's cfg: without its state
         self.cfg = cfg
         self.embed = Embed(cfg)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]

@@ -76,7 +76,7 @@ class Task(ABC):
 
     def __init__(self, world: Any, options: Any = None):
         self.world = as_world(world)
-        if options is not None and not isinstance(options, self.Options):
+        if options is not None and type(options) is not self.Options:
             allowed = {each.name for each in fields(self.Options)}
             given = [each for each in fields(options) if getattr(options, each.name) != each.default]
             if surplus := [each.name for each in given if each.name not in allowed]:

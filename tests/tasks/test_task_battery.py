@@ -211,9 +211,10 @@ def test_training_lowers_the_loss_and_the_run_opens(trained) -> None:
 def test_every_stage_takes_every_task(trained) -> None:
     """Probes, interchange and circuits on streams, chains and outputs, little of each."""
     run = load(trained.path)
-    probes = probe_stage(run, variables=("operand",), n=200, n_edits=0, controls=False)
+    read = {"trace": "array_ptr", "chain": "operand", "output": "op"}[run.task.name]
+    probes = probe_stage(run, variables=(read,), n=1200, n_edits=0, controls=False)
     swaps = patch_stage(run, variables=("operand",), n_pairs=12)
-    assert "operand" in set(probes["variable"]) and "operand" in set(swaps["variable"])
+    assert read in set(probes["variable"]) and "operand" in set(swaps["variable"])
     contrast = next(iter(run.task.contrasts()))
     pairs = draw_pairs(run.task, contrast, 6, seed=0)
     assert torch.isfinite(pairs.logit_difference(run.model(pairs.clean.tokens))).all()
