@@ -42,11 +42,6 @@ class View:
         """The stratum to explain: the one picked, else that of what is in view, else the first."""
         return selection.current().op or self.op or next(iter(self.ops), "")
 
-    @property
-    def units(self) -> str:
-        """The world's word for what is held out whole, in the plural."""
-        return f"{self.run.config.world.unit}s"
-
     def status(self) -> str:
         """Where we are, in one line."""
         return describe_model(self.run)
