@@ -122,7 +122,8 @@ def draw_evidence(view: View, circuit: Circuit) -> None:
         else f" Scores and exact patches agree with rank correlation {circuit.spearman:.2f}."
     )
     st.caption(
-        f"Bands: 95 %, resampled by {view.run.config.world.unit}, and of the random circuits. CMD {circuit.cmd:.2f}{null}, 0 is best; "
+        f"Bands: 95 %, resampled by {view.run.config.world.unit}, and of the random circuits. "
+        f"CMD {circuit.cmd:.2f}{null}, 0 is best; "
         f"CPR {circuit.cpr:.2f}{up}, higher is better.{agreement} Excluded edges carry the other run's values "
         f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these examples wholly right."
     )
