@@ -78,7 +78,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
         clickable(head_grid(patterns.pattern[layer : layer + 1, head : head + 1], picked=None, first=(layer, head)),
                   key="node_head", on_pick=lambda _: None)  # fmt: skip
     with right:
-        st.markdown(f"Where it looks, mean over {patterns.n} held-out examples of {op}:")
+        st.markdown(f"Where it looks, mean over {view.held_out(patterns.n, op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
             selection.emit(kind="head", id=f"{layer}.{head}", op=op)

@@ -54,6 +54,10 @@ class View:
         """The example in view, one of the world's. Imports torch where the task does. Raises RunError."""
         raise NotImplementedError(f"{type(self).__name__} must say what its example is")
 
+    def held_out(self, n: int, op: str) -> str:
+        """That something is a mean over `n` held-out examples of a stratum, in words."""
+        return f"{n} held-out examples of {op}"
+
     def query(self, names: Sequence[str]) -> int:
         """The position that a newcomer wants to ask about."""
         return 0
