@@ -78,7 +78,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
         clickable(head_grid(patterns.pattern[layer : layer + 1, head : head + 1], picked=None, first=(layer, head)),
                   key="node_head", on_pick=lambda _: None)  # fmt: skip
     with right:
-        st.markdown(f"Where it looks, mean over {patterns.n} held-out examples of {op}:")
+        st.markdown(f"Where it looks, mean over {view.held_out(patterns.n, op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
             selection.emit(kind="head", id=f"{layer}.{head}", op=op)
@@ -122,7 +122,8 @@ def draw_evidence(view: View, circuit: Circuit) -> None:
         else f" Scores and exact patches agree with rank correlation {circuit.spearman:.2f}."
     )
     st.caption(
-        f"Bands: 95 % over {view.units}, and of the random circuits. CMD {circuit.cmd:.2f}{null}, 0 is best; "
+        f"Bands: 95 %, resampled by {view.run.config.world.unit}, and of the random circuits. "
+        f"CMD {circuit.cmd:.2f}{null}, 0 is best; "
         f"CPR {circuit.cpr:.2f}{up}, higher is better.{agreement} Excluded edges carry the other run's values "
         f"({circuit.ablation}); the full model gets {circuit.exact_match:.1%} of these examples wholly right."
     )

@@ -73,6 +73,9 @@ class MachineView(View):
     def example(self) -> States:
         return self.state
 
+    def held_out(self, n: int, op: str) -> str:
+        return f"{n} held-out states that run {op}"
+
     def query(self, names: Sequence[str]) -> int:
         """The cell under the pointer."""
         name = f"cells[{int(self.state.array_ptr[0])}]"

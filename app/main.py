@@ -23,6 +23,9 @@ st.html(
     "button[kind^='primary'] {color: light-dark(#FFFFFF, #10161D) !important}"
     "[data-testid='stCaptionContainer'], [data-testid='stCaptionContainer'] p"
     " {color: light-dark(#4A5563, #AAB5C1) !important; opacity: 1}"
+    # a popover hangs outside the page, whose colour scheme it does not know
+    "[data-testid='stPopoverBody'] [data-testid='stCaptionContainer'],"
+    " [data-testid='stPopoverBody'] [data-testid='stCaptionContainer'] p {color: inherit !important}"
     "</style>"
 )
 pages = {name: each for name, each in PAGES.items() if name != "examples"}  # until a run says what it opens with

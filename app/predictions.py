@@ -38,19 +38,23 @@ class Prediction:
 
 def predict(loaded: LoadedModel, states: States) -> Prediction:
     """The model's greedy next state for each of `states`, beside the machine's."""
-    return _predict(loaded, loaded.key, encode(states), step(states).tokens())
+    return _predict(loaded, loaded.key, states, encode(states), step(states).tokens())
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _predict(_loaded: LoadedModel, key: str, tokens: np.ndarray, truth: np.ndarray) -> Prediction:
+def _predict(_loaded: LoadedModel, key: str, _states: States, tokens: np.ndarray, truth: np.ndarray) -> Prediction:
+    """`tokens` spell `_states`, which the cache does not look at."""
     import torch
 
-    run, parts = _loaded.run, []
+    from interp.tasks.base import read_answers
+
+    task, model, parts = _loaded.run.task, _loaded.run.model, []
     with _loaded.lock, torch.no_grad():
-        for x in torch.from_numpy(tokens.astype(np.int64)).split(SEARCH_BATCH):
-            answer = run.task.predict(run.model, x)
-            whole = torch.cat([x, answer], dim=1) if run.task.shows_answer else x
-            parts.append((answer, run.task.next_state_logits(run.model(whole)).softmax(dim=-1)))
+        for start in range(0, len(_states), SEARCH_BATCH):
+            batch = task.render(_states[start : start + SEARCH_BATCH])
+            answer = task.answer(model, batch)
+            shown = task.render(batch.examples, told=answer.numpy()) if task.shows_answer else batch
+            parts.append((answer, read_answers(model(shown.tokens), task.answer_positions).softmax(dim=-1)))
     answers = torch.cat([answer for answer, _ in parts])
     probabilities = torch.cat([p for _, p in parts])
     p = probabilities.gather(-1, answers[..., None])[..., 0]

@@ -42,11 +42,6 @@ class View:
         """The stratum to explain: the one picked, else that of what is in view, else the first."""
         return selection.current().op or self.op or next(iter(self.ops), "")
 
-    @property
-    def units(self) -> str:
-        """The world's word for what is held out whole, in the plural."""
-        return f"{self.run.config.world.unit}s"
-
     def status(self) -> str:
         """Where we are, in one line."""
         return describe_model(self.run)
@@ -58,6 +53,10 @@ class View:
     def example(self) -> Any:
         """The example in view, one of the world's. Imports torch where the task does. Raises RunError."""
         raise NotImplementedError(f"{type(self).__name__} must say what its example is")
+
+    def held_out(self, n: int, op: str) -> str:
+        """That something is a mean over `n` held-out examples of a stratum, in words."""
+        return f"{n} held-out examples of {op}"
 
     def query(self, names: Sequence[str]) -> int:
         """The position that a newcomer wants to ask about."""

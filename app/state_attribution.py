@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from app.answers import shown_tokens
 from app.predictions import Prediction
 from app.run_access import LoadedModel
 from app.theme import token_text
@@ -49,8 +50,11 @@ def contrasts(state: States, prediction: Prediction, row: int) -> list[Contrast]
 
 
 def attribute(loaded: LoadedModel, state: States, contrast: Contrast) -> Attribution:
-    """The components' shares of the lead at one state (a batch of one), from a forward pass made now."""
-    return _attribute(loaded, loaded.key, encode(state), contrast)
+    """The components' shares of the lead at one state (a batch of one), from a forward pass made now.
+
+    Where the answer follows the state, it is the model's own, and logits stand one position earlier.
+    """
+    return _attribute(loaded, loaded.key, shown_tokens(loaded, state), contrast)
 
 
 @st.cache_data(show_spinner=False, max_entries=128, hash_funcs={Contrast: repr})
@@ -60,10 +64,7 @@ def _attribute(_loaded: LoadedModel, key: str, tokens: np.ndarray, contrast: Con
     run, model = _loaded.run, _loaded.run.model
     x = torch.from_numpy(tokens.astype(np.int64))
     with _loaded.lock, torch.no_grad():
-        position = contrast.slot
-        if run.task.shows_answer:  # the answer follows the state; logits stand one position earlier
-            position += x.shape[1] - 1
-            x = torch.cat([x, run.task.predict(model, x)], dim=1)
+        position = int(run.task.answer_positions[contrast.slot])
         logits, cache = model.run_with_cache(x)
         stack, labels = cache.get_full_resid_decomposition(expand_neurons=False, pos_slice=position, return_labels=True)
         shares = cache.logit_attrs(

@@ -73,7 +73,7 @@ def page() -> None:
     top.markdown("#### Where the heads look")
     if patterns is None:
         return
-    what = "this state" if patterns.n == 1 else f"{patterns.n} held-out examples of {view.chosen_op}"
+    what = "this state" if patterns.n == 1 else view.held_out(patterns.n, view.chosen_op)
     chosen, picked = selection.current(), None
     if chosen.kind == "head":
         picked = parse_id(chosen.id, patterns)

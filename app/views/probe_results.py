@@ -213,7 +213,8 @@ def page() -> None:
     st.markdown("#### What can be read from the activations")
     st.caption(
         f"A probe learns to read one variable of the {world.name} from the activations at one place, and is scored on "
-        f"{view.units} it has not seen. Each number is its accuracy minus that of a control: 0 is no better than that."
+        f"examples that were kept out, each {world.unit} whole. "
+        "Each number is its accuracy minus that of a control: 0 is no better than that."
     )
     probes = run_access.frame(view.run, "probes")
     probes = where(probes, probes.site.notna())

@@ -16,6 +16,7 @@ from app.answers import answers
 from app.components.strip import Tile, strip
 from app.examples_view import SEED
 from app.run_access import LoadedModel
+from cython_vm import run as run_machine
 from interp.models import TransformerConfig, build_model
 from interp.models.state_configs import GRUConfig
 from interp.runs import RunConfig, save_weights, write_config
@@ -85,7 +86,8 @@ def test_variables_are_read_from_the_world_at_the_step(trace: interp.Run) -> Non
 
     batch = trace.task.sample(1, seed=SEED, start=0, split="evaluation")
     shown = Shown(trace.task, batch, trace.task.times(batch)[0])
-    states = trace.config.world.run(batch.examples, 64).states
+    states = run_machine(batch.examples, 64).states
+    assert states is not None
     for step in (0, 5, 11):
         assert shown.value("array_ptr", step) == int(states.array_ptr[step])
         assert shown.value("cell[0]", step) == int(states.cells[step][0])

@@ -345,7 +345,7 @@ def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) ->
         for contrast in contrasts(states[row], found, row):
             with torch.no_grad():
                 x = torch.from_numpy(encode(states[row]).astype("int64"))
-                logits = run.task.next_state_logits(run.model(x))[0, contrast.slot]
+                logits = run.model(x)[0, run.task.answer_positions[contrast.slot]]
             lead = float(logits[contrast.answer] - logits[contrast.rival])
             told = attribute(loaded, states[row], contrast)
             assert told.lead == pytest.approx(lead, abs=1e-3)

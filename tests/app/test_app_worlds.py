@@ -1,4 +1,4 @@
-"""A world, a task and an architecture of somebody's own open the app, where the machine is out of reach."""
+"""A world and a task of somebody's own open the app, with and without attention, where the machine is out of reach."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class Barred:
             raise ImportError(f"{name} is out of reach here")
 
 sys.meta_path.insert(0, Barred())
-import larger_task, larger_world, pooled_model
+import larger_task, larger_world
 from interp.models import TransformerConfig
+from interp.models.state_configs import GRUConfig
 from interp.runs import RunConfig
 from interp.studies.probe_stage import probe_stage
 from interp.training import TrainingConfig, train
@@ -42,12 +43,12 @@ from streamlit.testing.v1 import AppTest
 
 config.set_option("runner.magicEnabled", False)
 main, folder, kind = Path(sys.argv[1]) / "app" / "main.py", Path(sys.argv[2]), sys.argv[3]
-world = larger_world.Larger(size=12)
+world = larger_world.Larger(size=24)
 task = larger_task.PickLarger(world)
 shape = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx}
 model = {
     "transformer": lambda: TransformerConfig(**shape, n_layers=1, n_heads=2, d_model=16),
-    "pooled": lambda: pooled_model.PooledConfig(**shape, d_model=16, n_layers=1),
+    "gru": lambda: GRUConfig(**shape, d_model=16, n_layers=1),
 }[kind]()
 settings = TrainingConfig(steps=60, batch_size=16, eval_every=60, eval_states=64, threads=1)
 run = train(RunConfig(task.name, world, model, settings), folder)
@@ -81,7 +82,7 @@ print(json.dumps(told))
 """
 
 
-@pytest.fixture(scope="module", params=["transformer", "pooled"])
+@pytest.fixture(scope="module", params=["transformer", "gru"])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     """The kind of model, and what each page says of a run on the world of `examples/extending`."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "extending")])
@@ -115,10 +116,10 @@ def test_a_page_without_anything_to_show_says_so_and_where_to_look(opened: tuple
     kind, told = opened
     refused = {name for name in ("attention", "circuit") if "What there is for this run:" in told[name]["words"]}
     assert refused == (set() if kind == "transformer" else {"attention", "circuit"})
-    if kind == "pooled":
+    if kind == "gru":
         assert "has no attention" in told["attention"]["infos"][0]
     assert any("What can be read from the activations" in each for each in told["probes"]["words"])
-    assert not any("does not exist yet" in each for each in told["probes"]["infos"])
+    assert not any("probes.parquet does not exist yet" in each for each in told["probes"]["infos"])
 
 
 def config(task: str, model: object, **machine: object) -> interp.Run:
