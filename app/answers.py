@@ -32,7 +32,7 @@ class Answers:
     @property
     def all_right(self) -> np.ndarray:
         """Whether everything that is asked of an example is right, bool [n]."""
-        return self.right.all(axis=1)
+        return np.asarray(self.right.all(axis=1))
 
 
 def asked_tokens(task: Any, batch: Any) -> np.ndarray:

@@ -77,7 +77,7 @@ def short(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits + 2}f}" if text in ("1.00", "0.00") and value not in (0.0, 1.0) else text
 
 
-def _probe(frame: pd.DataFrame, method: Method) -> str | None:
+def _probe(frame: pd.DataFrame, method: str) -> str | None:
     rows = select(frame, method=method, granularity="cell")
     recall = mean(rows, stratum="decodable", metric=Metric.RECALL)
     false = mean(rows, stratum="decodable", metric=Metric.FALSE_POSITIVE_RATE)
@@ -88,7 +88,7 @@ def _probe(frame: pd.DataFrame, method: Method) -> str | None:
     return phrase if edited is None else f"{phrase} ({_percent(edited)} where an edit must work too)"
 
 
-def _scorer(frame: pd.DataFrame, method: Method) -> str | None:
+def _scorer(frame: pd.DataFrame, method: str) -> str | None:
     rows = select(frame, method=method, ablation="resample", control=None)
     parts = []
     for granularity in ("edge", "node"):

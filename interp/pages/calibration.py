@@ -202,7 +202,7 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
 _ABLATIONS = ("resample", "mean", "zero")
 
 
-def _of(rows: pd.DataFrame, model: str, method: Method) -> pd.DataFrame:
+def _of(rows: pd.DataFrame, model: str, method: str) -> pd.DataFrame:
     return select(rows, run=model, method=method, granularity="edge", ablation="resample", metric=Metric.RECALL)
 
 
@@ -220,7 +220,7 @@ def _nodes(frame: pd.DataFrame, model: str, ablation: str) -> str:
     return short(mean(select(rows, metric=Metric.AUROC, control=None)), 3)
 
 
-def _ablation(rows: pd.DataFrame, method: Method, granularity: str, ablation: str) -> str:
+def _ablation(rows: pd.DataFrame, method: str, granularity: str, ablation: str) -> str:
     some = select(rows, method=method, granularity=granularity, ablation=ablation, metric=Metric.AUROC)
     own = some.empty or bool((some.stratum == "own").all())
     value = short(mean(some), 3)
@@ -279,7 +279,7 @@ def _limits(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
     )
 
 
-def models_of(frame: pd.DataFrame, method: Method) -> list[str]:
+def models_of(frame: pd.DataFrame, method: str) -> list[str]:
     """The models on which a method was measured, in the order of the settings."""
     found = set(select(frame, method=method).run)
     return [name for name in SETTINGS if name in found]

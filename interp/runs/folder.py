@@ -42,7 +42,6 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
     import torch
 
     from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
-    from interp.tasks import Task
 
 FORMAT = 1
 STEPS = "steps"
@@ -206,7 +205,7 @@ class Run:
         return Run(place, self.config, weights=place.with_suffix(".safetensors"))
 
     @cached_property
-    def task(self) -> Task:
+    def task(self) -> Any:
         """The task, bound to the machine that the run was trained on."""
         from interp.tasks import TASKS
 

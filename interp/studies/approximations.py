@@ -55,7 +55,7 @@ def compare_approximations(
     exact = exact_effects(model, pairs, edges, progress=lambda share: report(0.5 * share))
     nodes = node_effects(model, pairs)
     gap = abs(float(nodes[0].mean()))  # the input corrupted is everything corrupted
-    ours: dict[Method, np.ndarray] = {}
+    ours: dict[str, np.ndarray] = {}
     rows = []
     tried = {name: scorer for name, scorer in SCORERS.items() if scorer.approximates}
     for name, scorer in sorted(tried.items(), key=lambda item: item[1].searches):
@@ -84,7 +84,7 @@ def compare_approximations(
 
 
 def agreement_rows(
-    scores: np.ndarray, exact: np.ndarray, gap: float, *, method: Method, granularity: str, signed: bool
+    scores: np.ndarray, exact: np.ndarray, gap: float, *, method: str, granularity: str, signed: bool
 ) -> list[dict[str, Any]]:
     """Rows of scores [part] against exact effects [part, n]; `circuit_size` is the number of parts that matter."""
     effect, size = np.abs(exact).mean(1), np.abs(scores)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from interp.registry import Registry
 
-if TYPE_CHECKING:  # brings torch, which the list of tasks does not need
-    from interp.tasks.base import Task
-
-TASKS: Registry[type[Task]] = Registry(
+TASKS: Registry[Any] = Registry(  # classes of Task
     "task",
     {
         "step_inplace": "interp.tasks.step_inplace:StepInplace",

@@ -23,7 +23,8 @@ from cython_vm import (
     variable,
 )
 from interp.models import build_model
-from interp.tasks import TASKS, Task, macro_average
+from interp.tasks import TASKS, macro_average
+from interp.tasks.machine_task import NextStateTask
 from interp.training.presets import transformer_for
 
 SPEC = MachineSpec(n_instructions=6, n_cells=4, n_input=2, n_output=2, bits=2)
@@ -34,11 +35,11 @@ ONE_STEP = ("step_inplace", "step")
 
 
 @pytest.fixture(params=ONE_STEP)
-def task(request: pytest.FixtureRequest) -> Task:
+def task(request: pytest.FixtureRequest) -> NextStateTask:
     return TASKS[request.param](SPEC)
 
 
-def oracle(task: Task):
+def oracle(task: NextStateTask):
     """A 'model' that asks the machine: logits that are 1 at the right token of the next state."""
 
     def model(tokens: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def oracle(task: Task):
     return model
 
 
-def test_a_batch_asks_for_the_machines_next_state(task: Task) -> None:
+def test_a_batch_asks_for_the_machines_next_state(task: NextStateTask) -> None:
     batch = task.sample(50, seed=0)
     asked = batch.targets[batch.loss_mask].reshape(50, -1).numpy()
     assert (asked == encode(step(batch.examples).next)).all()
@@ -62,7 +63,7 @@ def test_a_batch_asks_for_the_machines_next_state(task: Task) -> None:
     )
 
 
-def test_an_oracle_scores_one_everywhere(task: Task) -> None:
+def test_an_oracle_scores_one_everywhere(task: NextStateTask) -> None:
     batch = task.sample(400, seed=1, weights=strata_weights(SPEC))
     predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
     assert task.exact(predicted, step(batch.examples).next).all()
@@ -71,7 +72,7 @@ def test_an_oracle_scores_one_everywhere(task: Task) -> None:
     assert scores.loc[scores["metric"] == "exact_match", "n"].sum() == 400
 
 
-def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: Task) -> None:
+def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: NextStateTask) -> None:
     batch = task.sample(600, seed=2, weights=strata_weights(SPEC))
     predicted = task.predict(oracle(task), batch.tokens[:, : SPEC.state_length])
     transition = step(batch.examples)
@@ -87,13 +88,13 @@ def test_a_planted_mistake_shows_in_its_stratum_and_block_alone(task: Task) -> N
     assert set(scores.drop(("INC", "VALUE_OVERFLOW"))["estimate"]) == {1.0}
 
 
-def test_rows_do_not_depend_on_how_they_are_drawn(task: Task) -> None:
+def test_rows_do_not_depend_on_how_they_are_drawn(task: NextStateTask) -> None:
     whole = task.sample(20, seed=5, split="train")
     parts = [task.sample(7, seed=5, start=start, split="train").tokens for start in (0, 7)]
     assert torch.equal(whole.tokens[:14], torch.cat(parts))
 
 
-def test_splits_never_share_a_program(task: Task) -> None:
+def test_splits_never_share_a_program(task: NextStateTask) -> None:
     train, held = (task.sample(300, seed=3, split=split).examples for split in ("train", "evaluation"))
     assert (program_hash(train) % 20 != 0).all() and (program_hash(held) % 20 == 0).all()
 

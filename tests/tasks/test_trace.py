@@ -8,7 +8,7 @@ import torch
 
 from cython_vm import MachineSpec, Op, Outcome, States, reference, run
 from cython_vm.long_runs import sample_long_runs
-from interp.tasks import Trace
+from interp.tasks import Trace, TraceBatch
 from interp.tasks.options import StreamOptions, TaskOptions
 from interp.worlds import in_split
 
@@ -186,6 +186,7 @@ def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design
     taken = TASK.resolve("stream[@step]", pairs.source, pairs.source_time)[:, 0].numpy()
     assert (TASK.labels(pairs.base, name)[np.arange(40), edited] >= 0).all()
     assert (TASK.labels(pairs.source, name)[np.arange(40), taken] == pairs.values).all()
+    assert isinstance(pairs.base, TraceBatch)
     told = pairs.base.run
     assert told.states is not None and told.offsets is not None
     for row in range(40):

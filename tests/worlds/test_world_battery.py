@@ -70,7 +70,7 @@ def test_strata_are_named(world: World) -> None:
     examples = world.draw(200, seed=2)
     strata = world.strata(examples)
     assert len(strata) == 200 and strata.names == world.stratum_names and strata.parts == world.part_names
-    members = sum(strata.members(*each) for each in strata.present())
+    members = np.sum([strata.members(*each) for each in strata.present()], axis=0)
     assert (members == (strata.number >= 0)).all()
 
 
