@@ -27,12 +27,12 @@ class Answers:
     @property
     def right(self) -> np.ndarray:
         """Whether each asked token is right, bool [n, pos]; True where nothing is asked."""
-        return np.asarray(self.said == self.truth, dtype=bool)
+        return self.said == self.truth
 
     @property
     def all_right(self) -> np.ndarray:
         """Whether everything that is asked of an example is right, bool [n]."""
-        return self.right.all(axis=1)
+        return np.asarray(self.right.all(axis=1))
 
 
 def asked_tokens(task: Any, batch: Any) -> np.ndarray:
