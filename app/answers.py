@@ -27,7 +27,7 @@ class Answers:
     @property
     def right(self) -> np.ndarray:
         """Whether each asked token is right, bool [n, pos]; True where nothing is asked."""
-        return np.equal(self.said, self.truth)
+        return self.said == self.truth
 
     @property
     def all_right(self) -> np.ndarray:

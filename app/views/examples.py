@@ -201,8 +201,7 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
         value = shown.value(name, step)
         means = escape(known[name].equation)
         rows.append(
-            f"<tr><th scope='row'>{escape(name)}</th><td>{'–' if value < 0 else value}</td>"
-            f"<td class='means'>{means}</td></tr>"
+            f"<tr><th scope='row'>{escape(name)}<small>{means}</small></th><td>{'–' if value < 0 else value}</td></tr>"
         )
     clickable(f"<table class='values'>{''.join(rows)}</table>", key="values")
     st.caption("Each is a variable of the world, with what it is; – where it has no value. Probes look for these.")
