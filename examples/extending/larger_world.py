@@ -8,7 +8,7 @@ from interp.worlds import WORLDS, Rows, RowsAnswer, Strata, Variable, World, has
 class Larger(World):
     """Two numbers from 0 to `size` - 1 that differ. A variable that is set keeps all but what follows from it."""
 
-    name, unit, stratum_title = "larger", "pair of numbers", "order"
+    name, unit, stratum_title = "larger", "pair", "order"
     stratum_names = ("FIRST", "SECOND")
     capabilities = frozenset({"do", "edit"})
 
