@@ -52,6 +52,8 @@ def interchange_part(run: Run, out: Path) -> list[str]:
             "is flattered by its choice:\n",
             _best_table(whole),
         ]
+    if told := _by_stratum(frame, run):
+        parts += told
     if len(inside := _inside(frame)):
         parts += ["Whole activations inside a layer, a head's output or an MLP's neurons, at their best place:\n"]
         parts.append(_best_table(inside))
@@ -80,6 +82,39 @@ def failures(run: Run) -> list[str]:
         names = [name for name, value in best.items() if value < _FEW]
         return said + _in_part(frame, names) + _readable(run, names)
     return []
+
+
+def _by_stratum(frame: pd.DataFrame, run: Run) -> list[str]:
+    """What the best swap of each variable does, stratum by stratum, in three numbers."""
+    rows = frame.loc[frame["op"].notna() & (frame["pair_design"] == "stratified") & (frame["stratum"] == "changes")]
+    rows = select(rows, method=Method.FULL_VECTOR)
+    own = select(rows, metric=Metric.IIA, control=None)
+    if own.empty:
+        return []
+    lines = []
+    for row in records(own):
+        key = {name: row[name] for name in ("variable", "site", "position", "op")}
+        cells = [
+            select(rows, metric=metric, control=control, **key)["estimate"]
+            for metric, control in (
+                (Metric.IIA, None),
+                (Metric.EFFECT_ACCURACY, None),
+                (Metric.SIDE_ACCURACY, None),
+                (Metric.IIA, Control.UNPATCHED),
+            )
+        ]
+        same = select(frame, metric=Metric.IIA, control=Control.SAME_VALUE, method=Method.FULL_VECTOR, **key)
+        shown = [f"{values.iloc[0]:.2f}" if len(values) else "" for values in (*cells, same["estimate"])]
+        where = f"{row['position']} {site_words(row['site'])}"
+        lines.append([f"`{row['variable']}`", where, row["op"], *shown, str(row["n"])])
+    word = run.config.world.stratum_title
+    headings = ["variable", "swapped at", word, "IIA", "should change", "should stay", "left alone", "same value", "n"]
+    return [
+        f"The same, {word} by {word}, on pairs drawn for each whose answer should change. A place that holds more than "
+        "the variable moves what should change and spoils what should stay: the whole answer is then wrong. Same "
+        "value: swapped from a source in which the variable is the same, where the answer must stay:\n",
+        markdown_table(headings, lines) + "\n",
+    ]
 
 
 def _in_part(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -45,12 +45,18 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the app is served from; a link opens what lies in its runs/."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(run_folder: Path, home: Path) -> Iterator[str]:
     """The address of the app, served from another folder as an installed one would be."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
+    log = home / "log.txt"
     command = [sys.executable, "-m", "interp", "app", str(run_folder.resolve()), "--port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(log, "w") as out:
@@ -181,11 +187,11 @@ def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
 
 
 @pytest.fixture(scope="module")
-def mistaken(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def mistaken(run_folder: Path, home: Path) -> dict[str, str]:
     """The address of a state that a model gets wrong: the run with noise on its weights, which does err."""
     import torch
 
-    folder = tmp_path_factory.mktemp("noisy") / "run"
+    folder = home / "runs" / "noisy"
     shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("resume", "report.html"))
     run = interp.load(folder)
     generator = torch.Generator().manual_seed(0)
