@@ -17,7 +17,7 @@ def sample(
     n: int = 10_000,
     seed: int = 0,
     start: int = 0,
-    split: Literal["all", "train", "evaluation"] = "all",
+    split: Literal["all", "train", "fit", "validation", "evaluation"] = "all",
     balance: Literal["natural", "op_outcome", "branches"] = "natural",
     weights: dict[str, float] = {},  # noqa: B006 (never changed)
     format: Literal["shards", "original"] = "shards",
@@ -35,7 +35,8 @@ def sample(
         n: how many records.
         seed: of the stream of records.
         start: the first row of the stream to write.
-        split: which programs to draw from; a program belongs to evaluation when its hash modulo 20 is 0.
+        split: which programs to draw from, by their hash modulo 20: 0 is evaluation, 1 validation; fit is neither, train
+            all but evaluation.
         balance: which strata are drawn equally often: none, op x outcome, or these with loops split by branch.
         weights: with balance, factors of strata, such as WHILE 3 PUT:OUTPUT_FULL 0.5.
         format: folders of shards, or the original project's NAME.npy with NAME.meta.json.

@@ -251,7 +251,7 @@ class Run:
         """
         import torch
 
-        if (predict := getattr(self.task, "predict", None)) is None or not hasattr(self.task, "exact"):
+        if not self.task.answers_state:
             raise ValueError(f"the answer of the task {self.task.name} is not the next state of one step")
 
         tokens = torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x
@@ -264,7 +264,7 @@ class Run:
         if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < size):
             raise ValueError(f"tokens must lie in 0..{size - 1}, got {int(tokens.min())}..{int(tokens.max())}")
         with torch.no_grad():
-            parts = [predict(self.model, part) for part in tokens.split(512)]
+            parts = [self.task.predict(self.model, part) for part in tokens.split(512)]
         return torch.cat(parts).numpy() if parts else np.empty((0, length), np.int64)
 
     def predict_states(self, states: Any) -> np.ndarray:
