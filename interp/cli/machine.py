@@ -35,8 +35,8 @@ def sample(
         n: how many records.
         seed: of the stream of records.
         start: the first row of the stream to write.
-        split: which programs to draw from, by their hash modulo 20: 0 is evaluation, 1 validation; fit is neither, train
-            all but evaluation.
+        split: which programs to draw from, by their hash modulo 20: 0 is evaluation, 1 validation; fit is neither,
+            train all but evaluation.
         balance: which strata are drawn equally often: none, op x outcome, or these with loops split by branch.
         weights: with balance, factors of strata, such as WHILE 3 PUT:OUTPUT_FULL 0.5.
         format: folders of shards, or the original project's NAME.npy with NAME.meta.json.
