@@ -59,7 +59,7 @@ _SHOWN = StreamOptions(units="shown")
 QUICKSTART = _run(
     "step_inplace",
     SMALL_MACHINE,
-    TrainingConfig(steps=3600, muon_lr=0.005, adaptive=0.5, eval_states=750, validation=True),
+    TrainingConfig(steps=3600, muon_lr=0.0025, adaptive=0.5, eval_states=750, validation=True),
     turned=False,
 )
 STEP_INPLACE = _run("step_inplace", MACHINE, STEP_TRAINING)
