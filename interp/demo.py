@@ -96,8 +96,9 @@ class _Threads:
         if self._bound == 1:
             torch.set_num_threads(1)
             return
+        model = self._run.model
         with torch.inference_mode():
-            choice = choose(lambda: answered(self._run.model, self._run.task, self._batch), self._bound)
+            choice = choose(lambda: answered(model, self._run.task, self._batch), self._bound)
         if choice.threads != self._now:
             self._now = choice.threads
             say(f"measuring with {choice.words('batch')}")

@@ -40,5 +40,7 @@ def build_model(cfg: Any) -> HookedModel:
     """
     if cfg.architecture not in MODELS:
         raise ValueError(f"architecture must be one of {', '.join(MODELS)}; got {cfg.architecture!r}")
-    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw before ours do: leave the caller's stream alone
+    # Weights made in inference mode could never have a gradient. PyTorch's layers draw before ours do: leave the
+    # caller's stream alone.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return MODELS[cfg.architecture].build(getattr(cfg, "as_written", cfg))  # of a model's cfg: without its state

@@ -25,7 +25,7 @@ BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints" / "quickstart"
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> interp.Run:
     patch = pytest.MonkeyPatch()
-    patch.setitem(PRESETS, "tiny", tiny_config(steps=120, eval_every=60, checkpoint_every=60))
+    patch.setitem(PRESETS, "tiny", tiny_config(steps=120, eval_every=60, checkpoint_every=60, threads=2))
     folder = tmp_path_factory.mktemp("demo") / "tiny"
     try:
         run_demo(folder, preset="tiny")

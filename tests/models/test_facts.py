@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from interp.models import MODELS, config_class
+from interp.models import MODELS, build_model, config_class
 from interp.training import TrainingConfig
 from interp.training.optimizer import Optimizers
 
@@ -197,3 +197,12 @@ def test_every_entry_of_the_registry():
         assert said[0] is None and (said[1] is None or "the task a" in said[1])
     with pytest.raises(ValueError, match=f"architecture must be one of {', '.join(MODELS)}; got 'perceptron'"):
         config_class("perceptron")
+
+
+def test_a_model_built_in_inference_mode_can_be_trained(case):
+    """Whoever asks first for a run's model may be measuring: its weights take gradients all the same."""
+    with torch.inference_mode():
+        model = build_model(case.model.cfg)
+    model(case.tokens).sum().backward()
+    assert all(p.grad is not None or not p.requires_grad for p in model.parameters())
+    assert not any(b.is_inference() for b in model.buffers())
