@@ -100,9 +100,10 @@ def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **size
         optimizer="adamw",
         adamw_lr=rate,
         ema_decay=0.998,
-        steps_along=20,
+        steps_along=8,
         eval_every=1000,
         eval_states=1000,
+        threads=1,
         validation=True,
     )
     model = model_for("trace", TRACE_MACHINE, architecture, options=_SHOWN, seed=training.seed, **sizes)
@@ -111,7 +112,7 @@ def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **size
 
 TRACE_RNN = _state("rnn", d_model=256)
 TRACE_GRU = _state("gru", d_model=160)
-TRACE_LSTM = _state("lstm", d_model=160)
+TRACE_LSTM = _state("lstm", steps=50_000, d_model=160)  # an hour of one thread; its rate: docs/training.md
 TRACE_LINEAR_ATTENTION = _state("linear_attention", n_layers=4, d_model=96, d_mlp=192, conv_size=4)
 TRACE_DELTA = _state("delta", rate=3e-3, n_layers=4, d_model=96, d_mlp=192, conv_size=4)
 TRACE_MAMBA = _state("mamba", n_layers=4, d_model=96)
