@@ -123,7 +123,7 @@ def answer_bound(model: MaskedDiffusion, tokens: Tensor, *, draws: int = 8, seed
     cfg, generator = model.cfg, torch.Generator().manual_seed(seed)
     answers, total = tokens[:, cfg.n_prompt :], torch.zeros(len(tokens), device=tokens.device)
     for _ in range(draws):
-        masked, t = (each.to(tokens.device) for each in masking(*answers.shape, generator))
+        masked, t = (each.to(tokens.device) for each in masking(len(answers), answers.shape[1], generator))
         logits = model(tokens, revealed=~masked)
         total += weighted_losses(logits[:, cfg.n_prompt - 1 : -1], answers, masked, t)
     return total / draws

@@ -183,7 +183,7 @@ def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> 
     """The weighted masked loss, nats a token of the answer; a quarter of the rows are masked whole."""
     n_prompt = len(range(task.n_ctx)[task.prompt_positions])
     answers = batch.tokens[:, n_prompt:]
-    masked, t = (each.to(answers.device) for each in masking(*answers.shape, generator, whole=_WHOLE))
+    masked, t = (each.to(answers.device) for each in masking(len(answers), answers.shape[1], generator, whole=_WHOLE))
     logits = model(batch.tokens, revealed=~masked)
     return weighted_losses(logits[:, n_prompt - 1 : -1], answers, masked, t).mean() / answers.shape[1]
 
