@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads, writes
-from interp.console import say, show_scores, stage_display
+from interp.console import console, say, show_scores, stage_display
+from interp.evaluation.tables import denoising_tables
 from interp.files import require_file, write_json, write_text
 from interp.results import records
-from interp.runs import load
+from interp.runs import Run, load
 
 
 def evaluate(
@@ -23,6 +24,7 @@ def evaluate(
     programs: int = 200,
     archive: Path | None = None,
     max_steps: int = 100,
+    denoising_steps: tuple[int, ...] = (),
     save: bool = False,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     threads: int = 2,
@@ -37,6 +39,8 @@ def evaluate(
         programs: how many long-running held-out programs to run on the model's own predictions (0: none).
         archive: run as many evolved programs too, of this file that tapelens evolve wrote.
         max_steps: of a program.
+        denoising_steps: of a model that fills in answers: exact match when it does so in as many passes, in each order
+            (say 1 2 4 8); --save keeps these rows in RUN/denoising.parquet.
         save: add the result to RUN/metrics.parquet as the run's final evaluation.
         json_file: write every row to this file.
         threads: PyTorch threads.
@@ -50,6 +54,9 @@ def evaluate(
     if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
     opened = load(run)
+    if denoising_steps:
+        _denoised(opened, denoising_steps, n=n, seed=seed, save=save, json_file=json_file, threads=threads)
+        return
     if save:
         writes(opened.path, "metrics.parquet")
     if json_file is not None:
@@ -77,6 +84,31 @@ def evaluate(
     show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
     if json_file is not None:
         write_json(json_file, records(opened.identified(scores)))
+
+
+def _denoised(
+    run: Run, steps: tuple[int, ...], *, n: int, seed: int | None, save: bool, json_file: Path | None, threads: int
+) -> None:
+    from interp.evaluation.denoising import denoising_curve
+    from interp.studies.evaluation_stage import EVALUATION_SEED
+
+    if save:
+        writes(run.path, "denoising.parquet")
+    if json_file is not None:
+        require_file(json_file)
+    use_threads(threads)
+    seed = EVALUATION_SEED if seed is None else seed
+    with stage_display("filling in") as progress:
+        rows = denoising_curve(run.model, run.task, steps=steps, n=n, seed=seed, progress=progress)
+    for part in denoising_tables(rows, title=f"{run.name}: exact match by passes and order, held-out examples"):
+        if isinstance(part, str):
+            say(part)
+        else:
+            console.print(part)
+    if save:
+        run.write_frame("denoising", rows, settings={"n": n, "seed": seed, "steps": list(steps)})
+    if json_file is not None:
+        write_json(json_file, records(run.identified(rows)))
 
 
 def card(

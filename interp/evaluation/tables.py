@@ -33,6 +33,23 @@ def evaluation_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str
     yield f"macro average over {over}: {macro['estimate']:.3%}{interval}; {wrong:,} of {asked:,} answers wrong"
 
 
+def denoising_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str]:
+    """Exact match by passes and order, the slots that are filled in first and last, and the bound."""
+    macro = records(select(rows, aggregation=Aggregation.MACRO, metric=Metric.EXACT_MATCH))
+    found = {(row["time"], row["method"].removeprefix("denoise_")): row for row in macro}
+    orders = [order for order in dict.fromkeys(order for _, order in found) if order != "once"]
+    table = plain_table(title, "passes", right=[order.replace("_", " ") for order in orders] or ["at once"])
+    for count in dict.fromkeys(count for count, _ in found):
+        cells = [found.get((count, order)) or found.get((count, "once")) for order in orders or ["once"]]
+        table.add_row(str(count), *("–" if row is None else f"{row['estimate']:.2%}" for row in cells))
+    yield table
+    for row in records(select(rows, metric=Metric.VARIATIONAL_BOUND)):
+        yield (
+            f"an answer costs at most {row['estimate']:.3f} nats [{row['ci_low']:.3f}, {row['ci_high']:.3f}], "
+            f"the bound over all orders on {row['n']:,} examples"
+        )
+
+
 def _wrong(row: dict[str, Any]) -> int:
     return round((1 - row["estimate"]) * row["n"])
 

@@ -99,6 +99,11 @@ class ModelFacts:
         """What `past_kv_cache` of forward takes, empty, to read a batch piece by piece; None where it takes none."""
         return None
 
+    @property
+    def max_denoising_steps(self) -> int | None:
+        """In how many passes at most an answer can be filled in; None where it is not made by denoising."""
+        return None
+
     def graph(self) -> Graph | None:
         """What writes to the residual stream and what reads from it; None where the model is not made so.
 

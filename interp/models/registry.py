@@ -13,6 +13,7 @@ from interp.models.delta import DELTA_ARCHITECTURE
 from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
 from interp.models.mamba import MAMBA_ARCHITECTURE
 from interp.models.mamba2 import MAMBA2_ARCHITECTURE
+from interp.models.masked_diffusion import MASKED_DIFFUSION_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
 from interp.models.transformer import Transformer
 
@@ -29,6 +30,7 @@ MODELS: dict[str, Architecture] = {
     "delta": DELTA_ARCHITECTURE,
     "mamba": MAMBA_ARCHITECTURE,
     "mamba2": MAMBA2_ARCHITECTURE,
+    "masked_diffusion": MASKED_DIFFUSION_ARCHITECTURE,
 }
 
 

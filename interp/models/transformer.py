@@ -71,7 +71,7 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
         super().__init__()
         cfg = cfg.as_written  # of another model's cfg: without its state
         self.cfg = cfg
-        self.embed = Embed(cfg)
+        self.embed = self.make_embed(cfg)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
         self.pos_embed = None
         if cfg.positional_embedding_type in POSITIONS:
@@ -88,6 +88,10 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
         for name in list(self.hook_dict):
             if name.endswith(("_input", "hook_attn_in")):
                 self.add_alias(name.replace(".attn.", "."), name)
+
+    def make_embed(self, cfg: TransformerConfig) -> Embed:
+        """The token embedding; a subclass may have another."""
+        return Embed(cfg)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
+from interp.tasks import TASKS
 from interp.tasks.options import ChainOptions, StreamOptions
 from interp.training.presets import model_for, transformer_for
 from interp.worlds import as_world, world_from_dict
@@ -110,6 +112,19 @@ def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **size
     return RunConfig("trace", as_world(TRACE_MACHINE), model, training, options=_SHOWN)
 
 
+def _masked_diffusion(task: str, spec: Any, training: TrainingConfig, **sizes: Any) -> RunConfig:
+    """A task whose answer stands behind its prompt, filled in instead of written."""
+    like = transformer_for(task, spec, seed=training.seed, **sizes)
+    fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
+    n_prompt = TASKS[task](as_world(spec)).prompt_positions.stop
+    return RunConfig(task, as_world(spec), MaskedDiffusionConfig(**fields, n_prompt=n_prompt), training)
+
+
+STEP_MASKED_DIFFUSION = _masked_diffusion(
+    "step",
+    MACHINE,
+    TrainingConfig(steps=12000, batch_size=16, eval_every=1000, ema_decay=0.999, steps_along=20, validation=True),
+)
 TRACE_RNN = _state("rnn", d_model=256)
 TRACE_GRU = _state("gru", d_model=160)
 TRACE_LSTM = _state("lstm", steps=50_000, d_model=160)  # an hour of one thread; its rate: docs/training.md

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from interp.models.masked_diffusion import MaskedDiffusionConfig
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -53,7 +54,13 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
 }
 
-CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES}
+DIFFUSION = {
+    "masked-diffusion": MaskedDiffusionConfig(
+        d_vocab=D_VOCAB, n_ctx=N_CTX, n_prompt=6, n_layers=2, n_heads=2, d_model=16, seed=3
+    )
+}
+
+CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES, **DIFFUSION}
 
 
 @dataclass(frozen=True)
