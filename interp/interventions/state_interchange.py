@@ -11,6 +11,9 @@ steps from the edit to that answer) and by the instruction that is judged (`op`)
     same_value       from a source in which the variable has base's own value: the answer must stay
     untrained_model  for subspaces, the same fit on the weights that training began from
 
+In the stratum "changes, pointers apart" the pointers of base and source differ, so that `cell[i]` and the cell at the
+same offset from the pointer are two cells: there the rival addressings disagree.
+
 `side_accuracy` counts the answers between the edit and the judged one; none hangs on the edit. Storage and retrieval
 are told apart on pairs of their own: at an instruction that is asked, in base and source, the carrier before it is
 exchanged (storage), or what each layer reads at that one position (retrieval, parts `readout`).
@@ -38,6 +41,7 @@ from interp.tasks.state_pairs import RETRIEVED, StatePairs
 
 LAGS = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))  # executed steps; rows name the first
 DESIGN = "aligned"  # the pair design of these rows
+APART = "changes, pointers apart"  # where cell[i] and cell[@array_ptr+k] are different cells
 READOUT = "readout"
 _RANDOM = 2  # random parts, averaged
 Rows = list[dict[str, Any]]
@@ -85,7 +89,7 @@ def state_rows(
         train = task.state_pairs(fit.n_pairs, variable, seed=seed, split="fit", retrieval=retrieval)
         train = train.rows(train.changes)
         for subject in [model, *([untrained] if untrained is not None else [])]:
-            read = tuple(carrier.read(subject, tokens, train.at) for tokens in (train.base, train.source))
+            read = (carrier.read(subject, train.base, train.at), carrier.read(subject, train.source, train.at))
             find = partial(fit_subspace, model=subject, carrier=carrier, pairs=train, fit=fit, seed=seed, read=read)
             chosen += [(subject, find(method)) for method in fitted]
             report(0.2)
@@ -150,7 +154,8 @@ class _Runs:
             self._judge(part, Control.WRONG_TIME, self._said(subject, self.pairs, exchange(read["other"])))
         random = [part.random(self.carrier.size, generator=self.generator) for _ in range(_RANDOM)]
         if random[0] is not None:
-            said = [self._said(subject, self.pairs, each.exchanged(read["base"], read["source"])) for each in random]
+            drawn = [each for each in random if each is not None]
+            said = [self._said(subject, self.pairs, each.exchanged(read["base"], read["source"])) for each in drawn]
             self._judge(part, Control.RANDOM_PART, *said)
         if len(self.same):
             base = read["base"][(self.pairs.same >= 0).all(1)]
@@ -226,6 +231,7 @@ def _strata(task: Task, pairs: StatePairs, right: np.ndarray) -> list[Stratum]:
         Stratum(common | {"stratum": "changes"}, changes, THREE),
         Stratum(common | {"stratum": BASE_RIGHT}, changes & right, THREE),
         Stratum(common | {"stratum": "same"}, ~changes, (Metric.IIA,)),
+        Stratum(common | {"stratum": APART}, changes & pairs.apart.numpy(), (Metric.IIA,)),
     ]
     for low, high in LAGS:
         inside = (lag >= low) & (lag <= high)

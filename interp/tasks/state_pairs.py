@@ -48,6 +48,7 @@ class StatePairs:
     own: Tensor  # long [n]: its value in base; -1: a cell that was not visited yet
     lag: Tensor  # long [n]: executed steps from the edit to the judged answer
     op: Tensor  # long [n]: the instruction that is judged
+    apart: Tensor  # bool [n]: the pointers of base and source differ: rival addressings disagree
     groups: Tensor  # long [n]: the unit of base
     redraw_rate: float  # share of drawn bases without a pair
 
@@ -61,8 +62,9 @@ class StatePairs:
 
     def rows(self, chosen: Tensor) -> StatePairs:
         """Some of the pairs, by a mask or numbers."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return StatePairs(**{k: v[chosen] if isinstance(v, Tensor) else v for k, v in values.items()})
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        taken = {name: value[chosen] for name, value in values.items() if isinstance(value, Tensor)}
+        return StatePairs(**(values | taken))
 
 
 def draw_state_pairs(
@@ -112,6 +114,7 @@ def _paired(
     takes = (batch.step_of >= 0) & ~batch.is_answer & (np.arange(tokens.shape[1]) > 0)  # an instruction stands there
     values = world.read(states, name, np.where(takes, batch.step_of, -1))  # [stream, pos]
     told = np.where(_visited(task, batch, name), values, -1)
+    pointer = world.read(states, "array_ptr", np.where(takes, batch.step_of, -1))
     edits = edits_of(task, states, name, rng)
     if retrieval:
         edits[:, 0] = edits[:, 1]
@@ -159,6 +162,7 @@ def _paired(
         "own": told[rows, at],
         "lag": edits[rows, 1] - edits[rows, 0],
         "op": ops[tokens[rows, judged]],
+        "apart": pointer[rows, at] != pointer[source[0, rows], at],
         "groups": task.groups(states[rows]).astype(np.int64),
     }
 

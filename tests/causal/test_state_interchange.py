@@ -109,10 +109,10 @@ def test_rows_of_an_untrained_model() -> None:
     )  # fmt: skip
     frame = rows_frame(rows)
     assert set(frame.carrier_size) == {2 * 16}
-    pooled = frame[frame.lag.isna() & frame.op.isna() & (frame.stratum == "changes") & (frame.metric == "iia")]
+    pooled = frame.loc[frame.lag.isna() & frame.op.isna() & (frame.stratum == "changes") & (frame.metric == "iia")]
     for part, size in {"all": 32, "layer1": 16, "mean_difference": None, "das": 3}.items():
         mine = select(pooled, part=part)
-        mine = mine[~mine.control.eq("same_value").fillna(False)]  # on some of the bases, with other sources
+        mine = mine.loc[~mine.control.eq("same_value").fillna(False)]  # on some of the bases, with other sources
         controls = {"unpatched", "wrong_time"}
         controls |= {"random_part"} if part != "all" else set()
         controls |= {"untrained_model"} if size in (None, 3) else set()
@@ -122,7 +122,7 @@ def test_rows_of_an_untrained_model() -> None:
     assert len(select(frame, control="same_value", part="layer1", metric="iia")) > 0
     # left alone, the model is judged against the edited answer: the same number whatever the part
     assert select(pooled, control="unpatched").estimate.nunique() == 1
-    by_lag = frame[frame.lag.notna() & (frame.part == "all") & frame.control.isna() & (frame.metric == "iia")]
+    by_lag = frame.loc[frame.lag.notna() & (frame.part == "all") & frame.control.isna() & (frame.metric == "iia")]
     assert int(by_lag.n.sum()) == 24
 
 
