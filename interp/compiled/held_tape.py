@@ -6,9 +6,9 @@
 Both are LSTMs of the class that is trained, right on every valid stream. What each part of their state holds is known,
 so every method that asks whether a tape is addressed absolutely or relatively can be held against them first.
 
-A cell of value v is held as the number v * STEP in one LSTM cell, so small that tanh leaves it as it is to a few parts in
-a million, and read back by the nearest value. Gates are sigmoids driven to 0 or 1. The value behind GET and PUT is written to the
-cell: behind PUT it is the one that the cell has.
+A cell of value v is held as the number v * STEP in one LSTM cell, so small that tanh leaves it as it is to a few parts
+in a million, and read back by the nearest value. Gates are sigmoids driven to 0 or 1. The value behind GET and PUT is
+written to the cell: behind PUT it is the one that the cell has.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ hold is found in both.
 
 probe_subspace     the rows of a ridge probe's weights (one-hot regression, on standardised coordinates)
 mean_difference    the span of the differences of class means
+                   of both the largest directions first, as many (1, 2, 4, …) as exchange the variable best on the
+                   training units: the smaller ones follow whatever else goes with the variable
 das                h' = h_base + (h_source - h_base) R^T R, R fitted so that the model answers as the world with the
                    variable so set (Geiger et al. 2024); the gradient comes through the model's own recurrence
 """
@@ -77,10 +79,22 @@ def fit_subspace(
         basis = _das(model, carrier, pairs, base, source, fit=fit, seed=seed)
     elif method in FITTED:
         finder: Callable[[Tensor, Tensor], Tensor] = _probe if method == Method.PROBE_SUBSPACE else _means
-        basis = finder(torch.cat([base, source]), torch.cat([pairs.own, pairs.values]))
+        found = finder(torch.cat([base, source]), torch.cat([pairs.own, pairs.values]))
+        basis = _best(model, carrier, pairs, base, source, found)
     else:
         raise ValueError(f"no subspace is found by {method!r}; there are {', '.join(FITTED)}")
     return Part(str(method), basis=basis, method=method)
+
+
+def _best(model: Any, carrier: Carrier, pairs: StatePairs, base: Tensor, source: Tensor, found: Tensor) -> Tensor:
+    """The first 1, 2, 4, … or all directions, whichever exchange the variable in most pairs; the fewest of equals."""
+    ranks = sorted({2**power for power in range(8) if 2**power < len(found)} | {len(found)})
+    right = []
+    for rank in ranks:
+        put = Part("", basis=found[:rank]).exchanged(base, source)
+        said = carrier.answers(model, pairs.base, pairs.at, put, pairs.positions)
+        right.append(int((said.gather(1, pairs.positions[:, None])[:, 0] == pairs.expected).sum()))
+    return found[: ranks[right.index(max(right))]].contiguous()
 
 
 def _one_hot(labels: Tensor) -> Tensor:
