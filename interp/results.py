@@ -4,8 +4,9 @@ A row names what was measured (`metric`) of what (`world`, `task`, `op`, `site`,
 (`method`, `map`, `ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`), and with what certainty
 (`estimate`, `ci_low`, `ci_high`, `interval_kind`, `n`). `op` holds the world's stratum; `time` is an executed, loop or
 denoising step, `lag` the steps from an edit to the answer that is judged, `part` a part of what a model carries from
-position to position. A control is a row of its own that differs from the row it controls
-in `control` alone. Columns that do not apply are absent (null), never zero.
+position to position, `part_size` and `carrier_size` the floats of it and of all that is carried. A control is a row of
+its own that differs from the row it controls in `control` alone. Columns that do not apply are absent (null), never
+zero.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Control(StrEnum):
     UNTRAINED_MODEL = "untrained_model"  # the same measurement on an untrained copy of the model
     RANDOM_SUBSPACE = "random_subspace"  # a random subspace of the same rank
     ALTERED_SEMANTICS = "altered_semantics"  # the run under permuted meanings of the opcodes (Jin & Rinard 2024)
+    WRONG_TIME = "wrong_time"  # the same part of what a model carries, taken from source at another time
     WRONG_SITE = "wrong_site"  # the same intervention at a site that should not matter
     COPY = "copy"  # the input given back unchanged
     SINGLE_SWAP = "single_swap"  # of several variables swapped at once, the better one alone
@@ -167,6 +169,8 @@ COLUMNS: dict[str, str] = {
     "method": "string",
     "map": "string",
     "part": "string",
+    "part_size": "Int64",
+    "carrier_size": "Int64",
     "pair_design": "string",
     "stratum": "string",
     "rank": "Int64",
@@ -182,7 +186,15 @@ COLUMNS: dict[str, str] = {
     "interval_kind": "string",
     "n": "Int64",
 }
-_LATER = ("world", "time", "lag", "map", "part")  # columns that files written before they existed lack: null there
+_LATER = (
+    "world",
+    "time",
+    "lag",
+    "map",
+    "part",
+    "part_size",
+    "carrier_size",
+)  # columns that files written before they existed lack: null there
 _ENUMS: dict[str, type[StrEnum]] = {
     "method": Method,
     "control": Control,

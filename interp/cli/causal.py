@@ -9,9 +9,10 @@ import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import say, stage_display
-from interp.runs import load
+from interp.runs import Run, load
 
 PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
+STATES = "states.parquet"
 CIRCUITS = ("circuits/", "circuits.parquet", "attention.safetensors")
 
 
@@ -24,6 +25,7 @@ def patch(
     pairs_of: tuple[str, ...] = (),
     hooks: tuple[str, ...] = (),
     positions: tuple[str, ...] = (),
+    part: tuple[str, ...] = (),
     places: int = 1,
     rank: int = 4,
     n_pairs: int = 256,
@@ -43,6 +45,10 @@ def patch(
         hooks: further places to swap at, beside the residual stream: attn.hook_z, attn.hook_z[*] (each head apart),
             mlp.hook_post, or one layer's by its whole name. Methods then ask at the best of these.
         positions: sets of positions there, such as cells[@array_ptr] array_ptr+cells (default: blocks, pointed slots).
+        part: in place of all this, exchange parts of what the model carries from token to token, into
+            RUN/states.parquet: all, layers, groups (heads or channels), layer0, layer1.head2, subspaces, or one of
+            probe_subspace, mean_difference, das. With other numbers than the file was measured with, it is kept, and
+            what is measured anew is shown beside it.
         places: at how many of a variable's best places the methods ask.
         rank: dimensions of das.
         n_pairs: base and source pairs a variable.
@@ -57,6 +63,9 @@ def patch(
     at_least("--places", places, 1)
     use_threads(threads)
     opened = load(run)
+    if part:
+        _states(opened, part, variables=variables, n_pairs=n_pairs, seed=seed, rank=rank, fresh=fresh)
+        return
     writes(opened.path, *PATCHED)
     with stage_display("intervening") as progress:
         rows = patch_stage(
@@ -75,6 +84,33 @@ def patch(
             progress=progress,
         )
     say(f"{len(rows):,} rows in {opened.path / 'interventions.parquet'}")
+
+
+def _states(
+    run: Run, parts: tuple[str, ...], *, variables: tuple[str, ...], n_pairs: int, seed: int, rank: int, fresh: bool
+) -> None:
+    """State interchange, and its table."""
+    from interp.interventions import SubspaceFit
+    from interp.studies.state_stage import headlines, state_stage
+    from interp.studies.state_tables import state_table
+
+    writes(run.path, STATES)
+    with stage_display("exchanging states") as progress:
+        found = state_stage(
+            run,
+            variables=variables,
+            parts=parts,
+            n_pairs=n_pairs,
+            seed=seed,
+            fit=SubspaceFit(rank=rank),
+            fresh=fresh,
+            progress=progress,
+        )
+    say(state_table(found.headlines, None if found.kept is None else headlines(found.kept)))
+    if found.kept is not None:
+        say(f"{run.path / STATES} was measured with other numbers and is kept; --fresh replaces it")
+    else:
+        say(f"{len(found.asked):,} rows in {run.path / STATES}")
 
 
 def circuit(

@@ -13,6 +13,7 @@ which every tool of the project works as on a trained one.
     evaluate.py   the program run as declared (interp.calibration.truth makes the key's second half with it)
     squeezing.py   how sure the answers are, and the tightest squeeze that keeps them so
     build.py       all of it
+    held_tape.py   two recurrent interpreters of `trace` that hold the tape, each in its own way
 """
 
 from importlib import import_module
@@ -22,6 +23,7 @@ from interp.compiled.config import NoiseConfig
 
 if TYPE_CHECKING:
     from interp.compiled.build import Compiled, compile_model
+    from interp.compiled.held_tape import HeldTape, compile_held_tape
     from interp.compiled.key import AnswerKey, Carrier, CircuitKey, Place, Swap, VariableKey
     from interp.compiled.squeezing import margin, tightest
 
@@ -30,10 +32,12 @@ __all__ = [
     "Carrier",
     "CircuitKey",
     "Compiled",
+    "HeldTape",
     "NoiseConfig",
     "Place",
     "Swap",
     "VariableKey",
+    "compile_held_tape",
     "compile_model",
     "margin",
     "tightest",
@@ -43,6 +47,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("HeldTape", "compile_held_tape"):
+        return vars(import_module("interp.compiled.held_tape"))[name]
     from interp.compiled import build, key
 
     if name in ("margin", "tightest"):

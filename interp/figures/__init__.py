@@ -12,6 +12,7 @@ from interp.figures.evaluation import reliability_diagram, survival_curves
 from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
 from interp.figures.interventions import where_kept
+from interp.figures.states import best_parts, state_delay
 from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "accuracy_by_block",
     "accuracy_by_op",
     "along_curves",
+    "best_parts",
     "circuit_graph",
     "circuits_overview",
     "dissociation_heatmap",
@@ -32,6 +34,7 @@ __all__ = [
     "probe_heatmap",
     "reliability_diagram",
     "site_words",
+    "state_delay",
     "survival_curves",
     "where_kept",
 ]

@@ -2,6 +2,9 @@
 
 from interp.interventions.activations import ablate, check_sites, collect, patch_from
 from interp.interventions.by_stratum import Swap, stratum_rows
+from interp.interventions.carrier import Carrier
+from interp.interventions.carrier_parts import Part, parts_of
+from interp.interventions.carrier_subspaces import FITTED, SubspaceFit, fit_subspace
 from interp.interventions.das import (
     DasConfig,
     DasFit,
@@ -27,22 +30,30 @@ from interp.interventions.patching import Patch, ablation_value, patch_activatio
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.state import carrier_swapped, carrier_values
+from interp.interventions.state_interchange import APART, LAGS, READOUT, state_rows
 from interp.interventions.stratum_sweep import stratum_sweep
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.tasks.sites import Site, block_slots, resolve
 
 __all__ = [
+    "APART",
     "BASE_RIGHT",
+    "FITTED",
+    "LAGS",
     "METHODS",
+    "READOUT",
+    "Carrier",
     "DasConfig",
     "DasFit",
     "Interchange",
     "JointPairs",
+    "Part",
     "Patch",
     "PositionSet",
     "SharedPairs",
     "Site",
+    "SubspaceFit",
     "Swap",
     "ablate",
     "ablation_value",
@@ -56,6 +67,7 @@ __all__ = [
     "das_rows",
     "deepen",
     "fit_das",
+    "fit_subspace",
     "iia_sweep",
     "interchange",
     "interchange_answers",
@@ -63,6 +75,7 @@ __all__ = [
     "joint_rows",
     "mean_difference_basis",
     "named_sites",
+    "parts_of",
     "patch_activation",
     "patch_from",
     "patched",
@@ -76,6 +89,7 @@ __all__ = [
     "site_column",
     "smallest_set",
     "smallest_set_rows",
+    "state_rows",
     "stratum_rows",
     "stratum_sweep",
     "subspace_rows",

@@ -71,6 +71,22 @@ def collect(
     return {site: torch.cat(part) for site, part in parts.items()}
 
 
+@torch.no_grad()
+def collect_positions(
+    model: Any, tokens: Tensor, hooks: Sequence[str], positions: Tensor, *, batch_size: int = 256
+) -> dict[str, Tensor]:
+    """Activations of several hooks at positions [n, k] of tokens [n, pos], by hook [n, k, …]."""
+    parts: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
+    for some, where in zip(tokens.split(batch_size), positions.split(batch_size), strict=True):
+
+        def keep(act: Tensor, hook: Any, where: Tensor = where) -> None:
+            parts[hook.name].append(read_positions(act, axes_of(model, hook.name), hook.name, positions=where))
+
+        with model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
+            model(some)
+    return {hook: torch.cat(found) for hook, found in parts.items()}
+
+
 def positions_of(
     name: str, batch: Batch, *, task: Task | None, position_names: Sequence[str] | None = None, at: Times = 0
 ) -> Tensor:

@@ -149,7 +149,7 @@ def fit_basis(
     optimizer = torch.optim.AdamW([weight], lr=config.lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=config.steps)
     losses: list[float] = []
-    with _frozen(model):
+    with frozen(model):
         for step in range(config.steps):
             chosen = torch.randperm(len(members), generator=generator)[: config.batch_size]
             rows = torch.from_numpy(members)[chosen]
@@ -180,7 +180,7 @@ def _patched(model: Any, stream: Tensor, patch: Patch, *, layer: int, direct: bo
 
 
 @contextmanager
-def _frozen(model: Any) -> Iterator[None]:
+def frozen(model: Any) -> Iterator[None]:
     """No weight of the model takes part in gradients inside."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

@@ -76,6 +76,21 @@ class ModelFacts:
         """
         return ()
 
+    @property
+    def carries_state(self) -> bool:
+        """Whether what the carriers hold at one position is all that later ones learn of everything before: a state.
+
+        False where each position's carriers tell of that position alone, as keys and values do.
+        """
+        return False
+
+    def readout_hooks(self) -> tuple[str, ...]:
+        """What each layer reads at a position from earlier ones and adds to the residual stream; () where unknown.
+
+        An edit there changes that position's answer and reaches later positions only through layers above.
+        """
+        return ()
+
     def attention_hooks(self) -> tuple[str, ...]:
         """The attention patterns, [batch, head, query_pos, key_pos], rows summing to 1; () where there are none."""
         return ()

@@ -14,6 +14,7 @@ Hook points that all of them have, `{l}` a layer from 0; those of the recurrence
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -35,6 +36,7 @@ class Mixer(nn.Module):
     """A recurrence along positions. A subclass defines `forward`, `reset_parameters` and what carries its state."""
 
     carriers: tuple[str, ...]  # hook points through which earlier positions reach later ones, all together
+    cached = {"hook_carry": "carry", "hook_ssm_state": "state", "conv.hook_window": "window"}  # noqa: RUF012  # in `past`
     matrices: tuple[str, ...]  # parameters that are hidden matrices, one linear map each
 
     def reset_parameters(self, generator: torch.Generator, *, n_layers: int) -> None:
@@ -238,6 +240,31 @@ class StateModel(HookedModel):
             for layer, block in enumerate(self.blocks)
             for part in block.recurrence.carriers
         )
+
+    @property
+    def carries_state(self) -> bool:
+        """True; see ModelFacts."""
+        return True
+
+    def cache_holding(self, carried: Mapping[str, Tensor]) -> StateCache:
+        """The cache of a model that holds these states, from which it reads on.
+
+        Args:
+            carried: by carrier hook, all of them, what it holds at one position, [batch, …]. Gradients flow through.
+
+        Raises:
+            KeyError: a carrier is missing.
+        """
+        cache = self.new_cache(len(next(iter(carried.values()))))
+        for layer, block in enumerate(self.blocks):
+            for part in block.recurrence.carriers:
+                name = f"blocks.{layer}.{self.mixer_name}.{part}"
+                cache.layers[layer][block.recurrence.cached[part]] = carried[name]
+        return cache
+
+    def readout_hooks(self) -> tuple[str, ...]:
+        """What the recurrence of each layer adds; see ModelFacts."""
+        return tuple(f"blocks.{layer}.hook_mixer_out" for layer in range(self.cfg.n_layers))
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices inside the blocks, each one linear map, never a stack of them."""

@@ -72,6 +72,10 @@ class TransformerFacts(ModelFacts):
         """An empty KeyValueCache; None for a bidirectional model."""
         return KeyValueCache(self.cfg, batch) if self.is_causal else None
 
+    def readout_hooks(self) -> tuple[str, ...]:
+        """What attention adds, layer by layer; see ModelFacts."""
+        return tuple(f"blocks.{layer}.hook_attn_out" for layer in range(self.cfg.n_layers))
+
     def attention_hooks(self) -> tuple[str, ...]:
         """See ModelFacts."""
         return tuple(f"blocks.{layer}.attn.hook_pattern" for layer in range(self.cfg.n_layers))

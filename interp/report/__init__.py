@@ -10,6 +10,7 @@ from interp.report.circuits import circuits_section
 from interp.report.material import read_material
 from interp.report.page import Page, Section, escape
 from interp.report.probes import probes_section
+from interp.report.states import has_states, states_section
 from interp.report.swaps import interventions_section
 from interp.runs import Run
 
@@ -30,6 +31,11 @@ def write_report(run: Run) -> Path:
         Section("learning", "Learning", "How did it learn?", learning_section(material, page)),
         Section("probes", "Probes", "What can be read off its activations?", probes_section(material, page)),
         Section("interventions", "Interventions", "What does it use?", interventions_section(material, page)),
+        *(
+            [Section("states", "State", "What does it carry?", states_section(material, page))]
+            if has_states(material)
+            else []
+        ),
         Section("circuits", "Circuits", "Which parts carry each instruction?", circuits_section(material, page)),
     ]
     text = page.render(

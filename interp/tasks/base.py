@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from interp.tasks.options import NoOptions
 from interp.tasks.sites import block_names, resolve
 from interp.worlds import as_world
 from interp.worlds.base import Split, Strata
+
+if TYPE_CHECKING:
+    from interp.tasks.state_pairs import StatePairs
 
 
 @dataclass(frozen=True)
@@ -360,6 +363,25 @@ class Task(ABC):
     def answered(self, answer: Any, judged: np.ndarray) -> np.ndarray:
         """What should come out there, of an edited answer: int64 [n, k]; −1 where the world has no answer."""
         return np.where(answer.valid[:, None], self.expected(answer), -1)
+
+    @property
+    def has_state_pairs(self) -> bool:
+        """Whether `state_pairs` can be drawn: examples are streams through which a model carries a state."""
+        return False
+
+    def state_variables(self) -> list[str]:
+        """What `state_pairs` sets first."""
+        return []
+
+    def state_pairs(
+        self, n: int, name: str, *, seed: int, split: Split = "evaluation", retrieval: bool = False
+    ) -> StatePairs:
+        """Pairs for state interchange: `name` set to source's value at one executed step of base.
+
+        Raises:
+            ValueError: the task tells no stream, another variable, or pairs that are found too rarely.
+        """
+        raise ValueError(f"the task {self.name} tells no stream through which a state is carried")
 
     def can_swap(self, name: str) -> bool:
         """Whether `counterfactual` takes the variable."""

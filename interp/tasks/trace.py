@@ -19,11 +19,13 @@ from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.sites import check_disjoint
+from interp.tasks.state_pairs import StatePairs, draw_state_pairs
 from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineRun, MachineSpec, MachineWorld, Op, Outcome, States
+from interp.worlds.machine.relative import offset_of, relative_name
 from interp.worlds.machine.streams import StreamLabels
 
 _AGES = ((-1, -1), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 4096))  # steps since a cell was revealed
@@ -170,7 +172,7 @@ class Trace(UnitsOfRuns):
         }
 
     def can_swap(self, name: str) -> bool:
-        """`operand`, `array_ptr` and `cell[i]`: what an answer in a stream hangs on."""
+        """`operand`, `array_ptr`, `cell[i]` and `cell[@array_ptr+k]`: what an answer in a stream hangs on."""
         return super().can_swap(name) and name.partition("[")[0] in ("operand", "array_ptr", "cell")
 
     def variables(self) -> list[str]:
@@ -267,8 +269,26 @@ class Trace(UnitsOfRuns):
             raise ValueError("a stream of instructions belongs to no op x outcome stratum: leave weights out")
         return draw_stream_pairs(self, n, name, seed=seed, design=design, split=split)
 
+    @property
+    def has_state_pairs(self) -> bool:
+        """See Task."""
+        return True
+
+    def state_pairs(
+        self, n: int, name: str, *, seed: int, split: Split = "evaluation", retrieval: bool = False
+    ) -> StatePairs:
+        """See Task, and `state_pairs.draw_state_pairs`."""
+        return draw_state_pairs(self, n, name, seed=seed, split=split, retrieval=retrieval)
+
+    def state_variables(self) -> list[str]:
+        """The pointer, what is read, every cell by its place, and cells by how far they are from the pointer."""
+        near = range(-min(3, self.spec.n_cells - 1), min(3, self.spec.n_cells - 1) + 1)
+        return [*self.swappable(), *(relative_name(offset) for offset in near)]
+
     def has_minimal_pairs(self, name: str) -> bool:
         """Whether changing one value of the input can change `name` at a step that is still the same instruction."""
+        if offset_of(name) is not None:
+            return False
         return self.spec.io and self.spec.n_input > 0 and name.partition("[")[0] in ("operand", "cell")
 
     @property

@@ -16,6 +16,7 @@ import torch
 from interp.tasks.counterfactual import Counterfactual, PairDesign, check_design
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineWorld, Op, States
+from interp.worlds.machine.relative import offset_of
 
 if TYPE_CHECKING:
     from interp.tasks.trace import Trace
@@ -30,10 +31,11 @@ def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: Pair
     world.settable(name)
     family = name.partition("[")[0]
     if family not in ("operand", "array_ptr", "cell"):
-        raise ValueError(f"in streams operand, array_ptr and cell[i] can be swapped; got {name!r}")
+        raise ValueError(f"in streams operand, array_ptr, cell[i] and cell[@array_ptr+k] can be swapped; got {name!r}")
     check_design(task, name, design)
     rng = np.random.default_rng([seed, 1])
-    cell = int(name[len("cell[") : -1]) if family == "cell" else None
+    offset = offset_of(name)
+    cell = int(name[len("cell[") : -1]) if family == "cell" and offset is None else None
     bases, sources, columns = [], [], []
     found = drawn = 0
     while found < n:
@@ -42,7 +44,7 @@ def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: Pair
         states = task.draw(each * size, seed=seed, start=each * drawn, split=split)
         drawn += size
         base, other = states[0::each], states[each - 1 :: each]
-        edits = _edits(world, base, task.n_steps, family, cell, rng)  # [size, 2]: edit and judged step, -1 for none
+        edits = edits_of(task, base, name, rng)
         if design == "minimal":
             other = _other_input(world, base, edits[:, 0], task.n_steps, cell, rng)
         there, source_step = _source_steps(world, base, other, edits[:, 0], task.n_steps, rng, same=design == "minimal")
@@ -79,16 +81,16 @@ def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: Pair
     )
 
 
-def _edits(
-    world: MachineWorld, starts: States, n_steps: int, family: str, cell: int | None, rng: np.random.Generator
-) -> np.ndarray:
+def edits_of(task: Trace, starts: States, name: str, rng: np.random.Generator) -> np.ndarray:
     """For each run a step to edit and the first answered step that depends on it, int64 [n, 2]; -1 where none is.
 
     The answered step is uniform among those that can be judged, the edited one uniform among those that it is the first
     answer of.
     """
+    family, offset = name.partition("[")[0], offset_of(name)
+    cell = int(name[len("cell[") : -1]) if family == "cell" and offset is None else None
     edits = np.full((len(starts), 2), -1)
-    for row, (op, array_ptr) in enumerate(_executed(world, starts, n_steps)):
+    for row, (op, array_ptr) in enumerate(_executed(task.world, starts, task.n_steps)):
         answered = np.isin(op, JUDGED)
         candidates = answered if cell is None else answered & (array_ptr == cell)
         if not candidates.any():
@@ -100,6 +102,10 @@ def _edits(
         ends = before & (answered if family == "array_ptr" else at_cell & (answered | (op == Op.GET)))
         first = int(np.flatnonzero(ends).max(initial=-1)) + 1
         steps = np.arange(first, judged + 1)
+        if offset is not None:  # where the cell lies that far from the pointer
+            steps = steps[array_ptr[steps].astype(np.int64) + offset == array_ptr[judged]]
+            if not len(steps):
+                continue
         if family == "operand":  # only what reads the cell and passes it on
             steps = steps[(steps == judged) | (at_cell[steps] & np.isin(op[steps], (Op.INC, Op.DEC)))]
         edits[row] = rng.choice(steps), judged

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cython_vm import Outcome, States, Transition, advance, run, step, variable
+from interp.worlds.machine.relative import offset_of, read_relative, set_relative
 
 
 class MachineAnswer:
@@ -30,17 +31,26 @@ class MachineAnswer:
         return advance(self.states, self.at) if self.at.any() else self.states
 
     @cached_property
+    def _set(self) -> tuple[States, Mapping[str, NDArray[np.integer]] | None, NDArray[np.bool_]]:
+        """`before` with relative cells set, the rest of `do`, and where these could be set."""
+        if not any(offset_of(name) is not None for name in self.do or {}):
+            return self.before, self.do, np.ones(len(self.states), dtype=bool)
+        return set_relative(self.before, self.do or {})
+
+    @cached_property
     def transition(self) -> Transition:
         """Step `at`, with `do`."""
-        return step(self.before, do=self.do)
+        before, rest, _ = self._set
+        return step(before, do=rest)
 
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Whether there is an answer: the run comes to step `at`, and the variables can have the values."""
+        possible = self.transition.valid & self._set[2]
         if not self.at.any():
-            return self.transition.valid
+            return possible
         arrives = run(self.states, int(self.at.max(initial=0)), keep="last").n_steps >= self.at
-        return self.transition.valid & arrives
+        return possible & arrives
 
     def after(self, n_steps: int | NDArray[np.int64]) -> States:
         """The states so many steps from the start; those before step `at` as they are, those after it as they would be.
@@ -78,9 +88,10 @@ class MachineAnswer:
 
 def read_at(states: States, name: str, at: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """A variable at executed steps of the runs from these states; see `World.read`. −1 where a run has no such step."""
-    chosen, times = variable(states.spec, name), np.asarray(at, dtype=np.int64)
+    offset, times = offset_of(name), np.asarray(at, dtype=np.int64)
+    chosen = variable(states.spec, name).read if offset is None else partial(read_relative, offset=offset)
     if not times.any():
-        values = chosen.read(states)
+        values = chosen(states)
         return np.broadcast_to(values[:, None], times.shape).copy() if times.ndim == 2 else values
     told = run(states, max(0, int(times.max(initial=0))))
     assert told.states is not None and told.offsets is not None
@@ -89,4 +100,4 @@ def read_at(states: States, name: str, at: int | NDArray[np.int64]) -> NDArray[n
     # A run that has ended before has no such step.
     there = (times >= 0) & (times <= told.n_steps.reshape(shape))
     rows = told.offsets[:-1].reshape(shape) + np.where(there, times, 0)
-    return np.where(there, chosen.read(told.states)[rows], -1)
+    return np.where(there, chosen(told.states)[rows], -1)

@@ -20,6 +20,7 @@ import numpy as np
 
 from cython_vm import MachineSpec, Op, Outcome, Transition, step, variable
 from cython_vm import Trace as MachineRun
+from interp.worlds.machine.relative import offset_of, read_relative
 
 _NEVER = np.iinfo(np.int64).max
 _BEFORE_ANY = ("array_ptr", "operand", "instruction_ptr", "output_length", "loop_depth")  # of the step; known at once
@@ -41,8 +42,9 @@ class StreamLabels:
         Raises:
             ValueError: the machine has no such variable.
         """
-        family = variable(self.spec, name).name.partition("[")[0]
-        values = self._value(name, family)
+        offset = offset_of(name)
+        family = name.partition("[")[0] if offset is not None else variable(self.spec, name).name.partition("[")[0]
+        values = self._value(name, family) if offset is None else self._relative(offset)
         if seen == "nothing" and family not in ("cell", "output", *_BEFORE_ANY):
             # The last slot holds STOP by the rules of the language.
             return np.where(family == "instruction" and int(name[12:-1]) == self.spec.n_instructions - 1, values, -1)
@@ -76,6 +78,23 @@ class StreamLabels:
             met = self._first_met[self.run.row_index, slot] <= self.run.time
             return np.where(met | (slot == self.spec.n_instructions - 1), values, -1)
         return values
+
+    def _relative(self, offset: int) -> np.ndarray:
+        """The cell at an offset from the pointer where the run has been at it, -1 elsewhere: what was never visited
+        holds 0 and says nothing."""
+        assert self.run.states is not None
+        values, place = read_relative(self.run.states, offset), self._array_ptr.astype(np.int64) + offset
+        visited = self.visited[np.arange(len(place)), place.clip(0, self.spec.n_cells - 1)]
+        return np.where((values >= 0) & visited, values, -1)
+
+    @cached_property
+    def visited(self) -> np.ndarray:
+        """Whether the pointer has been at each cell, now or before, bool [states, n_cells]."""
+        run = self.run
+        assert run.states is not None and run.offsets is not None
+        here = self._array_ptr[:, None] == np.arange(self.spec.n_cells)
+        latest = np.maximum.accumulate(np.where(here, np.arange(len(here))[:, None], -1), axis=0)
+        return latest >= run.offsets[:-1][run.row_index][:, None]
 
     @cached_property
     def _step(self) -> Transition:

@@ -33,6 +33,7 @@ from interp.worlds.machine.answers import MachineAnswer, read_at
 from interp.worlds.machine.contrasts import MachineContrast, contrasts_of
 from interp.worlds.machine.needs import NEEDED_BY
 from interp.worlds.machine.programs import evolved_programs, long_programs
+from interp.worlds.machine.relative import relative_variable
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
 from interp.worlds.machine.words import OP_WORDS, machine_words, state_words
@@ -97,6 +98,9 @@ class MachineWorld(World):
         return self._variables
 
     def variable(self, name: str) -> Variable:
+        """As in World; also `cell[@array_ptr+k]`, which `variables` does not list."""
+        if (relative := relative_variable(self.spec, name)) is not None:
+            return relative
         if name not in self._variables:
             variable(self.spec, name)  # raises, in the machine's own words
         return self._variables[name]
