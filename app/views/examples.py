@@ -201,7 +201,8 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
         value = shown.value(name, step)
         means = escape(known[name].equation)
         rows.append(
-            f"<tr><th scope='row'>{escape(name)}<small>{means}</small></th><td>{'–' if value < 0 else value}</td></tr>"
+            f"<tr><th scope='row'>{escape(name)}<small>{means}</small></th>"
+            f"<td>{'–' if value < 0 else escape(world.value_name(name, value))}</td></tr>"
         )
     clickable(f"<table class='values'>{''.join(rows)}</table>", key="values")
     st.caption("Each is a variable of the world, with what it is; – where it has no value. Probes look for these.")
@@ -211,7 +212,7 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
             table = pd.DataFrame(
                 {
                     "variable": list(values),
-                    "value": [None if value < 0 else value for value in values.values()],
+                    "value": [None if value < 0 else world.value_name(name, value) for name, value in values.items()],
                     "kind": [known[name].kind for name in values],
                 }
             )

@@ -179,13 +179,17 @@ class TransformerConfig(ModelConfig):
 
 
 def config_class(architecture: str) -> type:
-    """The dataclass that configures an architecture; PyTorch is not imported for the transformer's.
+    """The dataclass that configures an architecture; PyTorch is not imported for those of this package.
 
     Raises:
         ValueError: the architecture is not in MODELS.
     """
     if architecture == TransformerConfig.architecture:
         return TransformerConfig
+    from interp.models.state_configs import STATE_CONFIGS
+
+    if architecture in STATE_CONFIGS:
+        return STATE_CONFIGS[architecture]
     from interp.models.registry import MODELS
 
     if architecture not in MODELS:

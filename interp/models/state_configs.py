@@ -35,6 +35,7 @@ class StateConfig(ModelConfig):
     dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
 
     attention_dir: ClassVar[str] = "causal"  # a state is made from the past alone
+    has_state: ClassVar[bool] = True  # what earlier tokens leave to later ones is of one size, however many they are
     index_table_size: ClassVar[int] = 0  # no positions: resizing changes n_ctx and nothing else
 
     def __post_init__(self) -> None:
@@ -255,6 +256,18 @@ def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> Non
     """Raise ValueError where a field's value is none of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
+
+
+STATE_CONFIGS: dict[str, type[StateConfig]] = {
+    "rnn": RNNConfig,
+    "gru": GRUConfig,
+    "lstm": LSTMConfig,
+    "linear_attention": LinearAttentionConfig,
+    "delta": DeltaConfig,
+    "mamba": MambaConfig,
+    "mamba2": Mamba2Config,
+}
+"""The configs of the models with a state in MODELS, for whoever must not import torch."""
 
 
 def require_size(name: str, value: object) -> None:

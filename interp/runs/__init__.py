@@ -3,6 +3,7 @@
 from interp.runs.folder import (
     FRAMES,
     NEXT_STATE_TASKS,
+    STREAM_TASKS,
     STEPS,
     Run,
     RunConfig,
@@ -22,6 +23,7 @@ from interp.runs.folder import (
 __all__ = [
     "FRAMES",
     "NEXT_STATE_TASKS",
+    "STREAM_TASKS",
     "STEPS",
     "Run",
     "RunConfig",

@@ -66,7 +66,7 @@ def test_derived_sizes():
 
 def test_the_configuration_is_cheap_to_import():
     """transformer_lens takes seconds; a command that only reads its arguments must not pay for it."""
-    use = "m.TransformerConfig; m.Architecture; m.config_class('transformer')"
+    use = "m.TransformerConfig; m.Architecture; [m.config_class(n) for n in ('transformer', 'gru', 'delta', 'mamba2')]"
     code = f"import sys, interp.models as m; {use}; sys.exit(bool({{'torch', 'transformer_lens'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
