@@ -3,8 +3,8 @@
 from interp.runs.folder import (
     FRAMES,
     NEXT_STATE_TASKS,
-    STREAM_TASKS,
     STEPS,
+    STREAM_TASKS,
     Run,
     RunConfig,
     RunError,
@@ -23,8 +23,8 @@ from interp.runs.folder import (
 __all__ = [
     "FRAMES",
     "NEXT_STATE_TASKS",
-    "STREAM_TASKS",
     "STEPS",
+    "STREAM_TASKS",
     "Run",
     "RunConfig",
     "RunError",
