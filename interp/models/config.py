@@ -188,8 +188,9 @@ def config_class(architecture: str) -> type:
         return TransformerConfig
     from interp.models.state_configs import STATE_CONFIGS
 
-    if architecture in STATE_CONFIGS:
-        return STATE_CONFIGS[architecture]
+    for config in STATE_CONFIGS:
+        if config.architecture == architecture:
+            return config
     from interp.models.registry import MODELS
 
     if architecture not in MODELS:

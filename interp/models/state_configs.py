@@ -258,18 +258,6 @@ def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> Non
         raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
 
 
-STATE_CONFIGS: dict[str, type[StateConfig]] = {
-    "rnn": RNNConfig,
-    "gru": GRUConfig,
-    "lstm": LSTMConfig,
-    "linear_attention": LinearAttentionConfig,
-    "delta": DeltaConfig,
-    "mamba": MambaConfig,
-    "mamba2": Mamba2Config,
-}
-"""The configs of the models with a state in MODELS, for whoever must not import torch."""
-
-
 def require_size(name: str, value: object) -> None:
     """Raise ValueError where a field is no integer from 1 up."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
