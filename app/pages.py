@@ -41,12 +41,32 @@ def _without_graph(run: Run) -> str | None:
     )
 
 
+def _without_stream(run: Run) -> str | None:
+    if run.config.tells_stream:
+        return None
+    return f"The task {run.config.task} tells no stream of executed instructions; the task trace does."
+
+
+def _without_state(run: Run) -> str | None:
+    config = run.config.model
+    if getattr(config, "has_state", False):
+        return None
+    if getattr(config, "has_attention", False):
+        return (
+            f"A {config.architecture} holds no state: it keeps keys and values of every token and looks them up again; "
+            "the Attention page shows what it looks up."
+        )
+    return f"A model of the kind {config.architecture} declares no state that it carries from token to token."
+
+
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
+    "stream": Page("views/stream.py", "Stream", ":material/timeline:", "stream", refuses=_without_stream),
     "attention": Page(
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention
     ),
+    "state": Page("views/state.py", "State", ":material/memory:", "state", refuses=_without_state),
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
 }

@@ -61,15 +61,21 @@ def draw_errors(view: View, cell: str, method: str) -> None:
     variable = cell.split("|")[0]
     left, right = st.columns([2, 3])
     with left:
-        draw_confusion(rows, variable)
+        draw_confusion(view, rows, variable)
     with right:
         draw_mistakes(view, rows, variable)
 
 
-def draw_confusion(rows: pd.DataFrame, variable: str) -> None:
+def named(view: View, variable: str, value: int) -> str:
+    """A value as the world names it."""
+    world = view.run.config.world
+    return world.value_name(variable, value) if variable in world.variables() else str(value)
+
+
+def draw_confusion(view: View, rows: pd.DataFrame, variable: str) -> None:
     """True values by values read, each row as shares of its examples."""
     matrix, values = confusion(rows)
-    names = [str(value) for value in values]
+    names = [named(view, variable, value) for value in values]
     tips = [
         ["" if np.isnan(p) else f"{variable} {t}: {p:.1%} read as {r}" for r, p in zip(names, line, strict=True)]
         for t, line in zip(names, matrix, strict=True)
@@ -93,7 +99,8 @@ def draw_mistakes(view: View, rows: pd.DataFrame, variable: str) -> None:
         words, button = st.columns([4, 1], vertical_alignment="center")
         start, step = np.asarray(row["start"], dtype=np.int64), int(row["step"])
         words.markdown(
-            f"{variable} is **{row['truth']}**, read as **{row['predicted']}** "
+            f"{variable} is **{named(view, variable, int(row['truth']))}**, read as "
+            f"**{named(view, variable, int(row['predicted']))}** "
             f"(surer of it by {row['margin']:.1f} nats): {view.in_words(start, step)}"
         )
         if view.can_show and button.button("Show", key=f"mistake_{place}", help="This state on the Step page"):

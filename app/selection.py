@@ -14,7 +14,7 @@ import streamlit as st
 
 from app.numbers import quoted, whole_number
 
-KINDS = ("", "head", "node", "edge", "probe")  # what `id` names; "" = nothing picked
+KINDS = ("", "head", "node", "edge", "probe", "position")  # what `id` names; "" = nothing picked
 _KEY = "selection"
 _EXTRA = "address_extra"  # what else the address holds: which example, or where the Step page's program starts
 _RUN = "address_run"  # and the run, where it is another than the one that the app was started with

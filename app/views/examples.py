@@ -8,24 +8,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import example_search, examples_view, run_access, session, widgets
+from app import examples_view, run_access, session, widgets
 from app.answers import Answers, asked_tokens
 from app.components.clickable import clickable
 from app.components.strip import Tile, legend, strip
+from app.example_controls import draw_controls, here, load, step_in_view
 from app.examples_view import ExamplesView, Shown
 from app.pages import PAGES
-from app.run_access import LoadedModel
 from app.theme import token_text
-from interp import RunError
 
 MOST_TILES = 280  # tokens above which those of the step in view alone are drawn
-
-
-def here(shown: Shown, step: int) -> np.ndarray:
-    """Which tokens are about the step in view, bool [pos]; all where there is one step."""
-    if shown.n_steps == 1:
-        return np.ones(len(shown.tokens), dtype=bool)
-    return shown.times == shown.steps[step]
 
 
 def status(view: ExamplesView, shown: Shown | None, found: Answers | None, step: int) -> str:
@@ -59,71 +51,6 @@ def introduction(view: ExamplesView, shown: Shown | None) -> str:
         "asked for."
     )  # fmt: skip
     return f"{words} The example comes from a {world.unit} that was kept out of training."
-
-
-def draw_controls(view: ExamplesView, shown: Shown | None, loaded: LoadedModel | None, found: Answers | None) -> None:
-    """Previous and next example, next mistake, the next of a stratum."""
-    keys = shown is not None and shown.n_steps == 1  # else the arrow keys move in time
-    searching = False
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.button(
-            "Previous example", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
-            shortcut="Left" if keys else None, on_click=examples_view.go, args=(view.number - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next example", icon=":material/last_page:", key="next_example", shortcut="Right" if keys else None,
-            on_click=examples_view.go, args=(view.number + 1,),
-        )  # fmt: skip
-        searching = st.button(
-            "Next mistake", icon=":material/error:", key="next_mistake", disabled=loaded is None, type="primary",
-            help=f"The next place where the model is wrong: in this example, else in up to {example_search.LIMIT} "
-            "further held-out ones; some seconds.",
-        )  # fmt: skip
-        if shown is not None and shown.task.has_strata and view.ops:
-            with st.container(width=260):
-                widgets.selectbox(
-                    f"Next of this {view.run.config.world.stratum_title}", view.ops, None, key="next_of",
-                    on_pick=lambda name: go_to_stratum(view, shown, name), format_func=session.op_label,
-                )  # fmt: skip
-    if searching and loaded is not None and shown is not None and found is not None:
-        go_to_mistake(view, shown, loaded, found)
-    elif told := st.session_state.pop("example_search", None):
-        st.caption(told)
-
-
-def wrong_steps(shown: Shown, found: Answers) -> list[int]:
-    """The steps of the slider at which something is said wrong, rising."""
-    wrong = ~found.right[0]
-    return [step for step in range(shown.n_steps) if (wrong & here(shown, step)).any()]
-
-
-def go_to_mistake(view: ExamplesView, shown: Shown, loaded: LoadedModel, found: Answers) -> None:
-    """The next step of this example that is wrong, else the next example that has one."""
-    later = [step for step in wrong_steps(shown, found) if step > view.step] if shown.n_steps > 1 else []
-    if later:
-        examples_view.go(view.number, step=later[0])
-        st.rerun()
-    limit = example_search.LIMIT
-    bar = st.progress(0.0, "Searching …")
-    told = f"No mistake in the {limit} held-out examples after this one."
-    for tried, number in example_search.search_mistake(loaded, view.number + 1):
-        bar.progress(min(1.0, tried / limit), f"{tried} of {limit} examples tried")
-        if number is not None:
-            told = f"Found {tried:,} {'example' if tried == 1 else 'examples'} further on."
-            there = examples_view.shown_example(loaded.run.task, view.run, number)
-            steps = wrong_steps(there, examples_view.answered(loaded, number))
-            examples_view.go(number, step=steps[0] if there.n_steps > 1 and steps else 0)
-    st.session_state["example_search"] = told
-    st.rerun()
-
-
-def go_to_stratum(view: ExamplesView, shown: Shown, name: str) -> None:
-    number = example_search.search_stratum(shown.task, name, view.number + 1)
-    if number is None:
-        told = f"None of the {example_search.MOST:,} held-out examples after this one is of {name}."
-        st.session_state["example_search"] = told
-    else:
-        examples_view.go(number)
 
 
 def draw_strip(shown: Shown, found: Answers | None, step: int) -> None:
@@ -201,7 +128,8 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
         value = shown.value(name, step)
         means = escape(known[name].equation)
         rows.append(
-            f"<tr><th scope='row'>{escape(name)}<small>{means}</small></th><td>{'–' if value < 0 else value}</td></tr>"
+            f"<tr><th scope='row'>{escape(name)}<small>{means}</small></th>"
+            f"<td>{'–' if value < 0 else escape(world.value_name(name, value))}</td></tr>"
         )
     clickable(f"<table class='values'>{''.join(rows)}</table>", key="values")
     st.caption("Each is a variable of the world, with what it is; – where it has no value. Probes look for these.")
@@ -211,23 +139,11 @@ def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:
             table = pd.DataFrame(
                 {
                     "variable": list(values),
-                    "value": [None if value < 0 else value for value in values.values()],
+                    "value": [None if value < 0 else world.value_name(name, value) for name, value in values.items()],
                     "kind": [known[name].kind for name in values],
                 }
             )
             st.dataframe(table, hide_index=True, width="stretch")
-
-
-def load(view: ExamplesView) -> tuple[Shown | None, LoadedModel | None, RunError | None]:
-    """The example, and the model as soon as it is there; or what is wrong with it."""
-    task = run_access.task_or_wait(view.run)
-    if task is None:
-        return None, None, None
-    shown = examples_view.shown_example(task, view.run, view.number)
-    try:
-        return shown, run_access.model_if_there(view.run), None
-    except RunError as error:
-        return shown, None, error
 
 
 def page() -> None:
@@ -238,11 +154,7 @@ def page() -> None:
     shown, loaded, problem = load(view)
     if shown is None:
         return
-    step = min(view.step, shown.n_steps - 1)
-    if step != view.step:
-        session.selection.notify(f"Step {view.step + 1} does not exist: this example ends at step {shown.n_steps}.")
-        session.selection.emit(step=step)
-        st.rerun()
+    step = step_in_view(view, shown)
     found = None if loaded is None else examples_view.answered(loaded, view.number)
     line = status(view, shown, found, step)
     top.markdown(f"#### {line.removesuffix(' · the model is loading') if problem else line}")

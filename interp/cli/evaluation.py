@@ -197,8 +197,8 @@ def lengths(
 
     Args:
         out: a run folder a scheme, the rows, and the page length_generalisation.md.
-        encodings: some of learned, sinusoidal, rotary, none, block, block_shifted, block_rotary and block_turned
-            (default: all).
+        encodings: some of learned, sinusoidal, rotary, none, block, block_shifted, block_rotary, block_turned, alibi,
+            randomised and path (default: all).
         steps: optimizer steps of each training.
         n: held-out states of each test.
         seed: of weights and records.

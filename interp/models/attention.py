@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from interp.models.alibi import Alibi
 from interp.models.config import TransformerConfig
 from interp.models.hooks import live
+from interp.models.householder_positions import HouseholderPositions, path_scores
 from interp.models.kv_cache import KeyValueCache
 from interp.models.local_attention import local_attention
 from interp.models.norms import make_norm
@@ -26,8 +28,10 @@ class Attention(nn.Module):
 
     With `qk_norm`, queries and keys are normalised over d_head before hook_q and hook_k, so that always
     `attn_scores = q @ k / sqrt(d_head)`; under rotary positions of hook_rot_q and hook_rot_k, which come after the
-    rotation. Scores and pattern exist only while somebody listens to them; otherwise
-    `F.scaled_dot_product_attention` computes z, chunk by chunk where `attention_chunk` is set.
+    rotation. ALiBi adds its fall with the distance; under PaTH a key is first carried to the query through hook_w and
+    hook_beta of what lies between (householder_positions.py), which read what the head's keys read. Scores and pattern
+    exist only while somebody listens to them; otherwise `F.scaled_dot_product_attention` computes z, chunk by chunk
+    where `attention_chunk` is set. PaTH has no such kernel.
     """
 
     def __init__(self, cfg: TransformerConfig, *, layer: int = 0) -> None:
@@ -44,6 +48,11 @@ class Attention(nn.Module):
         if self.rotary is not None:
             self.hook_rot_q = HookPoint()  # [batch, pos, head, d_head]
             self.hook_rot_k = HookPoint()  # [batch, pos, head, d_head]
+        self.alibi = Alibi(cfg.n_heads, getattr(torch, cfg.dtype)) if cfg.positional_embedding_type == "alibi" else None
+        self.path = HouseholderPositions(cfg) if cfg.positional_embedding_type == "path" else None
+        if self.path is not None:
+            self.hook_w = HookPoint()  # [batch, pos, head, d_head], of unit length
+            self.hook_beta = HookPoint()  # [batch, pos, head], from 0 to 2
         self.hook_attn_in = HookPoint()  # [batch, pos, head, d_model], this and the next three fired by the block
         self.hook_q_input = HookPoint()  # [batch, pos, head, d_model]
         self.hook_k_input = HookPoint()  # [batch, pos, head, d_model]
@@ -67,7 +76,7 @@ class Attention(nn.Module):
         if x.ndim == 4:
             return self._attend_from_inputs(x, past)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.d_head)).unbind(2)
-        return self.attend(q, k, v, past=past)
+        return self.attend(q, k, v, x, past=past)
 
     def _attend_from_inputs(self, x: Tensor, past: KeyValueCache | None) -> Tensor:
         weight = self.qkv.weight.unflatten(0, (3 * self.n_heads, self.d_head))
@@ -75,20 +84,29 @@ class Attention(nn.Module):
         if self.qkv.bias is not None:
             qkv = qkv + self.qkv.bias.view(3 * self.n_heads, self.d_head)
         q, k, v = qkv.chunk(3, dim=2)
-        return self.attend(q, k, v, past=past)
+        return self.attend(q, k, v, x.chunk(3, dim=2)[1], past=past)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
-        """From queries, keys and values [batch, pos, head, d_head] to the block's write [batch, pos, d_model]."""
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, key_input: Tensor, *, past: KeyValueCache | None = None
+    ) -> Tensor:
+        """From queries, keys and values [batch, pos, head, d_head] to the block's write [batch, pos, d_model].
+
+        `key_input` is what keys were made of, [batch, pos, d_model] or each head's own [batch, pos, head, d_model].
+        """
         if live(self.hook_q, self.hook_k, self.hook_v):  # slices of one tensor: hooks may edit in place
             q, k, v = q.clone(), k.clone(), v.clone()
         q, k, v = self.hook_q(self.q_norm(q)), self.hook_k(self.k_norm(k)), self.hook_v(v)
         if self.rotary is not None:
             start = 0 if past is None else past.length
             q, k = self.hook_rot_q(self.rotary(q, start=start)), self.hook_rot_k(self.rotary(k, start=start))
+        if self.path is not None:
+            w, beta = self.path(key_input)
+            # Keys go with their transitions from here on, [batch, pos, head, 2 * d_head + 1]; a cache keeps both.
+            k = torch.cat([k, self.hook_w(w), self.hook_beta(beta)[..., None]], dim=-1)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if past is not None:
             k, v = past.extend(self.layer, k, v)
-        if live(self.hook_attn_scores, self.hook_pattern):
+        if self.path is not None or live(self.hook_attn_scores, self.hook_pattern):
             z = self._pattern(q, k).to(v.dtype) @ v
         else:
             z = self.fused(q, k, v)
@@ -99,7 +117,14 @@ class Attention(nn.Module):
         return self.out(z.flatten(2))
 
     def _pattern(self, q: Tensor, k: Tensor) -> Tensor:
-        scores = q @ k.transpose(-2, -1) / math.sqrt(self.d_head)
+        if self.path is None:
+            products = q @ k.transpose(-2, -1)
+        else:
+            key, w, beta = k.split([self.d_head, self.d_head, 1], dim=-1)
+            products = path_scores(q, key, w, beta[..., 0], causal=self.causal).to(q.dtype)
+        scores = products / math.sqrt(self.d_head)
+        if self.alibi is not None:
+            scores = scores + self.alibi(*scores.shape[-2:]).to(scores.dtype)
         if self.causal:
             scores = scores.masked_fill(~self.visible(*scores.shape[-2:], device=scores.device), -torch.inf)
         return self.hook_pattern(self.hook_attn_scores(scores).softmax(-1))
@@ -114,6 +139,8 @@ class Attention(nn.Module):
     def fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """z [batch, head, query_pos, d_head] without the pattern; the queries are the last of the keys' positions."""
         n_queries, n_keys = q.shape[2], k.shape[2]
+        if self.alibi is not None:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.falling(n_queries, n_keys).to(q.dtype))
         if n_queries == n_keys:
             if self.chunk and n_keys > 2 * self.chunk:
                 return local_attention(q, k, v, chunk=self.chunk)
@@ -121,6 +148,14 @@ class Attention(nn.Module):
         first = max(0, (n_keys - n_queries) // self.chunk - 1) * self.chunk if self.chunk else 0
         mask = None if n_queries == 1 else self.visible(n_queries, n_keys, first=first, device=q.device)
         return F.scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], attn_mask=mask)
+
+    def falling(self, n_queries: int, n_keys: int) -> Tensor:
+        """ALiBi's share of the scores, -inf where a query does not attend, [head, query_pos, key_pos]."""
+        assert self.alibi is not None
+        bias = self.alibi(n_queries, n_keys)
+        return (
+            bias.masked_fill(~self.visible(n_queries, n_keys, device=bias.device), -torch.inf) if self.causal else bias
+        )
 
     def _heads(self, part: int) -> Tensor:
         return self.qkv.weight.unflatten(0, (3, self.n_heads, self.d_head))[part].transpose(-2, -1)

@@ -10,7 +10,7 @@ from interp.configuration import later
 from interp.models.model_config import ModelConfig
 
 Norm = Literal["LN", "RMS"]
-Positions = Literal["block", "block_rotary", "learned", "none", "rotary", "sinusoidal"]
+Positions = Literal["alibi", "block", "block_rotary", "learned", "none", "path", "randomised", "rotary", "sinusoidal"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,11 +37,12 @@ class TransformerConfig(ModelConfig):
     qk_norm: bool = False  # RMS over d_head with a learned gain, before hook_q and hook_k
     attention_dir: Literal["causal", "bidirectional"] = "causal"  # whether a position sees those after it
     attention_chunk: int = later(0)  # c > 0: attend to the own chunk of c tokens (causally) and all of the one before
-    positional_embedding_type: Positions = "learned"  # see embed.py and rotary.py
+    positional_embedding_type: Positions = "learned"  # see embed.py
     position_roles: tuple[int, ...] = ()  # "block…" only: which block each position belongs to, [n_ctx]
     position_indices: tuple[int, ...] = ()  # "block…" only: the slot's index inside its block, [n_ctx]
     index_table_size: int = later(0)  # "block" only: indices embedded; more than needed: training shifts them at random
     index_init: Literal["normal", "sinusoidal"] = later("normal")  # "block" only: initial vectors of the indices
+    position_range: int = later(0)  # "randomised" only: positions to draw from in training; at least n_ctx
     rotary_dim: int = later(0)  # dimensions of each head that are turned; 0: all under a rotary type, else none
     rotary_base: int = later(10_000)  # the slowest pair of dimensions turns by almost 1 / rotary_base a position
     tie_word_embeddings: bool = False  # W_U = W_E.T
@@ -95,6 +96,7 @@ class TransformerConfig(ModelConfig):
             raise ValueError(f"rotary_dim must be even and at most d_head = {self.d_head}; got {self.rotary_dim}")
         if self.rotary and not self.rotary_dim and self.d_head % 2:
             raise ValueError(f"d_head must be even for rotary positions; got {self.d_head}")
+        self._check_positional_type()
         if self.index_init != "normal" and self.positional_embedding_type != "block":
             raise ValueError(
                 f"index_init needs positional_embedding_type='block'; got {self.positional_embedding_type!r}"
@@ -112,6 +114,20 @@ class TransformerConfig(ModelConfig):
             )
         if any(not isinstance(value, int) or value < 0 for value in values):
             raise ValueError(f"{name} must hold integers from 0 up; got {min(values)!r}")
+
+    def _check_positional_type(self) -> None:
+        kind = self.positional_embedding_type
+        if kind == "path" and self.rotary_dim:
+            raise ValueError(
+                "rotary_dim must be 0 with positional_embedding_type='path', whose transitions turn keys already; "
+                f"got {self.rotary_dim}"
+            )
+        if kind == "randomised":
+            _require_size("position_range", self.position_range)
+            if self.position_range < self.n_ctx:
+                raise ValueError(f"position_range must be at least n_ctx = {self.n_ctx}; got {self.position_range}")
+        elif self.position_range:
+            raise ValueError(f"position_range needs positional_embedding_type='randomised'; got {kind!r}")
 
     def _check_index_table(self) -> None:
         _require_size("index_table_size", self.index_table_size)
@@ -163,13 +179,18 @@ class TransformerConfig(ModelConfig):
 
 
 def config_class(architecture: str) -> type:
-    """The dataclass that configures an architecture; PyTorch is not imported for the transformer's.
+    """The dataclass that configures an architecture; PyTorch is not imported for those of this package.
 
     Raises:
         ValueError: the architecture is not in MODELS.
     """
     if architecture == TransformerConfig.architecture:
         return TransformerConfig
+    from interp.models.state_configs import STATE_CONFIGS
+
+    for config in STATE_CONFIGS:
+        if config.architecture == architecture:
+            return config
     from interp.models.registry import MODELS
 
     if architecture not in MODELS:

@@ -125,6 +125,8 @@ class Writes(NamedTuple):
 class Delta(MatrixStateModel):
     """Gated DeltaNet and DeltaProduct; see this module's docstring."""
 
+    effective_parts = (*MatrixStateModel.effective_parts, "hook_beta")
+
     def _mixer(self, cfg: Any) -> DeltaLayer:
         return DeltaLayer(cfg)
 

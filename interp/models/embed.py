@@ -1,12 +1,15 @@
 """Tokens and positions into the residual stream, and the residual stream out to logits.
 
-Positions by `cfg.positional_embedding_type`; all but the rotations enter through hook_pos_embed:
+Positions by `cfg.positional_embedding_type`; all that is added to the stream enters through hook_pos_embed:
 
     learned       one free vector a position
     sinusoidal    fixed waves (Vaswani et al. 2017)
     block         the block's vector + the vector of the slot's index inside the block
     block_rotary  the block's vector; the slot's index turns queries and keys (rotary.py)
     rotary        queries and keys are turned by the position (rotary.py), nothing is added
+    randomised    one free vector a position, of a range longer than any sequence; see RandomisedPositions
+    alibi         nothing is added to the stream: scores fall with the distance (alibi.py)
+    path          nothing is added: what stands between two tokens turns keys (householder_positions.py)
     none          nothing; a causal model can still count (Kazemnejad et al. 2023)
 """
 
@@ -19,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp.models.config import TransformerConfig
+
+_PRIME = 2**31 - 1  # hashes are taken modulo this one; products of two stay below 2 ** 62
 
 
 class Embed(nn.Module):
@@ -65,6 +70,52 @@ class SinusoidalPositions(PositionEmbedding):
         angles = pos / 10_000.0 ** (2 * (dims // 2) / cfg.d_model)
         table = torch.where(dims % 2 == 0, angles.sin(), angles.cos()) * (2**0.5 * cfg.init_range)
         self.register_buffer("W_pos", table.to(getattr(torch, cfg.dtype)), persistent=False)
+
+
+class RandomisedPositions(PositionEmbedding):
+    """One free vector for each of `position_range` positions, of which a sequence uses some, in order.
+
+    In train mode each row of n tokens has a random subset of n, sorted, so that all are learned and the model hears of
+    order, not of distances (Ruoss et al. 2023). It is drawn from a hash of the row's own tokens: the same whatever the
+    batch, the process or the step at which training resumes. In eval mode, where the paper draws too, positions are
+    fixed: n_ctx of them spread evenly over the range, of which the first are used; so a token's place is the same
+    read alone, in pieces or with what follows. A longer model (`resize`) has the same range, more closely spaced.
+    """
+
+    places: Tensor  # [n_ctx], those of eval mode
+    hash_weights: Tensor  # [n_ctx]
+    factors: Tensor  # [position_range]
+    terms: Tensor  # [position_range]
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        size = cfg.position_range
+        self.W_range = nn.Parameter(torch.empty(size, cfg.d_model))
+        generator = torch.Generator().manual_seed(cfg.seed)
+        for name, n in (("hash_weights", cfg.n_ctx), ("factors", size), ("terms", size)):
+            self.register_buffer(name, torch.randint(1, _PRIME, (n,), generator=generator), persistent=False)
+        places = (2 * torch.arange(cfg.n_ctx) + 1) * size // (2 * cfg.n_ctx)
+        self.register_buffer("places", places, persistent=False)
+
+    @property
+    def W_pos(self) -> Tensor:
+        """As in eval mode, [n_ctx, d_model]; computed, so writing to it changes nothing."""
+        return F.embedding(self.places, self.W_range)
+
+    def drawn(self, tokens: Tensor) -> Tensor:
+        """The places of tokens [batch, pos] in train mode, ascending, [batch, pos]."""
+        pos = tokens.shape[1]
+        row = (tokens.long() * self.hash_weights[:pos] % _PRIME).sum(-1, keepdim=True) % _PRIME  # [batch, 1]
+        keys = (row * self.factors + self.terms) % _PRIME  # [batch, position_range]: in an order of the row's own
+        return keys.topk(pos, dim=-1).indices.sort(dim=-1).values
+
+    def forward(self, tokens: Tensor, *, start: int = 0) -> Tensor:
+        """As in PositionEmbedding; in train mode a row of its own for every example."""
+        if not self.training:
+            return super().forward(tokens, start=start)
+        if start:
+            raise ValueError("positions are drawn at random in train mode; decode in eval mode: call model.eval()")
+        return F.embedding(self.drawn(tokens), self.W_range)
 
 
 class RolePositions(PositionEmbedding):
@@ -176,6 +227,7 @@ class BlockPositions(RolePositions):
 POSITIONS: dict[str, type[PositionEmbedding]] = {
     "learned": LearnedPositions,
     "sinusoidal": SinusoidalPositions,
+    "randomised": RandomisedPositions,
     "block": BlockPositions,
     "block_rotary": RolePositions,
 }

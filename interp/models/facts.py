@@ -10,6 +10,10 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from interp.models.fast_pass import FastPass
     from interp.models.graph import Graph
 
@@ -94,6 +98,20 @@ class ModelFacts:
     def attention_hooks(self) -> tuple[str, ...]:
         """The attention patterns, [batch, head, query_pos, key_pos], rows summing to 1; () where there are none."""
         return ()
+
+    def effective_attention_hooks(self, layer: int) -> tuple[str, ...]:
+        """What `effective_attention` needs of a layer; () where its reads are no weighted sums of values."""
+        return ()
+
+    def effective_attention(self, layer: int, activations: Mapping[str, Tensor]) -> Tensor:
+        """How much of each position's value a read holds, [batch, head, query_pos, key_pos]; a heuristic, see
+        effective_attention.py.
+
+        Args:
+            layer: one with `effective_attention_hooks`.
+            activations: of one run, by those hooks.
+        """
+        raise ValueError(f"what the architecture {self.cfg.architecture!r} reads is no weighted sum of values")
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices from hidden vectors to hidden vectors, which Muon may train; by default those in `blocks`."""

@@ -88,9 +88,10 @@ class FastPass:
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if positions is None:
             return attn.fused(q, k, v).transpose(1, 2)
-        mask = None
-        if attn.causal:
-            n_keys = k.shape[2]
+        mask, n_keys = None, k.shape[2]
+        if attn.alibi is not None:
+            mask = attn.falling(n_keys, n_keys)[:, positions].transpose(0, 1).to(q.dtype)
+        elif attn.causal:
             mask = attn.visible(n_keys, n_keys, device=k.device)[positions][:, None]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def fold_norms(model: Transformer) -> None:
     """Step 1: every norm's gain becomes 1 and its bias 0; a tied unembedding keeps the final norm as it is."""
     for block in model.blocks:
-        _fold(block.ln1, block.attn.qkv)
+        path = block.attn.path
+        _fold(block.ln1, block.attn.qkv, *([] if path is None else [path.w, path.beta]))
         if block.mlp is not None:
             readers = [block.mlp.fc_in, *([block.mlp.fc_gate] if isinstance(block.mlp, GatedMLP) else [])]
             _fold(block.ln2, *readers)

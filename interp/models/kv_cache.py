@@ -18,14 +18,14 @@ class KeyValueCache:
     """
 
     keys: Tensor  # [layer, batch, head, n_ctx, d_head], as attention uses them: rotated; from the first `extend` on
-    values: Tensor  # the same
+    values: Tensor  # the same; keys under PaTH are wider: with their transitions, 2 * d_head + 1
 
     def __init__(self, cfg: TransformerConfig, batch: int) -> None:
         if cfg.attention_dir != "causal":
             raise ValueError("a key-value cache needs attention_dir='causal'; this model is bidirectional")
         self.batch = batch
         self.length = 0  # tokens read
-        self._size = (cfg.n_layers, batch, cfg.n_heads, cfg.n_ctx, cfg.d_head)
+        self._size = (cfg.n_layers, batch, cfg.n_heads, cfg.n_ctx)
         self._empty = True
 
     def require_room(self, cfg: TransformerConfig, tokens: Tensor) -> None:
@@ -47,7 +47,8 @@ class KeyValueCache:
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values [batch, head, pos, d_head]; all of the layer's up to them."""
         if self._empty:
-            self.keys, self.values = k.new_empty(self._size), v.new_empty(self._size)
+            self.keys = k.new_empty(*self._size, k.shape[-1])
+            self.values = v.new_empty(*self._size, v.shape[-1])
             self._empty = False
         elif self.keys.dtype != k.dtype:  # the model has been moved since
             self.keys, self.values = self.keys.to(k.dtype), self.values.to(v.dtype)

@@ -25,6 +25,7 @@ what its own position reads. hook_recurrence_out changes that position's read-ou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.models import chunks
 from interp.models.architecture import Architecture, causal_only
+from interp.models.effective_attention import by_position, value_weights
 from interp.models.hooks import live
 from interp.models.norms import make_norm
 from interp.models.propagation import fire
@@ -215,6 +217,17 @@ class MatrixStateModel(StateModel):
         ),
         "linear_attn.conv.hook_window": ("batch", "pos", "d_conv", "d_window"),
     }
+
+    effective_parts: tuple[str, ...] = ("hook_q", "hook_k", "hook_log_decay")
+
+    def effective_attention_hooks(self, layer: int) -> tuple[str, ...]:
+        """See ModelFacts."""
+        return tuple(f"blocks.{layer}.{self.mixer_name}.{name}" for name in self.effective_parts)
+
+    def effective_attention(self, layer: int, activations: Mapping[str, Tensor]) -> Tensor:
+        """See ModelFacts."""
+        q, k, log_decay, *beta = (activations[name] for name in self.effective_attention_hooks(layer))
+        return by_position(value_weights(q, k, beta[0] if beta else None, log_decay), q.shape[1])
 
 
 class LinearAttention(MatrixStateModel):

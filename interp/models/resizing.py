@@ -19,10 +19,11 @@ def resize(model: HookedModel, cfg: TransformerConfig) -> HookedModel:
     """The same weights in a model with another context length or other positions, larger or smaller.
 
     What is the same in both is copied. Where `cfg` has positions that `model` lacks, the scheme decides: sinusoidal,
-    rotary, block_rotary and none compute them; "learned" leaves the new rows of W_pos at initial values drawn from
-    `cfg.seed`; "block" has a vector for every block already, and W_index beyond its trained rows is as drawn, unless
-    training shifted the indices over a larger table (`index_table_size`). The flat part of "block" goes with
-    (role, index), whatever position that is now, and is zero where it is new.
+    rotary, block_rotary, alibi, path and none compute them; "randomised" spreads them over the same range; "learned"
+    leaves the new rows of W_pos at initial values drawn from `cfg.seed`; "block" has a vector for every block already,
+    and W_index beyond its trained rows is as drawn, unless training shifted the indices over a larger table
+    (`index_table_size`). The flat part of "block" goes with (role, index), whatever position that is now, and is zero
+    where it is new.
 
     Args:
         model: a model, whose mode (train or eval), device, dtype and `vocab` the new one takes.

@@ -35,6 +35,7 @@ class StateConfig(ModelConfig):
     dtype: Literal["float32", "float64"] = "float32"  # of the parameters; for bfloat16 use autocast
 
     attention_dir: ClassVar[str] = "causal"  # a state is made from the past alone
+    has_state: ClassVar[bool] = True  # what earlier tokens leave to later ones is of one size, however many they are
     index_table_size: ClassVar[int] = 0  # no positions: resizing changes n_ctx and nothing else
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ Hook points, `{l}` a layer from 0:
     blocks.{l}.ln1.hook_normalized, ln2.…, ln_final.hook_normalized               [batch, pos, d_model]
     blocks.{l}.attn.hook_q, hook_k, hook_v, hook_z                                [batch, pos, head, d_head]
     blocks.{l}.attn.hook_rot_q, hook_rot_k (rotary positions: after the rotation) [batch, pos, head, d_head]
+    blocks.{l}.attn.hook_w (PaTH positions; of unit length)                       [batch, pos, head, d_head]
+    blocks.{l}.attn.hook_beta (PaTH positions; from 0 to 2)                       [batch, pos, head]
     blocks.{l}.attn.hook_attn_scores, hook_pattern                                [batch, head, query_pos, key_pos]
     blocks.{l}.attn.q_norm.hook_scale, hook_normalized, k_norm.…                  [batch, pos, head, 1 or d_head]
     blocks.{l}.mlp.hook_pre, hook_post, and hook_pre_linear where gated_mlp       [batch, pos, d_mlp]
@@ -22,9 +24,9 @@ and behind switches, because they cost memory:
 
 These inputs are the residual stream before the norm, a copy for each reader: each head then normalises its own. While
 one of the split inputs is listened to, ln1 fires once on all of them, [batch, pos, 3 * head, …]: queries, then keys,
-then values (under set_use_attn_in [batch, pos, head, …]). As in TransformerLens 4, the attention inputs also answer to
-names without "attn.", such as `blocks.{l}.hook_q_input`. The reader of the logits is
-`blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
+then values (under set_use_attn_in [batch, pos, head, …]); PaTH's w and beta read what the keys read. As in
+TransformerLens 4, the attention inputs also answer to names without "attn.", such as `blocks.{l}.hook_q_input`. The
+reader of the logits is `blocks.{n_layers - 1}.hook_resid_post`, the residual stream before ln_final.
 
 With a KeyValueCache, `pos` counts the new tokens alone, and `key_pos` all that have been read.
 """

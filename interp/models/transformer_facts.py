@@ -34,7 +34,8 @@ class TransformerFacts(ModelFacts):
         **dict.fromkeys(("hook_embed", "hook_pos_embed", "hook_attn_out", "hook_mlp_in", "hook_mlp_out"), _STREAM),
         **dict.fromkeys(("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_normalized"), _STREAM),
         "hook_scale": ("batch", "pos", "scale"),
-        **dict.fromkeys(("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k"), _HEADS),
+        **dict.fromkeys(("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_w"), _HEADS),
+        "hook_beta": ("batch", "pos", "head"),
         **dict.fromkeys(("q_norm.hook_normalized", "k_norm.hook_normalized"), _HEADS),
         **dict.fromkeys(("q_norm.hook_scale", "k_norm.hook_scale"), ("batch", "pos", "head", "scale")),
         **dict.fromkeys(("hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input", "hook_result"), _HEAD_INPUTS),
@@ -57,11 +58,17 @@ class TransformerFacts(ModelFacts):
         return ("blocks.0.hook_resid_pre", *after)
 
     def carrier_hooks(self) -> tuple[str, ...]:
-        """The keys and values of every layer as attention uses them; see ModelFacts."""
+        """The keys and values of every layer as attention uses them, and PaTH's transitions; see ModelFacts."""
         if not self.is_causal:
             return ()
         keys = "hook_rot_k" if self.cfg.rotary else "hook_k"  # normalised and, where rotary, turned
-        return tuple(f"blocks.{l}.attn.{name}" for l in range(self.cfg.n_layers) for name in (keys, "hook_v"))
+        names = (keys, "hook_v", *(("hook_w", "hook_beta") if self._carries_along else ()))
+        return tuple(f"blocks.{l}.attn.{name}" for l in range(self.cfg.n_layers) for name in names)
+
+    @property
+    def _carries_along(self) -> bool:
+        """Whether keys are carried on through later tokens (PaTH)."""
+        return self.cfg.positional_embedding_type == "path"
 
     @property
     def is_causal(self) -> bool:
@@ -85,9 +92,9 @@ class TransformerFacts(ModelFacts):
         return None if self.cfg.attn_only else Graph(self.cfg.n_layers, self.cfg.n_heads)
 
     def fast_pass(self) -> FastPass | None:
-        """See ModelFacts; None for a model without MLPs."""
+        """See ModelFacts; None for a model without MLPs, and under PaTH, whose scores take more than a key."""
         model = cast("Transformer", self)
-        return None if self.cfg.attn_only or listened_to(model) else FastPass(model)
+        return None if self.cfg.attn_only or self._carries_along or listened_to(model) else FastPass(model)
 
     @property
     def can_enter_layers(self) -> bool:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's 
 FORMAT = 1
 STEPS = "steps"
 NEXT_STATE_TASKS = ("step_inplace", "step")  # those that declare `answers_state`
+STREAM_TASKS = ("trace",)  # those that declare `tells_stream`
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # as training names its checkpoints
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
 _ROUNDED = ("bfloat16", "float16", "float64")  # what the header of a weights file may declare beside the model's own
@@ -79,6 +80,11 @@ class RunConfig:
     def answers_state(self) -> bool:
         """`Task.answers_state`, without the task's module, which imports torch."""
         return self.task in NEXT_STATE_TASKS
+
+    @property
+    def tells_stream(self) -> bool:
+        """`Task.tells_stream`, as above."""
+        return self.task in STREAM_TASKS
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready nested dict of every field."""
@@ -141,9 +147,13 @@ def world_of(values: Mapping[str, Any]) -> World:
 
 
 def _options(task: str, values: dict[str, Any]) -> Any:
-    from interp.tasks.registry import TASKS
+    from interp.tasks.options import OPTIONS
 
-    return TASKS[task].Options(**values)
+    if task not in OPTIONS:
+        from interp.tasks.registry import TASKS
+
+        return TASKS[task].Options(**values)
+    return OPTIONS[task](**values)
 
 
 def versions() -> dict[str, str]:

@@ -53,6 +53,9 @@ ENCODINGS = {
     "block_shifted": "the same, with the indices of each block shifted at random in training",
     "block_rotary": "the block's vector; queries and keys rotated by the slot's index in it",
     "block_turned": "block, its indices begun as waves, and half of each head rotated by the index",
+    "alibi": "scores that fall with the distance, at a slope of each head's own",
+    "randomised": "learned vectors of positions drawn from a longer range in training, evenly spaced in testing",
+    "path": "keys turned by what stands between them and the query (PaTH), to both sides",
 }
 """Positional schemes, in words."""
 
@@ -143,8 +146,8 @@ class LengthsConfig:
 def positions(cfg: TransformerConfig, encoding: str, world: Any, *, longest: Any = None) -> TransformerConfig:
     """A `step_inplace` model's config with a positional scheme, for a world (or a MachineSpec).
 
-    With `block_shifted` the index table has room for `longest` (default: `world`), twice over; a model that is to be
-    resized keeps the table that it was trained with.
+    With `block_shifted` and `randomised` the table has room for `longest` (default: `world`), twice over; a model that
+    is to be resized keeps the table that it was trained with.
     """
     task = TASKS[TASK](as_world(world))
     blocks: dict[str, Any] = {"position_roles": task.position_roles, "position_indices": task.position_indices}
@@ -156,9 +159,11 @@ def positions(cfg: TransformerConfig, encoding: str, world: Any, *, longest: Any
         "block_rotary": {"positional_embedding_type": "block_rotary", **blocks},
         "block_turned": {"positional_embedding_type": "block", **blocks, **turned},
     }.get(encoding, {"positional_embedding_type": encoding, **plain})
+    room = TASKS[TASK](as_world(world if longest is None else longest))
     if encoding == "block_shifted":
-        room = TASKS[TASK](as_world(world if longest is None else longest))
         changes["index_table_size"] = 2 * max(room.position_indices) + 2
+    if encoding == "randomised":
+        changes["position_range"] = 2 * room.n_ctx
     return replace(cfg, n_ctx=task.n_ctx, **changes)
 
 

@@ -54,6 +54,7 @@ class Task(ABC):
         has_strata: whether an example belongs to one stratum of the world, so that these can be drawn by weight.
         words: what the model is shown and asked, in a sentence or two for a newcomer; "" where nobody wrote them.
         answers_state: whether the answer is the world's next state, slot by slot, so that it can be gone on from.
+        tells_stream: whether tokens tell executed steps one after the other, and never what the world keeps meanwhile.
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
         whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
             whole; confidence, partial credit and examples of failures can be taken of such answers.
@@ -70,6 +71,7 @@ class Task(ABC):
     positions: Literal["block", "learned"] = "block"
     has_strata: bool = True
     answers_state: bool = False
+    tells_stream: bool = False
     shows_answer: bool = False
     whole_answers: bool = False
     attention_chunk: int = 0

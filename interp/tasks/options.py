@@ -44,3 +44,7 @@ class ChainOptions(StreamOptions):
 @dataclass(frozen=True)
 class TaskOptions(ChainOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""
+
+
+OPTIONS: dict[str, type] = {"trace": StreamOptions, "output": StreamOptions, "chain": ChainOptions}
+"""What the tasks of this package take beyond `NoOptions`, for whoever must not import them: they bring torch."""

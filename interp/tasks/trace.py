@@ -87,6 +87,7 @@ class Trace(UnitsOfRuns):
     attention_dir = "causal"
     positions = "learned"
     has_strata = False
+    tells_stream = True
     n_probed = 16_000
     words = (
         "A program runs on a small tape machine. The model reads which instructions were executed, one after the "

@@ -203,6 +203,14 @@ class World(ABC):
         """What is worth asking about first: here every variable that is no member of a family."""
         return [name for name in self.variables() if "[" not in name]
 
+    def value_name(self, name: str, value: int) -> str:
+        """A variable's value as a person reads it: the number itself where the world has no name for it.
+
+        Values that are out of range are named by their number. Raises ValueError where there is no such variable.
+        """
+        self.variable(name)
+        return str(value)
+
     def contrasts(self) -> Mapping[str, Any]:
         """Ways to draw pairs that differ in one thing, by name."""
         raise self.lacks("contrasts")

@@ -363,7 +363,8 @@ def test_a_probes_mistakes_lead_to_their_states(open_page: Open, words: Words, b
     worst = here.loc[here.margin.idxmax()]
     at = open_page("probe_results", bare_run, kind="probe", id=f"op|{site}|{place}")
     assert not at.exception
-    assert f"op is **{worst.truth}**, read as **{worst.predicted}**" in words(at)
+    named = [Op(int(value)).name for value in (worst.truth, worst.predicted)]
+    assert f"op is **{named[0]}**, read as **{named[1]}**" in words(at)
     button(at, "mistake_0").click().run()
     assert not at.exception
     state = decode(run.config.spec, np.array([list(worst.start)]))

@@ -15,8 +15,9 @@ from app import first_pages
 from app.pages import PAGES
 from interp.models import TransformerConfig
 from interp.models.state_configs import GRUConfig
-from interp.runs import NEXT_STATE_TASKS, RunConfig
+from interp.runs import NEXT_STATE_TASKS, STREAM_TASKS, RunConfig, write_config
 from interp.tasks import TASKS
+from interp.tasks.options import OPTIONS, NoOptions, StreamOptions
 from interp.training import TrainingConfig
 from interp.worlds.machine import MachineSpec
 
@@ -150,9 +151,28 @@ def test_what_a_config_declares_is_what_its_model_has(architecture: str) -> None
     assert config.has_graph == (model.graph() is not None)
 
 
+def test_a_run_of_a_state_model_opens_without_torch(tmp_path: Path) -> None:
+    """Importing torch takes seconds of a page that must be there at once."""
+    model = GRUConfig(d_vocab=33, n_ctx=129, d_model=16)
+    spec = MachineSpec()
+    run = RunConfig("trace", spec, model, TrainingConfig(), options=StreamOptions(n_steps=32, units="shown"))
+    write_config(tmp_path, run)
+    code = (
+        "import sys, interp; from app.first_pages import first_page, pages_of; "
+        f"run = interp.load({str(tmp_path)!r}); pages_of(run); [page.refuses(run) for page in pages_of(run).values()]; "
+        "print(run.config.digest, 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == [run.digest, "False"], done.stderr[-2000:]
+    assert {name: TASKS[name].Options for name in OPTIONS} == OPTIONS
+    assert all(name in OPTIONS for name in TASKS if TASKS[name].Options is not NoOptions)
+
+
 def test_the_first_page_follows_what_the_task_answers() -> None:
     """The table that knows it without torch agrees with what the tasks declare."""
     assert {name for name in TASKS if TASKS[name].answers_state} == set(NEXT_STATE_TASKS)
+    assert {name for name in TASKS if TASKS[name].tells_stream} == set(STREAM_TASKS)
     model = TransformerConfig(d_vocab=9, n_ctx=9)
     assert [first_pages.first_page(config(task, model)).name for task in ("step", "trace", "chain", "output")] == [
         "step", "examples", "examples", "examples"

@@ -16,12 +16,15 @@ from interp.models.fast_pass import spread, take
 from .conftest import random_model
 from .test_patching import n_hooks
 
+_UNTURNED = {"index_init": "normal", "rotary_dim": 0}
 VARIATIONS: dict[str, dict[str, Any]] = {
     "as trained": {},
     "LayerNorm": {"normalization_type": "LN"},
     "no norm, no biases": {"normalization_type": None, "use_bias": False, "qk_norm": False},
     "rotary": {"rotary_dim": 4},
     "rotary alone": {"positional_embedding_type": "block_rotary", "qk_norm": False},
+    "ALiBi": {"positional_embedding_type": "alibi", "position_roles": (), "position_indices": (), **_UNTURNED},
+    "PaTH": {"positional_embedding_type": "path", "position_roles": (), "position_indices": (), **_UNTURNED},
     "gated MLP, ReLU": {"gated_mlp": True, "act_fn": "relu"},
 }
 

@@ -25,7 +25,7 @@ STATEFUL = {
     "linear_attention": LINEAR_ATTENTION_ARCHITECTURE,
     "delta": DELTA_ARCHITECTURE,
 }
-POSITIONS = ("rotary", "none", "learned")
+POSITIONS = ("rotary", "none", "learned", "alibi", "path")
 
 
 def transformer(positions: Any, attention_dir: Any = "causal") -> Any:

@@ -112,7 +112,7 @@ def test_the_summary_says_who_keeps_most(learned: float, says: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"encodings": ("alibi",)}, "no positional scheme 'alibi'"),
+        ({"encodings": ("alibo",)}, "no positional scheme 'alibo'"),
         ({"longer": replace(SMALL, n_cells=2)}, "longer.n_cells must be at least 3, got 2"),
         ({"longer": replace(SMALL, bits=3)}, "must have the vocabulary"),
     ],

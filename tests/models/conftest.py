@@ -52,6 +52,12 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
         index_table_size=6,
     ),
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
+    "transformer-alibi": replace(_TRANSFORMER, positional_embedding_type="alibi", attention_chunk=3),
+    "transformer-randomised": replace(_TRANSFORMER, positional_embedding_type="randomised", position_range=31),
+    "transformer-path": replace(_TRANSFORMER, positional_embedding_type="path", normalization_type="LN"),
+    "transformer-path-both-ways": replace(
+        _TRANSFORMER, positional_embedding_type="path", attention_dir="bidirectional", qk_norm=True, use_bias=False
+    ),
 }
 
 DIFFUSION = {
@@ -89,7 +95,7 @@ def cases() -> dict[str, Any]:
 
 def pytest_generate_tests(metafunc):
     """The battery and the facts are for every architecture; what else asks for a case is about transformers."""
-    if "case" in metafunc.fixturenames:
+    if "case" in metafunc.fixturenames and "transformer_case" not in metafunc.fixturenames:
         every = metafunc.module.__name__.endswith(("test_model_battery", "test_facts"))
         metafunc.parametrize("case", CASES if every else TRANSFORMERS, indirect=True)
 

@@ -17,7 +17,9 @@ def _fresh_compiler():
 
 
 def test_one_graph_without_breaks(case):
-    shifts = case.model.cfg.index_table_size > 0  # then train mode computes something else
+    shifts = (
+        case.model.cfg.index_table_size > 0 or case.model.cfg.position_range > 0
+    )  # then train mode computes something else
     for training in (False, True) if shifts else (False,):
         model = build_model(replace(case.model.cfg, n_layers=1)).train(training)
         graphs = []

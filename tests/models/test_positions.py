@@ -9,6 +9,7 @@ import torch
 
 from cython_vm import MachineSpec
 from interp.models import Transformer, TransformerConfig, build_model, resize
+from interp.models.householder_positions import path_scores
 from interp.tasks import StepInplace
 
 CFG = TransformerConfig(d_vocab=13, n_ctx=9, n_layers=2, n_heads=2, d_model=16, d_head=6, qk_norm=True)
@@ -139,7 +140,7 @@ def test_resize_to_the_same_is_the_same(case):
     torch.testing.assert_close(resize(case.model, case.model.cfg)(case.tokens), case.model(case.tokens))
 
 
-@pytest.mark.parametrize("scheme", ["learned", "sinusoidal", "rotary", "none"])
+@pytest.mark.parametrize("scheme", ["learned", "sinusoidal", "rotary", "none", "alibi", "path"])
 def test_a_longer_context_keeps_what_was_known(scheme):
     model = shaken(replace(CFG, positional_embedding_type=scheme))
     model.vocab = tuple("ABCDEFGHIJKLM")
@@ -205,3 +206,127 @@ def test_waves_make_neighbours_a_fixed_rotation_apart():
     shift = torch.linalg.lstsq(W[:-2], W[1:-1]).solution  # one linear map takes every index to the next
     assert torch.allclose(W[-2] @ shift, W[-1], atol=0.2 * float(W.norm(dim=1).max()))
     assert W.square().mean().sqrt() == pytest.approx(model.cfg.init_range, rel=0.2)
+
+
+def brute_force_scores(q, k, w, beta, *, causal: bool) -> torch.Tensor:
+    """PaTH's scores key by key and token by token, [batch, head, query_pos, key_pos]."""
+    n_queries, n_keys = q.shape[2], k.shape[2]
+    scores = q.new_zeros(*q.shape[:3], n_keys)
+    for query in range(n_keys - n_queries, n_keys):
+        for key in range(n_keys if not causal else query + 1):
+            row, (early, late) = query - (n_keys - n_queries), sorted((query, key))
+            carried, met = (k[:, :, key], q[:, :, row]) if key <= query else (q[:, :, row], k[:, :, key])
+            for s in range(early + 1, late + 1):
+                along = (w[:, :, s] * carried).sum(-1, keepdim=True)
+                carried = carried - beta[:, :, s, None] * w[:, :, s] * along
+            scores[:, :, row, key] = (carried * met).sum(-1)
+    return scores
+
+
+@pytest.mark.parametrize(("pos", "n_queries", "chunk"), [(21, 21, 8), (21, 21, 32), (16, 16, 8), (21, 5, 8), (9, 1, 4)])
+def test_path_equals_brute_force(pos, n_queries, chunk):
+    generator = torch.Generator().manual_seed(0)
+    q, k, w = (torch.randn(2, 3, pos, 6, generator=generator, dtype=torch.float64) for _ in range(3))
+    w, beta = torch.nn.functional.normalize(w, dim=-1), 2 * torch.rand(2, 3, pos, generator=generator).double()
+    for causal in (True, False) if n_queries == pos else (True,):
+        given = [q[:, :, -n_queries:], k, w, beta]
+        found = path_scores(*given, causal=causal, chunk=chunk)
+        torch.testing.assert_close(found, brute_force_scores(*given, causal=causal), atol=1e-10, rtol=0)
+        single = path_scores(*(each.float() for each in given), causal=causal, chunk=chunk)
+        torch.testing.assert_close(single.double(), found, atol=1e-4, rtol=0)
+
+
+def test_gradients_of_path():
+    generator = torch.Generator().manual_seed(0)
+    q, k, w = (torch.randn(1, 2, 7, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3))
+    beta = (2 * torch.rand(1, 2, 7, generator=generator).double()).requires_grad_()
+    for causal in (True, False):
+        assert torch.autograd.gradcheck(lambda *given: path_scores(*given, causal=causal, chunk=3), (q, k, w, beta))  # noqa: B023
+
+
+@torch.no_grad()
+def test_path_counts_what_lies_between():
+    """With β = 2 along one direction each marked token flips it: scores tell odd distances from even ones."""
+    q = torch.ones(1, 1, 6, 2)
+    w = torch.tensor([0.0, 1.0]).expand(1, 1, 6, 2)
+    marked = torch.tensor([[[0.0, 2.0, 2.0, 0.0, 2.0, 0.0]]])
+    flips = marked[0, 0].cumsum(0) / 2
+    parity = (flips[:, None] - flips[None, :]) % 2  # marked tokens after the key, up to the query
+    torch.testing.assert_close(path_scores(q, q, w, marked)[0, 0], (1 + (-1) ** parity).tril())
+
+
+def test_path_in_the_model():
+    """The model's own w and β make its scores; taking a token's β away takes it off every path over it."""
+    for direction in ("causal", "bidirectional"):
+        model = shaken(replace(CFG, positional_embedding_type="path", attention_dir=direction)).double()
+        tokens = torch.randint(13, (2, 9), generator=torch.Generator().manual_seed(0))
+        _, cache = model.run_with_cache(tokens)
+        q, k, w = (cache[f"blocks.0.attn.hook_{name}"].transpose(1, 2) for name in "qkw")
+        beta = cache["blocks.0.attn.hook_beta"].transpose(1, 2)
+        torch.testing.assert_close(w.norm(dim=-1), torch.ones_like(beta))
+        assert 0 < beta.min() < 1 < beta.max() < 2
+        expected = brute_force_scores(q, k, w, beta, causal=direction == "causal") / 6**0.5
+        visible = cache["attn_scores", 0].isfinite()
+        torch.testing.assert_close(cache["attn_scores", 0][visible], expected[visible])
+
+    def without(act, hook):
+        act[:, 4] = 0.0
+        return act
+
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_beta", without)]):
+        _, edited = model.run_with_cache(tokens, names_filter="blocks.0.attn.hook_attn_scores")
+    moved = ~torch.isclose(edited["attn_scores", 0], cache["attn_scores", 0]).all(0).all(0)
+    early, late = (
+        torch.minimum(*(indices := torch.meshgrid(*[torch.arange(9)] * 2, indexing="ij"))),
+        torch.maximum(*indices),
+    )
+    assert torch.equal(moved, (early < 4) & (late >= 4))
+
+
+def test_alibi_falls_with_the_distance():
+    model = shaken(replace(CFG, n_heads=3, positional_embedding_type="alibi"))
+    tokens = torch.randint(13, (2, 9), generator=torch.Generator().manual_seed(0))
+    _, cache = model.run_with_cache(tokens)
+    products = torch.einsum("bqhd,bkhd->bhqk", cache["q", 0], cache["k", 0]) / 6**0.5
+    slopes = torch.tensor([2.0**-4, 2.0**-8, 2.0**-2])  # of two heads, then the first of four
+    distance = torch.arange(9)[:, None] - torch.arange(9)
+    future = torch.ones(9, 9, dtype=torch.bool).triu(1)
+    expected = (products - slopes[:, None, None] * distance).masked_fill(future, -torch.inf)
+    torch.testing.assert_close(cache["attn_scores", 0], expected)
+    eight = shaken(replace(CFG, n_heads=8, positional_embedding_type="alibi"))
+    torch.testing.assert_close(
+        eight.blocks[0].attn.alibi.slopes, 2.0 ** -torch.arange(1, 9)
+    )  # the paper's: 1/2, 1/4, …, 1/256
+
+
+def test_randomised_positions():
+    cfg = replace(CFG, positional_embedding_type="randomised", position_range=40)
+    model = shaken(cfg)
+    tokens = torch.randint(13, (3000, 9), generator=torch.Generator().manual_seed(0))
+    positions = model.pos_embed
+    assert torch.equal(
+        model.W_pos, positions.W_range[[2, 6, 11, 15, 20, 24, 28, 33, 37]]
+    )  # of eval mode: 40 (i + ½) / 9
+    drawn = positions.drawn(tokens)
+    assert (drawn.diff(dim=1) > 0).all()
+    assert (drawn.min() >= 0) and (drawn.max() < 40)
+    share = drawn.flatten().bincount(minlength=40) / len(tokens)  # each place in 9 of 40 rows
+    assert (share - 9 / 40).abs().max() < 0.05
+    both = (drawn[:, :, None] == drawn[:, :1, None] + 1).any(1).float().mean()  # no place repels its neighbour
+    assert both == pytest.approx(8 / 39, abs=0.05)
+    with torch.no_grad():
+        plain = model(tokens[:50])
+        model.train()
+        shifted = model(tokens[:50])
+        assert torch.equal(shifted, model(tokens[:50]))  # a function of the row
+        torch.testing.assert_close(shifted[7:9], model(tokens[7:9]))  # whatever else is in the batch
+        assert not torch.isclose(shifted, plain).all(-1).all(-1).any()
+        with pytest.raises(ValueError, match="drawn at random in train mode; decode in eval mode"):
+            past = model.new_cache(2)
+            model(tokens[:2, :4], past_kv_cache=past)
+            model(tokens[:2, 4:], past_kv_cache=past)
+    longer: Any = resize(model, replace(cfg, n_ctx=20))
+    assert torch.equal(longer.pos_embed.W_range, positions.W_range)  # the same range, more closely spaced
+    assert torch.equal(longer.pos_embed.places, torch.arange(20) * 2 + 1)
+    with pytest.raises(ValueError, match="resize keeps position_range=40; got 50"):
+        resize(model, replace(cfg, position_range=50))

@@ -31,7 +31,11 @@ def make(cfg: TransformerConfig) -> tuple[Any, torch.Tensor]:
         ({"act_fn": "gelo"}, r"act_fn must be one of \('gelu', 'relu', 'silu'\); got 'gelo'"),
         ({"normalization_type": "LNPre"}, "normalization_type must be one of .* got 'LNPre'"),
         ({"attention_dir": "both"}, "attention_dir must be one of .* got 'both'"),
-        ({"positional_embedding_type": "alibi"}, "positional_embedding_type must be one of .* got 'alibi'"),
+        ({"positional_embedding_type": "alibo"}, "positional_embedding_type must be one of .* got 'alibo'"),
+        ({"positional_embedding_type": "path", "rotary_dim": 4}, "rotary_dim must be 0 with .*='path', .* got 4"),
+        ({"positional_embedding_type": "randomised"}, "position_range must be an integer of at least 1; got 0"),
+        ({"positional_embedding_type": "randomised", "position_range": 8}, "at least n_ctx = 9; got 8"),
+        ({"position_range": 20}, "position_range needs positional_embedding_type='randomised'; got 'learned'"),
         ({"positional_embedding_type": "rotary", "d_head": 5}, "d_head must be even for rotary positions; got 5"),
         ({"attention_chunk": -2}, "attention_chunk must be an integer of at least 1; got -2"),
         ({"attention_chunk": 3, "attention_dir": "bidirectional"}, "attention_chunk needs attention_dir='causal'"),
@@ -62,7 +66,7 @@ def test_derived_sizes():
 
 def test_the_configuration_is_cheap_to_import():
     """transformer_lens takes seconds; a command that only reads its arguments must not pay for it."""
-    use = "m.TransformerConfig; m.Architecture; m.config_class('transformer')"
+    use = "m.TransformerConfig; m.Architecture; [m.config_class(n) for n in ('transformer', 'gru', 'delta', 'mamba2')]"
     code = f"import sys, interp.models as m; {use}; sys.exit(bool({{'torch', 'transformer_lens'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

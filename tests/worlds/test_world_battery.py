@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cython_vm
-from cython_vm import MachineSpec
+from cython_vm import MachineSpec, Op, Outcome
 from interp.worlds import SPLITS, WORLDS, World, as_world, in_split, world_from_dict
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
@@ -46,6 +46,24 @@ def test_values_are_in_range(world: World) -> None:
         values = world.read(examples, name)
         assert values.shape == (64,) and values.dtype == np.int64
         assert values.min() >= -1 and values.max() < variable.n_values, name
+
+
+def test_values_have_names(world: World) -> None:
+    for name, variable in world.variables().items():
+        names = [world.value_name(name, value) for value in range(variable.n_values)]
+        assert len(set(names)) == len(names) and all(names), name
+        assert world.value_name(name, variable.n_values) == str(variable.n_values)  # out of range: its number
+    with pytest.raises(ValueError, match="nothing_like_that"):
+        world.value_name("nothing_like_that", 0)
+
+
+def test_the_machine_names_instructions_and_outcomes() -> None:
+    machine = as_world(SMALL["machine"])
+    assert [machine.value_name("op", value) for value in (0, 4)] == [Op(0).name, Op(4).name]
+    assert machine.value_name("instruction[2]", int(Op.GET)) == "GET"
+    assert machine.value_name("outcome", int(Outcome.INPUT_EMPTY)) == "INPUT_EMPTY"
+    assert machine.value_name("branch_taken", 1) == "jumps"
+    assert machine.value_name("cell[1]", 3) == "3"
 
 
 def test_a_row_depends_on_its_number_alone(world: World) -> None:

@@ -19,6 +19,13 @@ OP_WORDS = {
 }
 
 
+def value_names(family: str) -> tuple[str, ...]:
+    """Names of a family's values, from 0 on; () where numbers say it."""
+    ops, outcomes = (tuple(each.name for each in kind) for kind in (Op, Outcome))
+    named = {"op": ops, "instruction": ops, "outcome": outcomes, "branch_taken": ("goes on", "jumps")}
+    return named.get(family, ())
+
+
 def machine_words(spec: MachineSpec) -> str:
     """Its sizes: "a machine of 8 instructions, 6 cells of 3 bits, and buffers of 3 and 3"."""
     return (

@@ -36,7 +36,7 @@ from interp.worlds.machine.programs import evolved_programs, long_programs
 from interp.worlds.machine.relative import relative_variable
 from interp.worlds.machine.semantics import altered
 from interp.worlds.machine.stages import STAGES, Stage, training_weights
-from interp.worlds.machine.words import OP_WORDS, machine_words, state_words
+from interp.worlds.machine.words import OP_WORDS, machine_words, state_words, value_names
 
 if TYPE_CHECKING:
     from interp.worlds.machine.adaptive import AdaptiveSampler
@@ -109,6 +109,11 @@ class MachineWorld(World):
         """Both pointers, then whatever a step fetches, decides or results in; families left out."""
         names = [name for name in self._variables if "[" not in name]
         return [*_POINTERS, *(name for name in names if self._variables[name].kind in _OF_A_STEP)]
+
+    def value_name(self, name: str, value: int) -> str:
+        """Opcodes and outcomes by their names; whether a loop's bracket jumps."""
+        names = value_names(self.variable(name).family)
+        return names[value] if 0 <= value < len(names) else str(value)
 
     def read(self, examples: States, name: str, at: int | NDArray[np.int64] = 0) -> NDArray[np.int64]:
         return read_at(examples, name, at)
@@ -332,6 +337,11 @@ class _AlteredMachine(MachineWorld):
     """Reads and answers as the machine does on the program that altered meanings make of an example's."""
 
     capabilities = frozenset({"do"})
+
+    def value_name(self, name: str, value: int) -> str:
+        """Opcodes and outcomes by their names; whether a loop's bracket jumps."""
+        names = value_names(self.variable(name).family)
+        return names[value] if 0 <= value < len(names) else str(value)
 
     def read(self, examples: States, name: str, at: int | NDArray[np.int64] = 0) -> NDArray[np.int64]:
         return super().read(altered(examples), name, at)
