@@ -41,6 +41,16 @@ def _without_graph(run: Run) -> str | None:
     )
 
 
+def _without_do(run: Run) -> str | None:
+    world = run.config.world
+    if "do" in world.capabilities:
+        return None
+    return (
+        f"The world {world.name} cannot be asked what would come out if one of its variables had another value, so "
+        "there is nothing to hold an edit of the model against."
+    )
+
+
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
@@ -49,4 +59,5 @@ PAGES: dict[str, Page] = {
     ),
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
+    "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),
 }

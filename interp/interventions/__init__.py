@@ -12,6 +12,7 @@ from interp.interventions.das import (
     subspace_swaps,
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
+from interp.interventions.edits import EditedAnswer, ablated, edited_answer, one_edits, source_with, swapped
 from interp.interventions.experiment import named_sites, run_interventions
 from interp.interventions.interchange import (
     iia_sweep,
@@ -24,6 +25,7 @@ from interp.interventions.joint import joint_rows, swapped_answers
 from interp.interventions.joint_pairs import JointPairs
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
+from interp.interventions.recipe import Done, Edit, carry_out, python
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.state import carrier_swapped, carrier_values
@@ -37,6 +39,9 @@ __all__ = [
     "METHODS",
     "DasConfig",
     "DasFit",
+    "Done",
+    "Edit",
+    "EditedAnswer",
     "Interchange",
     "JointPairs",
     "Patch",
@@ -45,16 +50,19 @@ __all__ = [
     "Site",
     "Swap",
     "ablate",
+    "ablated",
     "ablation_value",
     "best_places",
     "block_slots",
     "candidate_parts",
     "carrier_swapped",
     "carrier_values",
+    "carry_out",
     "check_sites",
     "collect",
     "das_rows",
     "deepen",
+    "edited_answer",
     "fit_das",
     "iia_sweep",
     "interchange",
@@ -63,10 +71,12 @@ __all__ = [
     "joint_rows",
     "mean_difference_basis",
     "named_sites",
+    "one_edits",
     "patch_activation",
     "patch_from",
     "patched",
     "principal_angles",
+    "python",
     "random_basis",
     "read_positions",
     "residual_sites",
@@ -76,10 +86,12 @@ __all__ = [
     "site_column",
     "smallest_set",
     "smallest_set_rows",
+    "source_with",
     "stratum_rows",
     "stratum_sweep",
     "subspace_rows",
     "subspace_swaps",
+    "swapped",
     "swapped_answers",
     "swaps_of",
 ]

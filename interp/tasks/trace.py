@@ -85,6 +85,7 @@ class Trace(UnitsOfRuns):
     attention_dir = "causal"
     positions = "learned"
     has_strata = False
+    edits_any_step = True
     n_probed = 16_000
     words = (
         "A program runs on a small tape machine. The model reads which instructions were executed, one after the "
