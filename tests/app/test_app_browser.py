@@ -62,7 +62,7 @@ def server(run_folder: Path, home: Path) -> Iterator[str]:
     with open(log, "w") as out:
         process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
@@ -97,7 +97,7 @@ class Visit:
     def __init__(self, browser: Any, server: str, scheme: str):
         self.server = server
         self.page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme=scheme)
-        self.page.set_default_timeout(120_000)  # the first page of a server imports torch, cold
+        self.page.set_default_timeout(600_000)  # the first page of a server imports torch, cold, perhaps on a busy machine
         self.elsewhere: list[str] = []
         self.page.on("request", self._note)
 
@@ -126,7 +126,7 @@ class Visit:
     def click_chart(self, chart: int, x: float, y: float) -> Visit:
         """Click the chart at a share of its width and height."""
         canvas = self.page.locator('[data-testid="stEChartsChart"]').nth(chart)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         box = None
         while box is None:  # a chart that is drawn anew is in no place for a moment
             assert time.monotonic() < deadline, f"chart {chart} was not drawn within a minute"
