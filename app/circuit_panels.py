@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import attention_data, circuit_data, run_access, selection, session
+from app import attention_data, circuit_data, edit_places, recipes, run_access, selection, session
 from app.components.clickable import clickable
 from app.components.graph import DrawnEdge, node_words
 from app.components.heads import head_grid
@@ -59,6 +59,9 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
         if found:
             listed = [f"{edge_words(edge.id)} ({edge.contribution:+.2f})" for edge in found[:3]]
             st.markdown(f"{title}: {', '.join(listed)}{' …' if len(found) > 3 else '.'}")
+    place = edit_places.node_place(node_id)
+    if place and st.button("Ablate it here", icon=":material/tune:", key="to_intervene"):
+        recipes.propose(kind="ablate", positions="all", **place)
     if node.kind == "head":
         draw_head(view, circuit.op, int(node.layer or 0), int(node.head or 0))
     elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):

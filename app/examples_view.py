@@ -49,6 +49,18 @@ class ExamplesView(View):
         assert loaded is not None, "a page asks for the example once the model is there"
         return shown_example(loaded.run.task, self.run, self.number).batch.examples
 
+    def executed(self) -> int:
+        shown = self._shown()
+        if shown is None or not shown.task.edits_any_step:
+            return 0
+        return int(shown.steps[min(self.step, shown.n_steps - 1)])
+
+    def named(self) -> dict[str, Any]:
+        return {"example": self.number + 1, "step": self.step + 1}
+
+    def code(self) -> list[str]:
+        return [f'base = task.draw(1, seed={SEED}, start={self.number}, split="evaluation")']
+
     def _shown(self) -> Shown | None:
         """The example, once the model is there; None before, and where it cannot be loaded."""
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -12,7 +13,7 @@ from app import program, run_access, selection, state_panel
 from app.predictions import Prediction, predict
 from app.program import ProgramError, Start, Walk
 from app.session import View, describe_model, verdict
-from cython_vm import MachineSpec, Op, States, decode
+from cython_vm import MachineSpec, Op, Outcome, States, decode
 from cython_vm import run as run_machine
 from interp import Run, RunError
 
@@ -72,6 +73,23 @@ class MachineView(View):
 
     def example(self) -> States:
         return self.state
+
+    def named(self) -> dict[str, Any]:
+        return program.to_address(program.of_state(self.state))
+
+    def code(self) -> list[str]:
+        start = program.of_state(self.state)
+        rest = "".join(
+            f", {name}={value}"
+            for name in ("instruction_ptr", "array_ptr", "cells", "input", "output")
+            if (value := getattr(start, name))
+        )
+        spelt = " ".join(start.program) or "STOP"
+        return ["from cython_vm import States", f"base = States.build(run.config.spec, program={spelt!r}{rest})"]
+
+    def value_words(self, name: str, value: int) -> str:
+        known = {"op": Op, "instruction": Op, "outcome": Outcome}.get(name.partition("[")[0])
+        return str(value) if known is None else f"{known(value).name} ({value})"
 
     def held_out(self, n: int, op: str) -> str:
         return f"{n} held-out states that run {op}"

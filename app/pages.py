@@ -59,6 +59,16 @@ def _without_state(run: Run) -> str | None:
     return f"A model of the kind {config.architecture} declares no state that it carries from token to token."
 
 
+def _without_do(run: Run) -> str | None:
+    world = run.config.world
+    if "do" in world.capabilities:
+        return None
+    return (
+        f"The world {world.name} cannot be asked what would come out if one of its variables had another value, so "
+        "there is nothing to hold an edit of the model against."
+    )
+
+
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
@@ -69,4 +79,5 @@ PAGES: dict[str, Page] = {
     "state": Page("views/state.py", "State", ":material/memory:", "state", refuses=_without_state),
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
+    "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),
 }

@@ -73,7 +73,7 @@ def _read(folder: str, fingerprints: tuple[str, ...]) -> Listed:
         raise RunError(f"{folder} holds no run that this version reads")
     bundled = path.resolve().parent == (run_access.ROOT / "checkpoints").resolve()
     accuracies = [found for read in (_of_card, _of_metrics) if (found := _attempt(read, path, digest)) is not None]
-    return Listed(_address(path), path.name, world, task, bundled, accuracies[0] if accuracies else None)
+    return Listed(address_of(path), path.name, world, task, bundled, accuracies[0] if accuracies else None)
 
 
 def _attempt(read: Any, path: Path, digest: str) -> float | None:
@@ -102,7 +102,7 @@ def _of_metrics(path: Path, digest: str) -> float | None:
     return float(max(macro, key=lambda row: (row["checkpoint_step"], row["n"]))["estimate"])
 
 
-def _address(path: Path) -> str:
+def address_of(path: Path) -> str:
     """The path as a link spells it: from where the person is, where it lies there."""
     whole, here = path.absolute(), Path.cwd()
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)

@@ -17,6 +17,7 @@ from app.numbers import quoted, whole_number
 KINDS = ("", "head", "node", "edge", "probe", "position")  # what `id` names; "" = nothing picked
 _KEY = "selection"
 _EXTRA = "address_extra"  # what else the address holds: which example, or where the Step page's program starts
+_EDITS = "address_edits"  # the recipe of the Intervene page, as JSON
 _RUN = "address_run"  # and the run, where it is another than the one that the app was started with
 _NOTICES, _SHOWN, _HELD = "notices", "notices_shown", "notices_held"
 
@@ -65,6 +66,7 @@ def begin(ops: tuple[str, ...]) -> None:
         return
     chosen, notices = parse(st.query_params.to_dict(), ops)
     st.session_state[_KEY] = chosen
+    st.session_state[_EDITS] = st.query_params.get("edits", "")
     for notice in notices:
         notify(notice)
 
@@ -100,7 +102,7 @@ def set_run(name: str | None) -> None:
 def start_over(name: str | None) -> None:
     """Another run: what was picked in the last one is gone, its stratum stays."""
     st.session_state[_KEY] = Selection(op=current().op)
-    st.session_state[_EXTRA] = {}
+    st.session_state[_EXTRA], st.session_state[_EDITS] = {}, ""
     set_run(name)
     publish()
 
@@ -111,10 +113,21 @@ def set_extra(parameters: Mapping[str, str]) -> None:
     publish()
 
 
+def edits() -> str:
+    """The recipe of the Intervene page as the address holds it; "" for none."""
+    return st.session_state.get(_EDITS, "")
+
+
+def set_edits(text: str) -> None:
+    """What recipe the address shall hold."""
+    st.session_state[_EDITS] = text
+    publish()
+
+
 def publish() -> None:
     """Write selection and extras to the address where they differ from it."""
-    run = st.session_state.get(_RUN)
-    wanted = st.session_state.get(_EXTRA, {}) | ({"run": run} if run else {}) | spell(current())
+    kept = {"run": st.session_state.get(_RUN), "edits": edits()}
+    wanted = st.session_state.get(_EXTRA, {}) | {name: text for name, text in kept.items() if text} | spell(current())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 

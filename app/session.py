@@ -54,6 +54,22 @@ class View:
         """The example in view, one of the world's. Imports torch where the task does. Raises RunError."""
         raise NotImplementedError(f"{type(self).__name__} must say what its example is")
 
+    def executed(self) -> int:
+        """The executed step of `example` that is in view; 0 where an example is one step."""
+        return 0
+
+    def named(self) -> dict[str, Any]:
+        """What names the example, for a recipe in JSON."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its example is named")
+
+    def code(self) -> list[str]:
+        """Lines of Python that give the same example as `base`, from `run` and `task`; imports first."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its example is made")
+
+    def value_words(self, name: str, value: int) -> str:
+        """A value of a variable as a person picks it."""
+        return str(value)
+
     def held_out(self, n: int, op: str) -> str:
         """That something is a mean over `n` held-out examples of a stratum, in words."""
         return f"{n} held-out examples of {op}"

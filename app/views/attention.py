@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import attention_data, run_access, selection, session, widgets
+from app import attention_data, edit_places, recipes, run_access, selection, session, widgets
 from app.attention_data import Patterns
 from app.components.clickable import clickable
 from app.components.heads import describe, head_grid
@@ -97,6 +97,10 @@ def page() -> None:
         ):
             selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
             st.switch_page("views/circuit.py")
+        if not PAGES["intervene"].refuses(view.run) and st.button(
+            f"Ablate L{layer}H{head} here", icon=":material/tune:", key="to_intervene"
+        ):
+            recipes.propose(kind="ablate", positions="all", **edit_places.node_place(f"a{layer}.h{head}"))
     with right:
         st.markdown(f"**Layer {layer}, head {head}**; {what}")
         if known := run_access.key_of(view.run, f"a{layer}.h{head}"):

@@ -115,6 +115,11 @@ def draw_summary(view: ExamplesView, shown: Shown, found: Answers, step: int) ->
         inside = PAGES["attention"] if PAGES["attention"].refuses(view.run) is None else PAGES["probes"]
         if st.button(f"{'Why' if wrong else 'How'}? {inside.title}", icon=inside.icon, key="why"):
             st.switch_page(inside.file)
+        change = PAGES["intervene"]
+        if change.refuses(view.run) is None and st.button(
+            "Change something inside", key="to_intervene", icon=change.icon
+        ):
+            st.switch_page(change.file)
 
 
 def draw_variables(view: ExamplesView, shown: Shown, step: int) -> None:

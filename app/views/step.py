@@ -170,6 +170,8 @@ def draw_verdict(view: MachineView, prediction: Prediction) -> None:
         ):  # fmt: skip
             selection.emit(op=view.op, kind="", id="")
             st.switch_page("views/circuit.py")
+        if st.button("Change something inside", key="to_intervene", icon=":material/tune:"):
+            st.switch_page("views/intervene.py")
 
 
 def page() -> None:

@@ -15,6 +15,7 @@ from interp.interventions.das import (
     subspace_swaps,
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
+from interp.interventions.edits import EditedAnswer, ablated, edited_answer, one_edits, source_with, swapped
 from interp.interventions.experiment import named_sites, run_interventions
 from interp.interventions.interchange import (
     iia_sweep,
@@ -27,6 +28,7 @@ from interp.interventions.joint import joint_rows, swapped_answers
 from interp.interventions.joint_pairs import JointPairs
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, ablation_value, patch_activation, patched, read_positions
+from interp.interventions.recipe import Done, Edit, carry_out, python
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.state import carrier_swapped, carrier_values
@@ -46,6 +48,9 @@ __all__ = [
     "Carrier",
     "DasConfig",
     "DasFit",
+    "Done",
+    "Edit",
+    "EditedAnswer",
     "Interchange",
     "JointPairs",
     "Part",
@@ -56,16 +61,19 @@ __all__ = [
     "SubspaceFit",
     "Swap",
     "ablate",
+    "ablated",
     "ablation_value",
     "best_places",
     "block_slots",
     "candidate_parts",
     "carrier_swapped",
     "carrier_values",
+    "carry_out",
     "check_sites",
     "collect",
     "das_rows",
     "deepen",
+    "edited_answer",
     "fit_das",
     "fit_subspace",
     "iia_sweep",
@@ -76,10 +84,12 @@ __all__ = [
     "mean_difference_basis",
     "named_sites",
     "parts_of",
+    "one_edits",
     "patch_activation",
     "patch_from",
     "patched",
     "principal_angles",
+    "python",
     "random_basis",
     "read_positions",
     "residual_sites",
@@ -90,10 +100,12 @@ __all__ = [
     "smallest_set",
     "smallest_set_rows",
     "state_rows",
+    "source_with",
     "stratum_rows",
     "stratum_sweep",
     "subspace_rows",
     "subspace_swaps",
+    "swapped",
     "swapped_answers",
     "swaps_of",
 ]

@@ -56,6 +56,7 @@ class Task(ABC):
         answers_state: whether the answer is the world's next state, slot by slot, so that it can be gone on from.
         tells_stream: whether tokens tell executed steps one after the other, and never what the world keeps meanwhile.
         shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
+        edits_any_step: whether a variable may be set at any executed step of an example, not at its first alone.
         whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
             whole; confidence, partial credit and examples of failures can be taken of such answers.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
@@ -73,6 +74,7 @@ class Task(ABC):
     answers_state: bool = False
     tells_stream: bool = False
     shows_answer: bool = False
+    edits_any_step: bool = False
     whole_answers: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000

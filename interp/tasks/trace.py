@@ -88,6 +88,7 @@ class Trace(UnitsOfRuns):
     positions = "learned"
     has_strata = False
     tells_stream = True
+    edits_any_step = True
     n_probed = 16_000
     words = (
         "A program runs on a small tape machine. The model reads which instructions were executed, one after the "

@@ -28,8 +28,8 @@ from interp.studies.probe_sweep import probe_run
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
-PAGES = ("step", "attention", "probe_results", "circuit")
-MEASURED = PAGES[1:]  # pages that read files of measurements
+PAGES = ("step", "attention", "probe_results", "circuit", "intervene")
+MEASURED = PAGES[1:4]  # pages that read files of measurements
 
 
 def button(at: AppTest, key: str):
@@ -75,7 +75,7 @@ def test_a_run_without_measurements_names_the_command(page: str, open_page: Open
         at.segmented_control[0].set_value("mean over an instruction").run()
     assert not at.exception
     assert not at.error
-    if page != "step":
+    if page in MEASURED:
         verb = "probe" if page == "probe_results" else "circuit"
         assert [code.value for code in at.code] == [f"tapelens {verb} {bare_run}"]
         assert "does not exist yet" in words(at)

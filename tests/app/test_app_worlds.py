@@ -59,7 +59,7 @@ os.environ["TAPELENS_RUN"] = str(folder)
 from app.pages import PAGES
 
 told = {}
-for name in ("examples", "attention", "probes", "circuit"):
+for name in ("examples", "attention", "probes", "circuit", "intervene"):
     at = AppTest.from_file(str(main), default_timeout=120)
     at.query_params["example"] = "3"
     at.run()
@@ -98,7 +98,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_every_page_opens_for_a_foreign_world(opened: tuple[str, dict]) -> None:
     _, told = opened
     assert told["machine"] is False
-    for name in ("examples", "attention", "probes", "circuit"):
+    for name in ("examples", "attention", "probes", "circuit", "intervene"):
         assert told[name]["exceptions"] == [] and told[name]["errors"] == []
 
 
@@ -135,7 +135,7 @@ def test_pages_ask_what_a_model_declares() -> None:
     refusals = {name: [page.refuses(run) is not None for run in (gru, whole, attention_alone)]
                 for name, page in PAGES.items()}  # fmt: skip
     assert refusals == {
-        "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3,
+        "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3, "intervene": [False] * 3,
         "attention": [True, False, False], "circuit": [True, False, True],
     }  # fmt: skip
 
