@@ -54,6 +54,8 @@ class Method(StrEnum):
     PATH_PATCHING = "path_patching"  # a corrupted value sent along named paths alone, the effect measured
     ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
     CIRCUIT_RUN = "circuit_run"  # a circuit run alone, all other edges ablated
+    EXACT_CONDITIONAL = "exact_conditional"  # against the rule's distribution of each character, summed, not sampled
+    SAMPLED_TEXT = "sampled_text"  # texts that were sampled, or brought, and judged by the rule
     HEAD_ROLE = "head_role"  # a sentence generated from measurements of a head
 
 
@@ -76,6 +78,9 @@ class Control(StrEnum):
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
     RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
     RANDOM_PART = "random_part"  # random parts (nodes, neurons or directions) of the same number
+    RANDOM_TEXT = "random_text"  # texts of characters drawn uniformly, of the same lengths
+    EXACT_SAMPLER = "exact_sampler"  # as many texts drawn by the rule itself
+    CONTEXT_FLOOR = "context_floor"  # the best that any model of so many last characters can do, by the rule's chain
     RANDOM_MATCHING = "random_matching"  # heads of two models paired at random within their layers
 
 
@@ -129,6 +134,11 @@ class Metric(StrEnum):
     CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
+    KL = "kl"  # KL(exact distribution of the next character || model's), nats a character, 0 is best
+    ILLEGAL_MASS = "illegal_mass"  # probability given to characters that the rule forbids, a character, 0 is best
+    IN_DISTRIBUTION = "in_distribution"  # share of texts that the rule allows, 0 to 1
+    NOVELTY = "novelty"  # share of allowed texts that training never showed, 0 to 1, beside the exact sampler's
+    UNIQUENESS = "uniqueness"  # share of texts that are different ones, 0 to 1, beside the exact sampler's
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
 
 

@@ -14,6 +14,8 @@ from interp.worlds import as_world
 
 _MACHINE = "interp.training.machine_presets"
 
+STRING_PRESETS = ("sticky", "sticky_transformer", "counting", "markov")
+
 PRESETS: Registry[RunConfig] = Registry(
     "preset",
     {
@@ -33,6 +35,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "chain": f"{_MACHINE}:CHAIN",
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",
         "output": f"{_MACHINE}:OUTPUT",
+        **{name: f"interp.training.string_presets:{name.upper()}" for name in STRING_PRESETS},
     },
 )
 

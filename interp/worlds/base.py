@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["root", "fetch", "decide", "result", "latent"]
-Capability = Literal["do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records"]
+Capability = Literal["do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records", "language"]
 # "train" is all but evaluation, as runs drew before there was a validation split; "fit" leaves out both.
 Split = Literal["all", "train", "fit", "validation", "evaluation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -93,7 +93,8 @@ class World(ABC):
         unit: what is held out whole: "program", "operand pair", "document".
         capabilities: what may be asked of it. "do": `answer(do=…)`; "edit": stored variables and minimal pairs;
             "contrasts": `contrasts()`; "rollout": `advance`, `rollout_starts`, `different_steps`; "altered": permuted
-            meanings; "adaptive", "curriculum", "records": ways to draw training batches.
+            meanings; "adaptive", "curriculum", "records": ways to draw training batches; "language": examples are
+            texts, each with its exact distribution of the next character (`interp.worlds.strings`).
         stratum_title: its word for a stratum.
         stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
     """

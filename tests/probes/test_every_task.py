@@ -27,23 +27,28 @@ from interp.tasks.trace import Trace
 from interp.training import train
 from interp.training.presets import transformer_for
 from interp.worlds.machine import MachineWorld
+from interp.worlds.strings import Sticky, StringWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
 ROOT = Path(__file__).parents[2]
 OPTIONS = TaskOptions(n_steps=4)
 
 
+STRINGS = StringWorld(Sticky(n=2, letters=2, length=10))
+
+
 def tiny(name: str) -> tuple[Any, Any]:
     task_class = TASKS[name]
     options = OPTIONS if "n_steps" in task_class.Options.__dataclass_fields__ else None
-    shape = transformer_for(name, SPEC, options=options, n_layers=1, n_heads=2, d_model=8)
-    return Transformer(shape).eval(), task_class(SPEC, options)  # type: ignore[arg-type]
+    world = STRINGS if name == "strings" else SPEC
+    shape = transformer_for(name, world, options=options, n_layers=1, n_heads=2, d_model=8)
+    return Transformer(shape).eval(), task_class(world, options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_task_is_probed_by_default(name: str) -> None:
     model, task = tiny(name)
-    config = SweepConfig(n=400 if name != "trace" else 1600, hooks=("blocks.0.hook_resid_post",))
+    config = SweepConfig(n=1600 if name in ("trace", "strings") else 400, hooks=("blocks.0.hook_resid_post",))
     (result,) = sweep_hooks(model, task, untrained=model, config=config)
     assert result.places == tuple(task.probe_places())
     accuracy = select(rows_frame(result.rows), metric=Metric.ACCURACY, stratum=None)

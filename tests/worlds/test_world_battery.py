@@ -12,11 +12,25 @@ from cython_vm import MachineSpec, Op, Outcome
 from interp.worlds import SPLITS, WORLDS, World, as_world, in_split, world_from_dict
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
+from interp.worlds.strings import Arithmetic, Copying, Counting, Markov, Sticky, StringWorld
 
-SMALL = {"machine": MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)}
+SMALL = {
+    "machine": MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2),
+    "strings": StringWorld(Sticky(letters=3)),
+    "strings-strict": StringWorld(Sticky(n=3, strict=True)),
+    "strings-counting": StringWorld(Counting()),
+    "strings-arithmetic": StringWorld(Arithmetic()),
+    "strings-copying": StringWorld(Copying()),
+    "strings-last-field": StringWorld(Copying(fields=3, longest=3)),
+    "strings-markov": StringWorld(Markov(length=16)),
+}
 
 
-@pytest.fixture(params=list(WORLDS))
+def test_every_world_is_in_the_battery() -> None:
+    assert {name.partition("-")[0] for name in SMALL} == set(WORLDS)
+
+
+@pytest.fixture(params=list(SMALL))
 def world(request: pytest.FixtureRequest) -> World:
     return as_world(SMALL[request.param])
 
