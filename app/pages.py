@@ -44,6 +44,7 @@ def _without_graph(run: Run) -> str | None:
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
+    "sums": Page("views/sums.py", "Sum", ":material/add:", "sums"),
     "attention": Page(
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention
     ),

@@ -14,5 +14,6 @@ TASKS: Registry[Any] = Registry(  # classes of Task
         "trace": "interp.tasks.trace:Trace",
         "chain": "interp.tasks.chain:Chain",
         "output": "interp.tasks.output:Output",
+        "addition": "interp.tasks.addition:AdditionTask",
     },
 )

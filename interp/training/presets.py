@@ -13,6 +13,7 @@ from interp.tasks import TASKS
 from interp.worlds import as_world
 
 _MACHINE = "interp.training.machine_presets"
+_ADDITION = "interp.training.addition_presets"
 
 PRESETS: Registry[RunConfig] = Registry(
     "preset",
@@ -32,6 +33,9 @@ PRESETS: Registry[RunConfig] = Registry(
         "chain": f"{_MACHINE}:CHAIN",
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",
         "output": f"{_MACHINE}:OUTPUT",
+        "addition": f"{_ADDITION}:ADDITION",
+        "addition_16": f"{_ADDITION}:ADDITION_16",
+        "addition_long": f"{_ADDITION}:ADDITION_LONG",
     },
 )
 

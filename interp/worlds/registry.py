@@ -8,7 +8,13 @@ from typing import Any
 from interp.registry import Registry
 from interp.worlds.base import World
 
-WORLDS: Registry[type[World]] = Registry("world", {"machine": "interp.worlds.machine:MachineWorld"})
+WORLDS: Registry[type[World]] = Registry(
+    "world",
+    {
+        "machine": "interp.worlds.machine:MachineWorld",
+        "addition": "interp.worlds.addition:Addition",
+    },
+)
 
 
 def world_from_dict(values: Mapping[str, Any]) -> World:
