@@ -53,7 +53,7 @@ def answers(loaded: LoadedModel, batch: Any) -> Answers:
     top, said = p.max(dim=-1)
     if task.shows_answer:  # decoded token by token, which need not be the arg max of one pass over ties
         said = torch.where(asked, shown.targets, said)
-        top = p.gather(-1, said[..., None])[..., 0]
+        top = p.gather(-1, said.clamp(min=0)[..., None])[..., 0]  # -1 where its own answer is over
     p_truth = p.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
     nothing = torch.full_like(targets, -1)
     return Answers(

@@ -28,7 +28,9 @@ st.html(
     " [data-testid='stPopoverBody'] [data-testid='stCaptionContainer'] p {color: inherit !important}"
     "</style>"
 )
-pages = {name: each for name, each in PAGES.items() if name != "examples"}  # until a run says what it opens with
+pages = {
+    name: each for name, each in PAGES.items() if name not in ("examples", "sums")
+}  # until a run says what it opens with
 view, problem = None, None
 try:
     view = session.view()  # opens the run, reads the address

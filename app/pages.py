@@ -73,6 +73,7 @@ PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
     "stream": Page("views/stream.py", "Stream", ":material/timeline:", "stream", refuses=_without_stream),
+    "sums": Page("views/sums.py", "Sum", ":material/add:", "sums"),
     "attention": Page(
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention
     ),

@@ -41,10 +41,10 @@ def parse(parameters: Mapping[str, str], ops: tuple[str, ...]) -> tuple[Selectio
             f"The link picks kind={quoted(kind)}, id={quoted(id_)}; nothing like that exists, so nothing is picked."
         )
         kind = id_ = ""
-    op = parameters.get("op", "").upper()
-    if op and op not in ops:
-        notices.append(f"The link asks for op={quoted(op)}; there are {', '.join(ops) or 'none'}.")
-        op = ""
+    asked = parameters.get("op", "")
+    op = {each.casefold(): each for each in ops}.get(asked.casefold(), "")
+    if asked and not op:
+        notices.append(f"The link asks for op={quoted(asked)}; there are {', '.join(ops) or 'none'}.")
     text = parameters.get("step", "1")
     step = whole_number(text)
     if not step:

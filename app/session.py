@@ -38,9 +38,16 @@ class View:
         return ""
 
     @property
+    def contrasts(self) -> tuple[str, ...]:
+        """What circuits are looked for: the strata, or what the world names in their place."""
+        world = self.run.config.world
+        return self.ops if world.contrast_names == world.stratum_names else world.contrast_names
+
+    @property
     def chosen_op(self) -> str:
-        """The stratum to explain: the one picked, else that of what is in view, else the first."""
-        return selection.current().op or self.op or next(iter(self.ops), "")
+        """The contrast to explain: the one picked, else that of what is in view, else the first."""
+        wanted = (selection.current().op, self.op, *self.contrasts)
+        return next((op for op in wanted if op in self.contrasts), "")
 
     def status(self) -> str:
         """Where we are, in one line."""
@@ -110,7 +117,8 @@ class View:
 def view() -> View:
     """What to show now. Raises RunError when the run cannot be opened."""
     run = run_access.current()
-    selection.begin(run.config.world.stratum_names)
+    world = run.config.world
+    selection.begin(tuple(dict.fromkeys((*world.stratum_names, *world.contrast_names))))
     return first_page(run).view(run)
 
 
@@ -122,6 +130,12 @@ def show_status(view: View) -> None:
 def go_first(view: View) -> None:
     """Open the run's first page."""
     st.switch_page(first_page(view.run).page.file)
+
+
+def contrast_title(view: View) -> str:
+    """What a picker of contrasts is called: the world's word for its strata, where they are the contrasts."""
+    world = view.run.config.world
+    return world.stratum_title.capitalize() if world.contrast_names == world.stratum_names else "Contrast"
 
 
 def op_label(op: str) -> str:

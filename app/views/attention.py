@@ -37,7 +37,7 @@ def choose_source(view: View) -> Patterns | None:
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
         mode = st.segmented_control(
-            "Patterns of", [THIS, MEAN] if view.ops else [THIS], default=THIS, required=True, key="att_mode"
+            "Patterns of", [THIS, MEAN] if view.contrasts else [THIS], default=THIS, required=True, key="att_mode"
         )
     loaded = run_access.model_or_wait(view.run)
     if mode == THIS:
@@ -45,7 +45,7 @@ def choose_source(view: View) -> Patterns | None:
         return None if loaded is None else attention_data.of_example(loaded, view.example())
     with right:
         widgets.selectbox(
-            view.run.config.world.stratum_title.capitalize(), view.ops, view.chosen_op, key="att_op",
+            session.contrast_title(view), view.contrasts, view.chosen_op, key="att_op",
             on_pick=lambda op: selection.emit(op=op), format_func=session.op_label,
         )  # fmt: skip
     return None if loaded is None else attention_data.mean_of_op(view.run, view.chosen_op)

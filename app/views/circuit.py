@@ -32,7 +32,7 @@ def choose(view: View, circuit: Circuit) -> tuple[set[str], str]:
             "Edges kept, by score", sizes, key=f"size_{circuit.op}",
             help=f"{circuit.size} edges are the fewest that stay at {circuit.threshold:g} of the full model or above.",
         )  # fmt: skip
-    others = [op for op in view.ops if op != circuit.op]
+    others = [op for op in view.contrasts if op != circuit.op]
     with right:
         other = st.selectbox(
             "Compare with", [NONE, *others], key="compare",
@@ -141,7 +141,7 @@ def page() -> None:
     title.markdown(f"#### The circuit of {op}{session.op_words(op)}")
     with control:
         widgets.selectbox(
-            view.run.config.world.stratum_title.capitalize(), view.ops, op, key="circuit_op",
+            session.contrast_title(view), view.contrasts, op, key="circuit_op",
             on_pick=lambda name: selection.emit(op=name, kind="", id=""),
             format_func=session.op_label,
         )  # fmt: skip

@@ -64,7 +64,8 @@ class Calibration:
         tokens = self._task.render(batch.examples, told=answer.cpu().numpy()).tokens
         logits = self._logits(tokens)
         scores = torch.log_softmax(read_answers(logits, self._task.answer_positions).double(), dim=-1)
-        return scores.gather(-1, answer[..., None]).squeeze(-1).sum(dim=-1).exp().cpu().numpy()
+        said = scores.gather(-1, answer.clamp(min=0)[..., None]).squeeze(-1)
+        return said.masked_fill(answer < 0, 0.0).sum(dim=-1).exp().cpu().numpy()  # -1: the answer is over
 
     def _logits(self, tokens: Tensor) -> Tensor:
         if self._last is not None and torch.equal(self._last[0], tokens):

@@ -25,7 +25,9 @@ class PartialCredit:
 
     def __call__(self, batch: Batch, answer: Tensor, first: int) -> None:
         expected = self._task.expected(self._task.world.answer(batch.examples))
-        right = answer.cpu().numpy() == expected
+        asked = expected >= 0
+        right = (answer.cpu().numpy() == expected) & asked
+        share = right.sum(axis=1) / np.maximum(asked.sum(axis=1), 1)
         given = self._task.given(batch)
         changed = np.zeros_like(right) if given is None else expected != given
         n_changed = changed.sum(axis=1)
@@ -33,7 +35,7 @@ class PartialCredit:
         for stratum, members in by_stratum(self._task.strata(batch)):
             moved = members & (n_changed > 0)
             parts = [
-                (Metric.TOKEN_ACCURACY, right.mean(axis=1)[members]),
+                (Metric.TOKEN_ACCURACY, share[members]),
                 (Metric.CHANGED_TOKEN_ACCURACY, of_changed[moved]),
             ]
             self._tally.add(

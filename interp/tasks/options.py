@@ -42,9 +42,38 @@ class ChainOptions(StreamOptions):
 
 
 @dataclass(frozen=True)
-class TaskOptions(ChainOptions):
+class AdditionOptions:
+    """Of `addition`.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    reverse: bool = later(True)
+    """For `addition`: write every number least significant digit first."""
+    leading_zeros: bool = later(True)
+    """For `addition`: fill every number with zeros to the same length."""
+    at_once: int = later(1)
+    """For `addition`: how many tokens of the answer are said in one pass, none of them knowing the others; 0: all."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.at_once, int) or not 0 <= self.at_once <= 4096:
+            raise ValueError(f"at_once must be an integer from 0 to 4096, got {self.at_once!r}")
+
+
+@dataclass(frozen=True)
+class TaskOptions(ChainOptions, AdditionOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""
 
+    def __post_init__(self) -> None:
+        for each in (ChainOptions, AdditionOptions):
+            each.__post_init__(self)
 
-OPTIONS: dict[str, type] = {"trace": StreamOptions, "output": StreamOptions, "chain": ChainOptions}
+
+OPTIONS: dict[str, type] = {
+    "trace": StreamOptions,
+    "output": StreamOptions,
+    "chain": ChainOptions,
+    "addition": AdditionOptions,
+}
 """What the tasks of this package take beyond `NoOptions`, for whoever must not import them: they bring torch."""

@@ -15,5 +15,6 @@ TASKS: Registry[Any] = Registry(  # classes of Task
         "chain": "interp.tasks.chain:Chain",
         "output": "interp.tasks.output:Output",
         "strings": "interp.tasks.strings:Strings",
+        "addition": "interp.tasks.addition:AdditionTask",
     },
 )

@@ -13,6 +13,7 @@ from interp.tasks import TASKS
 from interp.worlds import as_world
 
 _MACHINE = "interp.training.machine_presets"
+_ADDITION = "interp.training.addition_presets"
 
 STRING_PRESETS = ("sticky", "sticky_transformer", "counting", "markov")
 
@@ -36,6 +37,9 @@ PRESETS: Registry[RunConfig] = Registry(
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",
         "output": f"{_MACHINE}:OUTPUT",
         **{name: f"interp.training.string_presets:{name.upper()}" for name in STRING_PRESETS},
+        "addition": f"{_ADDITION}:ADDITION",
+        "addition_16": f"{_ADDITION}:ADDITION_16",
+        "addition_long": f"{_ADDITION}:ADDITION_LONG",
     },
 )
 

@@ -95,12 +95,14 @@ class World(ABC):
             "contrasts": `contrasts()`; "rollout": `advance`, `rollout_starts`, `different_steps`; "altered": permuted
             meanings; "adaptive", "curriculum", "records": ways to draw training batches; "language": examples are
             texts, each with its exact distribution of the next character (`interp.worlds.strings`).
+        edits_change_units: whether the unit is all that is stored, so that whatever is edited, another unit comes out.
         stratum_title: its word for a stratum.
         stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
+    edits_change_units: ClassVar[bool] = False
     stratum_title: ClassVar[str] = "stratum"
     stratum_names: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
@@ -193,7 +195,7 @@ class World(ABC):
         return tuple(each for each in self.variables() if each in reached and self.editable(each))
 
     def editable(self, name: str) -> bool:
-        """Whether `edit` takes the variable and leaves an example's unit as it is."""
+        """Whether `edit` takes the variable and, where it can (`edits_change_units`), leaves an example's unit."""
         return "edit" in self.capabilities and self.variable(name).kind == "root"
 
     def needed_by(self, name: str) -> tuple[str, ...]:
@@ -215,6 +217,11 @@ class World(ABC):
     def contrasts(self) -> Mapping[str, Any]:
         """Ways to draw pairs that differ in one thing, by name."""
         raise self.lacks("contrasts")
+
+    @property
+    def contrast_names(self) -> tuple[str, ...]:
+        """What circuits are looked for, by name, so that it is known before a task is built: here the strata."""
+        return self.stratum_names
 
     def strata_weights(self, balance: str) -> NDArray[np.float64] | None:
         """Equal shares of the strata that can occur, for `draw`; None for the natural distribution, and without any."""

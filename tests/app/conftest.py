@@ -57,7 +57,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()
-        if page not in ("step", "examples"):  # the first pages
+        if page not in ("step", "examples", "sums"):  # the first pages
             at.switch_page(PAGES[page]).run()
         return _settle(at)
 

@@ -29,22 +29,23 @@ from interp.models.state_configs import GRUConfig
 from interp.results import Control, rows_frame, select
 from interp.tasks import TASKS, Task
 from interp.tasks.base import read_answers
+from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineSpec, MachineWorld
 from interp.worlds.strings import Sticky, StringWorld
 
 from .test_patching import n_hooks
 
 WORLD = MachineWorld(MachineSpec(n_instructions=6, n_cells=3, n_input=3, n_output=3, bits=2))
-STRINGS = StringWorld(Sticky(n=2, letters=2, length=10))
+WORLDS = {"addition": Addition(n_digits=3), "strings": StringWorld(Sticky(n=2, letters=2, length=10))}
 LENGTHS = {"trace": 10, "chain": 2, "output": 8}
 QUICK = DasConfig(n_pairs=24, n_held_out=24, steps=3, batch_size=8)
-JOINT = {"trace": ["array_ptr", "cell[1]"], "output": ["array_ptr", "cell[0]"], "strings": ["run", "class"]}
+JOINT = {
+    "addition": ["carry_in[1]", "digit_sum[1]"],
+    "trace": ["array_ptr", "cell[1]"],
+    "output": ["array_ptr", "cell[0]"],
+    "strings": ["run", "class"],
+}
 STREAMS = {*LENGTHS, "strings"}
-
-
-def one_variable(task: Task) -> str:
-    """A variable that every case can swap."""
-    return "class" if task.name == "strings" else "array_ptr"
 
 
 def build(task: Task, architecture: str, *, seed: int = 0) -> HookedModel:
@@ -66,9 +67,14 @@ CASES = [(name, "transformer") for name in TASKS] + [("trace", "gru"), ("step", 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
 def case(request) -> tuple[Any, Any]:
     name, architecture = request.param
-    task: Any = TASKS[name](STRINGS if name == "strings" else WORLD)
+    task: Any = TASKS[name](WORLDS.get(name, WORLD))
     task = task.resized(LENGTHS[name]) if name in LENGTHS else task
     return task, build(task, architecture)
+
+
+def asked_of(task: Task) -> str:
+    """One variable of the task's world that any task of it knows."""
+    return {"addition": "carry_in[1]", "strings": "class"}.get(task.world.name, "array_ptr")
 
 
 def test_the_answers_are_the_world_s(case):
@@ -106,7 +112,7 @@ def test_the_experiment_and_its_breakdown(case):
     assert len(swept) == len(names) * len(residual_sites(model, task.position_sets()))
     assert swept.estimate.between(0, 1).all()
     site = Site(residual_sites(model, ["all"])[1].hook, task.position_sets()[0])
-    name = one_variable(task)
+    name = asked_of(task)
     basis = mean_difference_basis(model, task, name, site, n=256) if task.name not in STREAMS else None
     rows = stratum_rows(model, task, name, [Swap(site), Swap(site, basis)], n=4, n_bootstrap=20)
     by_stratum = rows_frame(rows)
@@ -119,7 +125,7 @@ def test_the_experiment_and_its_breakdown(case):
 
 def test_same_value_sources_have_base_s_value_and_leave_the_answer(case):
     task, _ = case
-    name = one_variable(task)
+    name = asked_of(task)
     drawn = StratifiedPairs.draw(task, name, n=6, seed=3)
     assert drawn is not None and drawn.same_value is not None
     assert max(np.bincount(drawn.strata)) <= 6
@@ -136,7 +142,7 @@ def test_same_value_sources_have_base_s_value_and_leave_the_answer(case):
 
 def test_alignment_and_position_search(case):
     task, model = case
-    name, hook = one_variable(task), residual_sites(model, ["all"])[1].hook
+    name, hook = asked_of(task), residual_sites(model, ["all"])[1].hook
     fit, rows = das_rows(model, task, name, Site(hook, task.position_sets()[0]), rank=2, config=QUICK)
     frame = rows_frame(rows)
     assert len(fit.losses) == QUICK.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import cython_vm
 from cython_vm import MachineSpec, Op, Outcome
 from interp.worlds import SPLITS, WORLDS, World, as_world, in_split, world_from_dict
+from interp.worlds.addition import Addition
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
 from interp.worlds.strings import Arithmetic, Copying, Counting, Markov, Sticky, StringWorld
@@ -23,6 +25,7 @@ SMALL = {
     "strings-copying": StringWorld(Copying()),
     "strings-last-field": StringWorld(Copying(fields=3, longest=3)),
     "strings-markov": StringWorld(Markov(length=16)),
+    "addition": Addition(n_digits=4, base=3),
 }
 
 
@@ -135,12 +138,13 @@ def test_an_edit_sets_one_stored_variable(world: World) -> None:
         rows = np.flatnonzero((values >= 0) & (world.read(examples, name) >= 0))
         edited = world.edit(examples[rows], name, values[rows])
         assert (world.read(edited, name) == values[rows]).all()
-        assert (world.groups(edited) == world.groups(examples[rows])).all(), "an edit leaves the unit"
+        if not world.edits_change_units:
+            assert (world.groups(edited) == world.groups(examples[rows])).all(), "an edit leaves the unit"
 
 
 def test_unknown_names_are_answered_with_close_ones(world: World) -> None:
     name = world.main_variables()[0]
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=re.escape(name)):
         world.read(world.draw(2, seed=0), name + "x")
     with pytest.raises(ValueError, match="unknown world 'machin'.*did you mean machine"):
         WORLDS["machin"]

@@ -1,0 +1,48 @@
+"""The named runs about addition. Each leaves the validation units out of training and is followed on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from interp.runs import RunConfig
+from interp.runs.training_config import TrainingConfig
+from interp.tasks.options import AdditionOptions
+from interp.training.presets import transformer_for
+from interp.worlds.addition import Addition
+
+# All digits are said in one pass: none can be read off the digits written before it.
+_AT_ONCE = AdditionOptions(at_once=0)
+_TRAINING = TrainingConfig(
+    steps=6000,
+    batch_size=64,
+    muon_lr=0.01,
+    eval_states=2000,
+    ema_decay=0.998,
+    steps_along=12,
+    threads=1,
+    validation=True,
+)
+
+
+def _four_digits(base: int) -> RunConfig:
+    """Sums of two numbers of 1 to 4 digits, under 100,000 parameters."""
+    world = Addition(n_digits=4, base=base)
+    model = transformer_for("addition", world, options=_AT_ONCE, n_layers=3, n_heads=4, d_model=48)
+    return RunConfig("addition", world, model, _TRAINING, options=_AT_ONCE)
+
+
+ADDITION = _four_digits(10)
+ADDITION_16 = _four_digits(16)
+
+
+def _long() -> RunConfig:
+    """Sums of numbers of 1 to 10 digits; the indices of slots are shifted at random in training, so that those of
+    numbers of 100 digits are learned (Abacus; McLeish et al. 2024)."""
+    world, options = Addition(n_digits=10), AdditionOptions(leading_zeros=False)
+    shape = transformer_for("addition", world, options=options, n_layers=3, n_heads=4, d_model=48)
+    model = replace(shape, index_table_size=128, rotary_base=100)
+    training = replace(_TRAINING, steps=8000, batch_size=32, steps_along=0)
+    return RunConfig("addition", world, model, training, options=options)
+
+
+ADDITION_LONG = _long()
