@@ -47,6 +47,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, int
         (["probe", "nowhere"], "no run at nowhere", 1),
         (["circuit", "nowhere"], "no run at nowhere", 1),
         (["patch", "nowhere", "--n-pairs", "0"], "--n-pairs must be at least 1, got 0", 1),
+        (["circuit", "nowhere", "--n-pairs", "8"], "--n-pairs must be at least 10, got 8", 1),
         (["report", "nowhere"], "no run at nowhere", 1),
         (["app", "nowhere"], "no run at nowhere", 1),
         (["sample", "x", "--n", "0"], "--n must be at least 1, got 0", 1),

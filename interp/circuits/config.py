@@ -7,6 +7,7 @@ from typing import Any
 
 from interp.circuits.faithfulness import GRIDS, Ablation, Grid
 from interp.circuits.scorers import SCORERS
+from probes.evaluation import MIN_GROUPS
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,12 @@ class CircuitConfig:
             raise ValueError(f"method must be one of {', '.join(SCORERS)}; got {self.method!r}")
         if self.grid not in GRIDS:
             raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {self.grid!r}")
-        for name in ("n_pairs", "steps", "n_sizes", "n_null_pairs", "n_exact_pairs", "n_reference", "n_bootstrap"):
+        for name in ("n_pairs", "n_exact_pairs"):  # effects of single parts get intervals from both
+            if getattr(self, name) < MIN_GROUPS:
+                raise ValueError(
+                    f"{name} must be at least {MIN_GROUPS}, fewer pairs give no interval; got {getattr(self, name)}"
+                )
+        for name in ("steps", "n_sizes", "n_null_pairs", "n_reference", "n_bootstrap"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 

@@ -150,7 +150,7 @@ def circuit(
         ablations: of dissociation.
         along: also at every checkpoint that the run kept, beside the final circuits.
         paths: patch these paths, such as "input->a0.h1<v>->logits".
-        n_pairs: clean and corrupted pairs an opcode.
+        n_pairs: clean and corrupted pairs an opcode, at least ten.
         n_exact_pairs: of approximations, positions and paths, where every edge is patched.
         n_search_pairs: of the ACDC-style search among the approximations (0: no search).
         seed: of the pairs.
@@ -159,8 +159,9 @@ def circuit(
     """
     from interp.studies.circuit_stage import circuit_stage
     from interp.studies.circuit_study import summary_of
+    from probes.evaluation import MIN_GROUPS
 
-    at_least("--n-pairs", n_pairs, 1)
+    at_least("--n-pairs", n_pairs, MIN_GROUPS)
     at_least("--n-exact-pairs", n_exact_pairs, 1)
     at_least("--n-search-pairs", n_search_pairs, 0)
     use_threads(threads)

@@ -247,3 +247,6 @@ def test_attention_summary(inplace, tmp_path):
 def test_bad_config_is_refused():
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         CircuitConfig(steps=0)
+    for name in ("n_pairs", "n_exact_pairs"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 10, fewer pairs give no interval; got 9"):
+            CircuitConfig(**{name: 9})
