@@ -55,6 +55,10 @@ class HookedModel(TokenNames, CachedRuns):
         if return_type not in ("logits", "loss", "both", None):
             raise ValueError(f"return_type must be 'logits', 'loss', 'both' or None; got {return_type!r}")
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
+        if not torch.compiler.is_compiling():
+            self.n_passes += 1
+            if tokens.is_inference() and torch.is_grad_enabled():
+                tokens = tokens.clone()  # what was made in inference mode cannot be kept for a backward pass
         if return_type in ("loss", "both"):
             self._require_loss(tokens, options)
         out = self.compute(tokens, **options)
@@ -181,7 +185,8 @@ class HookedModel(TokenNames, CachedRuns):
         self.cfg = with_state(self.cfg, **{name: value})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # .to, .cuda, .half, … all pass here
+        with torch.inference_mode(False):  # .to, .cuda, .half, … all pass here; moved weights can still be trained
+            super()._apply(fn, recurse)
         state = {"device": str(self.device)} | ({"dtype": self.dtype} if isinstance(self.cfg, ModelConfig) else {})
         self.cfg = with_state(self.cfg, **state)
         return self

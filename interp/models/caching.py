@@ -69,7 +69,7 @@ class CachedRuns(CheckedHooks):
             names, incl_bwd, device, remove_batch_dim=remove_batch_dim, pos_slice=pos_slice
         )
         asked = [] if names is None else [names] if callable(names) else names
-        with self.hooks(fwd, bwd, reset_hooks_end, clear_contexts), self.reached(asked):
+        with self.hooks_that_may_fire(fwd, bwd, reset_hooks_end, clear_contexts), self.reached(asked):
             run = partial(self._run_and_differentiate, metric) if incl_bwd else self
             out = run(*model_args, **options)
         return out, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cache
@@ -79,7 +79,7 @@ class CachedRuns(CheckedHooks):
         kept = [parameter.grad for parameter in parameters]
         self.zero_grad(set_to_none=True)
         try:
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 out = self(*model_args, **options)
                 value = out if metric is None else metric(out)
                 if not isinstance(value, Tensor) or value.numel() != 1:

@@ -26,6 +26,10 @@ class CheckedHooks(ModelFacts, HookedRootModule):
     the name of the switch, a flag on `cfg` set with `set_<switch>(True)`. Asked for by name while off they raise
     ValueError; a predicate skips them, and raises where it matches nothing else. A hook set on the hook point itself
     (`model.hook_dict[name].add_hook`, `.register_forward_hook`) fires whatever the switch.
+
+    A pass through some layers alone (`start_at_layer`, `stop_at_layer`) goes by the hooks of the others. Where no pass
+    of a `with model.hooks(…)` reaches a hook, leaving it raises ValueError. `add_hook` has no such end: its hooks
+    belong to their layers, and fire in each pass that runs them.
     """
 
     switches: dict[str, str] = {}  # noqa: RUF012  # a constant of the class
@@ -33,6 +37,7 @@ class CheckedHooks(ModelFacts, HookedRootModule):
     def __init__(self) -> None:
         super().__init__()
         self.aliases: dict[str, str] = {}  # further names of hook points, taken and cached beside their own
+        self.n_passes = 0  # forward passes so far, compiled ones aside; a subclass's forward counts them
 
     def add_alias(self, alias: str, name: str) -> None:
         """Let hook point `name` be asked for as `alias` too; call after `setup()`."""
@@ -72,11 +77,27 @@ class CheckedHooks(ModelFacts, HookedRootModule):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> AbstractContextManager[Self]:
-        """As in HookedRootModule; pairs may come from any iterable, and ValueError is as in `matching_hooks`."""
+        """As in HookedRootModule; pairs may come from any iterable.
+
+        Raises:
+            ValueError: as in `matching_hooks`; or at the end, where passes were made and none reached a hook's point.
+        """
         fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
         for name, _ in (*fwd_hooks, *bwd_hooks):
             self.matching_hooks(name)
-        return cast(Any, super().hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts))
+        return self._hooks_that_fire(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts)
+
+    @contextmanager
+    def _hooks_that_fire(self, fwd: list, bwd: list, reset_hooks_end: bool, clear_contexts: bool) -> Iterator[Self]:
+        asked = [name for name, _ in (*fwd, *bwd)]
+        with self.hooks_that_may_fire(fwd, bwd, reset_hooks_end, clear_contexts), self.reached(asked):
+            yield self
+
+    def hooks_that_may_fire(
+        self, fwd: list, bwd: list, reset_hooks_end: bool, clear_contexts: bool
+    ) -> AbstractContextManager[Self]:
+        """`hooks` for points of which any that a pass reaches will do."""
+        return cast(Any, super().hooks(fwd, bwd, reset_hooks_end, clear_contexts))
 
     def run_with_hooks(  # type: ignore[override]
         self,
@@ -99,8 +120,7 @@ class CheckedHooks(ModelFacts, HookedRootModule):
                 "bwd_hooks would be removed before a backward pass can fire them: run forward and backward inside "
                 "`with model.hooks(bwd_hooks=…)`, or pass reset_hooks_end=False"
             )
-        asked = [name for name, _ in (*fwd_hooks, *bwd_hooks)]
-        with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts), self.reached(asked):
+        with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
             return self(*model_args, **options)
 
     def add_hook(
@@ -133,7 +153,7 @@ class CheckedHooks(ModelFacts, HookedRootModule):
 
     @contextmanager
     def reached(self, asked: Iterable[str | Predicate]) -> Iterator[None]:
-        """Raise ValueError at the end if the pass went by a name that was asked for, or by all that a predicate means.
+        """Raise ValueError at the end if passes were made and all went by a name, or by all that a predicate means.
 
         It is noted by a hook of PyTorch's own, so that nothing shows among the hooks of the user.
         """
@@ -142,6 +162,7 @@ class CheckedHooks(ModelFacts, HookedRootModule):
         def note(point: Any, args: Any, out: Any) -> None:
             reached.add(point.name)
 
+        before = self.n_passes
         wanted = [self.matching_hooks(each) for each in asked]
         handles = [self.hook_dict[name].register_forward_hook(note) for name in {n for names in wanted for n in names}]
         try:
@@ -149,10 +170,10 @@ class CheckedHooks(ModelFacts, HookedRootModule):
         finally:
             for handle in handles:
                 handle.remove()
-        for names in wanted:
+        for names in wanted if self.n_passes > before else ():
             if not reached.intersection(names):
                 raise ValueError(
-                    f"hook point {names[0]!r} did not fire in this forward pass: "
+                    f"hook point {names[0]!r} did not fire in any forward pass: "
                     "it lies outside start_at_layer and stop_at_layer"
                 )
 

@@ -41,17 +41,21 @@ class KeyValueCache:
 
     def keep(self, rows: Tensor) -> None:
         """Forget all rows of the batch but these, a bool [batch] or indices; something must have been read."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        with torch.inference_mode(False):
+            rows = rows.clone()  # where it was made in inference mode
+            self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.batch = self.keys.shape[1]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values [batch, head, pos, d_head]; all of the layer's up to them."""
         if self._empty:
-            self.keys = k.new_empty(*self._size, k.shape[-1])
-            self.values = v.new_empty(*self._size, v.shape[-1])
+            with torch.inference_mode(False):  # what is made there could not be written to after it
+                self.keys = torch.empty((*self._size, k.shape[-1]), dtype=k.dtype, device=k.device)
+                self.values = torch.empty((*self._size, v.shape[-1]), dtype=v.dtype, device=v.device)
             self._empty = False
         elif self.keys.dtype != k.dtype:  # the model has been moved since
-            self.keys, self.values = self.keys.to(k.dtype), self.values.to(v.dtype)
+            with torch.inference_mode(False):
+                self.keys, self.values = self.keys.to(k.dtype), self.values.to(v.dtype)
         stop = self.length + k.shape[2]
         self.keys[layer, :, :, self.length : stop] = k
         self.values[layer, :, :, self.length : stop] = v

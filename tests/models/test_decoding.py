@@ -53,6 +53,18 @@ def test_reading_in_pieces_is_reading_at_once(causal, pieces):
 
 
 @torch.no_grad()
+def test_a_cache_filled_in_inference_mode_is_read_on_outside(causal):
+    model, tokens = causal.model, causal.tokens
+    kept = torch.arange(len(tokens)) != 1
+    expected = model(tokens)
+    with torch.inference_mode():
+        cache = model.new_cache(len(tokens))
+        model(tokens[:, :2], past_kv_cache=cache)
+        cache.keep(torch.arange(len(tokens)) != 1)
+    torch.testing.assert_close(model(tokens[kept, 2:], past_kv_cache=cache), expected[kept, 2:], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_the_same_tokens_either_way(causal):
     model, prompt = causal.model, causal.tokens[:, :3]
     slow = greedy_decode(model, prompt, 7, use_kv_cache=False)

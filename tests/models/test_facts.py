@@ -206,3 +206,16 @@ def test_a_model_built_in_inference_mode_can_be_trained(case):
     model(case.tokens).sum().backward()
     assert all(p.grad is not None or not p.requires_grad for p in model.parameters())
     assert not any(b.is_inference() for b in model.buffers())
+
+
+def test_what_is_made_in_inference_mode_is_used_with_gradients(case):
+    """Tokens, and weights moved to another dtype; and gradients are cached in the midst of it."""
+    model = build_model(case.model.cfg)
+    with torch.inference_mode():
+        tokens = case.tokens.clone()
+        model.to(torch.float64)
+        _, cache = model.run_with_cache(tokens, incl_bwd=True, metric=lambda logits: logits[:, -1].sum())
+        assert torch.is_inference_mode_enabled()
+    assert cache["hook_embed_grad"].any()
+    model(tokens).sum().backward()
+    assert all(p.grad is not None or not p.requires_grad for p in model.parameters())

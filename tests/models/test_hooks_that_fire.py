@@ -252,9 +252,34 @@ def test_backward_hooks_below_frozen_weights(model):
 
 def test_layers_that_are_left_out(model):
     hook = ("blocks.1.hook_resid_post", lambda act, hook: None)
-    with pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_post' did not fire in this forward pass"):
+    with pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_post' did not fire in any forward pass"):
         model.run_with_hooks(TOKENS, fwd_hooks=[hook], stop_at_layer=1)
-    with pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_post' did not fire in this forward pass"):
+    with (
+        pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_post' did not fire in"),
+        model.hooks(fwd_hooks=[("hook_embed", hook[1]), hook]),
+    ):
+        model(TOKENS, stop_at_layer=1)
+    resid = model(TOKENS, stop_at_layer=1)
+    with (
+        pytest.raises(ValueError, match=r"'blocks\.0\.attn\.hook_z' did not fire in"),
+        model.hooks(bwd_hooks=[("blocks.0.attn.hook_z", hook[1])]),
+    ):
+        model(resid, start_at_layer=1).sum().backward()
+    with (
+        pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_pre' did not fire in"),
+        model.hooks(fwd_hooks=[(lambda name: name.startswith("blocks.1"), hook[1])]),
+    ):
+        model(TOKENS, stop_at_layer=1)
+    with model.hooks(fwd_hooks=[hook]):  # layer by layer: one of the passes reaches it
+        model(model(TOKENS, stop_at_layer=1), start_at_layer=1)
+    with model.hooks(fwd_hooks=[(lambda name: "resid" in name, hook[1])]):
+        model(TOKENS, stop_at_layer=1)
+    with model.hooks(fwd_hooks=[hook]):  # no pass at all
+        pass
+    with pytest.raises(RuntimeError, match="from inside"), model.hooks(fwd_hooks=[hook]):
+        model(TOKENS, stop_at_layer=1)
+        raise RuntimeError("from inside")
+    with pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_post' did not fire in any forward pass"):
         model.run_with_cache(TOKENS, names_filter=["hook_embed", hook[0]], stop_at_layer=1)
     with pytest.raises(ValueError, match=r"'blocks\.1\.hook_resid_pre' did not fire"):
         model.run_with_cache(TOKENS, names_filter=lambda name: name.startswith("blocks.1"), stop_at_layer=1)
