@@ -125,6 +125,9 @@ class Metric(StrEnum):
     CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
+    COMMUTES = "commutes"  # share of sums answered alike with their summands exchanged, 0 to 1
+    LOGIT_CHANGE = "logit_change"  # |difference| of the right token's logit between two ways to ask, 0 is best
+    ATTENTION = "attention"  # share of a head's attention that a query gives to some keys, 0 to 1
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
 
 

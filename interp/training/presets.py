@@ -35,6 +35,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "output": f"{_MACHINE}:OUTPUT",
         "addition": f"{_ADDITION}:ADDITION",
         "addition_16": f"{_ADDITION}:ADDITION_16",
+        "addition_heads": f"{_ADDITION}:ADDITION_HEADS",
         "addition_long": f"{_ADDITION}:ADDITION_LONG",
     },
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from interp.models.config import MultiTokenConfig
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -53,7 +54,9 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
 }
 
-CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES}
+_HEADS = MultiTokenConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, n_predicted=3, seed=3)
+
+CASES: dict[str, Any] = {**TRANSFORMERS, "multi_token": _HEADS, **STATE_CASES}
 
 
 @dataclass(frozen=True)
