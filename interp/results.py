@@ -139,6 +139,9 @@ class Metric(StrEnum):
     IN_DISTRIBUTION = "in_distribution"  # share of texts that the rule allows, 0 to 1
     NOVELTY = "novelty"  # share of allowed texts that training never showed, 0 to 1, beside the exact sampler's
     UNIQUENESS = "uniqueness"  # share of texts that are different ones, 0 to 1, beside the exact sampler's
+    COMMUTES = "commutes"  # share of sums answered alike with their summands exchanged, 0 to 1
+    LOGIT_CHANGE = "logit_change"  # |difference| of the right token's logit between two ways to ask, 0 is best
+    ATTENTION = "attention"  # share of a head's attention that a query gives to some keys, 0 to 1
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
 
 

@@ -178,6 +178,22 @@ class TransformerConfig(ModelConfig):
         return False
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MultiTokenConfig(TransformerConfig):
+    """A transformer with several heads; see multi_token.py.
+
+    Raises:
+        ValueError: a value is out of range, unknown, or contradicts another; the message names the field.
+    """
+
+    architecture: str = "multi_token"
+    n_predicted: int = 2  # tokens said at once: heads on the final residual stream
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_size("n_predicted", self.n_predicted)
+
+
 def config_class(architecture: str) -> type:
     """The dataclass that configures an architecture; PyTorch is not imported for those of this package.
 

@@ -14,6 +14,7 @@ from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
 from interp.models.mamba import MAMBA_ARCHITECTURE
 from interp.models.mamba2 import MAMBA2_ARCHITECTURE
 from interp.models.masked_diffusion import MASKED_DIFFUSION_ARCHITECTURE
+from interp.models.multi_token import MULTI_TOKEN_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
 from interp.models.transformer import Transformer
 
@@ -23,6 +24,7 @@ MODELS: dict[str, Architecture] = {
         build=Transformer,
         words="Blocks of self-attention and an MLP that read a residual stream and add to it.",
     ),
+    "multi_token": MULTI_TOKEN_ARCHITECTURE,
     "rnn": RNN_ARCHITECTURE,
     "gru": GRU_ARCHITECTURE,
     "lstm": LSTM_ARCHITECTURE,

@@ -2,9 +2,10 @@
 
     +a[0]a[1]a[2]a[3]+b[0]b[1]b[2]b[3]+sum[0]sum[1]sum[2]sum[3]sum[4]+
 
-Every number has a field of slots, counted as they are written: reversed, slot i is place i. Without leading zeros a
-number that is too short for its field is followed by its plus at once, and blanks fill the field: "+47+22+69+" then
-stands as "+47+__+22+__+69+", so that a slot has the same token position in every example.
+Every number has a field of slots, counted as they are written: reversed, slot i is place i. Without leading zeros
+blanks fill the field of a number that is too short for it, "+74__+22__+96+", so that a slot has the same token position
+in every example; the answer is as long as it is, and ends with a plus. The index of a slot counts from the plus in
+front of it: the token that asks for a digit then stands one before those it depends on, however long numbers are.
 
 Logits at a position say the next token of the answer. With `at_once` k the answer's tokens stand k - 1 slots later
 than they are said (shifted labels, with blanks in front): k tokens are said in each pass, and none of them knows the
@@ -59,12 +60,13 @@ class AdditionTask(Task):
 
     @cached_property
     def _slots(self) -> list[tuple[str, int, int]]:
-        """Name, role and index of every token position; a field is as long as the answer's, so that offsets agree."""
-        d, found = self.world.n_digits, [("+", 0, 0)]
-        for role, name in enumerate(NAMES[: self.world.n_operands], start=1):
-            found += [(f"{name}[{i}]", role, i) for i in range(d)] + [(f"{name}.+", role, d)]
-        last = self.world.n_operands + 1
-        return [*found, *((f"sum[{i}]", last, i) for i in range(d + 1)), ("sum.+", last + 1, 0)]
+        """Name, role and index of every token position. All fields are equally long, so that offsets agree: what
+        stands behind the last digit that a carry is needed for, and asks for the plus, has a role of its own."""
+        d, fields = self.world.n_digits, (*NAMES[: self.world.n_operands], "sum")
+        found = []
+        for role, name in enumerate(fields):
+            found += [(f"{name}.plus", role, 0), *((f"{name}[{i}]", role, i + 1) for i in range(d))]
+        return [*found, (f"sum[{d}]", len(fields), 0), ("sum.end", len(fields), 1)]
 
     @property
     def position_names(self) -> tuple[str, ...]:
@@ -109,11 +111,13 @@ class AdditionTask(Task):
 
     def _prompt(self, examples: Rows) -> np.ndarray:
         digits = self.world.digits(examples)
-        fields = self._field(digits).reshape(len(examples), -1)
-        return np.concatenate([np.full((len(examples), 1), self.plus), fields], axis=1)
+        plus = np.full((*digits.shape[:-1], 1), self.plus)
+        written = self._field(digits)[..., :-1]
+        fields = np.concatenate([plus, np.where(written == self.plus, self.blank, written)], axis=-1)
+        return np.concatenate([fields.reshape(len(examples), -1), np.full((len(examples), 1), self.plus)], axis=1)
 
     def _field(self, digits: np.ndarray) -> np.ndarray:
-        """Numbers, digits [..., places], as they are written, with the plus behind each: tokens [..., places + 1]."""
+        """Numbers, digits [..., places], as they are written, with a plus behind each: tokens [..., places + 1]."""
         places = digits.shape[-1]
         n_shown = np.full(digits.shape[:-1], places) if self.leading_zeros else lengths(digits)
         slots = np.arange(places + 1)
@@ -153,16 +157,17 @@ class AdditionTask(Task):
         prompt = batch.tokens[:, self.prompt_positions]
         guess = torch.zeros((len(prompt), len(self.answer_positions)), dtype=torch.long, device=prompt.device)
         if self.at_once == 1 and (decode := fixed_point_of(model)) is not None:
-            return self._ended(decode(prompt, guess))
+            return self.finished(decode(prompt, guess))
         for _ in range(-(-guess.shape[1] // self.at_once)):
             logits = model(torch.cat([prompt, self._shown(guess)], dim=1))
             better = logits[:, torch.from_numpy(self.answer_positions)].argmax(dim=-1)
             if torch.equal(better, guess):
                 break
             guess = better
-        return self._ended(guess)
+        return self.finished(guess)
 
-    def _ended(self, answers: Tensor) -> Tensor:
+    def finished(self, answers: Tensor) -> Tensor:
+        """Without what stands behind the plus that ends an answer."""
         over = (answers == self.plus).cumsum(dim=1) - (answers == self.plus).long() > 0
         return torch.where(over, -1, answers)
 
@@ -175,12 +180,11 @@ class AdditionTask(Task):
     def position_sets(self) -> list[str]:
         """The summands, each slot of the lowest places of the sum, and all positions (a ceiling)."""
         names = NAMES[: self.world.n_operands]
-        return [*names, f"{names[-1]}.+", *self._sum_slots(), "all"]
+        return [*names, "sum.plus", *self._sum_slots(), "all"]
 
     def probe_places(self) -> list[str]:
         """Where the digits of the sum are said, and where the last summand's first digit stands."""
-        last = NAMES[self.world.n_operands - 1]
-        return [f"{last}[0]", f"{last}.+", *self._sum_slots()]
+        return [f"{NAMES[self.world.n_operands - 1]}[0]", "sum.plus", *self._sum_slots()]
 
     def _sum_slots(self) -> list[str]:
         return [f"sum[{i}]" for i in range(min(_MAIN, self.world.n_digits + 1))]

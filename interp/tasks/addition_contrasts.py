@@ -49,7 +49,7 @@ def _target(task: AdditionTask, kind: str, number: int, examples: Rows) -> np.nd
     return np.where(found["cascade"] == number, np.arange(found["cascade"].shape[1]), -1).max(axis=1)
 
 
-def _exchanged(task: AdditionTask, kind: str, clean: Rows, target: np.ndarray, *, seed: int, start: int) -> Rows:
+def exchanged(task: AdditionTask, kind: str, clean: Rows, target: np.ndarray, *, seed: int, start: int) -> Rows:
     """The sums with other digits in the place below the target, so that no carry comes into it."""
     world, rows = task.world, np.arange(len(clean))
     digits = world.digits(clean).copy()
@@ -76,7 +76,7 @@ def _draw(
         target = _target(task, kind, number, examples)
         chosen = np.flatnonzero(target >= 0)
         clean, target = examples[chosen], target[chosen]
-        corrupted = _exchanged(task, kind, clean, target, seed=seed + 1, start=block * _BLOCK)
+        corrupted = exchanged(task, kind, clean, target, seed=seed + 1, start=block * _BLOCK)
         told = [task.expected(world.answer(each)) for each in (clean, corrupted)]
         # Written from the highest place down, or ended by a plus, a digit's slot depends on how long the answer is.
         slot = target if task.reverse else world.n_digits - target

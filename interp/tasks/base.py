@@ -211,6 +211,10 @@ class Task(ABC):
         """
         return read_answers(model(batch.tokens), self.answer_positions).argmax(dim=-1)
 
+    def finished(self, answers: Tensor) -> Tensor:
+        """Answers [n, k] that a model wrote token by token, in the form that `score` takes: -1 where one is over."""
+        return answers
+
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """How much of the answers is right, by the world's strata, as rows of (op, stratum, metric, estimate, …, n).
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from interp.configuration import config_dict
+from interp.models.config import MultiTokenConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import AdditionOptions
@@ -13,7 +15,7 @@ from interp.worlds.addition import Addition
 # All digits are said in one pass: none can be read off the digits written before it.
 _AT_ONCE = AdditionOptions(at_once=0)
 _TRAINING = TrainingConfig(
-    steps=6000,
+    steps=2500,
     batch_size=64,
     muon_lr=0.01,
     eval_states=2000,
@@ -31,8 +33,17 @@ def _four_digits(base: int) -> RunConfig:
     return RunConfig("addition", world, model, _TRAINING, options=_AT_ONCE)
 
 
+def _heads() -> RunConfig:
+    """The same with a head for every token of the answer, taught beside the tokens themselves."""
+    world, options = Addition(n_digits=4), AdditionOptions()
+    shape = transformer_for("addition", world, options=options, n_layers=3, n_heads=4, d_model=48)
+    model = MultiTokenConfig(**(config_dict(shape) | {"architecture": "multi_token", "n_predicted": 6}))
+    return RunConfig("addition", world, model, _TRAINING, options=options)
+
+
 ADDITION = _four_digits(10)
 ADDITION_16 = _four_digits(16)
+ADDITION_HEADS = _heads()
 
 
 def _long() -> RunConfig:
@@ -41,7 +52,7 @@ def _long() -> RunConfig:
     world, options = Addition(n_digits=10), AdditionOptions(leading_zeros=False)
     shape = transformer_for("addition", world, options=options, n_layers=3, n_heads=4, d_model=48)
     model = replace(shape, index_table_size=128, rotary_base=100)
-    training = replace(_TRAINING, steps=8000, batch_size=32, steps_along=0)
+    training = replace(_TRAINING, steps=2000, batch_size=32, steps_along=0)
     return RunConfig("addition", world, model, training, options=options)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from interp.models.config import TransformerConfig
+from interp.models.config import MultiTokenConfig, TransformerConfig
 from interp.models.state_configs import STATE_CONFIGS
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
-    ModelOverrides = _overrides_of(TransformerConfig, *STATE_CONFIGS, leave_out=_TASKS_OWN)
+    ModelOverrides = _overrides_of(TransformerConfig, MultiTokenConfig, *STATE_CONFIGS, leave_out=_TASKS_OWN)
 
 
 def given(overrides: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ PRESETS: Registry[RunConfig] = Registry(
         **{name: f"interp.training.string_presets:{name.upper()}" for name in STRING_PRESETS},
         "addition": f"{_ADDITION}:ADDITION",
         "addition_16": f"{_ADDITION}:ADDITION_16",
+        "addition_heads": f"{_ADDITION}:ADDITION_HEADS",
         "addition_long": f"{_ADDITION}:ADDITION_LONG",
     },
 )

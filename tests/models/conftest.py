@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from interp.models.config import MultiTokenConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from tests.models.state_cases import STATE_CASES
 
@@ -66,7 +67,9 @@ DIFFUSION = {
     )
 }
 
-CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES, **DIFFUSION}
+_HEADS = MultiTokenConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, n_predicted=3, seed=3)
+
+CASES: dict[str, Any] = {**TRANSFORMERS, "multi_token": _HEADS, **STATE_CASES, **DIFFUSION}
 
 
 @dataclass(frozen=True)

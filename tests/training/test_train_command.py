@@ -11,6 +11,7 @@ import pytest
 from cython_vm import MachineSpec
 from interp.cli import main
 from interp.models import TransformerConfig
+from interp.models.config import MultiTokenConfig
 from interp.models.state_configs import STATE_CONFIGS
 from interp.runs import load
 from interp.training import PRESETS, TrainingConfig
@@ -65,7 +66,7 @@ def test_without_changes_a_run_is_the_preset(preset: str) -> None:
 
 def test_every_field_can_be_given() -> None:
     fixed = {"d_vocab", "n_ctx", "position_roles", "position_indices"}
-    models = (TransformerConfig, *STATE_CONFIGS)
+    models = (TransformerConfig, MultiTokenConfig, *STATE_CONFIGS)
     for configs, overrides in (((TrainingConfig,), TrainingOverrides), (models, ModelOverrides)):
         names = {field.name for config in configs for field in dataclasses.fields(config)}
         assert {field.name for field in dataclasses.fields(overrides)} == names - fixed
