@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
 _MAIN = Path(__file__).with_name("main.py")
 _JOBS_KEPT = 6
+_WAIT_SECONDS = 1.5  # for a job, before the page is asked again
 _pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
 _log = logging.getLogger(__name__)
 _PATH = "run_path"
@@ -275,7 +276,10 @@ def _watch(key: str, work: Callable[[], Any], what: str) -> None:
         while len(_jobs) >= _JOBS_KEPT:
             _jobs.pop(next(iter(_jobs)), None)
         _jobs[key] = _pool.submit(work)
-    elif _jobs[key].done():
-        st.rerun()
+    else:
+        # Asking again costs more than waiting: on a busy machine the questions alone would hold up the work.
+        wait([_jobs[key]], timeout=_WAIT_SECONDS)
+        if _jobs[key].done():
+            st.rerun()
     selection.hold_notices()
     st.caption(f":material/hourglass_top: {what} is loading; the first time takes some seconds.")

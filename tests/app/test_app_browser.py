@@ -23,7 +23,10 @@ import pytest
 import interp
 from app import program
 from cython_vm import encode, sample, step
+from interp.models.state_configs import DeltaConfig
 from interp.runs import save_weights
+
+from .test_app_examples import untrained
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
@@ -454,6 +457,60 @@ def test_a_strangers_session(visit: Callable[..., Visit], mistaken: dict[str, st
     other.settle()
     other.wait_for_text("Nothing is edited")
     assert "edits" not in other.address
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_stream_is_walked_and_its_tape_is_read(scheme: str, visit: Callable[..., Visit]) -> None:
+    """A step on, an instruction picked, probes fitted, and to the attention of that step."""
+    tab = visit(scheme)
+    tab.page.set_viewport_size({"width": 1360, "height": 1240})
+    tab.open("stream", run=str(ROOT / "checkpoints" / "trace_final"))
+    tab.wait_for_status("held-out stream 1 · step 1 of")
+    tab.page.keyboard.press("ArrowRight")
+    tab.wait_for_status("step 2 of")
+    tab.click("button", re.compile(r"^step 9, "))
+    tab.wait_for_status("step 9 of")
+    tab.wait_for_address(step="9")
+    if tab.page.get_by_role("button", name="Fit probes and read").count():  # the first visit of the server
+        tab.page.get_by_role("button", name="Fit probes and read").click()
+    tab.wait_for_text("they read the pointer right in")
+    tab.settle()
+    tab.page.mouse.move(0, 0)
+    tab.page.wait_for_timeout(700)
+    assert faults(tab) == []
+    tab.page.screenshot(path=str(shot("stream", scheme)))
+    assert shot("stream", scheme).stat().st_size > 20_000
+    tab.page.get_by_role("button", name=re.compile("Attention$")).first.click()
+    tab.wait_for_text("Where the heads look")
+    tab.click("link", "Stream")
+    tab.wait_for_status("step 9 of")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_state_is_looked_into(scheme: str, visit: Callable[..., Visit], home: Path) -> None:
+    """A delta net: its state along a stream, what probes read there, whose values its heads read."""
+    folder = home / "runs" / "delta"
+    if not folder.exists():
+        untrained(folder, "trace", model=DeltaConfig)
+    tab = visit(scheme)
+    tab.page.set_viewport_size({"width": 1360, "height": 1500})
+    tab.open("state", run=str(folder), step="5")
+    tab.wait_for_status("step 5 of")
+    tab.click_chart(0, 0.5, 0.4)
+    tab.page.wait_for_function("() => new URL(location).searchParams.get('kind') === 'position'")
+    tab.settle()
+    if tab.page.get_by_role("button", name="Fit probes and read").count():
+        tab.page.get_by_role("button", name="Fit probes and read").click()
+    tab.wait_for_text("Right elsewhere: on other held-out examples")
+    tab.wait_for_text("Effective attention, a heuristic")
+    tab.settle()
+    tab.page.mouse.move(0, 0)
+    tab.page.wait_for_timeout(700)
+    assert faults(tab) == []
+    tab.page.screenshot(path=str(shot("state", scheme)))
+    assert shot("state", scheme).stat().st_size > 20_000
+    tab.click("link", "Attention")
+    tab.wait_for_text("has no attention")
 
 
 def shot(name: str, scheme: str) -> Path:
