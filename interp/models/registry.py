@@ -15,6 +15,7 @@ from interp.models.mamba import MAMBA_ARCHITECTURE
 from interp.models.mamba2 import MAMBA2_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
 from interp.models.transformer import Transformer
+from interp.models.window import NGRAM_ARCHITECTURE, WINDOW_ARCHITECTURE
 
 MODELS: dict[str, Architecture] = {
     "transformer": Architecture(
@@ -29,6 +30,8 @@ MODELS: dict[str, Architecture] = {
     "delta": DELTA_ARCHITECTURE,
     "mamba": MAMBA_ARCHITECTURE,
     "mamba2": MAMBA2_ARCHITECTURE,
+    "window": WINDOW_ARCHITECTURE,
+    "ngram": NGRAM_ARCHITECTURE,
 }
 
 
