@@ -37,4 +37,4 @@ class Architecture:
     words: str  # one plain sentence: what it is
     suits: Callable[[Any], str | None] = always  # task -> None, or the sentence that says why not
     objective: Callable | None = None  # (model, task, batch, generator) -> loss, a scalar tensor
-    fit: Callable | None = None  # in place of gradients (counted n-grams)
+    fit: Callable | None = None  # (model, task, batch) -> loss: learn from a batch in place of gradients

@@ -17,6 +17,7 @@ from interp.models.masked_diffusion import MASKED_DIFFUSION_ARCHITECTURE
 from interp.models.multi_token import MULTI_TOKEN_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
 from interp.models.transformer import Transformer
+from interp.models.window import NGRAM_ARCHITECTURE, WINDOW_ARCHITECTURE
 
 MODELS: dict[str, Architecture] = {
     "transformer": Architecture(
@@ -33,6 +34,8 @@ MODELS: dict[str, Architecture] = {
     "mamba": MAMBA_ARCHITECTURE,
     "mamba2": MAMBA2_ARCHITECTURE,
     "masked_diffusion": MASKED_DIFFUSION_ARCHITECTURE,
+    "window": WINDOW_ARCHITECTURE,
+    "ngram": NGRAM_ARCHITECTURE,
 }
 
 

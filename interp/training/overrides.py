@@ -13,6 +13,7 @@ import tyro
 
 from interp.models.config import MultiTokenConfig, TransformerConfig
 from interp.models.state_configs import STATE_CONFIGS
+from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import TaskOptions
@@ -74,7 +75,8 @@ if TYPE_CHECKING:
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
-    ModelOverrides = _overrides_of(TransformerConfig, MultiTokenConfig, *STATE_CONFIGS, leave_out=_TASKS_OWN)
+    _MODELS = (TransformerConfig, MultiTokenConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
+    ModelOverrides = _overrides_of(*_MODELS, leave_out=_TASKS_OWN)
 
 
 def given(overrides: Any) -> dict[str, Any]:

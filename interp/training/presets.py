@@ -15,7 +15,9 @@ from interp.worlds import as_world
 _MACHINE = "interp.training.machine_presets"
 _ADDITION = "interp.training.addition_presets"
 
-STRING_PRESETS = ("sticky", "sticky_transformer", "counting", "markov")
+STRING_PRESETS = (
+    "sticky", "sticky_transformer", "sticky_ngram", "sticky_bigram", "sticky_mlp", "counting", "markov",
+)  # fmt: skip
 
 PRESETS: Registry[RunConfig] = Registry(
     "preset",

@@ -62,6 +62,13 @@ class Trainer:
         self.architecture = MODELS[config.model.architecture]
         if reason := self.architecture.suits(self.task):
             raise ValueError(reason)
+        if self.architecture.fit is not None and (
+            devices.n > 1 or self.settings.threads > 1 or self.settings.ema_decay
+        ):
+            raise ValueError(
+                f"the architecture {config.model.architecture} is fitted without gradients: on one device, with "
+                "training threads 1 and ema_decay 0"
+            )
         self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
         if peek_checkpoint(folder, config) is None and (start := starting_run(config)):
@@ -92,6 +99,8 @@ class Trainer:
     def update(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """One optimizer step; this process's share of the loss (nats a token), the gradient norm before clipping."""
         own = self.devices.share(batch)
+        if (fit := self.architecture.fit) is not None:
+            return fit(self.model, self.task, own), torch.zeros(())
         bfloat16 = self.settings.precision == "bfloat16"
         with torch.autocast(self.devices.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             loss, logits = self._loss(self.forward, own, step)

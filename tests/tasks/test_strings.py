@@ -133,7 +133,7 @@ def test_a_run_is_trained_sampled_and_judged(tmp_path: Path, capsys: pytest.Capt
     known = known_texts(run)
     drawn = [text for step in range(150) for text in world.texts(task.draw(32, seed=0, start=32 * step, split="fit"))]
     assert known == set(drawn)
-    assert main(["sample-text", str(run.path), "--n", "40", "--save"]) == 0
+    assert main(["sample-text", str(run.path), "--n", "40", "--save"]) is None
     rows = read_frame(run.path / "texts.parquet")
     assert {"kl", "illegal_mass", "in_distribution", "novelty", "uniqueness"} == set(rows.metric)
     random = rows[(rows.metric == "in_distribution") & (rows.control == "random_text")].estimate.item()
@@ -142,7 +142,7 @@ def test_a_run_is_trained_sampled_and_judged(tmp_path: Path, capsys: pytest.Capt
     brought = tmp_path / "brought.txt"
     brought.write_text("aaAA00\naA\n\n", encoding="utf-8")
     capsys.readouterr()
-    assert main(["sample-text", str(run.path), "--from", str(brought)]) == 0
+    assert main(["sample-text", str(run.path), "--from", str(brought)]) is None
     said = capsys.readouterr().out
     assert (
         "texts: 50.00% of 2 allowed" in said
