@@ -16,6 +16,7 @@ from interp.pages.circuits_drawings import along_drawing, approximation_drawing,
 from interp.pages.circuits_graphs import circuits_drawing, faithfulness_drawing
 from interp.pages.circuits_interchange import failures as interchange_failures
 from interp.pages.circuits_interchange import interchange_part, markdown_table
+from interp.pages.openings import circuits_opening
 from interp.results import Control, Method, Metric, method_named, records, rows_frame, select
 from interp.runs import Run
 from interp.runs.circuit_files import Circuit, read_circuit
@@ -44,6 +45,7 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
     names = " ".join(run.name for run in runs)
     parts = [
         "# Circuits and where variables are kept\n",
+        *_opening(runs[0], out),
         f"Written by `tapelens circuit-page` about {names}; every number below comes from rows that `tapelens circuit` "
         "and `tapelens patch` measured. A circuit is a set of edges of the residual stream; all others carry what they "
         "carry when the same state executes another instruction (resample ablation). Faithfulness: 1 = the full "
@@ -57,6 +59,18 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
     path = Path(out) / "circuits.md"
     write_text(path, "\n".join(parts))
     return path
+
+
+def _opening(run: Run, out: Path) -> list[str]:
+    """What was found in the first run, and the circuits as one picture."""
+    every, ops = _circuits(run), set(main_contrasts(run.task))
+    circuits = [circuit for circuit in every if circuit.op in ops]
+    if not circuits:
+        return []
+    swaps = run.frame("interventions") if (run.path / "interventions.parquet").exists() else None
+    told = circuits_opening(circuits, summary_of(run), run.frame("circuits"), swaps)
+    file = f"circuits-{run.name}-graphs.svg"
+    return [f"{told}\n", f"![The circuit of each instruction in {run.name}]({file})\n"]
 
 
 def _run_part(run: Run, out: Path) -> list[str]:

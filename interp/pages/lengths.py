@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from interp.files import write_text
+from interp.pages.openings import lengths_opening
 from interp.results import Metric, records, select
 from interp.studies.lengths import ENCODINGS, TASK, LengthsConfig
 from interp.tasks import TASKS
@@ -27,7 +28,7 @@ def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
     tests = "\n".join(f"- **{name}**: {_sizes(world)}" for name, world in config.tests().items())
     schemes = "\n".join(f"- `{name}`: {ENCODINGS[name]}" for name in config.encodings)
     return (
-        "# Trained on small machines, tested on longer ones\n\n"
+        f"# Trained on small machines, tested on longer ones\n\n{_opening(rows, config)}"
         "Written by `tapelens lengths`; every number below comes from its rows. One transformer a positional scheme "
         f"({config.n_layers} layers, d_model {config.d_model}) learns `{TASK}` on "
         f"{_sizes(config.world)}, from {config.steps * config.batch_size:,} records, seed {config.seed}. Its weights "
@@ -44,6 +45,18 @@ def lengths_page(rows: pd.DataFrame, config: LengthsConfig) -> str:
         f"{_table(rows, config, Metric.CHANGED_TOKEN_ACCURACY)}\n\n"
         f"{_summary(rows, config)}\n"
     )
+
+
+def _opening(rows: pd.DataFrame, config: LengthsConfig) -> str:
+    """What was found, once a scheme is trained."""
+    first, *_, hardest = config.tests()
+    exact, trained = (
+        {row["run"]: row["estimate"] for row in records(select(rows, metric=Metric.EXACT_MATCH, stratum=test))}
+        for test in (hardest, first)
+    )
+    copied = exact.pop("copy", None)
+    trained.pop("copy", None)
+    return "" if not exact or copied is None else lengths_opening(hardest, exact, trained, copied) + "\n\n"
 
 
 def _sizes(world: World) -> str:

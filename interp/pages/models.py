@@ -11,6 +11,7 @@ from interp.figures.svg import FAINT, PALETTE, QUIET, curve, dot, drawing, line,
 from interp.files import write_text
 from interp.pages.card_page import duration, interval, overlap_rows, percent, rows_of, table
 from interp.pages.cards import read_card
+from interp.pages.openings import models_opening
 from interp.results import Aggregation, Metric
 
 
@@ -30,6 +31,7 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
     cards = {path: read_card(path) for path in runs}
     page = [
         "# The bundled models\n",
+        models_opening([(path.name, card) for path, card in cards.items()]) + "\n",
         "Written by `tapelens model-page` from their cards, each made by `tapelens card`. Greedy answers on programs "
         "that no training sees: right, macro average over op × outcome (of `output`, over numbers of steps) with its "
         "95 % interval; of streams and chains, whole ones without an error; where one state is asked for, wrong "
@@ -39,9 +41,11 @@ def write_models_page(runs: Sequence[Path], out: Path) -> Path:
             [_line(card, path, out) for path, card in cards.items()],
         ),
     ]
+    limits = {path: card for path, card in cards.items() if card["config"]["task"] == "output"}
+    if limits:
+        page.insert(2, "![Whole outputs right by steps run](models_output.svg)\n")
     if any("overlap" in card for card in cards.values()):
         page.append(_old(cards))
-    limits = {path: card for path, card in cards.items() if card["config"]["task"] == "output"}
     if limits:
         write_text(Path(out) / "models_output.svg", reach_drawing(list(limits.values())))
         page.append(

@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from interp.figures.style import present, site_words
 from interp.files import write_text
+from interp.pages.openings import probing_opening
 from interp.pages.probing_drawings import along_drawing, heatmap_drawing
 from interp.results import Control, Method, Metric, records, select, site_order
 from interp.runs import Run, RunError
@@ -54,7 +55,8 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
     units = _listed([run.config.world.unit for run in runs])
     half = norm.ppf(1 - 0.025 / total) * 0.5 / np.sqrt(least)
     parts = [
-        "# What can be read, and what is used\n\nWritten by `tapelens probing-page` from the rows of `tapelens probe`. "
+        f"# What can be read, and what is used\n\n{_opening(runs, out)}",
+        "Written by `tapelens probing-page` from the rows of `tapelens probe`. "
         f"Linear (multinomial logistic) probes are fitted on {units}s of the training split and scored on {units}s of "
         "the evaluation split. *Decodable*: accuracy at least "
         f"{ABOVE:g} above the strongest of majority class, control task, the same probe on the embedding, and on an "
@@ -74,6 +76,13 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
     path = out / "probing.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
+
+
+def _opening(runs: Sequence[Run], out: Path) -> str:
+    """What was found, and the first run's probes as one picture."""
+    told = probing_opening({run.name: run.frame("probes") for run in runs})
+    first = min(runs, key=lambda run: (_kind(run), run.config.seed))
+    return f"{told}\n\n![Probes of {first.name}: variables by layers](probing_{first.name}_1.svg)"
 
 
 def _kind(run: Run) -> tuple[str, str, str]:
