@@ -123,7 +123,9 @@ def _masked_diffusion(task: str, spec: Any, training: TrainingConfig, **sizes: A
 STEP_MASKED_DIFFUSION = _masked_diffusion(
     "step",
     MACHINE,
-    TrainingConfig(steps=12000, batch_size=16, eval_every=1000, ema_decay=0.999, steps_along=20, validation=True),
+    TrainingConfig(
+        steps=10_000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
+    ),
 )
 TRACE_RNN = _state("rnn", d_model=256)
 TRACE_GRU = _state("gru", d_model=160)
