@@ -108,8 +108,8 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
     if stored is not None and retrieved is not None:
         said.append(
             f"`{name}`: where an instruction is asked, exchanging everything carried before it gives the other "
-            f"stream's value in {stored:.2f} of pairs (storage), exchanging only what its layers read there in {retrieved:.2f} "
-            "(retrieval)."
+            f"stream's value in {stored:.2f} of pairs (storage), exchanging only what its layers read there in "
+            f"{retrieved:.2f} (retrieval)."
         )
     families = {word: _family(found, relative=relative) for word, relative in (("absolute", False), ("relative", True))}
     if all(families.values()):
