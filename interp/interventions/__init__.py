@@ -16,6 +16,7 @@ from interp.interventions.das import (
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
 from interp.interventions.edits import EditedAnswer, ablated, edited_answer, one_edits, source_with, swapped
+from interp.interventions.effective_attention import effective_attention
 from interp.interventions.experiment import named_sites, run_interventions
 from interp.interventions.interchange import (
     iia_sweep,
@@ -75,6 +76,7 @@ __all__ = [
     "das_rows",
     "deepen",
     "edited_answer",
+    "effective_attention",
     "fit_das",
     "fit_subspace",
     "iia_sweep",

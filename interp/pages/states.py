@@ -70,13 +70,14 @@ def scores(frame: pd.DataFrame) -> list[Score]:
     pooled = frame.loc[frame["lag"].isna() & frame["op"].isna()]
     found = []
     for name in present(pooled, "variable"):
-        stratum = "changes" if name == "array_ptr" else APART
+        stratum = APART if "cell[" in name else "changes"
+        controls = (*_NULLS, Control.WRONG_TIME) if name == "array_ptr" else _NULLS  # a cell may be the same then
         moved = select(pooled, variable=name, metric=Metric.IIA, stratum=stratum)
         for part in present(select(moved, control=None), "part"):
             if part == "all" or part.startswith(READOUT):
                 continue
             here, own = select(moved, part=part), select(moved, part=part, control=None).iloc[0]
-            nulls = [value for control in _NULLS for value in select(here, control=control)["estimate"]]
+            nulls = [value for control in controls for value in select(here, control=control)["estimate"]]
             side = select(pooled, variable=name, part=part, stratum=BYSTANDERS, control=None)["estimate"]
             stayed = float(side.iloc[0]) if len(side) else None
             sizes = int(own["part_size"]), float(own["estimate"])
@@ -145,7 +146,8 @@ def _how_to_read() -> str:
         "because elsewhere the two addressings name the same cell. *Stayed*: the share of answers about another cell "
         "that did not move. A part is only as good as the lesser of the two: exchanging everything is right about any "
         "cell at a distance from the pointer, and wrong about the rest. *Null*: the higher of a random part of equal "
-        "size and the same fit on an untrained model. Cells are taken from streams that have visited them. On the two "
+        "size and the same fit on an untrained model; for the pointer also the same part at another time, since most "
+        "cells of most streams hold 0. Cells are taken from streams that have visited them. On the two "
         "hand-set interpreters of the calibration every method here tells absolute from relative."
     )
 
