@@ -50,6 +50,7 @@ INTO_PLACE = {
     "eval": [["eval", "RUN", "--json", "PLACE/rows.json"]],
     "model-page": [["model-page", "RUN", "--out", "PLACE"]],
     "probing-page": [["probing-page", "RUN", "--out", "PLACE"]],
+    "states-page": [["states-page", "RUN", "--out", "PLACE"]],
     "circuit-page": [["circuit-page", "RUN", "--out", "PLACE"]],
     "compile": [["compile", "--out", "PLACE"]],
     "calibrate": [["calibrate", "--quick", "--out", "PLACE"]],

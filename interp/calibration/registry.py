@@ -14,14 +14,13 @@ from typing import Any
 
 from interp.calibration import criteria, edges, interchange, probes, roles
 from interp.calibration.settings import CalibrationSettings
-from interp.compiled.key import AnswerKey
-from interp.models import Transformer
+from interp.calibration.states import state_calibration
+from interp.calibration.subjects import SETTINGS, TAPES
 from interp.results import Method
-from interp.tasks.machine_task import NextStateTask
 
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
-Calibrate = Callable[[Transformer, AnswerKey, NextStateTask, CalibrationSettings, Report], Rows]
+Calibrate = Callable[[Any, Any, Any, CalibrationSettings, Report], Rows]  # model, key, task
 
 _DISGUISED = ("rotated", "distracted", "superposed", "redundant")  # sharpness makes no difference to these
 
@@ -31,7 +30,7 @@ class Entry:
     """A method's place in the table."""
 
     calibrate: Calibrate
-    subjects: tuple[str, ...] | None = None  # the models that it is run on; None: all
+    subjects: tuple[str, ...] | None = None  # the models that it is run on; None: all of `SETTINGS`
 
 
 CALIBRATIONS: dict[str, Entry] = {
@@ -54,6 +53,7 @@ CALIBRATIONS: dict[str, Entry] = {
     ),
     "acdc": Entry(partial(edges.edge_calibration, Method.ACDC, edges.by_scorer("acdc")), ("rotated",)),
     "head_role": Entry(roles.role_calibration, ("distracted",)),
+    "state_interchange": Entry(state_calibration, tuple(TAPES)),
     "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
 }
 
@@ -80,5 +80,5 @@ def runs(subjects: Sequence[str], only: Sequence[str] = ()) -> list[tuple[str, s
         (name, subject)
         for name, entry in CALIBRATIONS.items()
         for subject in subjects
-        if (not only or name in only) and (entry.subjects is None or subject in entry.subjects)
+        if (not only or name in only) and subject in (entry.subjects or SETTINGS)
     ]

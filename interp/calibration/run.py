@@ -22,7 +22,7 @@ import pandas as pd
 
 from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
-from interp.calibration.subjects import SETTINGS, Subject, compile_subject
+from interp.calibration.subjects import SETTINGS, TAPES, Subject, TapeSubject, compile_subject, compile_tape
 from interp.calibration.summary import write_summary
 from interp.reading import BrokenFileError
 from interp.results import read_frame, rows_frame, write_frame
@@ -55,8 +55,11 @@ def calibrate(
         ValueError: an unknown model or entry, or a model that errs.
     """
     report = progress or (lambda done, total, at: None)
-    names = settings.subjects or tuple(SETTINGS)
-    for kind, asked, known in (("calibration model", names, SETTINGS), ("calibration entry", only, CALIBRATIONS)):
+    names = settings.subjects or (*SETTINGS, *TAPES)
+    for kind, asked, known in (
+        ("calibration model", names, SETTINGS | TAPES),
+        ("calibration entry", only, CALIBRATIONS),
+    ):
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(f"no {kind} {unknown[0]!r}; there are {', '.join(known)}")
     units = runs(names, only)
@@ -116,10 +119,10 @@ def _measure(
     report: Callable[[float], None] = lambda share: None,
 ) -> None:
     """One entry on one model, into its file."""
-    compiled = _subject(name, settings.spec).compiled
+    subject = _subject(name, settings.spec)
     began = time.perf_counter()
-    rows = CALIBRATIONS[entry].calibrate(compiled.model, compiled.key, compiled.form.task, settings, report)
-    common = {"run": name, "task": compiled.key.task, "seed": settings.seed, "architecture": "compiled"}
+    rows = CALIBRATIONS[entry].calibrate(subject.model, subject.key, subject.task, settings, report)
+    common = {"run": name, "task": subject.task.name, "seed": settings.seed, "architecture": "compiled"}
     provenance = {
         **_header(settings, name),
         "versions": versions(),
@@ -129,8 +132,8 @@ def _measure(
 
 
 @lru_cache(maxsize=16)
-def _subject(name: str, spec: MachineSpec) -> Subject:
-    return compile_subject(name, spec)
+def _subject(name: str, spec: MachineSpec) -> Subject | TapeSubject:
+    return compile_tape(name) if name in TAPES else compile_subject(name, spec)
 
 
 def _file(out: Path, entry: str, name: str) -> Path:
@@ -147,7 +150,7 @@ def _header(settings: CalibrationSettings, name: str) -> dict[str, Any]:
     values = asdict(settings) | {"spec": settings.spec.to_dict(), "subjects": None}
     if not settings.ops:
         del values["ops"]
-    setting = asdict(SETTINGS[name]) if name else None
+    setting = {"addressing": TAPES[name]} if name in TAPES else asdict(SETTINGS[name]) if name else None
     return json.loads(json.dumps({"settings": values, "model": setting}))
 
 

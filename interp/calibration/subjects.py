@@ -7,13 +7,16 @@ preset, so that a method's score stands beside its results on a trained model of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from interp.compiled.build import Compiled, compile_model
 from interp.compiled.config import NoiseConfig
-from interp.tasks import Batch
+from interp.compiled.held_tape import Addressing, HeldTape, compile_held_tape
+from interp.tasks import Batch, Trace
+from interp.tasks.options import StreamOptions
 from interp.training.presets import SMALL_MACHINE
 from interp.worlds.machine import MachineSpec
 
@@ -49,6 +52,15 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
+# Recurrent interpreters of `trace`, for what is asked of a state.
+TAPES: dict[str, Addressing] = {"absolute_tape": "absolute", "relative_tape": "relative"}
+TAPE_WORDS = {
+    "absolute_tape": "an LSTM that keeps each cell at a place of its own, and the pointer as a counter",
+    "relative_tape": "an LSTM that shifts the tape as the pointer moves, and keeps no pointer",
+}
+_TAPE_MACHINE = MachineSpec(n_instructions=24, n_cells=4, n_input=6, n_output=24, bits=3)
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A compiled model under calibration."""
@@ -56,6 +68,53 @@ class Subject:
     name: str
     setting: Setting
     compiled: Compiled
+
+    @property
+    def model(self) -> Any:
+        return self.compiled.model
+
+    @property
+    def key(self) -> Any:
+        """What is known of it."""
+        return self.compiled.key
+
+    @property
+    def task(self) -> Any:
+        return self.compiled.form.task
+
+
+@dataclass(frozen=True, eq=False)
+class TapeSubject:
+    """A recurrent interpreter under calibration."""
+
+    name: str
+    key: HeldTape
+
+    @property
+    def model(self) -> Any:
+        return self.key.model
+
+    @property
+    def task(self) -> Any:
+        return self.key.task
+
+
+def compile_tape(name: str) -> TapeSubject:
+    """One of TAPES.
+
+    Raises:
+        ValueError: an unknown name, or a model that does not answer every stream as the machine does.
+    """
+    if name not in TAPES:
+        raise ValueError(f"no recurrent calibration model {name!r}; there are {', '.join(TAPES)}")
+    task = Trace(_TAPE_MACHINE, StreamOptions(n_steps=24))
+    tape = compile_held_tape(task, TAPES[name])
+    batch = task.sample(N_CHECKED, seed=0)
+    with torch.no_grad():
+        said = tape.model(batch.tokens).argmax(-1)
+    if wrong := int(((said != batch.targets) & batch.loss_mask).any(1).sum()):
+        raise ValueError(f"the calibration model {name!r} errs on {wrong} of {N_CHECKED} streams")
+    return TapeSubject(name, tape)
 
 
 def compile_subject(name: str, spec: MachineSpec = SMALL_MACHINE) -> Subject:

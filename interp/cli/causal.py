@@ -1,4 +1,4 @@
-"""Causal tests of a model: patch, circuit, circuit-page."""
+"""Causal tests of a model: patch, states-page, circuit, circuit-page."""
 
 from __future__ import annotations
 
@@ -111,6 +111,20 @@ def _states(
         say(f"{run.path / STATES} was measured with other numbers and is kept; --fresh replaces it")
     else:
         say(f"{len(found.asked):,} rows in {run.path / STATES}")
+
+
+def states_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs")) -> None:
+    """Write states.md and its figure about RUNS, from what tapelens patch --part measured on them.
+
+    Args:
+        runs: run folders of a task that tells streams.
+        out: the folder to write to.
+    """
+    opened = [load(run) for run in runs]
+    writes(out, "states.md")
+    from interp.pages.states import write_states_page
+
+    say(f"page in {write_states_page(opened, out)}")
 
 
 def circuit(

@@ -13,7 +13,7 @@ import tyro
 from interp.cli import UsageError
 from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
-from interp.cli.causal import circuit, circuit_page, patch
+from interp.cli.causal import circuit, circuit_page, patch, states_page
 from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
 from interp.cli.machine import evolve, sample
@@ -34,6 +34,7 @@ COMMANDS = {
     "probe": probe,
     "probing-page": probing_page,
     "patch": patch,
+    "states-page": states_page,
     "circuit": circuit,
     "circuit-page": circuit_page,
     "compile": compile_interpreter,

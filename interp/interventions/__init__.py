@@ -16,6 +16,7 @@ from interp.interventions.das import (
 )
 from interp.interventions.deepening import METHODS, best_places, deepen, jobs_done
 from interp.interventions.edits import EditedAnswer, ablated, edited_answer, one_edits, source_with, swapped
+from interp.interventions.effective_attention import effective_attention
 from interp.interventions.experiment import named_sites, run_interventions
 from interp.interventions.interchange import (
     iia_sweep,
@@ -32,7 +33,7 @@ from interp.interventions.recipe import Done, Edit, carry_out, python
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.state import carrier_swapped, carrier_values
-from interp.interventions.state_interchange import APART, LAGS, READOUT, state_rows
+from interp.interventions.state_interchange import APART, BYSTANDERS, LAGS, READOUT, state_rows
 from interp.interventions.stratum_sweep import stratum_sweep
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
@@ -41,6 +42,7 @@ from interp.tasks.sites import Site, block_slots, resolve
 __all__ = [
     "APART",
     "BASE_RIGHT",
+    "BYSTANDERS",
     "FITTED",
     "LAGS",
     "METHODS",
@@ -74,6 +76,7 @@ __all__ = [
     "das_rows",
     "deepen",
     "edited_answer",
+    "effective_attention",
     "fit_das",
     "fit_subspace",
     "iia_sweep",

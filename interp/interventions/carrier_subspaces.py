@@ -5,10 +5,14 @@ hold is found in both.
 
 probe_subspace     the rows of a ridge probe's weights (one-hot regression, on standardised coordinates)
 mean_difference    the span of the differences of class means
-                   of both the largest directions first, as many (1, 2, 4, …) as exchange the variable best on the
-                   training units: the smaller ones follow whatever else goes with the variable
+                   of both the largest directions first, as many (1, 2, 4, …) as exchange the variable and leave
+                   bystanders best on the training units: the smaller ones follow what else goes with the variable
 das                h' = h_base + (h_source - h_base) R^T R, R fitted so that the model answers as the world with the
-                   variable so set (Geiger et al. 2024); the gradient comes through the model's own recurrence
+                   variable so set (Geiger et al. 2024), half of the time at answers that do not hang on it and must
+                   stay; the gradient comes through the model's own recurrence
+
+A subspace that takes everything along also gives the right answer about a cell at an offset from the pointer, since all
+of source's state with base's operations behind it does. So what must stay is part of every fit.
 """
 
 from __future__ import annotations
@@ -54,9 +58,9 @@ def fit_subspace(
     carrier: Carrier,
     pairs: StatePairs,
     *,
-    fit: SubspaceFit = SubspaceFit(),
+    bystanders: StatePairs | None = None,
+    fit: SubspaceFit = SubspaceFit(),  # frozen
     seed: int = 0,
-    read: tuple[Tensor, Tensor] | None = None,
 ) -> Part:
     """A subspace of the whole state.
 
@@ -65,35 +69,54 @@ def fit_subspace(
         model: the hooked model, in eval mode, that holds a state.
         carrier: of that model.
         pairs: of training units.
+        bystanders: pairs of training units whose answer does not hang on the variable, where there are any.
         fit: how.
         seed: of the first subspace and the batches of das.
-        read: what the model carries on base and on source, [n, size] each, where that is at hand.
 
     Raises:
         ValueError: another method, a model that holds no state, or a variable with fewer than two values.
     """
     if not carrier.is_state:
         raise ValueError("a subspace is fitted on one vector; this model carries keys and values of every position")
-    base, source = read or tuple(carrier.read(model, tokens, pairs.at) for tokens in (pairs.base, pairs.source))
+    some = [_Fitted.of(model, carrier, each) for each in (pairs, bystanders) if each is not None]
     if method == Method.DAS:
-        basis = _das(model, carrier, pairs, base, source, fit=fit, seed=seed)
+        basis = _das(model, carrier, some, fit=fit, seed=seed)
     elif method in FITTED:
         finder: Callable[[Tensor, Tensor], Tensor] = _probe if method == Method.PROBE_SUBSPACE else _means
-        found = finder(torch.cat([base, source]), torch.cat([pairs.own, pairs.values]))
-        basis = _best(model, carrier, pairs, base, source, found)
+        found = finder(torch.cat([some[0].base, some[0].source]), torch.cat([pairs.own, pairs.values]))
+        basis = _best(model, carrier, some, found)
     else:
         raise ValueError(f"no subspace is found by {method!r}; there are {', '.join(FITTED)}")
     return Part(str(method), basis=basis, method=method)
 
 
-def _best(model: Any, carrier: Carrier, pairs: StatePairs, base: Tensor, source: Tensor, found: Tensor) -> Tensor:
-    """The first 1, 2, 4, … or all directions, whichever exchange the variable in most pairs; the fewest of equals."""
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Pairs with what the model carries in each."""
+
+    pairs: StatePairs
+    base: Tensor  # [n, size]
+    source: Tensor  # [n, size]
+
+    @classmethod
+    def of(cls, model: Any, carrier: Carrier, pairs: StatePairs) -> _Fitted:
+        return cls(pairs, *(carrier.read(model, tokens, pairs.at) for tokens in (pairs.base, pairs.source)))
+
+
+def _best(model: Any, carrier: Carrier, some: list[_Fitted], found: Tensor) -> Tensor:
+    """The first 1, 2, 4, … or all directions, whichever give most right answers; the fewest of equals.
+
+    Pairs and bystanders count the same, however many there are.
+    """
     ranks = sorted({2**power for power in range(8) if 2**power < len(found)} | {len(found)})
     right = []
     for rank in ranks:
-        put = Part("", basis=found[:rank]).exchanged(base, source)
-        said = carrier.answers(model, pairs.base, pairs.at, put, pairs.positions)
-        right.append(int((said.gather(1, pairs.positions[:, None])[:, 0] == pairs.expected).sum()))
+        share = 0.0
+        for each in some:
+            pairs, put = each.pairs, Part("", basis=found[:rank]).exchanged(each.base, each.source)
+            said = carrier.answers(model, pairs.base, pairs.at, put, pairs.positions)
+            share += float((said.gather(1, pairs.positions[:, None])[:, 0] == pairs.expected).double().mean())
+        right.append(share)
     return found[: ranks[right.index(max(right))]].contiguous()
 
 
@@ -136,23 +159,23 @@ def _span(rows: Tensor) -> Tensor:
 
 @torch.inference_mode(False)  # a fit needs gradients, whatever mode it is called in
 @torch.enable_grad()
-def _das(
-    model: Any, carrier: Carrier, pairs: StatePairs, base: Tensor, source: Tensor, *, fit: SubspaceFit, seed: int
-) -> Tensor:
+def _das(model: Any, carrier: Carrier, some: list[_Fitted], *, fit: SubspaceFit, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     rank = min(fit.rank, carrier.size)
     weight = random_basis(rank, carrier.size, generator=generator).T.contiguous().requires_grad_()
     optimizer = torch.optim.AdamW([weight], lr=fit.lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=fit.steps)
-    base, source = base.clone(), source.clone()
+    some = [_Fitted(each.pairs, each.base.clone(), each.source.clone()) for each in some]  # out of inference mode
     with frozen(model):
         for _ in range(fit.steps):
-            rows = torch.randperm(len(pairs), generator=generator)[: fit.batch_size]
-            basis = torch.linalg.qr(weight).Q.T
-            put = Part("das", basis=basis).exchanged(base[rows], source[rows])
-            behind = pairs.positions[rows] - pairs.at[rows]
-            logits = carrier.logits(model, pairs.base[rows], pairs.at[rows], put, int(behind.max()))
-            loss = F.cross_entropy(logits[torch.arange(len(rows)), behind - 1], pairs.expected[rows])
+            basis, loss = torch.linalg.qr(weight).Q.T, weight.new_zeros(())
+            for each in some:
+                pairs, size = each.pairs, -(-fit.batch_size // len(some))
+                rows = torch.randperm(len(pairs), generator=generator)[:size]
+                put = Part("das", basis=basis).exchanged(each.base[rows], each.source[rows])
+                behind = pairs.positions[rows] - pairs.at[rows]
+                logits = carrier.logits(model, pairs.base[rows], pairs.at[rows], put, int(behind.max()))
+                loss = loss + F.cross_entropy(logits[torch.arange(len(rows)), behind - 1], pairs.expected[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

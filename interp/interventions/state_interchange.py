@@ -14,14 +14,17 @@ steps from the edit to that answer) and by the instruction that is judged (`op`)
 In the stratum "changes, pointers apart" the pointers of base and source differ, so that `cell[i]` and the cell at the
 same offset from the pointer are two cells: there the rival addressings disagree.
 
-`side_accuracy` counts the answers between the edit and the judged one; none hangs on the edit. Storage and retrieval
-are told apart on pairs of their own: at an instruction that is asked, in base and source, the carrier before it is
-exchanged (storage), or what each layer reads at that one position (retrieval, parts `readout`).
+`side_accuracy` is judged on pairs of their own, `bystanders`: the first answer behind the edit reads another cell, and
+must stay. Without it a part that takes everything along passes for a cell at an offset from the pointer.
+
+Storage and retrieval are told apart on pairs of their own: at an instruction that is asked, in base and source, the
+carrier before it is exchanged (storage), or what each layer reads at that one position (retrieval, parts `readout`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,16 +37,17 @@ from interp.interventions.carrier import Carrier
 from interp.interventions.carrier_parts import KINDS, Part, parts_of
 from interp.interventions.carrier_subspaces import SubspaceFit, fit_subspace
 from interp.interventions.patching import Patch, patched
-from interp.interventions.scores import BASE_RIGHT, THREE, Stratum, score_rows
+from interp.interventions.scores import BASE_RIGHT, Stratum, score_rows
 from interp.results import Control, Method, Metric
 from interp.tasks import Task
-from interp.tasks.state_pairs import RETRIEVED, StatePairs
+from interp.tasks.state_pairs import RETRIEVED, Kind, StatePairs
+from interp.worlds.base import Split
 
 LAGS = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))  # executed steps; rows name the first
 DESIGN = "aligned"  # the pair design of these rows
 APART = "changes, pointers apart"  # where cell[i] and cell[@array_ptr+k] are different cells
+BYSTANDERS = "bystanders"  # pairs whose answer does not hang on the edit
 READOUT = "readout"
-_RANDOM = 2  # random parts, averaged
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 
@@ -82,18 +86,25 @@ def state_rows(
     """
     carrier = Carrier.of(model)
     retrieval = variable == RETRIEVED
-    pairs = task.state_pairs(n_pairs, variable, seed=seed, retrieval=retrieval)
+    kind: Kind = "retrieved" if retrieval else "stored"
+    pairs = task.state_pairs(n_pairs, variable, seed=seed, kind=kind)
+
+    def beside(n: int, split: Split) -> StatePairs | None:
+        if not task.has_bystanders(variable):
+            return None
+        return task.state_pairs(n, variable, seed=seed, split=split, kind="bystander")
+
     chosen: list[tuple[Any, Part]] = [(model, part) for part in parts_of(carrier, parts)]
     fitted = list(methods) if carrier.is_state else []
     if fitted:
-        train = task.state_pairs(fit.n_pairs, variable, seed=seed, split="fit", retrieval=retrieval)
-        train = train.rows(train.changes)
+        train = task.state_pairs(fit.n_pairs, variable, seed=seed, split="fit", kind=kind)
+        some = {"pairs": train.rows(train.changes), "bystanders": beside(fit.n_pairs // 2, "fit")}
         for subject in [model, *([untrained] if untrained is not None else [])]:
-            read = (carrier.read(subject, train.base, train.at), carrier.read(subject, train.source, train.at))
-            find = partial(fit_subspace, model=subject, carrier=carrier, pairs=train, fit=fit, seed=seed, read=read)
+            find = partial(fit_subspace, model=subject, carrier=carrier, fit=fit, seed=seed, **some)
             chosen += [(subject, find(method)) for method in fitted]
             report(0.2)
-    runs = _Runs(model, carrier, task, pairs, seed=seed, n_bootstrap=n_bootstrap)
+    bystanders = beside(n_pairs, "evaluation")
+    runs = _Runs(model, carrier, task, pairs, bystanders, seed=seed, n_bootstrap=n_bootstrap)
     for done, (subject, part) in enumerate(chosen):
         runs.add(part, subject)
         report(0.3 + 0.6 * (done + 1) / len(chosen))
@@ -112,57 +123,69 @@ def _readouts(model: Any) -> list[tuple[str, tuple[str, ...]]]:
 
 
 class _Runs:
-    """Runs over the same pairs, judged; those with sources of the same value have rows of their own."""
+    """Exchanges over the same pairs, over sources of the same value, and over bystanders, each judged."""
 
     def __init__(
-        self, model: Any, carrier: Carrier, task: Task, pairs: StatePairs, *, seed: int, n_bootstrap: int
+        self,
+        model: Any,
+        carrier: Carrier,
+        task: Task,
+        pairs: StatePairs,
+        bystanders: StatePairs | None,
+        *,
+        seed: int,
+        n_bootstrap: int,
     ) -> None:
         self.model, self.carrier, self.task, self.pairs = model, carrier, task, pairs
         self.options = {"seed": seed, "n_bootstrap": n_bootstrap}
         self.generator = torch.Generator().manual_seed(seed)
-        self.same = pairs.rows((pairs.same >= 0).all(1))
+        same = pairs.rows((pairs.same >= 0).all(1))
+        of = {"pairs": pairs, "same": replace(same, source=same.same, expected=same.unedited), "bystanders": bystanders}
+        self.of = {kind: each for kind, each in of.items() if each is not None and len(each)}
+        self.changes = {"pairs": pairs.changes, "same": same.changes}  # of the pairs as they were drawn
         self.read = {id(model): self._read(model)}
-        self.keys: list[dict[str, Any]] = []
-        self.judged: list[dict[Metric, np.ndarray]] = []
-        self.same_keys: list[dict[str, Any]] = []
-        self.same_judged: list[dict[Metric, np.ndarray]] = []
-        self.alone = self._said(model, pairs, self.read[id(model)]["base"])
+        self.keys: dict[str, list[dict[str, Any]]] = {kind: [] for kind in self.of}
+        self.right: dict[str, list[np.ndarray]] = {kind: [] for kind in self.of}
+        self.alone = {kind: self._said(model, kind, self.read[id(model)][kind, "base"]) for kind in self.of}
 
-    def _read(self, model: Any) -> dict[str, Tensor]:
-        pairs, carrier = self.pairs, self.carrier
-        found = {
-            "base": carrier.read(model, pairs.base, pairs.at),
-            "source": carrier.read(model, pairs.source, pairs.at),
-            "same": carrier.read(model, self.same.same, self.same.at) if len(self.same) else torch.empty(0),
-        }
+    def _read(self, model: Any) -> dict[tuple[str, str], Tensor]:
+        found = {}
+        for kind, pairs in self.of.items():
+            for side in ("base", "source"):
+                found[kind, side] = self.carrier.read(model, getattr(pairs, side), pairs.at)
         # Keys and values of other positions stand at other places: another time is asked of states alone.
-        return found | ({"other": carrier.read(model, pairs.source, pairs.other_at)} if carrier.is_state else {})
+        if self.carrier.is_state:
+            found["pairs", "other"] = self.carrier.read(model, self.pairs.source, self.pairs.other_at)
+        return found
 
-    def _said(self, model: Any, pairs: StatePairs, carried: Tensor) -> Tensor:
-        return self.carrier.answers(model, pairs.base, pairs.at, carried, pairs.positions)
+    def _said(self, model: Any, kind: str, carried: Tensor) -> Tensor:
+        """What is said at the judged position, long [n]."""
+        pairs = self.of[kind]
+        said = self.carrier.answers(model, pairs.base, pairs.at, carried, pairs.positions)
+        return said.gather(1, pairs.positions[:, None])[:, 0]
 
     def add(self, part: Part, subject: Any) -> None:
         """A part's exchange and its controls; of another model than ours its exchange alone, as a control."""
-        read = self.read.get(id(subject)) or self.read.setdefault(id(subject), self._read(subject))
-        exchange = partial(part.exchanged, read["base"])
-        own = None if subject is self.model else Control.UNTRAINED_MODEL
-        self._judge(part, own, self._said(subject, self.pairs, exchange(read["source"])))
-        if own is not None:
+        if id(subject) not in self.read:
+            self.read[id(subject)] = self._read(subject)
+        read = self.read[id(subject)]
+
+        def exchange(kind: str, control: Control | None, by: Part = part, source: str = "source") -> None:
+            carried = by.exchanged(read[kind, "base"], read[kind, source])
+            self._judge(kind, self._key(part, control), self._said(subject, kind, carried))
+
+        if subject is not self.model:
+            exchange("pairs", Control.UNTRAINED_MODEL)
             return
-        self._judge(part, Control.UNPATCHED, self.alone)
-        if "other" in read:
-            self._judge(part, Control.WRONG_TIME, self._said(subject, self.pairs, exchange(read["other"])))
-        random = [part.random(self.carrier.size, generator=self.generator) for _ in range(_RANDOM)]
-        if random[0] is not None:
-            drawn = [each for each in random if each is not None]
-            said = [self._said(subject, self.pairs, each.exchanged(read["base"], read["source"])) for each in drawn]
-            self._judge(part, Control.RANDOM_PART, *said)
-        if len(self.same):
-            base = read["base"][(self.pairs.same >= 0).all(1)]
-            base = base[:, : read["same"].shape[1]] if base.ndim == 3 else base
-            said = self._said(subject, self.same, part.exchanged(base, read["same"]))
-            self.same_keys.append(self._key(part) | {"control": Control.SAME_VALUE})
-            self.same_judged.append(judged(said, self.same, self.same.unedited))
+        for kind in self.of:
+            exchange(kind, Control.SAME_VALUE if kind == "same" else None)
+            if kind != "same":
+                self._judge(kind, self._key(part, Control.UNPATCHED), self.alone[kind])
+        if ("pairs", "other") in read:
+            exchange("pairs", Control.WRONG_TIME, source="other")
+        if (random := part.random(self.carrier.size, generator=self.generator)) is not None:
+            for kind in [kind for kind in self.of if kind != "same"]:
+                exchange(kind, Control.RANDOM_PART, by=random)
 
     def add_readout(self, name: str, hooks: Sequence[str]) -> None:
         """What layers read at the asking position, from source's asking position."""
@@ -170,14 +193,13 @@ class _Runs:
         taken = collect_positions(self.model, pairs.source, hooks, where)
         floats = sum(value[0].numel() for value in taken.values())
         with torch.no_grad(), patched(self.model, [Patch(hook, where, value) for hook, value in taken.items()]):
-            said = self.model(pairs.base).argmax(-1)
-        for control, answers in ((None, said), (Control.UNPATCHED, self.alone)):
-            key = {"method": Method.FULL_VECTOR, "part": name, "part_size": floats}
+            said = self.model(pairs.base).argmax(-1).gather(1, where)[:, 0]
+        for control, answers in ((None, said), (Control.UNPATCHED, self.alone["pairs"])):
+            key = {"method": Method.FULL_VECTOR, "part": name, "part_size": floats, "control": control}
             key |= {"carrier_size": self.carrier.floats(pairs.at), "variable": pairs.variable}
-            self.keys.append(key | {"control": control})
-            self.judged.append(judged(answers, pairs, pairs.expected))
+            self._judge("pairs", key, answers)
 
-    def _key(self, part: Part) -> dict[str, Any]:
+    def _key(self, part: Part, control: Control | None) -> dict[str, Any]:
         floats, one = self.carrier.floats(self.pairs.at), self.carrier.size
         return {
             "variable": self.pairs.variable,
@@ -186,58 +208,44 @@ class _Runs:
             "rank": None if part.basis is None else len(part.basis),
             "part_size": round(part.size * floats / one),
             "carrier_size": floats,
+            "control": control,
         }
 
-    def _judge(self, part: Part, control: Control | None, *said: Tensor) -> None:
-        found = [judged(each, self.pairs, self.pairs.expected) for each in said]
-        self.keys.append(self._key(part) | {"control": control})
-        self.judged.append({metric: np.mean([each[metric] for each in found], axis=0) for metric in found[0]})
+    def _judge(self, kind: str, key: dict[str, Any], said: Tensor) -> None:
+        self.keys[kind].append(key)
+        self.right[kind].append((said == self.of[kind].expected).numpy().astype(float))
 
     def rows(self) -> Rows:
         """All rows, by stratum, by lag and by the instruction that is judged."""
-        right = judged(self.alone, self.pairs, self.pairs.unedited)[Metric.IIA] == 1
-        found = score_rows(
-            self.keys, self.judged, self.pairs.groups.numpy(), _strata(self.task, self.pairs, right), **self.options
-        )
-        if self.same_keys:
-            alone = judged(self.alone[(self.pairs.same >= 0).all(1)], self.same, self.same.unedited)
-            strata = _strata(self.task, self.same, alone[Metric.IIA] == 1)
-            found += score_rows(self.same_keys, self.same_judged, self.same.groups.numpy(), strata, **self.options)
+        found: Rows = []
+        for kind, pairs in self.of.items():
+            side = kind == "bystanders"
+            metrics = (Metric.SIDE_ACCURACY,) if side else (Metric.IIA, Metric.EFFECT_ACCURACY)
+            judged = [dict.fromkeys(metrics, right) for right in self.right[kind]]
+            if side:
+                common = {"pair_design": DESIGN, "stratum": BYSTANDERS}
+                strata = [Stratum(common, np.ones(len(pairs), dtype=bool), metrics)]
+            else:
+                right = (self.alone[kind] == pairs.unedited).numpy()
+                strata = _strata(self.task, pairs, self.changes[kind].numpy(), right)
+            found += score_rows(self.keys[kind], judged, pairs.groups.numpy(), strata, **self.options)
         return found
 
 
-def judged(said: Tensor, pairs: StatePairs, expected: Tensor) -> dict[Metric, np.ndarray]:
-    """The three numbers of each pair, float [n]; NaN where a pair has no such place.
-
-    Args:
-        said: what the model says at every position, long [n, pos].
-        pairs: the pairs.
-        expected: the right token at the judged position, long [n].
-    """
-    hit = (said.gather(1, pairs.positions[:, None])[:, 0] == expected).float()
-    kept = ((said == pairs.targets) & pairs.side).sum(1).float() / pairs.side.sum(1)
-    effect = torch.where(expected != pairs.unedited, hit, torch.nan)
-    return {
-        Metric.IIA: hit.numpy(),
-        Metric.EFFECT_ACCURACY: effect.numpy(),
-        Metric.SIDE_ACCURACY: kept.numpy(),
-    }
-
-
-def _strata(task: Task, pairs: StatePairs, right: np.ndarray) -> list[Stratum]:
-    changes, lag, op = pairs.changes.numpy(), pairs.lag.numpy(), pairs.op.numpy()
+def _strata(task: Task, pairs: StatePairs, changes: np.ndarray, right: np.ndarray) -> list[Stratum]:
+    """Of sources of the same value the answer must stay: they are sorted by what the other source would change."""
+    lag, op, iia = pairs.lag.numpy(), pairs.op.numpy(), (Metric.IIA,)
     common = {"pair_design": DESIGN}
     found = [
-        Stratum(common | {"stratum": "changes"}, changes, THREE),
-        Stratum(common | {"stratum": BASE_RIGHT}, changes & right, THREE),
-        Stratum(common | {"stratum": "same"}, ~changes, (Metric.IIA,)),
-        Stratum(common | {"stratum": APART}, changes & pairs.apart.numpy(), (Metric.IIA,)),
+        Stratum(common | {"stratum": "changes"}, changes, (Metric.IIA, Metric.EFFECT_ACCURACY)),
+        Stratum(common | {"stratum": BASE_RIGHT}, changes & right, (Metric.IIA, Metric.EFFECT_ACCURACY)),
+        Stratum(common | {"stratum": "same"}, ~changes, iia),
+        Stratum(common | {"stratum": APART}, changes & pairs.apart.numpy(), iia),
     ]
     for low, high in LAGS:
         inside = (lag >= low) & (lag <= high)
-        found.append(Stratum(common | {"stratum": "changes", "lag": low}, changes & inside, (Metric.IIA,)))
+        found.append(Stratum(common | {"stratum": "changes", "lag": low}, changes & inside, iia))
     names = task.world.stratum_names
     for number in np.unique(op[op >= 0]):
-        columns = common | {"stratum": "changes", "op": names[number]}
-        found.append(Stratum(columns, changes & (op == number), (Metric.IIA,)))
+        found.append(Stratum(common | {"stratum": "changes", "op": names[number]}, changes & (op == number), iia))
     return found

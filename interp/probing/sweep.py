@@ -86,10 +86,9 @@ def sweep_hooks(
     check_hooks(model, config.hooks)
     for hook in config.hooks:
         position_axis(model, hook)
-    variables = task.world.variables()
     names = list(config.variables) or task.variables()
-    for name in names:
-        task.world.variable(name)
+    # also those that a world knows and does not list, such as cells by their offset from the pointer
+    variables = {**task.world.variables(), **{name: task.world.variable(name) for name in names}}
     places = config.places or tuple(task.probe_places())
     hooks = list(config.hooks) or default_hooks(model)
     todo = [(h, m) for m in config.methods for h in hooks if not all(skip(h, place, m) for place in places)]

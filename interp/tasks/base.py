@@ -22,7 +22,7 @@ from interp.worlds import as_world
 from interp.worlds.base import Split, Strata
 
 if TYPE_CHECKING:
-    from interp.tasks.state_pairs import StatePairs
+    from interp.tasks.state_pairs import Kind, StatePairs
 
 
 @dataclass(frozen=True)
@@ -381,8 +381,12 @@ class Task(ABC):
         """What `state_pairs` sets first."""
         return []
 
+    def has_bystanders(self, name: str) -> bool:
+        """Whether some answers behind an edit of the variable do not hang on it."""
+        return False
+
     def state_pairs(
-        self, n: int, name: str, *, seed: int, split: Split = "evaluation", retrieval: bool = False
+        self, n: int, name: str, *, seed: int, split: Split = "evaluation", kind: Kind = "stored"
     ) -> StatePairs:
         """Pairs for state interchange: `name` set to source's value at one executed step of base.
 

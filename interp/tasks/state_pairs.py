@@ -9,13 +9,13 @@ before that every stream holds 0 there. The same pairs serve every architecture.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp.tasks.trace_pairs import edits_of
+from interp.tasks.trace_pairs import bystanders_of, edits_of
 from interp.worlds.base import Split
 from interp.worlds.machine import Op, States
 from interp.worlds.machine.relative import offset_of
@@ -24,6 +24,7 @@ from interp.worlds.machine.streams import StreamLabels
 if TYPE_CHECKING:
     from interp.tasks.trace import Trace, TraceBatch
 
+Kind = Literal["stored", "retrieved", "bystander"]
 RETRIEVED = "operand"  # read at the asking position: the variable of retrieval
 _POOL = 384  # streams that are paired among themselves
 _MAX_POOLS = 60
@@ -42,8 +43,6 @@ class StatePairs:
     positions: Tensor  # long [n]: the position whose logits are judged
     expected: Tensor  # long [n]: the token that is right there with the edit
     unedited: Tensor  # long [n]: and without it
-    side: Tensor  # bool [n, pos]: answers between edit and judged one; none hangs on the edit
-    targets: Tensor  # long [n, pos]: the right tokens of base, -1 where nothing is asked
     values: Tensor  # long [n]: what the variable is set to
     own: Tensor  # long [n]: its value in base; -1: a cell that was not visited yet
     lag: Tensor  # long [n]: executed steps from the edit to the judged answer
@@ -68,7 +67,7 @@ class StatePairs:
 
 
 def draw_state_pairs(
-    task: Trace, n: int, name: str, *, seed: int, split: Split = "evaluation", retrieval: bool = False
+    task: Trace, n: int, name: str, *, seed: int, split: Split = "evaluation", kind: Kind = "stored"
 ) -> StatePairs:
     """`n` pairs whose edit changes the answer, with the others that were met on the way, at most as many.
 
@@ -78,22 +77,26 @@ def draw_state_pairs(
         name: a variable that can be set: array_ptr, operand, cell[i] or cell[@array_ptr+k].
         seed: of streams and choices.
         split: whose streams.
-        retrieval: edit at the judged instruction itself, and take source where it is asked, too.
+        kind: "stored"; "retrieved": edited at the judged instruction itself, with a source that is asked there, too; or
+            "bystander": the first answer behind the edit reads another cell, and must stay as it is. Of these, `n` in
+            all.
 
     Raises:
         ValueError: another variable, or pairs that are found too rarely.
     """
     if not task.can_swap(name):
         raise ValueError(f"in streams operand, array_ptr, cell[i] and cell[@array_ptr+k] can be set; got {name!r}")
+    if kind == "bystander" and name in (RETRIEVED, "array_ptr"):
+        raise ValueError(f"every answer hangs on {name}: it has no bystanders")
     rng = np.random.default_rng([seed, 7])
     found: list[dict[str, np.ndarray]] = []
     kept = drawn = 0
     for pool in range(_MAX_POOLS):
         states = task.draw(_POOL, seed=seed, start=pool * _POOL, split=split)
-        rows = _paired(task, states, name, rng, retrieval=retrieval)
+        rows = _paired(task, states, name, rng, kind=kind)
         found.append(rows)
         drawn += _POOL
-        kept += int((rows["expected"] != rows["unedited"]).sum())
+        kept += len(rows["expected"]) if kind == "bystander" else int((rows["expected"] != rows["unedited"]).sum())
         if kept >= n:
             break
     else:
@@ -105,9 +108,7 @@ def draw_state_pairs(
     return StatePairs(variable=name, **tensors, redraw_rate=1 - len(changes) / drawn)
 
 
-def _paired(
-    task: Trace, states: States, name: str, rng: np.random.Generator, *, retrieval: bool
-) -> dict[str, np.ndarray]:
+def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *, kind: Kind) -> dict[str, np.ndarray]:
     """The pairs among some streams: each is base once where it can be."""
     batch, world = task.render(states), task.world
     tokens, asked = batch.tokens.numpy(), batch.loss_mask.numpy()
@@ -115,8 +116,8 @@ def _paired(
     values = world.read(states, name, np.where(takes, batch.step_of, -1))  # [stream, pos]
     told = np.where(_visited(task, batch, name), values, -1)
     pointer = world.read(states, "array_ptr", np.where(takes, batch.step_of, -1))
-    edits = edits_of(task, states, name, rng)
-    if retrieval:
+    edits = (bystanders_of if kind == "bystander" else edits_of)(task, states, name, rng)
+    if kind == "retrieved":
         edits[:, 0] = edits[:, 1]
     usable = np.flatnonzero(edits[:, 0] >= 0)
     op_at = np.zeros((2, len(states)), dtype=np.int64)  # of the edited and of the judged instruction
@@ -125,7 +126,7 @@ def _paired(
     source = np.full((3, len(states)), -1)  # source, one of the same value, another position
     for row in usable:
         place = op_at[0, row]
-        there = (asked if retrieval else takes)[:, place] & (told[:, place] >= 0)
+        there = (asked if kind == "retrieved" else takes)[:, place] & (told[:, place] >= 0)
         there[row] = False
         others = np.flatnonzero(there)
         if not len(others):
@@ -143,8 +144,6 @@ def _paired(
     answers = task.answered(world.answer(states[rows], do={name: taken}, at=edits[rows, 0]), edits[rows, 1])[:, 0]
     keep = answers >= 0
     rows, at, judged, taken, answers = rows[keep], at[keep], judged[keep], taken[keep], answers[keep]
-    position = np.arange(tokens.shape[1])
-    side = asked[rows] & (position >= at[:, None]) & (position < judged[:, None])
     ops = np.array([Op[each] if each in Op.__members__ else -1 for each in task.vocab])
     same = np.where(source[1, rows, None] >= 0, tokens[source[1, rows]], -1)
     return {
@@ -156,8 +155,6 @@ def _paired(
         "positions": judged,
         "expected": answers,
         "unedited": batch.targets.numpy()[rows, judged],
-        "side": side,
-        "targets": batch.targets.numpy()[rows],
         "values": taken,
         "own": told[rows, at],
         "lag": edits[rows, 1] - edits[rows, 0],

@@ -19,7 +19,7 @@ from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.sites import check_disjoint
-from interp.tasks.state_pairs import StatePairs, draw_state_pairs
+from interp.tasks.state_pairs import Kind, StatePairs, draw_state_pairs
 from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.units import UnitsOfRuns
@@ -276,11 +276,15 @@ class Trace(UnitsOfRuns):
         """See Task."""
         return True
 
+    def has_bystanders(self, name: str) -> bool:
+        """Of cells: every answer reads the pointer."""
+        return name.startswith("cell[")
+
     def state_pairs(
-        self, n: int, name: str, *, seed: int, split: Split = "evaluation", retrieval: bool = False
+        self, n: int, name: str, *, seed: int, split: Split = "evaluation", kind: Kind = "stored"
     ) -> StatePairs:
         """See Task, and `state_pairs.draw_state_pairs`."""
-        return draw_state_pairs(self, n, name, seed=seed, split=split, retrieval=retrieval)
+        return draw_state_pairs(self, n, name, seed=seed, split=split, kind=kind)
 
     def state_variables(self) -> list[str]:
         """The pointer, what is read, every cell by its place, and cells by how far they are from the pointer."""

@@ -112,6 +112,28 @@ def edits_of(task: Trace, starts: States, name: str, rng: np.random.Generator) -
     return edits
 
 
+def bystanders_of(task: Trace, starts: States, name: str, rng: np.random.Generator) -> np.ndarray:
+    """For each run a step at which a cell is set and the first answered step behind it, which reads another cell.
+
+    As `edits_of`; the answer does not hang on the edit.
+    """
+    offset, edits = offset_of(name), np.full((len(starts), 2), -1)
+    cell = int(name[len("cell[") : -1]) if offset is None else None
+    for row, (op, array_ptr) in enumerate(_executed(task.world, starts, task.n_steps)):
+        pointer = array_ptr.astype(np.int64)
+        answered = np.flatnonzero(np.isin(op, JUDGED))
+        if not len(answered):
+            continue
+        place = int(rng.integers(len(answered)))
+        judged = int(answered[place])
+        steps = np.arange(int(answered[place - 1]) + 1 if place else 0, judged + 1)
+        places = np.full(len(steps), cell) if offset is None else pointer[steps] + offset
+        steps = steps[places != pointer[judged]]
+        if len(steps):
+            edits[row] = rng.choice(steps), judged
+    return edits
+
+
 def _executed(world: MachineWorld, starts: States, n_steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each run, op and array_ptr of the instructions that ran."""
     told = world.run(starts, n_steps)

@@ -14,12 +14,12 @@ from interp.calibration.edges import by_exact_nodes, pairs_of, truth
 from interp.calibration.interchange import swap_together
 from interp.calibration.places import true_places
 from interp.calibration.registry import CALIBRATIONS, EXEMPT, WITHIN
-from interp.calibration.settings import CalibrationSettings
-from interp.calibration.subjects import SETTINGS, Setting, compile_subject
+from interp.calibration.settings import QUICK, CalibrationSettings
+from interp.calibration.subjects import SETTINGS, TAPES, Setting, compile_subject, compile_tape
 from interp.circuits import Graph, run_circuits
 from interp.compiled import AnswerKey
 from interp.interventions import SharedPairs
-from interp.results import Control, Method, Metric, select
+from interp.results import Control, Method, Metric, rows_frame, select
 
 
 def only(frame, **columns) -> float:
@@ -34,7 +34,7 @@ def test_every_method_has_an_entry_or_a_written_reason() -> None:
     assert sum(map(len, placed)) == len(set.union(*placed)), "a method is placed twice"
     assert all(name in CALIBRATIONS for name in WITHIN.values())
     assert all(len(reason.split()) > 5 for reason in EXEMPT.values())
-    assert all(set(entry.subjects or ()) <= set(SETTINGS) for entry in CALIBRATIONS.values())
+    assert all(set(entry.subjects or ()) <= {*SETTINGS, *TAPES} for entry in CALIBRATIONS.values())
 
 
 def test_a_model_that_errs_is_refused(monkeypatch) -> None:
@@ -190,3 +190,16 @@ def test_random_weights_have_no_place_in_the_table(measure, subject) -> None:
     rows = CALIBRATIONS["eap"].calibrate(blank, compiled.key, compiled.form.task, settings, lambda share: None)
     own = [row["estimate"] for row in rows if row["metric"] == Metric.PRECISION_AT_SIZE and row["stratum"] == "own"]
     assert own[0] < 0.6
+
+
+@pytest.mark.parametrize("name", list(TAPES))
+def test_state_interchange_tells_the_two_tapes_apart(name: str) -> None:
+    """Own variable against rival, by the lesser of what must change and what must stay, method by method."""
+    tape, settings = compile_tape(name), replace(QUICK, n_swaps=64, das_steps=120)
+    rows = CALIBRATIONS["state_interchange"].calibrate(tape.model, tape.key, tape.task, settings, lambda share: None)
+    frame = rows_frame(rows)
+    assert set(frame.method) == {"true_subspace", "probe_subspace", "mean_difference", "das"}
+    for method in frame.method.unique():
+        found = {s: select(frame, method=method, stratum=s).estimate.min() for s in ("own", "rival")}
+        assert found["own"] > found["rival"] + 0.1, (method, found)
+    assert select(frame, method="true_subspace", stratum="own").estimate.min() == 1

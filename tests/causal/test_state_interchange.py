@@ -122,6 +122,8 @@ def test_rows_of_an_untrained_model() -> None:
     assert len(select(frame, control="same_value", part="layer1", metric="iia")) > 0
     # left alone, the model is judged against the edited answer: the same number whatever the part
     assert select(pooled, control="unpatched").estimate.nunique() == 1
+    beside = frame.loc[frame.stratum == "bystanders"]
+    assert set(beside.metric) == {"side_accuracy"} and set(beside.n) == {24}
     by_lag = frame.loc[frame.lag.notna() & (frame.part == "all") & frame.control.isna() & (frame.metric == "iia")]
     assert int(by_lag.n.sum()) == 24
 

@@ -1,6 +1,5 @@
 """Pairs for state interchange, against the machine in slow Python."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -88,21 +87,23 @@ def test_sources_of_the_same_value_and_another_time() -> None:
     assert alike > 20 and differs > 20
 
 
-def test_side_answers_hang_on_other_cells() -> None:
-    """With the cell changed, the answers counted as side stay what they are."""
-    pairs = TASK.state_pairs(80, "cell[0]", seed=2)
-    counted = 0
-    for row in range(len(pairs)):
+@pytest.mark.parametrize("name", ["cell[0]", "cell[@array_ptr+1]"])
+def test_bystanders_read_another_cell(name: str) -> None:
+    """The judged cell is not the one that is set, and the world's answer with the edit is base's own."""
+    pairs = TASK.state_pairs(40, name, seed=2, kind="bystander")
+    assert len(pairs) == 40 and not pairs.changes.any()
+    for row in range(40):
         base = [SPEC.vocab[t] for t in pairs.base[row].tolist()]
-        for position in np.flatnonzero(pairs.side[row].numpy()):
-            assert int(pairs.at[row]) < position < int(pairs.positions[row])
-            assert told_states(base)[position][0] != 0
-            counted += 1
-    assert counted > 5
+        told, at, judged = told_states(base), int(pairs.at[row]), int(pairs.positions[row])
+        place = told[at + 1][0] + 1 if "@" in name else 0
+        assert told[judged][0] != place
+        assert not set(base[at + 1 : judged]) & {op.name for op in JUDGED}
+    with pytest.raises(ValueError, match="no bystanders"):
+        TASK.state_pairs(4, "array_ptr", seed=0, kind="bystander")
 
 
 def test_retrieval_pairs_are_asked_in_base_and_source() -> None:
-    pairs = TASK.state_pairs(40, "operand", seed=3, retrieval=True)
+    pairs = TASK.state_pairs(40, "operand", seed=3, kind="retrieved")
     assert not pairs.lag.any()
     assert torch.equal(pairs.positions, pairs.at + 1)
     ops = {SPEC.op_id(op) for op in JUDGED}

@@ -1,0 +1,231 @@
+"""docs/states.md: what models carry from token to token, how it is addressed, how long it lasts; from rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from interp.figures.style import present
+from interp.files import write_text
+from interp.interventions import APART, BYSTANDERS, LAGS, READOUT
+from interp.pages.states_drawing import addressing_drawing
+from interp.results import Control, Metric, select
+from interp.runs import Run, RunError
+from interp.runs.state_file import read_states
+from interp.worlds.machine.relative import offset_of
+
+TOLD = 0.1  # by how much a score must exceed its strongest null to be called found
+_NULLS = (Control.RANDOM_PART, Control.UNTRAINED_MODEL)
+
+
+class Score(NamedTuple):
+    """How well one part exchanges one variable, and nothing else."""
+
+    variable: str
+    part: str
+    size: int
+    moved: float  # IIA, of cells where the pointers differ
+    stayed: float | None  # side_accuracy; None where every answer hangs on the variable
+    null: float  # the highest IIA among random parts and untrained models, on the same pairs
+    n: int
+
+    @property
+    def both(self) -> float:
+        """The lesser of what moved and what stayed."""
+        return self.moved if self.stayed is None else min(self.moved, self.stayed)
+
+
+def write_states_page(runs: Sequence[Run], out: Path) -> Path:
+    """Write `states.md` into `out`, with its figures beside it, and return its path.
+
+    Raises:
+        ValueError: no run.
+        RunError: a run whose states were not exchanged.
+    """
+    if not runs:
+        raise ValueError("the page needs at least one run, got none")
+    frames = {run.name: read_states(run) for run in runs}
+    scored = {name: scores(frame) for name, frame in frames.items()}
+    write_text(out / "states_addressing.svg", addressing_drawing(scored))
+    parts = [
+        "# What a model carries\n\nWritten by `tapelens states-page` from the rows of `tapelens patch RUN --part …`; "
+        "one row is measured again, with another seed, by the same command with `--seed`.",
+        "\n".join(f"- {sentence}" for name in frames for sentence in _findings(name, frames[name], scored[name])),
+        "![For each variable the best part of what is carried: what moved, what stayed, and the null]"
+        "(states_addressing.svg)",
+        _how_to_read(),
+    ]
+    for run in runs:
+        parts.append(_section(run, frames[run.name], scored[run.name]))
+    path = out / "states.md"
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def scores(frame: pd.DataFrame) -> list[Score]:
+    """Of each variable every part, everything together and what is read at the asking position left out."""
+    pooled = frame.loc[frame["lag"].isna() & frame["op"].isna()]
+    found = []
+    for name in present(pooled, "variable"):
+        stratum = APART if "cell[" in name else "changes"
+        controls = (*_NULLS, Control.WRONG_TIME) if name == "array_ptr" else _NULLS  # a cell may be the same then
+        moved = select(pooled, variable=name, metric=Metric.IIA, stratum=stratum)
+        for part in present(select(moved, control=None), "part"):
+            if part == "all" or part.startswith(READOUT):
+                continue
+            here, own = select(moved, part=part), select(moved, part=part, control=None).iloc[0]
+            nulls = [value for control in controls for value in select(here, control=control)["estimate"]]
+            side = select(pooled, variable=name, part=part, stratum=BYSTANDERS, control=None)["estimate"]
+            stayed = float(side.iloc[0]) if len(side) else None
+            sizes = int(own["part_size"]), float(own["estimate"])
+            found.append(Score(name, part, *sizes, stayed, max(nulls, default=0.0), int(own["n"])))
+    return found
+
+
+def best(found: Sequence[Score]) -> dict[str, Score]:
+    """By variable the part that moves it and leaves the rest, the best by the lesser of the two."""
+    order = dict.fromkeys(score.variable for score in found)
+    return {name: max((s for s in found if s.variable == name), key=lambda s: s.both) for name in order}
+
+
+def _family(found: Sequence[Score], *, relative: bool) -> list[Score]:
+    return [
+        s for s in best(found).values() if "cell[" in s.variable and (offset_of(s.variable) is not None) == relative
+    ]
+
+
+def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[str]:
+    """What a person would say of one run."""
+    size = int(frame["carrier_size"].median())
+    said = [
+        f"`{name}` carries {size:,} numbers past a token."
+        if _one(frame)
+        else f"`{name}` carries some {size:,} numbers."
+    ]
+    stored, retrieved = (_whole(frame, part) for part in ("all", READOUT))
+    if stored is not None and retrieved is not None:
+        said.append(
+            f"`{name}`: where an instruction is asked, exchanging everything carried before it gives the other "
+            f"stream's value in {stored:.2f} of pairs (storage), exchanging only what its layers read there in "
+            f"{retrieved:.2f} (retrieval)."
+        )
+    families = {word: _family(found, relative=relative) for word, relative in (("absolute", False), ("relative", True))}
+    if all(families.values()):
+        means = {word: sum(s.both for s in some) / len(some) for word, some in families.items()}
+        nulls = {word: sum(s.null for s in some) / len(some) for word, some in families.items()}
+        clear = [word for word in means if means[word] > nulls[word] + TOLD]
+        verdict = (
+            "neither addressing was found" if not clear else f"the {max(clear, key=means.__getitem__)} one fits better"
+        )
+        if len(clear) == 2 and abs(means["absolute"] - means["relative"]) <= TOLD:
+            verdict = "both fit about as well"
+        told = ", ".join(f"{word} {means[word]:.2f} (null {nulls[word]:.2f})" for word in means)
+        said.append(f"`{name}`: cells by their place or by their distance from the pointer? {told}: {verdict}.")
+    return said
+
+
+def _one(frame: pd.DataFrame) -> bool:
+    return frame["carrier_size"].nunique() == 1
+
+
+def _whole(frame: pd.DataFrame, part: str) -> float | None:
+    """IIA of `operand` at one part, pooled."""
+    rows = frame.loc[frame["lag"].isna() & frame["op"].isna()]
+    rows = select(rows, variable="operand", part=part, metric=Metric.IIA, stratum="changes", control=None)["estimate"]
+    return float(rows.iloc[0]) if len(rows) else None
+
+
+def _how_to_read() -> str:
+    return (
+        "**How to read this.** Two streams are read up to the same position, a part of what the model carries there is "
+        "exchanged, and the first answer that hangs on the variable is judged by the machine with the variable set. "
+        "*Moved*: the share of pairs in which that answer is right, counted for cells where the two pointers differ, "
+        "because elsewhere the two addressings name the same cell. *Stayed*: the share of answers about another cell "
+        "that did not move. A part is only as good as the lesser of the two: exchanging everything is right about any "
+        "cell at a distance from the pointer, and wrong about the rest. *Null*: the higher of a random part of equal "
+        "size and the same fit on an untrained model; for the pointer also the same part at another time, since most "
+        "cells of most streams hold 0. Cells are taken from streams that have visited them. On the two "
+        "hand-set interpreters of the calibration every method here tells absolute from relative."
+    )
+
+
+def _section(run: Run, frame: pd.DataFrame, found: Sequence[Score]) -> str:
+    lines = [
+        f"| `{s.variable}` | {s.part.replace('_', ' ')} | {s.size:,} | {s.moved:.2f} | "
+        f"{'–' if s.stayed is None else f'{s.stayed:.2f}'} | {s.null:.2f} | {s.n:,} |"
+        for s in best(found).values()
+    ]
+    parts = [
+        f"## `{run.name}`: {run.config.model.architecture}, seed {run.config.seed}",
+        "The best part of each variable (the best of many is flattered by its choice).\n\n"
+        "| variable | part | numbers | moved | stayed | null | pairs |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(lines),
+        _controls(frame),
+        _delay(frame, found),
+        _readable(run),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _controls(frame: pd.DataFrame) -> str:
+    """All parts of every variable, pooled, with all controls."""
+    rows = frame.loc[frame["lag"].isna() & frame["op"].isna()]
+    rows = select(rows, metric=Metric.IIA, stratum="changes")
+    names = (None, *(Control(each) for each in present(rows, "control")))
+    head = ("variable", "part", "numbers", *("IIA" if each is None else str(each).replace("_", " ") for each in names))
+    lines = []
+    for (variable, part), some in rows.groupby(["variable", "part"], sort=False):
+        cells = []
+        for each in names:
+            value = select(some, control=each)["estimate"]
+            cells.append(f"{value.iloc[0]:.2f}" if len(value) else "")
+        lines.append(f"| `{variable}` | {part} | {int(some['part_size'].iloc[0]):,} | " + " | ".join(cells) + " |")
+    rule = "| --- | --- |" + " ---: |" * (len(names) + 1)
+    body = "\n".join(["| " + " | ".join(head) + " |", rule, *lines])
+    title = "Every part and every control, all pairs whose answer should change"
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _delay(frame: pd.DataFrame, found: Sequence[Score]) -> str:
+    """IIA of the best part of each variable by the steps from the exchange to the answer."""
+    rows = frame.loc[frame["lag"].notna() & frame["control"].isna() & (frame["metric"] == Metric.IIA)]
+    spans = [str(low) if low == high else f"{low}–{high}" if high < 100 else f"{low} or more" for low, high in LAGS]
+    lines = []
+    for name, score in best(found).items():
+        here = select(rows, variable=name, part=score.part).set_index("lag")
+        cells = [
+            f"{here.loc[low, 'estimate']:.2f} ({here.loc[low, 'n']})" if low in here.index else "" for low, _ in LAGS
+        ]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return (
+        "How long it lasts: IIA of that part by the executed instructions from the exchange to the answer (pairs).\n\n"
+        f"| variable | {' | '.join(spans)} |\n| --- |{' ---: |' * len(LAGS)}\n" + "\n".join(lines)
+    )
+
+
+def _readable(run: Run) -> str:
+    """What probes read from the carrier itself, where `tapelens probe` was asked for its hooks."""
+    try:
+        frame = run.frame("probes")
+    except RunError:
+        return ""
+    hooks = set(run.model.carrier_hooks())
+    rows = frame.loc[frame["site"].isin(hooks) & frame["stratum"].isna()]
+    kinds = {Metric.ACCURACY: "accuracy", Metric.JOINT_EXACTNESS: "all at once"}
+    lines = []
+    for row in rows.loc[rows["control"].isna() & rows["metric"].isin(list(kinds))].itertuples():
+        here = select(rows, variable=row.variable, site=row.site, metric=row.metric, method=row.method)
+        nulls = here.loc[here["control"].notna(), "estimate"]
+        strongest = f"{nulls.max():.2f}" if len(nulls) else ""
+        lines.append(
+            f"| `{row.variable}` | {kinds[row.metric]} | `{row.site}` | {row.estimate:.2f} | {strongest} | {row.n:,} |"
+        )
+    if not lines:
+        return ""
+    head = (
+        "| variable | what | read at | share | strongest control | tokens |\n| --- | --- | --- | ---: | ---: | ---: |\n"
+    )
+    return "What a linear probe reads from what is carried.\n\n" + head + "\n".join(lines)
