@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,7 @@ def test_what_a_config_declares_is_what_its_model_has(architecture: str) -> None
 def test_a_run_of_a_state_model_opens_without_torch(tmp_path: Path) -> None:
     """Importing torch takes seconds of a page that must be there at once."""
     model = GRUConfig(d_vocab=33, n_ctx=129, d_model=16)
-    spec = MachineSpec()
+    spec: Any = MachineSpec()  # stands for its world
     run = RunConfig("trace", spec, model, TrainingConfig(), options=StreamOptions(n_steps=32, units="shown"))
     write_config(tmp_path, run)
     code = (
