@@ -26,6 +26,7 @@ def heatmap(
     tips: Sequence[Sequence[str]] | None = None,
     picked: tuple[int, int] | None = None,
     marked_row: int | None = None,
+    marked_column: int | None = None,
     root_scale: bool = False,
     show_values: bool = False,
 ) -> dict[str, Any]:
@@ -40,8 +41,9 @@ def heatmap(
         tip = tips[row][column] if tips else f"{rows[row]}, {columns[column]}: {value:.3f}"
         # ECharts selects by name, and would take the category's: one click would pick the column
         item: dict[str, Any] = {"name": f"{row},{column}", "value": [column, row, _scaled(value, root_scale), tip]}
-        if (row, column) == picked or row == marked_row:
-            item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 3 if row != marked_row else 1}
+        marked = row == marked_row or column == marked_column
+        if (row, column) == picked or marked:
+            item["itemStyle"] = {"borderColor": PICKED, "borderWidth": 1 if marked else 3}
         data.append(item)
     return {
         "animation": False,

@@ -91,6 +91,7 @@ def draw_state(loaded: LoadedModel, view: ExamplesView, shown: Shown, hook: str,
     widgets.pickable_chart(
         heatmap(
             np.clip(table, -limit, limit), rows=names, columns=columns, limits=(-limit, limit), colors=SIGNED,
+            marked_column=position,
             tips=[
                 [f"{name} after {column}: {table[r, c]:.3f}" for c, column in enumerate(columns)]
                 for r, name in enumerate(names)

@@ -114,7 +114,7 @@ def draw_tape(view: ExamplesView, shown: Shown, loaded: LoadedModel, position: i
     read_pointer = (int(tape.pointer[position]), float(tape.p_pointer[position]))
     clickable(tape_board(slots, **here, read=guesses, read_pointer=read_pointer), key="tape")
     draw_worth(probes, addressing or DISTANCE)
-    draw_course(shown, truth, tape)
+    draw_course(shown, truth, tape, position)
 
 
 def draw_worth(probes: LiveProbes, addressing: str) -> None:
@@ -135,8 +135,8 @@ def draw_worth(probes: LiveProbes, addressing: str) -> None:
     )
 
 
-def draw_course(shown: Shown, truth: Tape, tape: ReadTape) -> None:
-    """What is read along the whole stream: cells by steps."""
+def draw_course(shown: Shown, truth: Tape, tape: ReadTape, position: int) -> None:
+    """What is read along the whole stream: cells by steps, with the one in view marked."""
     at = op_positions(shown)
     shares = np.where(truth.seen[at], tape.p_truth[at], np.nan).T  # [cell, step]
     n_cells, n_steps = shares.shape
@@ -155,6 +155,7 @@ def draw_course(shown: Shown, truth: Tape, tape: ReadTape) -> None:
         heatmap(
             shares, rows=[f"cell {cell}" for cell in range(n_cells)],
             columns=[str(step + 1) for step in range(n_steps)], limits=(0, 1), colors=CIVIDIS, tips=tips,
+            marked_column=int(np.flatnonzero(at == position)[0]),
         ),
         key="course",
         on_pick=lambda _, index: examples_view.go(st.session_state[examples_view.NUMBER], step=drawn[index][1]),

@@ -491,6 +491,7 @@ def test_a_state_is_looked_into(scheme: str, visit: Callable[..., Visit], home: 
     """A delta net: its state along a stream, what probes read there, whose values its heads read."""
     folder = home / "runs" / "delta"
     if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
         untrained(folder, "trace", model=DeltaConfig)
     tab = visit(scheme)
     tab.page.set_viewport_size({"width": 1360, "height": 1500})

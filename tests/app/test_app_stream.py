@@ -84,7 +84,7 @@ def test_probes_are_fitted_and_told_with_their_worth(
     assert found, words(at)
     run = interp.load(folder)
     loaded = LoadedModel(run, threading.Lock(), "another key, so that nothing is kept")
-    hook = at.selectbox(key="read_from").value
+    hook = str(at.selectbox(key="read_from").value)
     worth = elsewhere(live_probes.fit(loaded, hook, lambda share, what: None), DISTANCE)
     assert found[1] == f"{worth.n:,}" and found[2] == f"{100 * worth.pointer:.0f}"
     assert f"all of these cells at once in **{worth.whole:.0%}** ({worth.whole_commonest:.0%})" in words(at)

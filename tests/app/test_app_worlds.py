@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ os.environ["TAPELENS_RUN"] = str(folder)
 from app.pages import PAGES
 
 told = {}
-for name in ("examples", "attention", "probes", "circuit", "intervene"):
+for name in ("examples", "stream", "attention", "state", "probes", "circuit", "intervene"):
     at = AppTest.from_file(str(main), default_timeout=120)
     at.query_params["example"] = "3"
     at.run()
@@ -98,7 +99,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_every_page_opens_for_a_foreign_world(opened: tuple[str, dict]) -> None:
     _, told = opened
     assert told["machine"] is False
-    for name in ("examples", "attention", "probes", "circuit", "intervene"):
+    for name in ("examples", "stream", "attention", "state", "probes", "circuit", "intervene"):
         assert told[name]["exceptions"] == [] and told[name]["errors"] == []
 
 
@@ -115,10 +116,12 @@ def test_the_example_is_the_worlds_own(opened: tuple[str, dict]) -> None:
 
 def test_a_page_without_anything_to_show_says_so_and_where_to_look(opened: tuple[str, dict]) -> None:
     kind, told = opened
-    refused = {name for name in ("attention", "circuit") if "What there is for this run:" in told[name]["words"]}
-    assert refused == (set() if kind == "transformer" else {"attention", "circuit"})
+    refused = {name for name in told if name in PAGES and "What there is for this run:" in told[name]["words"]}
+    assert refused == ({"stream", "state"} if kind == "transformer" else {"stream", "attention", "circuit"})
     if kind == "gru":
         assert "has no attention" in told["attention"]["infos"][0]
+        assert any("numbers a token" in each for each in told["state"]["words"])
+        assert any("labels whole examples and not their tokens" in each for each in told["state"]["words"])
     assert any("What can be read from the activations" in each for each in told["probes"]["words"])
     assert not any("probes.parquet does not exist yet" in each for each in told["probes"]["infos"])
 
@@ -136,7 +139,8 @@ def test_pages_ask_what_a_model_declares() -> None:
                 for name, page in PAGES.items()}  # fmt: skip
     assert refusals == {
         "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3, "intervene": [False] * 3,
-        "attention": [True, False, False], "circuit": [True, False, True],
+        "attention": [True, False, False], "circuit": [True, False, True], "stream": [False, True, True],
+        "state": [False, True, True], "sums": [False] * 3,
     }  # fmt: skip
 
 
@@ -149,12 +153,14 @@ def test_what_a_config_declares_is_what_its_model_has(architecture: str) -> None
     model = build_model(config)
     assert config.has_attention == bool(model.attention_hooks())
     assert config.has_graph == (model.graph() is not None)
+    carries = bool(model.carrier_hooks()) and not model.attention_hooks()
+    assert getattr(config, "has_state", False) == carries
 
 
 def test_a_run_of_a_state_model_opens_without_torch(tmp_path: Path) -> None:
     """Importing torch takes seconds of a page that must be there at once."""
     model = GRUConfig(d_vocab=33, n_ctx=129, d_model=16)
-    spec = MachineSpec()
+    spec: Any = MachineSpec()  # stands for its world
     run = RunConfig("trace", spec, model, TrainingConfig(), options=StreamOptions(n_steps=32, units="shown"))
     write_config(tmp_path, run)
     code = (
