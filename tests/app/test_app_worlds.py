@@ -134,7 +134,7 @@ def test_pages_ask_what_a_model_declares() -> None:
     refusals = {name: [page.refuses(run) is not None for run in (gru, whole, attention_alone)]
                 for name, page in PAGES.items()}  # fmt: skip
     assert refusals == {
-        "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3,
+        "step": [False] * 3, "examples": [False] * 3, "sums": [False] * 3, "probes": [False] * 3,
         "attention": [True, False, False], "circuit": [True, False, True],
     }  # fmt: skip
 

@@ -26,18 +26,20 @@ from interp.tasks.output import Output
 from interp.tasks.trace import Trace
 from interp.training import train
 from interp.training.presets import transformer_for
+from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
+WORLDS: dict[str, Any] = {"addition": Addition(n_digits=3)}  # of the other tasks the machine
 ROOT = Path(__file__).parents[2]
 OPTIONS = TaskOptions(n_steps=4)
 
 
 def tiny(name: str) -> tuple[Any, Any]:
-    task_class = TASKS[name]
+    task_class, world = TASKS[name], WORLDS.get(name, SPEC)
     options = OPTIONS if "n_steps" in task_class.Options.__dataclass_fields__ else None
-    shape = transformer_for(name, SPEC, options=options, n_layers=1, n_heads=2, d_model=8)
-    return Transformer(shape).eval(), task_class(SPEC, options)  # type: ignore[arg-type]
+    shape = transformer_for(name, world, options=options, n_layers=1, n_heads=2, d_model=8)
+    return Transformer(shape).eval(), task_class(world, options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", list(TASKS))
