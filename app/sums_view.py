@@ -86,15 +86,16 @@ def parse(world: Addition, text: str) -> tuple[int, ...]:
 
 def view(run: Run) -> View:
     """What to show now."""
+    asked = st.query_params.get("sum", "")  # read first: the number of an example is written over it
     whole = examples_view.view(run)
     if _own(run) not in st.session_state:
-        text = st.query_params.get("sum", "")
         try:
-            parse(run.config.world, text.replace("+", " ")) if text else None  # type: ignore[arg-type]
+            if asked:
+                parse(run.config.world, asked)  # type: ignore[arg-type]
         except ValueError as error:
-            selection.notify(f"The link asks for the sum {quoted(text)}. {error}")
-            text = ""
-        st.session_state[_own(run)] = spelt(text)
+            selection.notify(f"The link asks for the sum {quoted(asked)}. {error}")
+            asked = ""
+        show_own(run, asked)
     return SumsView(run=run, step=0, number=whole.number, own=st.session_state[_own(run)])
 
 

@@ -18,6 +18,7 @@ from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
+from interp.cli.sums import sums, sums_page
 from interp.cli.texts import sample_text
 from interp.cli.training import train
 from interp.commands import called_with
@@ -37,6 +38,8 @@ COMMANDS = {
     "states-page": states_page,
     "circuit": circuit,
     "circuit-page": circuit_page,
+    "sums": sums,
+    "sums-page": sums_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
     "curves": curves,

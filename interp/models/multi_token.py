@@ -69,7 +69,8 @@ def suits(task: Any) -> str | None:
     """Causal tasks whose answer is one run of tokens that is shown as it is said."""
     if reason := causal_only(task):
         return reason
-    if task.whole_answers and task.shows_answer and getattr(task, "at_once", 1) == 1:
+    whole, shown, at_once = (getattr(task, n, True) for n in ("whole_answers", "shows_answer", "at_once"))
+    if whole and shown and at_once == 1:
         return None
     return f"several heads say the tokens of one answer after the other; the task {task.name} has no such answer"
 

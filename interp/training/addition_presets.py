@@ -21,7 +21,6 @@ _TRAINING = TrainingConfig(
     eval_states=2000,
     ema_decay=0.998,
     steps_along=12,
-    threads=1,
     validation=True,
 )
 

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 from app.components.sum_board import Column, sum_board
 from app.sums_view import parse
 from interp.models import build_model
-from interp.runs import RunConfig, save_weights, write_config
+from interp.runs import RunConfig, load, save_weights, write_config
+from interp.studies.circuit_stage import circuit_stage
 from interp.tasks.options import AdditionOptions
 from interp.training import TrainingConfig
 from interp.training.presets import transformer_for
@@ -19,19 +20,31 @@ from interp.worlds.addition import Addition
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
-CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "addition"
+
+
+def untrained(folder: Path, world: Addition, options: AdditionOptions) -> Path:
+    """A run folder of a tiny model with its first weights, which adds almost nothing right."""
+    model = transformer_for("addition", world, options=options, n_layers=1, n_heads=2, d_model=16)
+    config = RunConfig("addition", world, model, TrainingConfig(), options=options)
+    folder.mkdir()
+    write_config(folder, config)
+    save_weights(folder / "model.safetensors", build_model(config.model), config, step=1)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with its first weights, which adds almost nothing right; numbers of any length, in base 16."""
-    world, options = Addition(n_digits=3, base=16), AdditionOptions(leading_zeros=False)
-    model = transformer_for("addition", world, options=options, n_layers=1, n_heads=2, d_model=16)
-    config = RunConfig("addition", world, model, TrainingConfig(), options=options)
+    """Numbers of any length, in base 16."""
     folder = tmp_path_factory.mktemp("runs") / "wrong"
-    folder.mkdir()
-    write_config(folder, config)
-    save_weights(folder / "model.safetensors", build_model(config.model), config, step=1)
+    return untrained(folder, Addition(n_digits=3, base=16), AdditionOptions(leading_zeros=False))
+
+
+@pytest.fixture(scope="module")
+def decimal_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four digits in decimal, all of the answer said at once, with the circuits of its contrasts."""
+    folder = tmp_path_factory.mktemp("runs") / "decimal"
+    untrained(folder, Addition(n_digits=4), AdditionOptions(at_once=0))
+    circuit_stage(load(folder), ops=("carry into 1", "cascade 3"), n_pairs=16, measure=())
     return folder
 
 
@@ -39,11 +52,15 @@ def boards(at: AppTest) -> str:
     return " ".join(str(each.proto) for each in at.get("bidi_component"))
 
 
-def test_a_typed_sum_is_followed_carry_by_carry(open_page: Open, words: Words) -> None:
-    at = open_page("sums", CHECKPOINT, sum="999 1")
+def test_a_typed_sum_is_followed_carry_by_carry(open_page: Open, words: Words, decimal_run: Path) -> None:
+    at = open_page("sums", decimal_run, sum="999 1")
     assert not at.exception and not at.error
     said = words(at)
-    assert "your sum 999+1" in said and "cascade 3" in said and "right ✓" in said
+    assert "your sum 999+1" in said and "cascade 3" in said
+    run = load(decimal_run)
+    batch = run.task.render(run.config.world.examples([(999, 1)]))  # type: ignore[attr-defined]
+    right = run.task.right(run.model.answer(run.task, batch), batch)[0]
+    assert ("right ✓" if right else "wrong ✗") in said
     assert "The digits of place 0 make the carry that comes into place 1." in said
     board = boards(at)
     assert "lets a carry through" in board and "←←←" in board
@@ -58,11 +75,11 @@ def test_a_typed_sum_is_followed_carry_by_carry(open_page: Open, words: Words) -
     assert "held-out sum 1" in words(at)
 
 
-def test_the_circuit_of_a_carry_is_one_click_away(open_page: Open, words: Words) -> None:
-    at = open_page("sums", CHECKPOINT, sum="999 1")
+def test_the_circuit_of_a_carry_is_one_click_away(open_page: Open, words: Words, decimal_run: Path) -> None:
+    at = open_page("sums", decimal_run, sum="999 1")
     next(button for button in at.button if button.key == "to_circuit").click().run()
     assert not at.exception and "The circuit of carry into 1" in words(at)
-    at = open_page("circuit", CHECKPOINT, op="Cascade 3")
+    at = open_page("circuit", decimal_run, op="Cascade 3")
     assert not at.exception and not at.error and "The circuit of cascade 3" in words(at)
 
 
@@ -73,7 +90,7 @@ def test_mistakes_are_marked_and_found(open_page: Open, words: Words, wrong_run:
     next(button for button in at.button if button.key == "next_mistake").click().run()
     assert "wrong ✗" in words(at) and "✗" in boards(at)
     bad = open_page("sums", wrong_run, sum="1G 2")
-    assert any("'1G' is no number in base 16" in each.value for each in bad.warning)
+    assert "'1G' is no number in base 16" in words(bad)
 
 
 def test_what_a_person_types_is_a_sum_of_the_world_or_refused() -> None:

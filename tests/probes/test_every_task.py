@@ -26,21 +26,22 @@ from interp.tasks.output import Output
 from interp.tasks.trace import Trace
 from interp.training import train
 from interp.training.presets import transformer_for
+from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineWorld
 from interp.worlds.strings import Sticky, StringWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
+WORLDS: dict[str, Any] = {  # of the other tasks the machine
+    "addition": Addition(n_digits=3),
+    "strings": StringWorld(Sticky(n=2, letters=2, length=10)),
+}
 ROOT = Path(__file__).parents[2]
 OPTIONS = TaskOptions(n_steps=4)
 
 
-STRINGS = StringWorld(Sticky(n=2, letters=2, length=10))
-
-
 def tiny(name: str) -> tuple[Any, Any]:
-    task_class = TASKS[name]
+    task_class, world = TASKS[name], WORLDS.get(name, SPEC)
     options = OPTIONS if "n_steps" in task_class.Options.__dataclass_fields__ else None
-    world = STRINGS if name == "strings" else SPEC
     shape = transformer_for(name, world, options=options, n_layers=1, n_heads=2, d_model=8)
     return Transformer(shape).eval(), task_class(world, options)  # type: ignore[arg-type]
 

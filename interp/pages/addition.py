@@ -1,0 +1,236 @@
+"""docs/addition.md: what models of addition do and how, from rows alone; opens with what was found, and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.commands import command
+from interp.files import write_text
+from interp.pages.addition_drawing import attention_drawing
+from interp.results import Control, Method, Metric, records, select
+from interp.runs import Run
+from interp.studies.sums import OPERANDS, PAIRS, RIPPLE
+from interp.worlds.addition_digits import LOOK_AHEAD
+
+FILE = "sums.parquet"
+PICTURE = "addition_attention.svg"
+_ACCOUNTS = {RIPPLE: "ripple", LOOK_AHEAD: "look-ahead"}
+
+
+def write_addition_page(runs: list[tuple[Run, pd.DataFrame]], folder: Path) -> Path:
+    """Write addition.md and its picture, of runs with their rows (`studies.sums`), the first one in detail.
+
+    Raises:
+        ValueError: no run.
+    """
+    if not runs:
+        raise ValueError("the page is about at least one run; none was given")
+    write_text(folder / PICTURE, attention_drawing(runs[0][1]))
+    path = folder / "addition.md"
+    write_text(path, addition_page(runs))
+    return path
+
+
+def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+    """The page as Markdown."""
+    run, rows = runs[0]
+    parts = [
+        "# Addition: how the carry gets there",
+        "Written by `tapelens sums-page` from the rows that `tapelens sums` measures; no number below is typed in.",
+        _opening(run, rows),
+        f"![Where each head looks while a digit is said]({PICTURE})",
+        _attention_words(rows),
+        "## What it gets right",
+        _accuracy(runs),
+        _commutes(runs),
+        "## Ripple or look-ahead?",
+        _rivals_words(),
+        _rivals(rows),
+        "## A clock?",
+        _clock(rows),
+    ]
+    if lengths := _lengths(runs):
+        parts += ["## Longer than in training", lengths]
+    parts += ["## The same again", _commands(runs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(run: Run, rows: pd.DataFrame) -> str:
+    n_parameters = sum(each.numel() for each in run.model.parameters())
+    pairs, operands = (_one(rows, stratum=kind, metric=Metric.EXACT_MATCH, op=None) for kind in (PAIRS, OPERANDS))
+    words = [
+        f"A transformer of {n_parameters:,} parameters ({run.config.model.n_layers} layers of "
+        f"{run.config.model.n_heads} heads) adds {run.config.world.in_words().removeprefix('sums of ')}.",
+        f"It is right on {_share(pairs)} held-out pairs and on {_share(operands)} sums with a number that training "
+        "never showed, cascades of every length equally often.",
+    ]
+    if best := _best(rows):
+        account, row, other = best
+        words.append(
+            f"Where the two accounts of the carry disagree, the best single place of the stream moves the answer as "
+            f"the **{_ACCOUNTS[account]}** model says in {100 * row['estimate']:.0f} % of pairs (n = {row['n']}; "
+            f"{row['variable']}, {_site(row)}); the other account reaches {100 * other:.0f} % at its best."
+        )
+    if not run.task.shows_answer:
+        words.append("All digits are said in one pass, so that no carry can be read off a digit written before.")
+    return " ".join(words)
+
+
+def _best(rows: pd.DataFrame) -> tuple[str, dict[str, Any], float] | None:
+    """The account with the highest IIA, its row, and the highest of the other one."""
+    found = {}
+    for account in _ACCOUNTS:
+        measured = records(select(rows, metric=Metric.IIA, stratum=account, control=None))
+        if not measured:
+            return None
+        found[account] = max(measured, key=lambda row: row["estimate"])
+    first = max(found, key=lambda account: found[account]["estimate"])
+    other = next(account for account in found if account != first)
+    return first, found[first], found[other]["estimate"]
+
+
+def _attention_words(rows: pd.DataFrame) -> str:
+    """What each head brings, in a sentence a head."""
+    averages = [row for row in records(select(rows, metric=Metric.ATTENTION)) if row["stratum"] is None]
+    lines = []
+    for site in dict.fromkeys(row["site"] for row in averages):
+        own = sorted((row for row in averages if row["site"] == site), key=lambda row: -row["estimate"])
+        told = [f"{row['part']} ({100 * row['estimate']:.0f} %)" for row in own if row["estimate"] >= 0.15][:3]
+        rest = "it looks elsewhere, mostly at what is no digit" if not told else f"it looks at {', '.join(told)}"
+        lines.append(f"- **{_head(site)}**: while a digit is said, {rest}.")
+    n = averages[0]["n"] if averages else 0
+    return f"Mean shares of attention over {n} held-out sums and all digits that are said:\n\n" + "\n".join(lines)
+
+
+def _accuracy(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+    strata = list(runs[0][0].config.world.stratum_names)
+    lines = ["| run | sums | all | " + " | ".join(strata) + " |", "| --- | --- |" + " ---: |" * (len(strata) + 1)]
+    for run, rows in runs:
+        for kind in (PAIRS, OPERANDS):
+            found = {row["op"]: row for row in records(select(rows, stratum=kind, metric=Metric.EXACT_MATCH))}
+            cells = [_percent(found.get(name)) for name in (None, *strata)]
+            lines.append(f"| {run.name} | {kind} | " + " | ".join(cells) + " |")
+    return "Exact match, %, by the longest cascade of the sum (95 % Wilson intervals are in the rows):\n\n" + "\n".join(
+        lines
+    )
+
+
+def _commutes(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+    told = []
+    for run, rows in runs:
+        same = _one(rows, metric=Metric.COMMUTES)
+        moved = _one(rows, metric=Metric.LOGIT_CHANGE, aggregation="median")
+        if same and moved:
+            told.append(
+                f"`{run.name}` answers {_share(same)} sums alike with the summands exchanged; the right token's logit "
+                f"moves by {moved['estimate']:.2f} in the median (90 % of tokens: {moved['ci_low']:.2f} to "
+                f"{moved['ci_high']:.2f})."
+            )
+    return "Addition commutes; does the model? " + " ".join(told)
+
+
+def _rivals_words() -> str:
+    return (
+        "Both accounts have the same carries and differ in what these depend on. In the *ripple* model the carry into "
+        "a place comes from the carry before it: setting one goes on through a place whose digits add up to one less "
+        "than the base. In the *look-ahead* model each carry comes from all lower digits at once: setting one changes "
+        "its own digit alone. Pairs: a sum in which a carry is made right below such a place, and the same sum without "
+        "it. The stream of the second is put into the first at one position; IIA is the share of whole answers that "
+        "are as the account says. The model left alone scores the control."
+    )
+
+
+def _rivals(rows: pd.DataFrame) -> str:
+    lines = [
+        "| carry | account | best place | IIA, % | n | left alone, % |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    measured = select(rows, metric=Metric.IIA)
+    for variable in dict.fromkeys(row["variable"] for row in records(measured)):
+        for account, name in _ACCOUNTS.items():
+            own = select(measured, variable=variable, stratum=account)
+            best = max(records(select(own, control=None)), key=lambda row: row["estimate"])
+            alone = _one(own, control=Control.UNPATCHED)
+            lines.append(
+                f"| `{variable}` | {name} | {_site(best)} | {_percent(best)} | {best['n']} | {_percent(alone)} |"
+            )
+    return "\n".join(lines)
+
+
+def _clock(rows: pd.DataFrame) -> str:
+    measured = select(rows, method=Method.ABLATION, metric=Metric.TOKEN_ACCURACY)
+    parts = list(dict.fromkeys(row["part"] for row in records(measured)))
+    lines = ["| stream | " + " | ".join(parts) + " |", "| --- |" + " ---: |" * len(parts)]
+    for site in dict.fromkeys(row["site"] for row in records(measured)):
+        cells = []
+        for part in parts:
+            own = select(measured, site=site, part=part)
+            pair = (_one(own, control=None), _one(own, control=Control.RANDOM_SUBSPACE))
+            cells.append(" / ".join(_percent(each) for each in pair))
+        lines.append(f"| {_layer(site)} | " + " | ".join(cells) + " |")
+    return (
+        "If digits are kept as angles (a modular clock), taking one frequency of a digit's waves out of the stream "
+        "should cost what it carries, and a random plane should cost nothing. Digits right, %, without the frequency / "
+        "without as many random directions:\n\n" + "\n".join(lines)
+    )
+
+
+def _lengths(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+    found = []
+    for run, rows in runs:
+        measured = [row for row in records(rows) if row["time"] is not None and row["metric"] == Metric.EXACT_MATCH]
+        if not measured:
+            continue
+        sizes = list(dict.fromkeys(row["stratum"] for row in measured))
+        lines = ["| split, draws | " + " | ".join(sizes) + " |", "| --- |" + " ---: |" * len(sizes)]
+        for split, design in dict.fromkeys((row["part"], row["pair_design"]) for row in measured):
+            own = {row["stratum"]: row for row in measured if (row["part"], row["pair_design"]) == (split, design)}
+            lines.append(f"| {split}, {design} | " + " | ".join(_percent(own.get(size)) for size in sizes) + " |")
+        n = min(row["n"] for row in measured)
+        found.append(
+            f"`{run.name}` was trained on numbers of up to {run.config.world.n_digits} digits. Exact match, %, on two "  # type: ignore[attr-defined]
+            f"numbers of exactly so many digits, at least {n} sums an entry:\n\n" + "\n".join(lines)
+        )
+    return "\n\n".join(found)
+
+
+def _commands(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+    lines = []
+    for run, _ in runs:
+        folder = f"runs/{run.name}"
+        lines += [command("train", "--preset", run.name, "--seed", "1", "--out", folder), command("sums", folder)]
+    lines.append(command("sums-page", *(f"runs/{run.name}" for run, _ in runs)))
+    return "Every row with another seed:\n\n```\n" + "\n".join(lines) + "\n```"
+
+
+def _one(rows: pd.DataFrame, **columns: Any) -> dict[str, Any] | None:
+    found = records(select(rows, **columns))
+    return found[0] if found else None
+
+
+def _share(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "an unknown share of"
+    right = round(row["estimate"] * row["n"])
+    return f"{right:,} of {row['n']:,}"
+
+
+def _percent(row: dict[str, Any] | None) -> str:
+    return "–" if row is None else f"{100 * row['estimate']:.4g}"
+
+
+def _layer(site: str) -> str:
+    """ "after layer 1" for blocks.1.hook_resid_post."""
+    return f"after layer {site.split('.')[1]}" if site.endswith("resid_post") else "before layer 0"
+
+
+def _site(row: dict[str, Any]) -> str:
+    return f"{_layer(row['site'])} at `{row['position']}`"
+
+
+def _head(site: str) -> str:
+    _, layer, _, hook = site.split(".")
+    return f"L{layer}H{hook.partition('[')[2][:-1]}"

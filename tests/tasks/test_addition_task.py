@@ -1,0 +1,154 @@
+"""The task of sums: tokens and targets by hand, contrasts that differ in one carry, answers said several at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from interp.cli import main
+from interp.models import MODELS, build_model
+from interp.models.config import MultiTokenConfig
+from interp.runs import RunConfig, load
+from interp.studies.patch_stage import patch_stage
+from interp.studies.sums import length_rows, measure_sums
+from interp.tasks import TASKS
+from interp.tasks.options import AdditionOptions
+from interp.training import TrainingConfig, train
+from interp.training.presets import transformer_for
+from interp.worlds.addition import Addition
+from interp.worlds.addition_digits import sum_of_places
+
+WORLD = Addition(n_digits=4)
+ONE = WORLD.examples([(1342, 879)])
+
+
+def spelt(task, tokens) -> str:
+    return "".join("." if each < 0 else task.vocab[each] for each in np.asarray(tokens).tolist())
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "targets"),
+    [
+        (AdditionOptions(), "+2431+9780+12220+", "..........12220+."),
+        (AdditionOptions(leading_zeros=False), "+2431+978_+1222+_", "..........1222+.."),
+        (AdditionOptions(reverse=False), "+1342+0879+02221+", "..........02221+."),
+        (AdditionOptions(reverse=False, leading_zeros=False), "+1342+879_+2221+_", "..........2221+.."),
+        # the original's shifted labels: two tokens are said before the first one is seen
+        (AdditionOptions(leading_zeros=False, at_once=2), "+2431+978_+_1222+", "..........1222+.."),
+        (AdditionOptions(at_once=0), "+2431+9780+______", "..........12220+."),
+    ],
+)
+def test_a_sum_as_it_is_shown(options: AdditionOptions, tokens: str, targets: str) -> None:
+    task = TASKS["addition"](WORLD, options)
+    batch = task.render(ONE)
+    assert spelt(task, batch.tokens[0]) == tokens and spelt(task, batch.targets[0]) == targets
+    assert task.shows_answer == (options.at_once != 0)
+    asked = [task.position_names[at] for at in task.answer_positions]
+    assert asked == ["sum.plus", "sum[0]", "sum[1]", "sum[2]", "sum[3]", "sum[4]"]
+    # the token that asks for the digit of a place stands one index before the digits of that place
+    index = dict(zip(task.position_names, task.position_indices, strict=True))
+    assert all(index[f"a[{i}]"] == index[f"b[{i}]"] == index[asked[i]] + 1 for i in range(4))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 0])
+def test_greedy_answers_see_only_what_was_said(at_once: int) -> None:
+    """Against a loop that says `at_once` tokens at a time and shows them afterwards."""
+    options = AdditionOptions(at_once=at_once)
+    task = TASKS["addition"](WORLD, options)
+    model = build_model(transformer_for("addition", WORLD, options=options, n_layers=2, n_heads=2, d_model=16)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0)  # answers that hang on what was said
+    batch, said = task.sample(16, seed=0), np.zeros((16, 6), dtype=np.int64)
+    with torch.no_grad():
+        for start in range(0, 6, task.at_once):
+            logits = model(task.render(batch.examples, said).tokens)[:, torch.from_numpy(task.answer_positions)]
+            step = slice(start, start + task.at_once)
+            said[:, step] = logits.argmax(-1)[:, step].numpy()
+        found = task.answer(model, batch)
+    assert torch.equal(found, task.finished(torch.from_numpy(said)))
+    assert len({tuple(row) for row in said.tolist()}) > 4
+
+
+def test_heads_say_what_one_head_would_after_another() -> None:
+    """With one head it is the transformer; with several, each token is the arg max of the head that is its turn."""
+    options = AdditionOptions()
+    task = TASKS["addition"](WORLD, options)
+    shape = transformer_for("addition", WORLD, options=options, n_layers=1, n_heads=2, d_model=16)
+    values = {**vars(shape), "architecture": "multi_token"}
+    batch = task.sample(8, seed=0)
+    one: Any = build_model(MultiTokenConfig(**values, n_predicted=1)).eval()
+    assert torch.equal(one.answer(task, batch), task.answer(build_model(shape).eval(), batch))
+    entry = MODELS["multi_token"]
+    assert entry.objective is not None
+    loss = entry.objective(one, task, batch, None)
+    assert torch.isclose(loss, task.loss(one(batch.tokens), batch))
+    three: Any = build_model(MultiTokenConfig(**values, n_predicted=3)).eval()
+    with torch.no_grad():
+        said = three.answer(task, batch)
+        logits = three.all_heads(batch.tokens)  # the prompt is the same whatever was said
+    first = int(task.answer_positions[0])
+    assert torch.equal(task.finished(logits[:, first].argmax(-1)), said[:, :3])
+    assert "has no such answer" in entry.suits(TASKS["addition"](WORLD, AdditionOptions(at_once=0)))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["carry into 1", "carry into 3", "carry into 4", "cascade 2", "cascade 4"])
+def test_a_contrast_differs_in_the_digits_of_one_place(name: str) -> None:
+    task = TASKS["addition"](WORLD)
+    pairs = task.contrast(name).draw(40, seed=1, half=0)
+    clean, corrupted = (WORLD.digits(each.examples) for each in (pairs.clean, pairs.corrupted))
+    assert ((clean != corrupted).any(axis=1).sum(axis=1) == 1).all(), "one place's digits are others"
+    place = (clean != corrupted).any(axis=1).argmax(axis=1)
+    told = [sum_of_places(each, 10, {}, "ripple") for each in (clean, corrupted)]
+    rows, number = np.arange(40), int(name.rsplit(" ", 1)[1])
+    assert (told[0]["carry_in"][rows, place + 1] == 1).all() and (told[1]["carry_in"][rows, place + 1] == 0).all()
+    assert (pairs.weights.numpy().argmax(axis=1) == place + 1).all(), "the digit that the carry comes into is compared"
+    if name.startswith("carry"):
+        assert (place + 1 == number).all()
+        written = [each["result_digit"][rows, place] for each in told]
+        assert (written[0] == written[1]).all(), "the digit before it does not tell"
+    else:
+        assert (told[0]["cascade"][rows, place + 1] == number).all()
+        assert (told[1]["cascade"][rows, place] == number - 1).all()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    world, options = Addition(n_digits=4), AdditionOptions(at_once=0)
+    model = transformer_for("addition", world, options=options, n_layers=2, n_heads=2, d_model=32)
+    settings = TrainingConfig(
+        steps=60, batch_size=64, muon_lr=0.02, warmup_steps=5, eval_every=60, eval_states=64, threads=1, validation=True
+    )
+    folder = tmp_path_factory.mktemp("runs") / "addition"
+    return train(RunConfig("addition", world, model, settings, options=options), folder)
+
+
+def test_training_learns_and_swaps_follow_the_world(run) -> None:
+    losses = run.frame("metrics").query("metric == 'loss'").estimate.to_list()
+    assert losses[-1] < 0.8 * np.log(len(run.task.vocab))
+    swaps = patch_stage(run, variables=("carry_in[1]",), n_pairs=12)
+    assert set(swaps["variable"]) == {"carry_in[1]"}
+
+
+def test_the_study_and_its_page(run, tmp_path: Path) -> None:
+    rows = measure_sums(run, n=40, n_pairs=8)
+    assert {"exact_match", "commutes", "iia", "token_accuracy", "attention"} <= set(rows["metric"])
+    picture = rows[rows.position.notna() & (rows.metric == "attention")]
+    assert set(picture.stratum) == {"+101+2001+3011+"}
+    shares = picture.groupby(["site", "position"]).estimate.sum()
+    assert np.allclose(shares, 1, atol=1e-4), "what a query looks at adds up to 1"
+    alone = rows[(rows.metric == "iia") & (rows.control == "unpatched")]
+    assert set(alone.stratum) == {"ripple", "look_ahead"}
+    longer = length_rows(run, (5,), n=6)
+    assert {row["pair_design"] for row in longer} == {"as they come", "balanced"}
+    main(["sums", str(run.path), "--n", "20", "--n-pairs", "4", "--digits", "5", "--threads", "1"])
+    main(["sums-page", str(run.path), "--out", str(tmp_path)])
+    page = (tmp_path / "addition.md").read_text(encoding="utf-8")
+    for heading in ("Ripple or look-ahead?", "A clock?", "Longer than in training", "The same again"):
+        assert f"## {heading}" in page
+    assert "<svg" in (tmp_path / "addition_attention.svg").read_text(encoding="utf-8")
+    assert load(run.path).config.world == WORLD
