@@ -36,6 +36,7 @@ class FirstPage:
 
 STEP = FirstPage("step", "app.machine_view")
 EXAMPLES = FirstPage("examples", "app.examples_view")
+STRING = FirstPage("string", "app.examples_view")
 
 
 def _of_machine(run: Run) -> FirstPage:
@@ -45,7 +46,7 @@ def _of_machine(run: Run) -> FirstPage:
     return STEP if run.config.answers_state and drawn else EXAMPLES
 
 
-VIEWS: dict[str, Callable[[Run], FirstPage]] = {"machine": _of_machine}
+VIEWS: dict[str, Callable[[Run], FirstPage]] = {"machine": _of_machine, "strings": lambda run: STRING}
 
 
 def first_page(run: Run) -> FirstPage:
@@ -57,5 +58,5 @@ def first_page(run: Run) -> FirstPage:
 def pages_of(run: Run) -> dict[str, Page]:
     """The pages in the order of the navigation: the first page, then those that are about the model."""
     first = first_page(run)
-    own = {each.name for each in (STEP, EXAMPLES)}
+    own = {each.name for each in (STEP, EXAMPLES, STRING)}
     return {first.name: first.page} | {name: page for name, page in PAGES.items() if name not in own}

@@ -43,6 +43,7 @@ def _without_graph(run: Run) -> str | None:
 
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
+    "string": Page("views/string.py", "String", ":material/text_fields:", "string"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
     "attention": Page(
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention

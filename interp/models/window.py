@@ -99,7 +99,7 @@ class Window(HookedModel):
 class Ngram(HookedModel):
     """`ngram` of this module's docstring. `counts` are parameters, so that they are saved as weights are."""
 
-    declared_axes = dict.fromkeys(("hook_embed", "hook_log_probs"), ("batch", "pos", "d_model"))  # noqa: RUF012
+    declared_axes = dict.fromkeys(("hook_embed", "hook_log_probs"), ("batch", "pos", "d_model"))
 
     def __init__(self, cfg: NgramConfig) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def draw_string_pairs(
 
 
 def string_contrasts(task: Strings) -> dict[str, Contrast]:
-    """The strata of which there are pairs: elsewhere the same last character can be followed by another likeliest one."""
+    """The strata of which there are pairs: after the same last character another one can be the likeliest."""
     world, steps = task.world, np.tile(np.arange(1, task.n_ctx), (_BLOCK, 1))
     examples = task.draw(_BLOCK, seed=0)
     number, answer = _places(task, examples, steps)

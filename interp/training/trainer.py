@@ -62,7 +62,9 @@ class Trainer:
         self.architecture = MODELS[config.model.architecture]
         if reason := self.architecture.suits(self.task):
             raise ValueError(reason)
-        if self.architecture.fit is not None and (devices.n > 1 or self.settings.threads > 1 or self.settings.ema_decay):
+        if self.architecture.fit is not None and (
+            devices.n > 1 or self.settings.threads > 1 or self.settings.ema_decay
+        ):
             raise ValueError(
                 f"the architecture {config.model.architecture} is fitted without gradients: on one device, with "
                 "training threads 1 and ema_decay 0"

@@ -16,7 +16,7 @@ config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
-PAGES = {name: f"views/{name}.py" for name in ("step", "examples", "attention", "probe_results", "circuit")}
+PAGES = {name: f"views/{name}.py" for name in ("step", "examples", "string", "attention", "probe_results", "circuit")}
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()
-        if page not in ("step", "examples"):  # the first pages
+        if page not in ("step", "examples", "string"):  # the first pages
             at.switch_page(PAGES[page]).run()
         return _settle(at)
 

@@ -35,7 +35,7 @@ def context_floor(rule: Sticky, k: int, *, length: int | None = None) -> dict[st
                 if probability > 0:
                     run = min(state[1] + 1, rule.n + 1) if kind == state[0] else 1
                     # -1 stands for the start of the string, as long as the context reaches it.
-                    context = (*((-1, *seen) if not seen else seen), kind)[-k:] if k else ()
+                    context = (*(seen or (-1,)), kind)[-k:] if k else ()
                     key = (context, (kind, run))
                     after[key] = after.get(key, 0.0) + mass * probability
         now = after
@@ -56,7 +56,7 @@ def _classes(rule: Sticky, state: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def uniform_share(rule: Sticky, length: int) -> float:
-    """The share of uniform texts of `length` characters over the rule's alphabet that it allows; its end may cut a run."""
+    """The share of uniform texts of `length` characters that the rule allows; their end may cut a run."""
     share = np.array(rule.sizes) / sum(rule.sizes)
     mass = {(kind, 1): float(share[kind]) for kind in range(3)}
     for _ in range(length - 1):
