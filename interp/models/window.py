@@ -19,7 +19,7 @@ Before the first token the window is filled with zeros, which the n-gram counts 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class Window(HookedModel):
         self.cfg = cfg = cfg.as_written
         out = cfg.d_mlp or cfg.d_window
         self.embed = nn.Embedding(cfg.d_vocab, cfg.d_model)
-        block = nn.Module()
+        block: Any = nn.Module()
         block.hook_resid_pre, block.hook_window, block.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         if cfg.d_mlp:
             block.fc_in = nn.Linear(cfg.d_window, cfg.d_mlp)
@@ -63,7 +63,7 @@ class Window(HookedModel):
     def compute(self, tokens: Tensor) -> Tensor:
         """Logits [batch, pos, d_vocab] of tokens [batch, pos], of any length."""
         _require_tokens(tokens, self.cfg.d_vocab)
-        cfg, block = self.cfg, self.blocks[0]
+        cfg, block = self.cfg, cast(Any, self.blocks[0])
         x = block.hook_resid_pre(self.with_gradient(self.embed(tokens)))
         lagged = torch.stack([_shifted(x, lag) for lag in range(cfg.context)], dim=2)  # [batch, pos, lag, d_model]
         window = lagged.flatten(2) if cfg.pooling == "concat" else torch.cat([x, lagged.mean(2)], dim=-1)

@@ -42,7 +42,7 @@ def context_floor(rule: Sticky, k: int, *, length: int | None = None) -> dict[st
     kl = illegal = 0.0
     for states in places.values():
         total = sum(states.values())
-        mixture = sum(mass / total * _classes(rule, state) for state, mass in states.items())
+        mixture = sum((mass / total * _classes(rule, state) for state, mass in states.items()), np.zeros(3))
         for state, mass in states.items():
             exact = _classes(rule, state)
             legal = exact > 0
