@@ -3,9 +3,9 @@
     order of context    the k-th last character is exchanged for a random one: how far the model's next-character
                         distribution moves (total variation), beside how far the rule's own moves
     phases              KL from the posteriors of the uniform, the unigram and the bigram rule to the model, at every
-    phases              KL from the posteriors of the uniform, the unigram and the bigram rule to the model, at every
                         checkpoint that the run kept (Edelman et al. 2024), and each head's induction score: the
                         share of its attention on the characters that followed earlier uses of the last one
+
 Rows go to RUN/language.parquet.
 """
 

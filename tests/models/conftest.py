@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from interp.models.window_config import NgramConfig, WindowConfig
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -53,7 +54,14 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
 }
 
-CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES}
+WINDOWS = {
+    "window": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=3, d_model=5, d_mlp=7, seed=3),
+    "window-mean": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, pooling="mean", act_fn="relu", dtype="float64", seed=3),
+    "window-bigram": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=1, d_model=D_VOCAB, d_mlp=0),
+    "ngram": NgramConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=2),
+}
+
+CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES, **WINDOWS}
 
 
 @dataclass(frozen=True)
