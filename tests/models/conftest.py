@@ -57,7 +57,7 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
 WINDOWS = {
     "window": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=3, d_model=5, d_mlp=7, seed=3),
     "window-mean": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, pooling="mean", act_fn="relu", dtype="float64", seed=3),
-    "window-bigram": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=1, d_model=D_VOCAB, d_mlp=0),
+    "window-linear": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=2, d_model=D_VOCAB, d_mlp=0),
     "ngram": NgramConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=2),
 }
 
