@@ -37,6 +37,7 @@ class FirstPage:
 STEP = FirstPage("step", "app.machine_view")
 EXAMPLES = FirstPage("examples", "app.examples_view")
 SUMS = FirstPage("sums", "app.sums_view")
+STRING = FirstPage("string", "app.examples_view")
 
 
 def _of_machine(run: Run) -> FirstPage:
@@ -49,6 +50,7 @@ def _of_machine(run: Run) -> FirstPage:
 VIEWS: dict[str, Callable[[Run], FirstPage]] = {
     "machine": _of_machine,
     "addition": lambda run: SUMS,
+    "strings": lambda run: STRING,
 }
 
 
@@ -61,5 +63,5 @@ def first_page(run: Run) -> FirstPage:
 def pages_of(run: Run) -> dict[str, Page]:
     """The pages in the order of the navigation: the first page, then those that are about the model."""
     first = first_page(run)
-    own = {each.name for each in (STEP, EXAMPLES, SUMS)}
+    own = {each.name for each in (STEP, EXAMPLES, SUMS, STRING)}
     return {first.name: first.page} | {name: page for name, page in PAGES.items() if name not in own}

@@ -71,6 +71,7 @@ def _without_do(run: Run) -> str | None:
 
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
+    "string": Page("views/string.py", "String", ":material/text_fields:", "string"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
     "stream": Page("views/stream.py", "Stream", ":material/timeline:", "stream", refuses=_without_stream),
     "sums": Page("views/sums.py", "Sum", ":material/add:", "sums"),

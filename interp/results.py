@@ -80,6 +80,7 @@ class Control(StrEnum):
     RANDOM_PART = "random_part"  # random parts (nodes, neurons or directions) of the same number
     RANDOM_TEXT = "random_text"  # texts of characters drawn uniformly, of the same lengths
     EXACT_SAMPLER = "exact_sampler"  # as many texts drawn by the rule itself
+    RULE = "rule"  # the rule's own distribution in the place of the model's
     CONTEXT_FLOOR = "context_floor"  # the best that any model of so many last characters can do, by the rule's chain
     RANDOM_MATCHING = "random_matching"  # heads of two models paired at random within their layers
 
@@ -138,6 +139,8 @@ class Metric(StrEnum):
     ILLEGAL_MASS = "illegal_mass"  # probability given to characters that the rule forbids, a character, 0 is best
     IN_DISTRIBUTION = "in_distribution"  # share of texts that the rule allows, 0 to 1
     NOVELTY = "novelty"  # share of allowed texts that training never showed, 0 to 1, beside the exact sampler's
+    TOTAL_VARIATION = "total_variation"  # half the L1 distance of two next-character distributions, 0 to 1
+    INDUCTION = "induction"  # share of a head's attention on what followed earlier uses of the last character, 0 to 1
     UNIQUENESS = "uniqueness"  # share of texts that are different ones, 0 to 1, beside the exact sampler's
     COMMUTES = "commutes"  # share of sums answered alike with their summands exchanged, 0 to 1
     LOGIT_CHANGE = "logit_change"  # |difference| of the right token's logit between two ways to ask, 0 is best

@@ -67,6 +67,7 @@ def test_values_and_gradients_are_torchs(name: str) -> None:
     (want * torch.from_numpy(np.asarray(weights))).sum().backward()
     for mine, its in zip(ours, theirs, strict=True):
         assert mine.grad.shape == mine.shape
+        assert its.grad is not None
         assert mine.grad == pytest.approx(its.grad.numpy(), rel=1e-10, abs=1e-12)
 
 
@@ -83,7 +84,10 @@ def test_random_graphs_are_torchs(seed: int, size: int) -> None:
             a, b = pool[one], pool[other]
             pool.append((a + b, a * b, (a @ b) * 0.3, a.relu(), (a * 0.1).exp())[kind])
     for pool in pools:
-        sum(pool[1:], pool[0]).sum().backward()
+        total: Any = pool[0]
+        for each in pool[1:]:
+            total = total + each
+        total.sum().backward()
     for mine, its in zip(roots[0], roots[1], strict=True):
         assert np.allclose(mine.grad, its.grad.numpy(), rtol=1e-8, atol=1e-10)
 
@@ -116,7 +120,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="log needs entries above 0; the least is -1"):
         Value([1.0, -1.0]).log()
     with pytest.raises(ValueError, match="at least two axes"):
-        Value([1.0]) @ Value([1.0])
+        _ = Value([1.0]) @ Value([1.0])
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])

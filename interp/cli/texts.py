@@ -70,3 +70,27 @@ def sample_text(
         say(f"KL to the rule {gap.kl:.6f} nats a character, illegal mass {gap.illegal:.2e} ({how})")
     if json_file is not None:
         write_json(json_file, records(opened.identified(found.rows())))
+
+
+def strings_page(
+    runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("docs"), measure: bool = False, threads: int = 1
+) -> None:
+    """Write strings.md and its figures about RUNS, from what tapelens sample-text --save measured of them.
+
+    Args:
+        runs: run folders about rule strings.
+        out: the folder to write to.
+        measure: first measure the order of context and, of Markov chains, the phases, into RUN/language.parquet.
+        threads: PyTorch threads.
+    """
+    from interp.pages.strings import write_strings_page
+    from interp.studies.language import language_stage
+
+    use_threads(threads)
+    opened = [load(run) for run in runs]
+    writes(out, "strings.md")
+    if measure:
+        with stage_display("measuring") as progress:
+            for each in opened:
+                language_stage(each, progress=progress)
+    say(f"page in {write_strings_page(opened, out)}")

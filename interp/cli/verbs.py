@@ -19,7 +19,7 @@ from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sums import sums, sums_page
-from interp.cli.texts import sample_text
+from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
 from interp.commands import called_with
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "train": train,
     "eval": evaluate,
     "sample-text": sample_text,
+    "strings-page": strings_page,
     "card": card,
     "model-page": model_page,
     "probe": probe,

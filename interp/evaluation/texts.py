@@ -60,9 +60,10 @@ def judge_texts(world: Any, texts: Sequence[str], known: set[str]) -> Judged:
     """
     if not texts:
         raise ValueError("there is no text to judge")
-    cache: dict[str, Fault | None] = {}
-    for text in texts:
-        if text not in cache:
+    different = list(dict.fromkeys(texts))
+    cache: dict[str, Fault | None] = dict.fromkeys(different)
+    for text, fine in zip(different, world.obey(different), strict=True):
+        if not (fine and text):  # the slow walk says where and why
             cache[text] = world.fault(text) if text else Fault(0, "the text is empty")
     allowed = [text for text in texts if cache[text] is None]
     faults = tuple((text, fault) for text in texts if (fault := cache[text]) is not None)

@@ -8,18 +8,19 @@
 
 Hook points, those of `window` first:
 
-    blocks.0.hook_resid_pre    [batch, pos, d_model], the embeddings
+    hook_embed, blocks.0.hook_resid_pre    [batch, pos, d_model], the embeddings
     blocks.0.hook_window       [batch, pos, context * d_model]; with pooling "mean" [batch, pos, 2 * d_model]
     blocks.0.hook_resid_post   [batch, pos, d_mlp]; without a hidden layer the window again
-    hook_embed                 [batch, pos, d_vocab], one-hot (ngram)
-    hook_log_probs             [batch, pos, d_vocab] (ngram)
+
+The n-gram has hook_embed and hook_resid_pre, the one-hot tokens, and hook_resid_post, log-probabilities [batch, pos,
+d_vocab].
 
 Before the first token the window is filled with zeros, which the n-gram counts as a token of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,22 +36,23 @@ class Window(HookedModel):
     """`window` of this module's docstring."""
 
     declared_axes = {  # noqa: RUF012  # a constant of the class
+        "hook_embed": ("batch", "pos", "d_model"),
         "hook_resid_pre": ("batch", "pos", "d_model"),
         "hook_window": ("batch", "pos", "d_window"),
-        "hook_resid_post": ("batch", "pos", "d_mlp"),
+        "hook_resid_post": ("batch", "pos", "d_out"),
     }
 
     def __init__(self, cfg: WindowConfig) -> None:
         super().__init__()
         self.cfg = cfg = cfg.as_written
-        out = cfg.d_mlp or cfg.d_window
+        self.hook_embed = HookPoint()
         self.embed = nn.Embedding(cfg.d_vocab, cfg.d_model)
-        block = nn.Module()
+        block: Any = nn.Module()
         block.hook_resid_pre, block.hook_window, block.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         if cfg.d_mlp:
             block.fc_in = nn.Linear(cfg.d_window, cfg.d_mlp)
         self.blocks = nn.ModuleList([block])
-        self.unembed = nn.Linear(out, cfg.d_vocab)
+        self.unembed = nn.Linear(cfg.d_out, cfg.d_vocab)
         self.ln_final = nn.Identity()
         generator = torch.Generator().manual_seed(cfg.seed)
         with torch.no_grad():
@@ -63,8 +65,8 @@ class Window(HookedModel):
     def compute(self, tokens: Tensor) -> Tensor:
         """Logits [batch, pos, d_vocab] of tokens [batch, pos], of any length."""
         _require_tokens(tokens, self.cfg.d_vocab)
-        cfg, block = self.cfg, self.blocks[0]
-        x = block.hook_resid_pre(self.with_gradient(self.embed(tokens)))
+        cfg, block = self.cfg, cast(Any, self.blocks[0])
+        x = block.hook_resid_pre(self.hook_embed(self.with_gradient(self.embed(tokens))))
         lagged = torch.stack([_shifted(x, lag) for lag in range(cfg.context)], dim=2)  # [batch, pos, lag, d_model]
         window = lagged.flatten(2) if cfg.pooling == "concat" else torch.cat([x, lagged.mean(2)], dim=-1)
         hidden = window = block.hook_window(window)
@@ -99,7 +101,7 @@ class Window(HookedModel):
 class Ngram(HookedModel):
     """`ngram` of this module's docstring. `counts` are parameters, so that they are saved as weights are."""
 
-    declared_axes = dict.fromkeys(("hook_embed", "hook_log_probs"), ("batch", "pos", "d_model"))
+    declared_axes = dict.fromkeys(("hook_embed", "hook_resid_pre", "hook_resid_post"), ("batch", "pos", "d_model"))
 
     def __init__(self, cfg: NgramConfig) -> None:
         super().__init__()
@@ -107,7 +109,10 @@ class Ngram(HookedModel):
         self.counts = nn.ParameterList(
             nn.Parameter(torch.zeros((cfg.d_vocab + 1) ** order, cfg.d_vocab)) for order in range(cfg.context + 1)
         )
-        self.hook_embed, self.hook_log_probs = HookPoint(), HookPoint()
+        self.hook_embed = HookPoint()
+        block: Any = nn.Module()
+        block.hook_resid_pre, block.hook_resid_post = HookPoint(), HookPoint()
+        self.blocks = nn.ModuleList([block])
         self.ln_final = nn.Identity()
         self.to(getattr(torch, cfg.dtype))
         self.setup()
@@ -128,8 +133,9 @@ class Ngram(HookedModel):
         An edited embedding is read as its largest entry, whose size weighs the counts of the contexts that hold it.
         """
         _require_tokens(tokens, self.cfg.d_vocab)
+        block = cast(Any, self.blocks[0])
         x = F.one_hot(tokens.long(), self.cfg.d_vocab).to(self.counts[0].dtype)
-        weight, read = self.hook_embed(self.with_gradient(x)).max(dim=-1)
+        weight, read = block.hook_resid_pre(self.hook_embed(self.with_gradient(x))).max(dim=-1)
         held = torch.ones_like(weight)
         found = torch.full_like(x, 1 / self.cfg.d_vocab)
         for order, number in enumerate(self.contexts(read)):
@@ -137,7 +143,7 @@ class Ngram(HookedModel):
             counts = F.embedding(number, self.counts[order]).clamp(min=0) * held[..., None]
             alpha = self.cfg.alpha
             found = (counts + alpha * found) / (counts.sum(-1, keepdim=True) + alpha)
-        return self.hook_log_probs(found.clamp(min=1e-30).log())
+        return block.hook_resid_post(found.clamp(min=1e-30).log())
 
     @torch.no_grad()
     def count(self, tokens: Tensor, targets: Tensor) -> None:
@@ -153,12 +159,12 @@ class Ngram(HookedModel):
         return None
 
     def residual_hooks(self) -> tuple[str, ...]:
-        """The one-hot tokens alone."""
-        return ("hook_embed",)
+        """The one-hot tokens, and the log-probabilities."""
+        return "blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"
 
     def carrier_hooks(self) -> tuple[str, ...]:
         """The one-hot tokens."""
-        return ("hook_embed",)
+        return ("blocks.0.hook_resid_pre",)
 
     @property
     def W_U(self) -> Tensor:

@@ -46,6 +46,11 @@ class WindowConfig(ModelConfig):
         """Size of what the hidden layer reads."""
         return self.d_model * (self.context if self.pooling == "concat" else 2)
 
+    @property
+    def d_out(self) -> int:
+        """Size of what logits are read off."""
+        return self.d_mlp or self.d_window
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NgramConfig(ModelConfig):
@@ -63,7 +68,7 @@ class NgramConfig(ModelConfig):
     seed: int = 0  # of nothing: counts begin at zero
     dtype: Literal["float32", "float64"] = "float32"
 
-    n_layers: ClassVar[int] = 0
+    n_layers: ClassVar[int] = 1
     attention_dir: ClassVar[str] = "causal"
 
     def __post_init__(self) -> None:

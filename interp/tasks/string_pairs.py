@@ -71,15 +71,16 @@ def draw_string_pairs(
 
 
 def string_contrasts(task: Strings) -> dict[str, Contrast]:
-    """The strata of which there are pairs: elsewhere the same last character can have another likeliest successor."""
+    """The strata of which there are pairs: after the same last character another one can be the likeliest."""
     world, steps = task.world, np.tile(np.arange(1, task.n_ctx), (_BLOCK, 1))
     examples = task.draw(_BLOCK, seed=0)
     number, answer = _places(task, examples, steps)
     row, place = np.nonzero((number >= 0) & (answer >= 0))
     answers: dict[tuple[int, int], set[int]] = {}
-    for at, last, told in zip(place, examples.values[row, place], answer[row, place], strict=True):
+    seen = list(zip(place.tolist(), examples.values[row, place].tolist(), strict=True))
+    for (at, last), told in zip(seen, answer[row, place].tolist(), strict=True):
         answers.setdefault((at, last), set()).add(told)
-    pairs = [len(answers[at, last]) > 1 for at, last in zip(place, examples.values[row, place], strict=True)]
+    pairs = [len(answers[each]) > 1 for each in seen]
     names = [world.stratum_names[each] for each in np.unique(number[row, place][np.array(pairs, dtype=bool)])]
     return {
         name: Contrast(name, _slug(name), world.stratum_title, partial(_draw, task, name), partial(_first, task, name))
@@ -130,7 +131,8 @@ def _draw(task: Strings, name: str, n: int, *, seed: int, half: int | None = Non
             break
     if len(found) < n:
         raise ValueError(f"only {len(found)} of the {n} pairs asked for {name!r} in {_MAX_BLOCKS * _BLOCK} strings")
-    clean, corrupted = (type(found[0][side]).concatenate([pair[side] for pair in found]) for side in (0, 1))
+    kind: Any = type(found[0][0])
+    clean, corrupted = (kind.concatenate([pair[side] for pair in found]) for side in (0, 1))
     return Pairs(
         task=task,
         contrast=name,

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
 PAGES = {
     name: f"views/{name}.py"
-    for name in ("step", "examples", "stream", "attention", "state", "probe_results", "circuit", "intervene")
+    for name in ("step", "examples", "string", "stream", "attention", "state", "probe_results", "circuit", "intervene")
 }
 
 
@@ -58,7 +58,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()
-        if page not in ("step", "examples", "sums"):  # the first pages
+        if page not in ("step", "examples", "sums", "string"):  # the first pages
             at.switch_page(PAGES[page]).run()
         return _settle(at)
 

@@ -9,6 +9,7 @@ import torch
 from interp.models import TransformerConfig, build_model
 from interp.models.config import MultiTokenConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
+from interp.models.window_config import NgramConfig, WindowConfig
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -69,7 +70,20 @@ DIFFUSION = {
 
 _HEADS = MultiTokenConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, n_predicted=3, seed=3)
 
-CASES: dict[str, Any] = {**TRANSFORMERS, "multi_token": _HEADS, **STATE_CASES, **DIFFUSION}
+WINDOWS = {
+    "window": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=3, d_model=5, d_mlp=7, seed=3),
+    "window-mean": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, pooling="mean", act_fn="relu", dtype="float64", seed=3),
+    "window-linear": WindowConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=2, d_model=D_VOCAB, d_mlp=0),
+    "ngram": NgramConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, context=2),
+}
+
+CASES: dict[str, Any] = {
+    **TRANSFORMERS,
+    "multi_token": _HEADS,
+    **STATE_CASES,
+    **DIFFUSION,
+    **WINDOWS,
+}
 
 
 @dataclass(frozen=True)

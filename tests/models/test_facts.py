@@ -144,6 +144,9 @@ def test_the_layer_of_a_hook(case):
 def test_hidden_matrices_are_what_muon_trains(case):
     model = case.model
     hidden = model.hidden_matrices()
+    if not [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]:
+        assert not hidden
+        pytest.skip("the architecture has no hidden matrices")
     assert {p.ndim for p in hidden} == {2}
     muon = Optimizers(model, TrainingConfig(optimizer="muon"))._optimizers["muon"]
     assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(p) for p in hidden]

@@ -29,11 +29,15 @@ class Arithmetic(Rule):
     ends = True
     stratum_title = "part"
     stratum_names = ("first number", "second number", "sum", "end")
-    alphabet = f"0123456789+={END}"
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= 6:
             raise ValueError(f"arithmetic digits must be from 1 to 6, got {self.digits}")
+
+    @property
+    def alphabet(self) -> str:
+        """Digits, plus and equals sign, END."""
+        return "0123456789+=" + END
 
     @property
     def length(self) -> int:  # type: ignore[override]

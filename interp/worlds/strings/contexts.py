@@ -42,7 +42,7 @@ def context_floor(rule: Sticky, k: int, *, length: int | None = None) -> dict[st
     kl = illegal = 0.0
     for states in places.values():
         total = sum(states.values())
-        mixture = sum(mass / total * _classes(rule, state) for state, mass in states.items())
+        mixture = sum((mass / total * _classes(rule, state) for state, mass in states.items()), np.zeros(3))
         for state, mass in states.items():
             exact = _classes(rule, state)
             legal = exact > 0
@@ -56,7 +56,7 @@ def _classes(rule: Sticky, state: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def uniform_share(rule: Sticky, length: int) -> float:
-    """The share of uniform texts of `length` characters that the rule allows; a text's end may cut a run."""
+    """The share of uniform texts of `length` characters that the rule allows; their end may cut a run."""
     share = np.array(rule.sizes) / sum(rule.sizes)
     mass = {(kind, 1): float(share[kind]) for kind in range(3)}
     for _ in range(length - 1):

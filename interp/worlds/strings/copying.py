@@ -17,7 +17,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class Copying(Rule):
     """1 to `fields` fields of 1 to `longest` letters, numbers and lengths uniform; behind `=` the last field again.
 
-    The state: 0 while fields are written, 1 in the copy, 2 after it; which field; its length; letters copied; field.
+    The state: 0 while fields are written, 1 in the copy, 2 after it; which field; its length; how much is copied; it.
 
     Raises:
         ValueError: a setting is out of range.

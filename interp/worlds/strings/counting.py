@@ -30,11 +30,15 @@ class Counting(Rule):
     name = "counting"
     stratum_title = "what is due"
     stratum_names = ("first number", "digit as before", "digit after a carry", "last digit", "comma")
-    alphabet = "0123456789,"
 
     def __post_init__(self) -> None:
         if not (1 <= self.digits <= 3 and self.length >= 1):
             raise ValueError(f"counting takes 1 to 3 digits and a length from 1, got {self.digits} and {self.length}")
+
+    @property
+    def alphabet(self) -> str:
+        """Digits and the comma."""
+        return "0123456789,"
 
     @property
     def context(self) -> int:

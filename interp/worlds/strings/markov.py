@@ -66,8 +66,8 @@ class Markov(Rule):
         return (seen + 1) / (seen.sum(axis=1, keepdims=True) + self.symbols)
 
     def distribution(self, state: State, do: Do | None = None) -> NDArray[np.float64]:
-        """As in Rule. `last` set: the row of another letter is looked up; `bigram` set: its likeliest letter is
-        another, with which it changes places."""
+        """As in Rule. With `last` set the row of another letter is looked up; with `bigram` set its likeliest letter
+        changes places with another."""
         do = do or {}
         if "last" in do:
             state = np.concatenate([np.asarray(do["last"])[:, None], state[:, 1:]], axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from interp.worlds.strings.arithmetic import Arithmetic
 from interp.worlds.strings.copying import Copying
 from interp.worlds.strings.counting import Counting
 from interp.worlds.strings.markov import Markov
-from interp.worlds.strings.rule import Fault, Rule, State
+from interp.worlds.strings.rule import END, Fault, Rule, State
 from interp.worlds.strings.sticky import Sticky
 
 RULES: dict[str, type[Rule]] = {each.name: each for each in (Sticky, Counting, Arithmetic, Copying, Markov)}
@@ -196,6 +196,26 @@ class StringWorld(World):
     def fault(self, text: str) -> Fault | None:
         """The first fault of a text by the rule, None where there is none; see `Rule.fault`."""
         return self.rule.fault(text)
+
+    def obey(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether `fault` finds nothing in each text, bool [n]: many texts at a time."""
+        rule = self.rule
+        found = np.zeros(len(texts), dtype=bool)
+        by_length: dict[int, list[int]] = {}
+        whole = [text + END if rule.ends and not text.endswith(END) else text for text in texts]
+        for row, text in enumerate(whole):
+            if set(text) <= set(rule.ids):
+                by_length.setdefault(len(text), []).append(row)
+        for length, some in by_length.items():
+            rows = np.array(some)
+            numbers = np.array([[rule.ids[each] for each in whole[row]] for row in some]).reshape(len(some), length)
+            state = np.tile(np.array(rule.start(), dtype=np.int64), (len(some), 1))
+            for at in range(length):
+                legal = rule.distribution(state)[np.arange(len(rows)), numbers[:, at]] > 0
+                rows, numbers = rows[legal], numbers[legal]
+                state = rule.advance(state[legal], numbers[:, at])
+            found[rows] = True
+        return found
 
     def every_string(self, most: int, *, length: int | None = None) -> tuple[Rows, NDArray[np.float64]] | None:
         """All strings, or what their first `length` characters can be, with exact probabilities, which sum to 1; None
