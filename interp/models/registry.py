@@ -11,6 +11,7 @@ from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.delta import DELTA_ARCHITECTURE
 from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
+from interp.models.looped_training import LOOPED_ARCHITECTURE
 from interp.models.mamba import MAMBA_ARCHITECTURE
 from interp.models.mamba2 import MAMBA2_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
@@ -29,6 +30,7 @@ MODELS: dict[str, Architecture] = {
     "delta": DELTA_ARCHITECTURE,
     "mamba": MAMBA_ARCHITECTURE,
     "mamba2": MAMBA2_ARCHITECTURE,
+    "looped": LOOPED_ARCHITECTURE,
 }
 
 

@@ -42,5 +42,13 @@ class ChainOptions(StreamOptions):
 
 
 @dataclass(frozen=True)
-class TaskOptions(ChainOptions):
+class OutputOptions(StreamOptions):
+    """Of `output`."""
+
+    even: bool = later(False)
+    """For `output`: every number of steps from 1 to n_steps equally often, and no run that is cut off."""
+
+
+@dataclass(frozen=True)
+class TaskOptions(ChainOptions, OutputOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.models import TransformerConfig, build_model
+from tests.models.looped_cases import LOOPED_CASES
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -53,7 +54,7 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
     "transformer-sinusoidal": replace(_TRANSFORMER, positional_embedding_type="sinusoidal", dtype="float64"),
 }
 
-CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES}
+CASES: dict[str, Any] = {**TRANSFORMERS, **STATE_CASES, **LOOPED_CASES}
 
 
 @dataclass(frozen=True)
