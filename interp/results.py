@@ -94,6 +94,7 @@ class Metric(StrEnum):
     DEPARTURE = "departure"  # share of programs whose first error is made on this op and outcome, 0 to 1
     SEQUENCE_MATCH = "sequence_match"  # share of whole streams, chains or outputs without an error, 0 to 1
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best
+    LOOP_STEPS = "loop_steps"  # steps of a loop until it halts, at least 1
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far

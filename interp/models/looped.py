@@ -6,8 +6,8 @@
 The Universal Transformer (Dehghani et al. 2019) is the case without prelude and coda, with step vectors and injection
 "none"; "concatenate" with a carry head and halting at a fixed point is the iterative-thinking model.
 
-Hook points, `{t}` a step from 0, `{l}` a block from 0; `blocks` have all hook points of a transformer's, apart for every
-step over one set of weights, so that a cache keeps every step and a patch at step 3 touches step 3 alone:
+Hook points, `{t}` a step from 0, `{l}` a block from 0; `blocks` have all hook points of a transformer's, apart
+for every step over one set of weights, so that a cache keeps every step and a patch at step 3 touches step 3 alone:
 
     hook_embed, hook_pos_embed          [batch, pos, d_model]
     prelude.blocks.{l}.…                once

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from interp.configuration import later
 from interp.models.config import TransformerConfig
 
-Halting = Literal["none", "fixed_point", "act", "ponder", "right"]
-Injection = Literal["none", "add", "concatenate"]
+_HALTING = ("none", "fixed_point", "act", "ponder", "right")
+_INJECTION = ("none", "add", "concatenate")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,11 +25,11 @@ class LoopedConfig(TransformerConfig):
     n_coda: int = later(0)  # blocks after it
     n_loops: int = later(8)  # how often the core is run, where nothing else is asked; at most, where it halts
     max_loops: int = later(0)  # how often it can be run, each with hook points of its own; 0: n_loops
-    injection: Injection = later("add")  # how the input enters every step; none: it is the first carry, and that alone
+    injection: Literal["none", "add", "concatenate"] = later("add")  # of the input, at every step; none: at the first
     step_embedding: bool = later(False)  # a learned vector for each step, added to what enters it
     carry_norm: bool = later(False)  # the carry is normalised after each step
     carry_head: bool = later(False)  # the carry is a linear map of what the core's last block gives
-    halting: Halting = later("none")  # see halting.py
+    halting: Literal["none", "fixed_point", "act", "ponder", "right"] = later("none")  # see halting.py
     halt_threshold: float = later(0.5)  # fixed_point: how far it moved; right, ponder: a probability
     halt_periods: int = later(1)  # fixed_point: a cycle of up to so many steps counts as standing still
     ponder_cost: float = later(0.01)  # act: nats a step; ponder: weight of the divergence from the prior
@@ -46,7 +46,7 @@ class LoopedConfig(TransformerConfig):
             _require("at least 1", name, getattr(self, name), getattr(self, name) >= 1)
         _require(f"at most max_loops = {self.max_loops}", "n_loops", self.n_loops, self.n_loops <= self.most_loops)
         _require(f"at most n_loops = {self.n_loops}", "least_loops", self.least_loops, self.least_loops <= self.n_loops)
-        for name, allowed in (("halting", get_args(Halting)), ("injection", get_args(Injection))):
+        for name, allowed in (("halting", _HALTING), ("injection", _INJECTION)):
             _require(f"one of {allowed}", name, getattr(self, name), getattr(self, name) in allowed)
         if self.halting != "none" and self.attention_dir == "causal":
             raise ValueError(
