@@ -44,7 +44,8 @@ def thinking_page(name: str, rows: pd.DataFrame, command: str) -> str:
         "## Right by loop step\n\nMacro average over the number of steps that programs run, %.\n\n"
         + _table(["loop steps", "right"], [[str(t), f"{100 * share:.1f}"] for t, share in steps])
         + "\n\n## Halting\n\nT\\* is the least fixed number of steps within .1 point of the best, chosen on "
-        "validation; random halting has the model's own distribution of steps; the oracle stops at the first right answer.\n\n"
+        "validation; random halting has the model's own distribution of steps; "
+        "the oracle stops at the first right answer.\n\n"
         + _table(
             ["", "right, %", "mean steps"],
             [[part, f"{100 * right:.1f}", f"{mean:.2f}"] for part, (right, mean) in halting.items()],
