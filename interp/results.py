@@ -104,6 +104,7 @@ class Metric(StrEnum):
     VARIATIONAL_BOUND = "variational_bound"  # on the nats of a whole answer given its prompt, lower is better
     DECIDED_AT = "decided_at"  # when a token is filled in, as a share of the passes, 0 = in the first, 1 = in the last
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best
+    LOOP_STEPS = "loop_steps"  # steps of a loop until it halts, at least 1
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far

@@ -1,4 +1,4 @@
-"""What a model gets right: eval, card, model-page, curves, lengths."""
+"""What a model gets right: eval, card, model-page, curves, lengths, thinking."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def evaluate(
     max_steps: int = 100,
     denoising_steps: tuple[int, ...] = (),
     save: bool = False,
+    loop_steps: tuple[str, ...] = (),
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     threads: int = 2,
 ) -> None:
@@ -42,6 +43,7 @@ def evaluate(
         denoising_steps: of a model that fills in answers: exact match when it does so in as many passes, in each order
             (say 1 2 4 8); --save keeps these rows in RUN/denoising.parquet.
         save: add the result to RUN/metrics.parquet as the run's final evaluation.
+        loop_steps: of a looped model: how many steps to run, such as 1 2 4 8, or halt; exact match alone, for each.
         json_file: write every row to this file.
         threads: PyTorch threads.
     """
@@ -53,6 +55,8 @@ def evaluate(
     at_least("--max-steps", max_steps, 1)
     if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
+    if save and loop_steps:
+        raise ValueError("--save keeps the final evaluation, of the model as it is: leave --loop-steps out")
     opened = load(run)
     if denoising_steps:
         _denoised(opened, denoising_steps, n=n, seed=seed, save=save, json_file=json_file, threads=threads)
@@ -65,7 +69,13 @@ def evaluate(
     evolved = opened.config.world.open_archive(archive) if archive is not None else None
     failures = ()
     with stage_display("evaluating") as progress:
-        if save:
+        if loop_steps:
+            from interp.studies.thinking import by_loop_steps
+
+            scores = by_loop_steps(
+                opened, loop_steps, n=n, seed=EVALUATION_SEED if seed is None else seed, progress=progress
+            )
+        elif save:
             scores = evaluate_stage(opened, n=n, programs=programs, progress=progress)
         else:
             found = measure(
@@ -178,6 +188,39 @@ def curves(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path
     named = [learning_curve_of(run, name=str(run.path) if alike else None) for run in opened]
     write_text(out, learning_curves_drawing(named))
     say(f"{len(runs)} learning curves in {out}")
+
+
+def thinking(
+    run: RunPath,
+    *,
+    n: int = 4096,
+    seed: int = 2,
+    out: Path = Path("docs"),
+    threads: int = 1,
+) -> None:
+    """How a looped model thinks: right by loop step and steps run, halting against fixed steps, chance and an oracle,
+    and which executed step each loop step holds; rows in RUN/thinking.parquet, the page OUT/thinking.md.
+
+    Args:
+        run: the run folder of a looped model about runs (the task output).
+        n: held-out examples of each split.
+        seed: of the examples.
+        out: where the page goes.
+        threads: PyTorch threads.
+    """
+    from interp.pages.thinking import write_thinking_page
+    from interp.studies.thinking import measure_thinking
+
+    at_least("--n", n, 1)
+    opened = load(run)
+    writes(opened.path, "thinking.parquet")
+    writes(out, "thinking.md")
+    use_threads(threads)
+    with stage_display("thinking") as progress:
+        rows = measure_thinking(opened, n=n, seed=seed, progress=progress)
+    opened.write_frame("thinking", rows, settings={"n": n, "seed": seed})
+    page = write_thinking_page(opened, rows, out)
+    say(f"{len(rows):,} rows in {opened.path / 'thinking.parquet'}; the page is {page}")
 
 
 def lengths(

@@ -15,7 +15,7 @@ from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch, states_page
 from interp.cli.compiled import calibrate, compile_interpreter
-from interp.cli.evaluation import card, curves, evaluate, lengths, model_page
+from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sums import sums, sums_page
@@ -45,6 +45,7 @@ COMMANDS = {
     "calibrate": calibrate,
     "curves": curves,
     "lengths": lengths,
+    "thinking": thinking,
     "report": report,
     "app": app,
     "bench": bench,

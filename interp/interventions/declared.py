@@ -59,6 +59,11 @@ def residual_hooks(model: Any) -> tuple[str, ...]:
     return names if all(name in model.hook_dict for name in names) else ()
 
 
+def stream_hooks(model: Any) -> tuple[str, ...]:
+    """Where a model is swapped at first: its residual stream, or what each step of a loop hands to the next."""
+    return residual_hooks(model) or (model.step_hooks() if hasattr(model, "step_hooks") else ())
+
+
 def can_enter_layers(model: Any) -> bool:
     """Whether forward takes start_at_layer and stop_at_layer."""
     if hasattr(model, "can_enter_layers"):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from interp.interventions.activations import check_sites
-from interp.interventions.declared import residual_hooks
+from interp.interventions.declared import stream_hooks
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import check_basis
 from interp.interventions.scores import Scores
@@ -273,12 +273,12 @@ def wrong_sites(swaps: Sequence[Interchange], n_ctx: int, *, seed: int) -> dict[
 
 
 def residual_sites(model: Any, position_sets: Sequence[str]) -> list[Site]:
-    """The residual stream before the first layer and after each, at each position set.
+    """The residual stream before the first layer and after each, or the carry of each loop step, at each position set.
 
     Raises:
         ValueError: the model has no residual stream.
     """
-    hooks = residual_hooks(model)
+    hooks = stream_hooks(model)
     if not hooks:
         raise ValueError("the model declares no residual stream: name the hooks to swap at")
     return [Site(hook, positions) for hook in hooks for positions in position_sets]

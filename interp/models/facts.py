@@ -72,6 +72,15 @@ class ModelFacts:
         """
         return ()
 
+    def step_hooks(self) -> tuple[str, ...]:
+        """What each step of a loop hands to the next, in order, where layers are run again and again; else ()."""
+        return ()
+
+    @property
+    def max_loop_steps(self) -> int | None:
+        """How often the shared layers can be run, see `looping` of such a model; None where nothing is looped."""
+        return None
+
     def carrier_hooks(self) -> tuple[str, ...]:
         """All that later positions learn of earlier ones: () where positions also look ahead.
 

@@ -11,6 +11,7 @@ from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.delta import DELTA_ARCHITECTURE
 from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
+from interp.models.looped_training import LOOPED_ARCHITECTURE
 from interp.models.mamba import MAMBA_ARCHITECTURE
 from interp.models.mamba2 import MAMBA2_ARCHITECTURE
 from interp.models.masked_diffusion import MASKED_DIFFUSION_ARCHITECTURE
@@ -36,6 +37,7 @@ MODELS: dict[str, Architecture] = {
     "masked_diffusion": MASKED_DIFFUSION_ARCHITECTURE,
     "window": WINDOW_ARCHITECTURE,
     "ngram": NGRAM_ARCHITECTURE,
+    "looped": LOOPED_ARCHITECTURE,
 }
 
 

@@ -47,8 +47,12 @@ class ProbeSweep:
 
 
 def default_hooks(model: Any) -> list[str]:
-    """The residual stream before the first layer and after each. Raises ValueError where the model has none."""
-    if not (hooks := model.residual_hooks()):
+    """The residual stream before the first layer and after each, or the carry after each step of a loop.
+
+    Raises:
+        ValueError: the model has neither.
+    """
+    if not (hooks := model.residual_hooks() or model.step_hooks()):
         raise ValueError(
             f"the architecture {model.cfg.architecture} has no residual stream; say at which hooks to probe"
         )

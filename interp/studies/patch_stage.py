@@ -17,7 +17,7 @@ from interp.interventions import (
     site_column,
     stratum_sweep,
 )
-from interp.interventions.declared import residual_hooks
+from interp.interventions.declared import residual_hooks, stream_hooks
 from interp.reading import read_tensors, reading
 from interp.results import Method, Metric, records, rows_frame
 from interp.runs import Run, RunError
@@ -77,7 +77,7 @@ def patch_stage(
         raise RunError(f"interchange cannot judge {run.path}: {task.world.lacks('do')}")
     sites: list[Site] = []
     if hooks or positions:
-        sites = named_sites(run.model, hooks or residual_hooks(run.model), positions or task.position_sets())
+        sites = named_sites(run.model, hooks or stream_hooks(run.model), positions or task.position_sets())
     groups = [tuple(group.split("+")) for group in pairs_of]
     for name in {name for group in groups for name in group}:
         task.world.settable(name)

@@ -61,8 +61,15 @@ class AdditionOptions:
             raise ValueError(f"at_once must be an integer from 0 to 4096, got {self.at_once!r}")
 
 
+class OutputOptions(StreamOptions):
+    """Of `output`."""
+
+    even: bool = later(False)
+    """For `output`: every number of steps from 1 to n_steps equally often, and no run that is cut off."""
+
+
 @dataclass(frozen=True)
-class TaskOptions(ChainOptions, AdditionOptions):
+class TaskOptions(ChainOptions, OutputOptions, AdditionOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""
 
     def __post_init__(self) -> None:
@@ -72,7 +79,7 @@ class TaskOptions(ChainOptions, AdditionOptions):
 
 OPTIONS: dict[str, type] = {
     "trace": StreamOptions,
-    "output": StreamOptions,
+    "output": OutputOptions,
     "chain": ChainOptions,
     "addition": AdditionOptions,
 }

@@ -14,7 +14,7 @@ from interp.results import Metric, wilson_interval
 from interp.tasks.base import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import as_targets
-from interp.tasks.options import StreamOptions
+from interp.tasks.options import OutputOptions
 from interp.tasks.output_contrasts import output_contrasts
 from interp.tasks.sites import block_names
 from interp.tasks.units import UnitsOfRuns
@@ -37,7 +37,7 @@ class Output(UnitsOfRuns):
     name = "output"
     attention_dir = "bidirectional"
     has_strata = False
-    Options = StreamOptions
+    Options = OutputOptions
     refused_contrasts = {  # noqa: RUF012
         "STOP": "every program ends with it, and nothing comes of it",
         **dict.fromkeys(("WHILE", "ENDW"), "exchanged, one bracket leaves the other of its pair alone"),
@@ -101,11 +101,15 @@ class Output(UnitsOfRuns):
     ) -> States:
         """States at the start of runs of every length up to n_steps; row i depends only on (seed, start + i).
 
+        With `options.even` every length equally often, by `draw_ending`.
+
         Raises:
             ValueError: weights are given; a whole run has no op x outcome stratum.
         """
         if weights is not None:
             raise ValueError("a whole run belongs to no op x outcome stratum: leave weights out")
+        if self.options.even:
+            return self.draw_ending(n, (1, self.n_steps), seed=seed, start=start, split=split)
         return self.draw_units(n, (1, self.n_steps), seed=seed, start=start, split=split)
 
     def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
@@ -169,17 +173,20 @@ class Output(UnitsOfRuns):
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """How far the model can go: EXACT_MATCH, whole outputs right, by the number of steps that the run makes.
 
-        The stratum is `07 steps`; their mean is the area under the curve. TOKEN_ACCURACY is by slot of the output,
+        The stratum is `07 steps`, or `cut at 32 steps` where the run would go on; their mean is the area under the
+        curve. TOKEN_ACCURACY is by slot of the output,
         SEQUENCE_MATCH over all examples as they are drawn.
         """
         told = batch.targets.cpu()[:, self.slots].numpy()
         right = predicted.cpu().numpy() == told
         whole = right.all(axis=1)
-        n_steps = self.world.run(batch.examples, self.n_steps, keep="last").n_steps
-        parts = [
+        n_steps = self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
+        parts: list[tuple[dict[str, Any], np.ndarray]] = [
             ({"stratum": f"{k:02d} steps", "metric": Metric.EXACT_MATCH}, whole[n_steps == k])
             for k in range(self.n_steps + 1)
         ]
+        cut = {"stratum": f"cut at {self.n_steps} steps", "metric": Metric.EXACT_MATCH}
+        parts.append((cut, whole[n_steps > self.n_steps]))
         parts += [
             ({"position": f"output[{slot}]", "metric": Metric.TOKEN_ACCURACY}, right[:, slot])
             for slot in range(self.spec.n_output)

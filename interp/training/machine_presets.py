@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks import TASKS
-from interp.tasks.options import ChainOptions, StreamOptions
-from interp.training.presets import model_for, transformer_for
+from interp.tasks.options import ChainOptions, OutputOptions, StreamOptions
+from interp.training.presets import looped_for, model_for, transformer_for
 from interp.worlds import as_world, world_from_dict
 
 
@@ -92,6 +93,51 @@ OUTPUT = _run(
     TrainingConfig(steps=12000, eval_states=2000, validation=True),
     options=_SHOWN,
     n_layers=6,
+)
+
+# Runs that end within 32 steps, every number of steps equally often.
+_EVEN = OutputOptions(units="shown", even=True)
+OUTPUT_EVEN = _run(
+    "output",
+    OUTPUT_MACHINE,
+    TrainingConfig(steps=12000, eval_states=2048, validation=True),
+    options=_EVEN,
+    n_layers=6,
+)
+_OUTPUT_LOOPED_TRAINING = TrainingConfig(
+    steps=12000,
+    muon_lr=0.01,
+    ema_decay=0.998,
+    steps_along=20,
+    eval_states=1024,
+    checkpoint_every=100,
+    threads=1,
+    validation=True,
+)
+OUTPUT_LOOPED = RunConfig(
+    "output",
+    as_world(OUTPUT_MACHINE),
+    looped_for(
+        "output",
+        OUTPUT_MACHINE,
+        options=_EVEN,
+        n_layers=2,
+        n_prelude=1,
+        n_loops=12,
+        max_loops=24,
+        carry_norm=True,
+        halting="right",
+        halt_threshold=0.9,
+        deep_supervision=True,
+    ),
+    _OUTPUT_LOOPED_TRAINING,
+    options=_EVEN,
+)
+STEP_INPLACE_LOOPED = RunConfig(
+    "step_inplace",
+    as_world(MACHINE),
+    looped_for("step_inplace", MACHINE, d_model=48, d_mlp=128, n_layers=2, n_loops=3, max_loops=6, step_embedding=True),
+    replace(STEP_TRAINING, threads=1),
 )
 
 

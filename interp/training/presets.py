@@ -43,6 +43,9 @@ PRESETS: Registry[RunConfig] = Registry(
         "addition_16": f"{_ADDITION}:ADDITION_16",
         "addition_heads": f"{_ADDITION}:ADDITION_HEADS",
         "addition_long": f"{_ADDITION}:ADDITION_LONG",
+        "output_even": f"{_MACHINE}:OUTPUT_EVEN",
+        "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
+        "step_inplace_looped": f"{_MACHINE}:STEP_INPLACE_LOOPED",
     },
 )
 
@@ -89,6 +92,32 @@ def transformer_for(
         attention_chunk=task.attention_chunk,
         seed=seed,
     )
+
+
+def looped_for(
+    task_name: str, world: Any, *, options: Any = None, seed: int = 0, d_model: int = 64, **loop: Any
+) -> Any:
+    """The looped transformer that suits a task, its positions as in `transformer_for`; `loop`: its own fields."""
+    sizes = {name: loop.pop(name) for name in ("n_layers", "n_heads", "d_mlp") if name in loop}
+    like = transformer_for(task_name, world, options=options, seed=seed, d_model=d_model, **sizes)
+    shared = {each.name: getattr(like, each.name) for each in fields(like) if each.name != "architecture"}
+    return config_class("looped")(**shared, **loop)
+
+
+def iterative_thinking(task_name: str, world: Any, *, n_loops: int = 16, options: Any = None, **loop: Any) -> Any:
+    """The iterative-thinking model: the input beside what is carried, projected; layers; a carry head; it stops, each
+    row by itself, when the carry stops moving, be it in a cycle of two steps, or after `n_loops` steps."""
+    thinking = {
+        "injection": "concatenate",
+        "carry_head": True,
+        "carry_norm": True,
+        "halting": "fixed_point",
+        "halt_threshold": 0.02,
+        "halt_periods": 2,
+        "n_loops": n_loops,
+        "n_layers": 2,
+    }
+    return looped_for(task_name, world, options=options, **(thinking | loop))
 
 
 def model_for(

@@ -10,6 +10,7 @@ from interp.models import TransformerConfig, build_model
 from interp.models.config import MultiTokenConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.models.window_config import NgramConfig, WindowConfig
+from tests.models.looped_cases import LOOPED_CASES
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -83,6 +84,7 @@ CASES: dict[str, Any] = {
     **STATE_CASES,
     **DIFFUSION,
     **WINDOWS,
+    **LOOPED_CASES,
 }
 
 

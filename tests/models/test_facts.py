@@ -40,6 +40,7 @@ def sizes(model: Any, tokens: torch.Tensor) -> dict[str, int]:
     pos = tokens.shape[1]
     known = {"batch": len(tokens), "pos": pos, "query_pos": pos, "key_pos": pos, "scale": 1}
     known |= {name: getattr(cfg, name) for name in dir(cfg) if name.startswith("d_")}
+    known |= {"step": cfg.n_loops} if hasattr(cfg, "n_loops") else {}
     known |= {"householder": cfg.n_householder} if hasattr(cfg, "n_householder") else {}
     return known | ({"head": cfg.n_heads, "reader": 3 * cfg.n_heads} if hasattr(cfg, "n_heads") else {})
 

@@ -1,0 +1,119 @@
+"""docs/thinking.md: how a looped model thinks, every number from its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from interp.files import write_text
+from interp.results import Aggregation, Metric, select
+from interp.runs import Run
+
+_SHADES = " ·:-=+*#%@"
+
+
+def write_thinking_page(run: Run, rows: pd.DataFrame, out: Path) -> Path:
+    """Write thinking.md into a folder; returns its path."""
+    path = out / "thinking.md"
+    write_text(path, thinking_page(run.name, rows, f"tapelens thinking {run.path} --out {out}"))
+    return path
+
+
+def thinking_page(name: str, rows: pd.DataFrame, command: str) -> str:
+    """The page as Markdown."""
+    steps = _by_step(rows)
+    halting = _halting(rows)
+    best = max(steps, key=lambda each: each[1])
+    first = steps[0]
+    own = halting.get("its own halting")
+    chance = halting.get("random halting")
+    found = (
+        f"`{name}` gives the right output for {100 * first[1]:.1f} % of programs after one loop step and for "
+        f"{100 * best[1]:.1f} % after {best[0]} (each number of steps run counted once). "
+    )
+    if own and chance:
+        found += (
+            f"Where it halts by itself, after {own[1]:.1f} steps on average, it is right in {100 * own[0]:.1f} %; "
+            f"halting at random after as many, in {100 * chance[0]:.1f} %. "
+        )
+    return (
+        f"# How a looped model thinks\n\n{found}{_map_words(rows)}\n\n{_picture(rows)}\n\n"
+        f"Written by `{command}`; every number comes from its rows.\n\n"
+        "## Right by loop step\n\nMacro average over the number of steps that programs run, %.\n\n"
+        + _table(["loop steps", "right"], [[str(t), f"{100 * share:.1f}"] for t, share in steps])
+        + "\n\n## Halting\n\nT\\* is the least fixed number of steps within .1 point of the best, chosen on "
+        "validation; random halting has the model's own distribution of steps; "
+        "the oracle stops at the first right answer.\n\n"
+        + _table(
+            ["", "right, %", "mean steps"],
+            [[part, f"{100 * right:.1f}", f"{mean:.2f}"] for part, (right, mean) in halting.items()],
+        )
+        + f"\n\n{_spearman(rows)}\n\n"
+        "## Which executed step does a loop step hold?\n\nA ridge probe of each variable after s instructions, scored "
+        "only where the last instruction changed it; the best loop step was chosen on validation and is scored on "
+        "evaluation, beside the same probe on what enters the loop.\n\n" + _table(*_matrix(rows)) + "\n"
+    )
+
+
+def _by_step(rows: pd.DataFrame) -> list[tuple[int, float]]:
+    found = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO, part=None)
+    return [(int(t), float(e)) for t, e in zip(found["time"], found["estimate"], strict=True)]
+
+
+def _halting(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    right = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO).dropna(subset=["part"])
+    steps = select(rows, metric=Metric.LOOP_STEPS).set_index("part")["estimate"]
+    pairs = zip(right["part"], right["estimate"], strict=True)
+    return {str(part): (float(estimate), float(steps[part])) for part, estimate in pairs}
+
+
+def _spearman(rows: pd.DataFrame) -> str:
+    found = select(rows, metric=Metric.SPEARMAN)
+    if found.empty:
+        return "It halts after the same number of steps for every program."
+    told = [f"{e:.2f} over {n:,} {s} programs" for e, n, s in zip(found.estimate, found.n, found.stratum, strict=True)]
+    return f"Does it think longer where more runs? Rank correlation of its steps with steps run: {', '.join(told)}."
+
+
+def _matrix(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    found = select(rows, metric=Metric.ACCURACY, part="best step on validation")
+    entry = select(rows, metric=Metric.ACCURACY, part=None, time=0)
+    before = {(v, s): e for v, s, e in zip(entry.variable, entry.lag, entry.estimate, strict=True)}
+    lines = [
+        [str(v), str(int(s)), str(int(t)), f"{100 * e:.0f}", f"{100 * before[v, s]:.0f}", f"{int(n):,}"]
+        for v, s, t, e, n in zip(found.variable, found.lag, found.time, found.estimate, found.n, strict=True)
+    ]
+    return ["variable", "after s instructions", "best loop step", "read, %", "before the loop, %", "n"], lines
+
+
+def _map_words(rows: pd.DataFrame) -> str:
+    found = select(rows, metric=Metric.ACCURACY, part="best step on validation")
+    if found.empty:
+        return ""
+    at, when = found["lag"].to_numpy(dtype=float), found["time"].to_numpy(dtype=float)
+    if len(np.unique(when)) < 2:
+        return f"Every executed step is read best at loop step {int(when[0])}: no map from executed to loop steps."
+    order = float(np.corrcoef(at, when)[0, 1])
+    kind = "later instructions are read best at later loop steps" if order > 0.5 else "there is no clear map"
+    return f"Of executed against loop steps: {kind} (correlation {order:.2f} over {len(at)} variables and steps)."
+
+
+def _picture(rows: pd.DataFrame) -> str:
+    """Right by loop step (down) and steps run (across), as shades."""
+    found = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN).dropna(subset=["stratum", "time"])
+    table = found.pivot_table(index="time", columns="stratum", values="estimate")
+    lines = [
+        f"{int(t):2d} |" + "".join(_SHADES[min(9, int(10 * share))] for share in row)
+        for t, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return (
+        "Right after each loop step (down) by the steps that the program runs (across, 1 to "
+        f"{table.shape[1]}), from blank (under 10 %) to @ (90 % and more):\n\n```\n" + "\n".join(lines) + "\n```"
+    )
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
