@@ -17,7 +17,8 @@ config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
 PAGES = {
-    name: f"views/{name}.py" for name in ("step", "examples", "attention", "probe_results", "circuit", "intervene")
+    name: f"views/{name}.py"
+    for name in ("step", "examples", "attention", "probe_results", "circuit", "intervene", "training", "data")
 }
 
 
