@@ -16,10 +16,8 @@ config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
-PAGES = {
-    name: f"views/{name}.py"
-    for name in ("step", "examples", "attention", "probe_results", "circuit", "intervene", "training", "data")
-}
+NAMES = ("step", "examples", "attention", "probe_results", "circuit", "intervene", "training", "data")
+PAGES = {name: f"views/{name}.py" for name in NAMES}
 
 
 @pytest.fixture(scope="session")
