@@ -82,4 +82,6 @@ PAGES: dict[str, Page] = {
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
     "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),
+    "training": Page("views/training.py", "Training", ":material/timeline:", "training"),
+    "data": Page("views/data.py", "Data", ":material/inventory:", "data"),
 }

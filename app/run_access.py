@@ -97,6 +97,20 @@ def current() -> Run:
     if _PATH not in st.session_state:
         st.session_state[_PATH] = str(chosen_path())
         selection.set_run(st.query_params.get("run"))
+    whole = whole_run()
+    step = selection.weights()
+    if not step:
+        return whole
+    try:
+        return whole.at_step(int(step))
+    except (RunError, ValueError):
+        selection.set_weights("")
+        selection.notify(f"The link asks for the weights of step {quoted(step)}, which {whole.name} has not kept.")
+        return whole
+
+
+def whole_run() -> Run:
+    """The run that this visit shows, with its final weights, whatever step of its training is looked at."""
     path = Path(st.session_state[_PATH])
     return _open(str(path), fingerprint(path / "config.json"))
 
@@ -118,13 +132,13 @@ def fingerprint(file: Path) -> str:
 
 def weights_key(run: Run) -> str:
     """Identifies the run's weights on disk."""
-    return f"{run.path.resolve()}:{run.config.digest}:{fingerprint(run.path / 'model.safetensors')}"
+    return f"{run.weights.resolve()}:{run.config.digest}:{fingerprint(run.weights)}"
 
 
 def frame(run: Run, kind: str) -> pd.DataFrame:
     """One of the run's frames. Raises RunError when it was not made yet, or not for this run and its weights."""
     file = run.path / f"{kind}.parquet"
-    found = _frame(str(run.path), kind, run.config.digest, fingerprint(file))
+    found = _frame(run, str(run.path), kind, run.config.digest, fingerprint(file))
     if kind != "metrics":  # these are the training itself
         require_current(run, file, found.attrs["provenance"], frame_command(kind, run.path))
     return found
@@ -173,10 +187,10 @@ def model_or_wait(run: Run) -> LoadedModel | None:
 
     Raises RunError when it cannot be loaded.
     """
-    key, path = weights_key(run), str(run.path)
+    key, path, config, weights = weights_key(run), run.path, run.config, run.weights
 
     def load() -> LoadedModel:
-        opened = interp.load(path)
+        opened = Run(path, config, weights=weights)
         _ = opened.task, opened.model  # the slow part: imports torch and transformer_lens, reads the weights
         return LoadedModel(run=opened, lock=threading.Lock(), key=key)
 
@@ -185,10 +199,10 @@ def model_or_wait(run: Run) -> LoadedModel | None:
 
 def task_or_wait(run: Run) -> Any:
     """The run's task, which needs torch but no weights, or None; as `model_or_wait`."""
-    path = str(run.path)
+    path, config = run.path, run.config
 
     def load() -> Any:
-        return interp.load(path).task
+        return Run(path, config).task
 
     return _result_or_wait(f"task of {path} {run.config.digest}", load, "The task")
 
@@ -248,8 +262,8 @@ def _components(file: str, fingerprint: str) -> dict[str, str]:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def _frame(path: str, kind: str, digest: str, fingerprint: str) -> pd.DataFrame:
-    return interp.load(path).frame(kind)
+def _frame(_run: Run, path: str, kind: str, digest: str, fingerprint: str) -> pd.DataFrame:
+    return _run.frame(kind)
 
 
 def _result(key: str) -> Any:

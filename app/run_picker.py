@@ -21,7 +21,7 @@ def percent(share: float | None) -> str:
 def draw(run: Run | None) -> None:
     """The picker; `run` is None where the run that was asked for cannot be opened."""
     runs, unreadable = run_list.listed()
-    here = None if run is None else run.path.resolve()
+    here = None if run is None else run_access.whole_run().path.resolve()
     now = next((each for each in runs if run_access.is_at(each.address, here)), None)
     title = "Choose a run" if run is None else f"Run **{run.name}**"
     accuracy = f" · {percent(now.accuracy)} right" if now is not None and now.accuracy is not None else ""

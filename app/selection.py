@@ -18,6 +18,7 @@ KINDS = ("", "head", "node", "edge", "probe", "position")  # what `id` names; ""
 _KEY = "selection"
 _EXTRA = "address_extra"  # what else the address holds: which example, or where the Step page's program starts
 _EDITS = "address_edits"  # the recipe of the Intervene page, as JSON
+_WEIGHTS = "address_weights"  # the step of the training whose weights are looked at, where it is not the last
 _RUN = "address_run"  # and the run, where it is another than the one that the app was started with
 _NOTICES, _SHOWN, _HELD = "notices", "notices_shown", "notices_held"
 
@@ -103,6 +104,7 @@ def start_over(name: str | None) -> None:
     """Another run: what was picked in the last one is gone, its stratum stays."""
     st.session_state[_KEY] = Selection(op=current().op)
     st.session_state[_EXTRA], st.session_state[_EDITS] = {}, ""
+    st.session_state[_WEIGHTS] = ""
     set_run(name)
     publish()
 
@@ -124,9 +126,22 @@ def set_edits(text: str) -> None:
     publish()
 
 
+def weights() -> str:
+    """The step of the training whose weights are looked at, as the address holds it; "" for the last."""
+    if _WEIGHTS not in st.session_state:
+        st.session_state[_WEIGHTS] = st.query_params.get("weights", "")
+    return st.session_state[_WEIGHTS]
+
+
+def set_weights(step: str) -> None:
+    """Look at the weights of another step, "" for the last; what was picked stays."""
+    st.session_state[_WEIGHTS] = step
+    publish()
+
+
 def publish() -> None:
     """Write selection and extras to the address where they differ from it."""
-    kept = {"run": st.session_state.get(_RUN), "edits": edits()}
+    kept = {"run": st.session_state.get(_RUN), "edits": edits(), "weights": weights()}
     wanted = st.session_state.get(_EXTRA, {}) | {name: text for name, text in kept.items() if text} | spell(current())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)

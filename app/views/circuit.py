@@ -17,7 +17,7 @@ from interp import RunError
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
 
-DRAWN = 60  # edges drawn unless all are asked for: more cannot be told apart
+DRAWN = 12  # edges drawn unless all are asked for: a newcomer can follow as many
 NONE = "nothing"
 
 

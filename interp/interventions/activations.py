@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,10 @@ def collect(
         cache: dict[str, Tensor] = {}
         axes: dict[str, tuple[str, ...]] = {}
 
-        def keep(act: Tensor, hook: Any, cache: dict = cache, axes: dict = axes) -> None:
-            cache[hook.name], axes[hook.name] = act, axes_of(model, hook.name)
+        def keep(act: Tensor, hook: Any, name: str, cache: dict = cache, axes: dict = axes) -> None:
+            cache[name], axes[name] = act, axes_of(model, name)  # under the name asked for: a hook may have several
 
-        with model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
+        with model.hooks(fwd_hooks=[(name, partial(keep, name=name)) for name in hooks]):
             model(batch.tokens[rows], stop_at_layer=stop) if stop is not None else model(batch.tokens[rows])
         for site in sites:
             hook = site.hook

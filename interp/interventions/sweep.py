@@ -176,10 +176,10 @@ class _Walk:
             return {}
         taken: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
 
-        def keep(activation: Tensor, hook: Any) -> None:
-            taken[hook.name] = activation, axes_of(self.model, hook.name)
+        def keep(activation: Tensor, hook: Any, name: str) -> None:
+            taken[name] = activation, axes_of(self.model, name)  # under the name asked for: a hook may have several
 
-        with self.model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
+        with self.model.hooks(fwd_hooks=[(name, partial(keep, name=name)) for name in hooks]):
             last = self.layer in (-1, n_layers(self.model))
             self._forward(self.source, stop=None if last else self.layer + 1)
         return taken

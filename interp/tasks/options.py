@@ -61,6 +61,7 @@ class AdditionOptions:
             raise ValueError(f"at_once must be an integer from 0 to 4096, got {self.at_once!r}")
 
 
+@dataclass(frozen=True)
 class OutputOptions(StreamOptions):
     """Of `output`."""
 

@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "app" / "main.py"
 PAGES = {
     name: f"views/{name}.py"
-    for name in ("step", "examples", "string", "stream", "attention", "state", "probe_results", "circuit", "intervene")
+    for name in (
+        *("step", "examples", "string", "stream", "attention", "state", "probe_results"),
+        *("circuit", "intervene", "training", "data"),
+    )
 }
 
 

@@ -100,9 +100,7 @@ class Visit:
     def __init__(self, browser: Any, server: str, scheme: str):
         self.server = server
         self.page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme=scheme)
-        self.page.set_default_timeout(
-            600_000
-        )  # the first page of a server imports torch, cold, perhaps on a busy machine
+        self.page.set_default_timeout(600_000)  # the first page imports torch, cold
         self.elsewhere: list[str] = []
         self.page.on("request", self._note)
 

@@ -1,0 +1,105 @@
+"""Data: what a run is made of: its config and hashes, versions, splits, commands, and its files to take along."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from app import run_access, run_list, session
+from interp import Run, RunError
+from interp.reading import read_json
+from interp.runs import frame_command
+
+KINDS = {
+    "metrics": "accuracy during training",
+    "probes": "probes",
+    "interventions": "interchange",
+    "circuits": "circuits",
+}
+MOST = 50_000_000  # bytes of a file that is offered
+
+
+def draw_identity(run: Run) -> None:
+    """What the run is, and what it was made with."""
+    config = run.config
+    rows = {
+        "config": config.digest, "task": config.task, "world": config.world.in_words(), "seed": str(config.seed),
+        "architecture": str(config.model.architecture), "unit held out whole": config.world.unit,
+    }  # fmt: skip
+    try:
+        rows["weights of step"] = f"{run.step:,}"
+        card = read_json(run_access.whole_run().path / "card.json", "a card")
+        rows |= {name: str(version) for name, version in card["versions"].items()}
+        rows["made with"] = card["command"]
+    except (FileNotFoundError, KeyError, RunError, ValueError):
+        pass
+    st.dataframe(
+        pd.DataFrame({"": list(rows), "value": list(rows.values())}), hide_index=True, width="stretch",
+    )  # fmt: skip
+
+
+def draw_splits(run: Run) -> None:
+    """How examples are kept apart."""
+    unit = run.config.world.unit
+    validation = getattr(run.config.training, "validation", False)
+    st.markdown(
+        f"A hash of the {unit} decides the split: 0 modulo 20 is **evaluation**, 1 is **validation**, the rest is for "
+        "training. "
+        + (
+            "This run was trained without both."
+            if validation
+            else "This run was made before there was a validation split: it was trained on all but evaluation."
+        )
+    )
+
+
+def draw_files(run: Run) -> None:
+    """Each frame: whether it is there, how to make it, and the file itself."""
+    for kind, words in KINDS.items():
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            try:
+                frame = run_access.frame(run, kind)
+            except RunError as error:
+                st.markdown(f"**{kind}.parquet**, {words}: not measured, or not on these weights", width="stretch")
+                st.caption(str(error).split(":")[0][:160])
+                st.code(frame_command(kind, run.path), language="bash")
+                continue
+            st.markdown(f"**{kind}.parquet**, {words}: {len(frame):,} rows", width="stretch")
+            st.download_button(
+                "CSV", lambda frame=frame: frame.to_csv(index=False), f"{run.name}_{kind}.csv", "text/csv",
+                key=f"csv_{kind}", icon=":material/download:",
+            )  # fmt: skip
+            if kind != "metrics":
+                st.code(frame_command(kind, run.path), language="bash")
+    for name, words in (("config.json", "the config"), ("card.md", "the run's card"), ("model.safetensors", "weights")):
+        file = run.weights if name == "model.safetensors" else run_access.whole_run().path / name
+        if file.is_file() and file.stat().st_size <= MOST:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(f"**{name}**, {words}: {file.stat().st_size:,} bytes", width="stretch")
+                st.download_button(
+                    "Download", lambda file=file: file.read_bytes(), f"{run.name}_{name}", key=f"file_{name}",
+                    icon=":material/download:",
+                )  # fmt: skip
+
+
+def page() -> None:
+    view = session.view()
+    session.show_status(view)
+    run = view.run
+    st.markdown("#### What this run is made of")
+    draw_identity(run)
+    st.markdown("**Splits**")
+    draw_splits(run)
+    st.markdown("**Files**")
+    draw_files(run)
+    with st.expander("The whole config", icon=":material/data_object:"):
+        st.code(json.dumps(run.config.to_dict(), indent=2), language="json")
+    st.markdown("**In Python**")
+    folder, step = run_list.address_of(run_access.whole_run().path), run_access.selection.weights()
+    at = f".at_step({step})" if step else ""
+    st.code(f'import interp\n\nrun = interp.load("{folder}"){at}\nframe = run.frame("metrics")', language="python")
+
+
+page()
