@@ -170,7 +170,7 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
     "step",
     MACHINE,
     TrainingConfig(
-        steps=10_000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
+        steps=5000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
     ),
 )
 TRACE_RNN = _state("rnn", d_model=256)
