@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads, writes
-from interp.console import say, stage_display
+from interp.console import console, say, stage_display
 from interp.runs import Run, load
 
 PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
@@ -106,7 +106,7 @@ def _states(
             fresh=fresh,
             progress=progress,
         )
-    say(state_table(found.headlines, None if found.kept is None else headlines(found.kept)))
+    console.print(state_table(found.headlines, None if found.kept is None else headlines(found.kept)))
     if found.kept is not None:
         say(f"{run.path / STATES} was measured with other numbers and is kept; --fresh replaces it")
     else:

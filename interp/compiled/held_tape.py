@@ -91,7 +91,7 @@ class _Writer:
             act_fn="relu",
             normalization_type=None,
         )
-        self.model = build_model(cfg).eval()
+        self.model: Any = build_model(cfg).eval()
         self.model.requires_grad_(False)
         for parameter in self.model.parameters():
             parameter.zero_()

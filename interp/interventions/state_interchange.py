@@ -220,8 +220,8 @@ class _Runs:
         found: Rows = []
         for kind, pairs in self.of.items():
             side = kind == "bystanders"
-            metrics = (Metric.SIDE_ACCURACY,) if side else (Metric.IIA, Metric.EFFECT_ACCURACY)
-            judged = [dict.fromkeys(metrics, right) for right in self.right[kind]]
+            metrics: tuple[Metric, ...] = (Metric.SIDE_ACCURACY,) if side else (Metric.IIA, Metric.EFFECT_ACCURACY)
+            judged: list[dict[Metric, np.ndarray]] = [dict.fromkeys(metrics, right) for right in self.right[kind]]
             if side:
                 common = {"pair_design": DESIGN, "stratum": BYSTANDERS}
                 strata = [Stratum(common, np.ones(len(pairs), dtype=bool), metrics)]

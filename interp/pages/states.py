@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from interp.figures.style import present
@@ -99,7 +100,7 @@ def _family(found: Sequence[Score], *, relative: bool) -> list[Score]:
 
 def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[str]:
     """What a person would say of one run."""
-    size = int(frame["carrier_size"].median())
+    size = int(np.median(frame["carrier_size"].to_numpy(dtype=float)))
     said = [
         f"`{name}` carries {size:,} numbers past a token."
         if _one(frame)
@@ -128,7 +129,7 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
 
 
 def _one(frame: pd.DataFrame) -> bool:
-    return frame["carrier_size"].nunique() == 1
+    return len(set(frame["carrier_size"])) == 1
 
 
 def _whole(frame: pd.DataFrame, part: str) -> float | None:
@@ -177,8 +178,8 @@ def _controls(frame: pd.DataFrame) -> str:
     names = (None, *(Control(each) for each in present(rows, "control")))
     head = ("variable", "part", "numbers", *("IIA" if each is None else str(each).replace("_", " ") for each in names))
     lines = []
-    for (variable, part), some in rows.groupby(["variable", "part"], sort=False):
-        cells = []
+    for variable, part in dict.fromkeys(zip(rows["variable"], rows["part"], strict=True)):
+        some, cells = select(rows, variable=variable, part=part), []
         for each in names:
             value = select(some, control=each)["estimate"]
             cells.append(f"{value.iloc[0]:.2f}" if len(value) else "")
@@ -212,7 +213,7 @@ def _readable(run: Run) -> str:
         frame = run.frame("probes")
     except RunError:
         return ""
-    hooks = set(run.model.carrier_hooks())
+    hooks = list(run.model.carrier_hooks())
     rows = frame.loc[frame["site"].isin(hooks) & frame["stratum"].isna()]
     kinds = {Metric.ACCURACY: "accuracy", Metric.JOINT_EXACTNESS: "all at once"}
     lines = []

@@ -62,7 +62,7 @@ class StatePairs:
     def rows(self, chosen: Tensor) -> StatePairs:
         """Some of the pairs, by a mask or numbers."""
         values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        taken = {name: value[chosen] for name, value in values.items() if isinstance(value, Tensor)}
+        taken: dict[str, Any] = {name: value[chosen] for name, value in values.items() if isinstance(value, Tensor)}
         return StatePairs(**(values | taken))
 
 

@@ -1,5 +1,7 @@
 """Effective attention against the recurrence, and by brute force where nothing decays."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from interp.interventions import effective_attention
 from interp.models import build_model
 from interp.models.state_configs import DeltaConfig, GRUConfig, LinearAttentionConfig
 
-SIZES = {"d_vocab": 7, "n_ctx": 9, "d_model": 12, "n_heads": 2, "d_key": 5, "d_value": 3, "n_layers": 2}
+SIZES: Any = {"d_vocab": 7, "n_ctx": 9, "d_model": 12, "n_heads": 2, "d_key": 5, "d_value": 3, "n_layers": 2}
 
 
 @pytest.mark.parametrize(

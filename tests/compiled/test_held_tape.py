@@ -62,7 +62,7 @@ def test_the_state_holds_the_tape_where_it_says(addressing: str) -> None:
     """What stands in the cells of a variable's part, in steps, is the variable."""
     from interp.compiled.held_tape import STEP
 
-    tape, batch = held(addressing), TASK.sample(60, seed=1)
+    tape, batch = held(addressing), TASK.render(TASK.draw(60, seed=1))
     carrier, at = Carrier.of(tape.model), torch.full((60,), 30)
     states = carrier.read(tape.model, batch.tokens, at)
     step = batch.step_of[:, 30]

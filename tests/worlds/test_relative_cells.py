@@ -37,7 +37,7 @@ def test_read_and_set_by_hand(offset: int) -> None:
     possible = 0
     for row in range(len(examples)):
         state = state_at(examples, row, at[row])
-        place = None if state is None else state.array_ptr + offset
+        place = -1 if state is None else state.array_ptr + offset
         if state is None or not 0 <= place < SPEC.n_cells:
             assert read[row] == -1
             assert not answer.valid[row]
@@ -68,7 +68,7 @@ def test_offsets_beyond_the_tape_are_refused() -> None:
 
 
 def test_labels_are_of_visited_cells_alone() -> None:
-    batch = TASK.sample(30, seed=3)
+    batch = TASK.render(TASK.draw(30, seed=3))
     labels, checked = TASK.labels(batch, relative_name(1)), 0
     for row in range(len(batch)):
         visited: set[int] = set()
