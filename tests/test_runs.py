@@ -210,6 +210,8 @@ def test_a_setting_added_later_leaves_older_digests_alone() -> None:
 
 
 BUNDLED = {
+    "addition": "9412bda6edb9403d",
+    "addition_long": "af4f60221e6247e9",
     "chain": "719c7ff59d5ed5cb",
     "output": "a127e0bbe4520532",
     "quickstart": "5bcd9344768facec",

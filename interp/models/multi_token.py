@@ -28,11 +28,11 @@ class MultiTokenTransformer(Transformer):
     def __init__(self, cfg: MultiTokenConfig) -> None:
         super().__init__(cfg)
         generator = torch.Generator().manual_seed(cfg.seed + 1)
-        self.further_heads = nn.ModuleList(
+        self.unembed_ahead = nn.ModuleList(
             nn.Linear(cfg.d_model, cfg.d_vocab, bias=cfg.use_bias) for _ in range(cfg.n_predicted - 1)
         )
         with torch.no_grad():
-            for parameter in self.further_heads.parameters():
+            for parameter in self.unembed_ahead.parameters():
                 drawn = torch.randn(parameter.shape, generator=generator) * cfg.init_range
                 parameter.copy_(drawn if parameter.ndim == 2 else torch.zeros_like(parameter))
         self.to(getattr(torch, cfg.dtype))
@@ -40,7 +40,7 @@ class MultiTokenTransformer(Transformer):
     def all_heads(self, tokens: Tensor) -> Tensor:
         """What every head says after each token, logits [batch, pos, n_predicted, d_vocab]."""
         final = self.ln_final(self(tokens, stop_at_layer=self.cfg.n_layers))
-        return torch.stack([self.unembed(final), *(head(final) for head in self.further_heads)], dim=2)
+        return torch.stack([self.unembed(final), *(head(final) for head in self.unembed_ahead)], dim=2)
 
     def answer(self, task: Any, batch: Any) -> Tensor:
         """Greedy answers, `n_predicted` tokens a pass."""

@@ -70,9 +70,10 @@ def _opening(run: Run, rows: pd.DataFrame) -> str:
     if best := _best(rows):
         account, row, other = best
         words.append(
-            f"Where the two accounts of the carry disagree, the best single place of the stream moves the answer as "
-            f"the **{_ACCOUNTS[account]}** model says in {100 * row['estimate']:.0f} % of pairs (n = {row['n']}; "
-            f"{row['variable']}, {_site(row)}); the other account reaches {100 * other:.0f} % at its best."
+            "Where the two accounts of the carry disagree, a carry that is changed where its digit is said, before the "
+            f"last layer, moves the whole answer as the **{_ACCOUNTS[account]}** model says in up to "
+            f"{100 * row['estimate']:.0f} % of pairs (`{row['variable']}`, {_layer(row['site'])}, n = {row['n']}), as "
+            f"the other one says in at most {100 * other:.0f} %."
         )
     if not run.task.shows_answer:
         words.append("All digits are said in one pass, so that no carry can be read off a digit written before.")
@@ -80,16 +81,24 @@ def _opening(run: Run, rows: pd.DataFrame) -> str:
 
 
 def _best(rows: pd.DataFrame) -> tuple[str, dict[str, Any], float] | None:
-    """The account with the highest IIA, its row, and the highest of the other one."""
-    found = {}
+    """At the tokens that ask for the place's own digit: the account with the highest IIA, its row, and the highest of
+    the other one."""
+    found, last = {}, max((row["site"] for row in _own_place(rows)), default="")
     for account in _ACCOUNTS:
-        measured = records(select(rows, metric=Metric.IIA, stratum=account, control=None))
+        # After the last layer nothing reads the stream but its own digit: look-ahead could not fail there.
+        measured = [row for row in _own_place(rows) if row["stratum"] == account and row["site"] != last]
         if not measured:
             return None
         found[account] = max(measured, key=lambda row: row["estimate"])
     first = max(found, key=lambda account: found[account]["estimate"])
     other = next(account for account in found if account != first)
     return first, found[first], found[other]["estimate"]
+
+
+def _own_place(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The swaps at the token that asks for the digit of the place that the carry comes into."""
+    measured = records(select(rows, metric=Metric.IIA, control=None))
+    return [row for row in measured if row["position"] == f"sum[{int(row['variable'][9:-1]) - 1}]"]
 
 
 def _attention_words(rows: pd.DataFrame) -> str:
@@ -144,20 +153,28 @@ def _rivals_words() -> str:
 
 
 def _rivals(rows: pd.DataFrame) -> str:
+    measured = _own_place(rows)
+    sites = list(dict.fromkeys(row["site"] for row in measured))
     lines = [
-        "| carry | account | best place | IIA, % | n | left alone, % |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
+        "| carry | account | " + " | ".join(map(_layer, sites)) + " | best elsewhere | n | left alone |",
+        "| --- | --- |" + " ---: |" * len(sites) + " --- | ---: | ---: |",
     ]
-    measured = select(rows, metric=Metric.IIA)
-    for variable in dict.fromkeys(row["variable"] for row in records(measured)):
+    for variable in dict.fromkeys(row["variable"] for row in measured):
         for account, name in _ACCOUNTS.items():
-            own = select(measured, variable=variable, stratum=account)
-            best = max(records(select(own, control=None)), key=lambda row: row["estimate"])
-            alone = _one(own, control=Control.UNPATCHED)
-            lines.append(
-                f"| `{variable}` | {name} | {_site(best)} | {_percent(best)} | {best['n']} | {_percent(alone)} |"
-            )
-    return "\n".join(lines)
+            every = select(rows, metric=Metric.IIA, variable=variable, stratum=account)
+            own = {row["site"]: row for row in measured if (row["variable"], row["stratum"]) == (variable, account)}
+            position = next(iter(own.values()))["position"]
+            others = [row for row in records(select(every, control=None)) if row["position"] != position]
+            best = max(others, key=lambda row: row["estimate"])
+            cells = " | ".join(_percent(own[site]) for site in sites)
+            alone = _one(every, control=Control.UNPATCHED)
+            elsewhere = f"{_percent(best)}, {_site(best)}"
+            lines.append(f"| `{variable}` | {name} | {cells} | {elsewhere} | {best['n']} | {_percent(alone)} |")
+    return (
+        "IIA, %, at the token that asks for the digit of the place, layer by layer; after the last layer nothing else "
+        "reads it, so that look-ahead cannot fail. Elsewhere, where the place below is said, a swap changes that "
+        "place's digits as a whole: what is made there, not what comes from it:\n\n" + "\n".join(lines)
+    )
 
 
 def _clock(rows: pd.DataFrame) -> str:

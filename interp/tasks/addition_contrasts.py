@@ -60,7 +60,7 @@ def exchanged(task: AdditionTask, kind: str, clean: Rows, target: np.ndarray, *,
     low, high = np.maximum(0, wanted - world.base + 1), np.minimum(wanted, world.base - 1)
     first = low + (random[1] * (high - low + 1)).astype(np.int64)
     digits[rows, 0, target - 1], digits[rows, 1, target - 1] = first, wanted - first
-    return Rows(digits.reshape(len(clean), -1))
+    return Rows(digits.reshape(clean.values.shape))
 
 
 def _draw(

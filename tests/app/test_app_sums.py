@@ -49,7 +49,9 @@ def decimal_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def boards(at: AppTest) -> str:
-    return " ".join(str(each.proto) for each in at.get("bidi_component"))
+    """The HTML of the page's drawings, as the browser is given it: twice escaped."""
+    text = " ".join(str(each.proto) for each in at.get("bidi_component")).replace("\\", "")
+    return text.replace("u2190", "←").replace("u2717", "✗").replace("u2713", "✓")
 
 
 def test_a_typed_sum_is_followed_carry_by_carry(open_page: Open, words: Words, decimal_run: Path) -> None:

@@ -181,6 +181,9 @@ def test_the_longest_sequence(case):
 
 
 def test_the_answer_is_the_tasks_unless_a_model_brings_its_own(case):
+    if hasattr(case.model, "all_heads"):
+        pytest.skip("several heads answer in their own way, held against a loop in tests/tasks/test_addition_task.py")
+
     class Task:
         def answer(self, model, batch):
             return model(batch).argmax(-1)
@@ -207,7 +210,7 @@ def test_a_model_built_in_inference_mode_can_be_trained(case):
     """Whoever asks first for a run's model may be measuring: its weights take gradients all the same."""
     with torch.inference_mode():
         model = build_model(case.model.cfg)
-    model(case.tokens).sum().backward()
+    getattr(model, "all_heads", model)(case.tokens).sum().backward()
     assert all(p.grad is not None or not p.requires_grad for p in model.parameters())
     assert not any(b.is_inference() for b in model.buffers())
 
