@@ -1,0 +1,79 @@
+"""A looped model about runs, the whole path: trained, evaluated by loop steps, probed, swapped, told about."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.models import build_model
+from interp.pages.thinking import thinking_page
+from interp.results import Metric, select
+from interp.runs import RunConfig
+from interp.studies.patch_stage import patch_stage
+from interp.studies.probe_stage import probe_stage
+from interp.studies.thinking import by_loop_steps, macro, measure_thinking
+from interp.tasks.options import OutputOptions
+from interp.training import TrainingConfig, train
+from interp.training.presets import PRESETS, iterative_thinking, looped_for
+from interp.worlds import as_world, world_from_dict
+
+SIZES = {"n_instructions": 8, "n_cells": 3, "n_input": 2, "n_output": 2, "bits": 2}
+SPEC = world_from_dict({"name": "machine", **SIZES}).spec  # type: ignore[attr-defined]
+EVEN = OutputOptions(n_steps=6, units="shown", even=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    torch.set_num_threads(1)
+    model = looped_for(
+        "output", SPEC, options=EVEN, d_model=32, n_layers=1, n_loops=3, max_loops=4, carry_norm=True, halting="right"
+    )
+    training = TrainingConfig(steps=60, eval_every=60, eval_states=60, checkpoint_every=60, threads=1, validation=True)
+    config = RunConfig("output", as_world(SPEC), model, training, options=EVEN)
+    return train(config, tmp_path_factory.mktemp("runs") / "looped")
+
+
+def test_forced_steps_and_halting_are_scored(run):
+    rows = by_loop_steps(run, ["1", "3", "halt"], n=60, seed=2)
+    macros = select(rows, metric=Metric.EXACT_MATCH, aggregation="macro")
+    assert macros["time"].isna().tolist() == [False, False, True]
+    for steps in (1, 3):
+        batch = run.task.sample(60, seed=2)
+        with torch.inference_mode():
+            logits = run.model(batch.tokens, loop_steps=steps)
+        right = (logits.argmax(-1) == batch.targets)[batch.targets >= 0].view(60, -1).all(1).numpy()
+        expected = macro(right, 1 + np.arange(60) % 6)
+        assert macros.loc[macros["time"] == steps, "estimate"].item() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="numbers of steps or halt; got 'many'"):
+        by_loop_steps(run, ["many"], n=10, seed=2)
+
+
+def test_what_is_told_of_its_thinking(run):
+    rows = measure_thinking(run, n=240)
+    right = select(rows, metric=Metric.EXACT_MATCH, aggregation="macro")
+    by_part = right.dropna(subset=["part"]).set_index("part")["estimate"]
+    fixed = right.loc[right["part"].isna(), "estimate"]
+    assert len(fixed) == 4
+    assert by_part["oracle"] >= max(fixed.max(), by_part["its own halting"])  # it chooses among the same answers
+    steps = select(rows, metric=Metric.LOOP_STEPS).set_index("part")["estimate"]
+    assert steps["random halting"] == pytest.approx(steps["its own halting"])  # the same distribution
+    probes = select(rows, metric=Metric.ACCURACY, variable="instruction_ptr", lag=1)
+    assert set(probes["time"]) == {0, 1, 2, 3}
+    page = thinking_page("looped", rows, "command")
+    assert page.startswith("# How a looped model thinks\n\n`looped` gives the right output for ")
+
+
+def test_the_carry_is_probed_and_swapped(run):
+    probes = probe_stage(run, methods=("ridge",), variables=("input[0]",), n=400)
+    assert {"steps.0.hook_carry", "steps.2.hook_carry"} <= set(probes["site"])
+    swaps = patch_stage(run, variables=("array_ptr",), positions=("output",), n_pairs=24)
+    assert {"steps.0.hook_carry", "steps.2.hook_carry"} <= set(swaps["site"])
+
+
+def test_presets_are_as_small_as_they_say():
+    for name, most in (("output_looped", 310_000), ("step_inplace_looped", 60_000)):
+        model = build_model(PRESETS[name].model)
+        assert sum(parameter.numel() for parameter in model.parameters()) <= most
+    thinking = build_model(iterative_thinking("output", SPEC, options=EVEN, d_model=16))
+    tokens = torch.zeros(2, thinking.cfg.n_ctx, dtype=torch.long)
+    with torch.inference_mode():
+        assert thinking(tokens, thoughts=True).weights.sum(1).tolist() == [1, 1]
