@@ -24,7 +24,8 @@ class _FillsIn:
     """A model that answers in so many passes, and counts which of them decides each token."""
 
     def __init__(self, model: Any, steps: int, order: Order, remask: bool) -> None:
-        self._model, self._steps, self._order, self._remask = model, steps, order, remask
+        self._model, self._steps, self._remask = model, steps, remask
+        self._order: Order = order
         self.n, self.decided = 0, np.zeros(model.cfg.n_answer)
 
     def answer(self, task: Task, batch: Batch) -> Tensor:

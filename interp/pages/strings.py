@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from interp.files import write_text
 from interp.pages.strings_drawings import embeddings_drawing, floors_drawing, phases_drawing
 from interp.reading import BrokenFileError, read_json
-from interp.results import Metric, read_frame, records
+from interp.results import Metric, read_frame, records, select
 from interp.runs import Run
 from interp.worlds.strings import Sticky, context_floor, uniform_share
 
@@ -167,9 +167,9 @@ def _order(language: dict[str, pd.DataFrame]) -> list[str]:
     lags = sorted({int(lag) for f in names.values() for lag in f.lag.dropna()})
     lines = ["| run | | " + " | ".join(f"{lag + 1}" for lag in lags) + " |", "| --- | --- |" + " ---: |" * len(lags)]
     for name, frame in names.items():
-        rows = frame[frame.metric == Metric.TOTAL_VARIATION]
-        for words, part in (("model", rows[rows.control.isna()]), ("rule", rows[rows.control.notna()])):
-            by_lag = dict(zip(part.lag.astype(int), part.estimate, strict=True))
+        rows = records(select(frame, metric=Metric.TOTAL_VARIATION))
+        for words, ruled in (("model", False), ("rule", True)):
+            by_lag = {row["lag"]: row["estimate"] for row in rows if (row["control"] is not None) == ruled}
             lines.append(f"| `{name}` | {words} | " + " | ".join(f"{by_lag.get(k, np.nan):.3f}" for k in lags) + " |")
     return [
         "## The order of context that is used",
@@ -192,10 +192,12 @@ def _phases(folder: Path, runs: Sequence[Run], language: dict[str, pd.DataFrame]
         )
         name = f"strings_phases_{run.name}.svg"
         write_text(folder / name, phases_drawing(kl, heads))
-        nearest = kl[["uniform", "unigram", "bigram"]].idxmin(axis=1)
-        first = {
-            each: int(nearest.index[nearest == each][0]) for each in ("unigram", "bigram") if (nearest == each).any()
-        }
+        kinds = ("uniform", "unigram", "bigram")
+        nearest = {step: min(kinds, key=lambda kind, step=step: kl.at[step, kind]) for step in kl.index}
+        first: dict[str, int] = {}
+        for step, kind in nearest.items():
+            if kind != "uniform":
+                first.setdefault(kind, int(step))
         turns = ", ".join(f"the {each} from step {step:,}" for each, step in first.items())
         best, last = str(heads.iloc[-1].idxmax()), heads.iloc[-1]
         parts += [
@@ -222,8 +224,7 @@ def _inside(folder: Path, sticky: Sequence[Run]) -> list[str]:
         probes = run.frame("probes")
         lines = ["| variable | where | probe | majority | embedding alone |", "| --- | --- | ---: | ---: | ---: |"]
         rows = probes[(probes.metric == Metric.ACCURACY) & probes.stratum.isna() & (probes.method == "logistic")]
-        for (variable, site), some in rows.groupby(["variable", "site"], sort=False):
-            by = {("" if pd.isna(r.control) else str(r.control)): r.estimate for r in some.itertuples()}
+        for (variable, site), by in _by_control(rows, ["variable", "site"]):
             cells = [f"{by[c]:.1%}" if c in by else "–" for c in ("", "majority_class", "embedding_only")]
             lines.append(f"| {variable} | `{site}` | " + " | ".join(cells) + " |")
         parts += [
@@ -239,8 +240,7 @@ def _inside(folder: Path, sticky: Sequence[Run]) -> list[str]:
                 "| variable | where | position | IIA | unpatched | untrained |",
                 "| --- | --- | --- | ---: | ---: | ---: |",
             ]
-            for (variable, site, position), some in swaps.groupby(["variable", "site", "position"], sort=False):
-                by = {("" if pd.isna(r.control) else str(r.control)): r.estimate for r in some.itertuples()}
+            for (variable, site, position), by in _by_control(swaps, ["variable", "site", "position"]):
                 if "" not in by:
                     continue
                 cells = [f"{by[c]:.3f}" if c in by else "–" for c in ("", "unpatched", "untrained_model")]
@@ -258,3 +258,11 @@ def _commands(runs: Sequence[Run]) -> list[str]:
             lines.append(f"{command.partition(' --out')[0]} --seed 1 --out runs/{run.name}_1")
     lines += ["tapelens sample-text runs/sticky_1 --n 10000 --save", "tapelens strings-page runs/sticky_1 --out runs"]
     return lines
+
+
+def _by_control(rows: Any, keys: list[str]) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
+    """Rows in groups: what names the group, and its estimates by control, "" for the measured one."""
+    groups: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in records(rows):
+        groups.setdefault(tuple(row[key] for key in keys), {})[row["control"] or ""] = row["estimate"]
+    yield from groups.items()

@@ -64,7 +64,8 @@ def _by_step(rows: pd.DataFrame) -> list[tuple[int, float]]:
 
 def _halting(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     right = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO).dropna(subset=["part"])
-    steps = select(rows, metric=Metric.LOOP_STEPS).set_index("part")["estimate"]
+    spent = select(rows, metric=Metric.LOOP_STEPS)
+    steps = dict(zip(spent["part"], spent["estimate"], strict=True))
     pairs = zip(right["part"], right["estimate"], strict=True)
     return {str(part): (float(estimate), float(steps[part])) for part, estimate in pairs}
 

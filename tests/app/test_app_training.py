@@ -21,7 +21,7 @@ def test_curves_are_the_runs_own_rows() -> None:
     macro = frame[(frame.metric == "exact_match") & (frame.aggregation == "macro")]
     mean = training_data.accuracy(run)[0]
     assert mean.name == "mean over strata"
-    assert dict(mean.points)[12000] == macro[macro.checkpoint_step == 12000].estimate.mean()
+    assert dict(mean.points)[12000] == macro.loc[macro["checkpoint_step"] == 12000, "estimate"].mean()
     names = {curve.name for curve in training_data.probes(run)}
     assert {"op", "array_ptr"} <= names
     formed = {curve.name: dict(curve.points) for curve in training_data.circuits(run)}

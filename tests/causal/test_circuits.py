@@ -249,4 +249,4 @@ def test_bad_config_is_refused():
         CircuitConfig(steps=0)
     for name in ("n_pairs", "n_exact_pairs"):
         with pytest.raises(ValueError, match=f"{name} must be at least 10, fewer pairs give no interval; got 9"):
-            CircuitConfig(**{name: 9})
+            CircuitConfig(**{name: 9})  # type: ignore[arg-type]

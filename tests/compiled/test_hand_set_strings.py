@@ -42,7 +42,7 @@ def test_interchange_finds_the_run_where_it_is_and_nowhere_else(name: str) -> No
     task: Any = TASKS["strings"](StringWorld(rule))
     model = HAND_SET[name](rule)
     sites = [Site(hook, "string[@here]") for hook in (model.residual_hooks()[0], model.residual_hooks()[-1])]
-    base_class = {"n_pairs": 60, "n_changing": 0, "seed": 0}
+    base_class: dict[str, Any] = {"n_pairs": 60, "n_changing": 0, "seed": 0}
     rows = rows_frame(iia_sweep(model, task, ["run", "class"], sites, **base_class))
     changes = select(rows, metric="iia", stratum="changes", control=None).set_index(["variable", "site"]).estimate
     embedding, last = (site.hook for site in sites)
