@@ -30,7 +30,8 @@ def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 def run_cell(source: str, names: dict[str, Any]) -> str:
     """What a cell prints, and after it the value of an expression at its end."""
     tree, out = ast.parse(source), io.StringIO()
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    tree.body = tree.body if last is None else tree.body[:-1]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(tree, "cell", "exec"), names)
         value = (

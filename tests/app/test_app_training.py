@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 import interp
 from app import training_data
+from interp.results import records, select
 
 ALONG = Path(__file__).resolve().parents[2] / "checkpoints" / "step_inplace"
 Open = Callable[..., AppTest]
@@ -17,11 +18,10 @@ Words = Callable[[AppTest], str]
 
 def test_curves_are_the_runs_own_rows() -> None:
     run = interp.load(ALONG)
-    frame = run.frame("metrics")
-    macro = frame[(frame.metric == "exact_match") & (frame.aggregation == "macro")]
+    macro = records(select(run.frame("metrics"), metric="exact_match", aggregation="macro", checkpoint_step=12000))
     mean = training_data.accuracy(run)[0]
     assert mean.name == "mean over strata"
-    assert dict(mean.points)[12000] == macro.loc[macro["checkpoint_step"] == 12000, "estimate"].mean()
+    assert dict(mean.points)[12000] == sum(row["estimate"] for row in macro) / len(macro)
     names = {curve.name for curve in training_data.probes(run)}
     assert {"op", "array_ptr"} <= names
     formed = {curve.name: dict(curve.points) for curve in training_data.circuits(run)}
