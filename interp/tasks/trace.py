@@ -19,9 +19,10 @@ from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.sites import check_disjoint
-from interp.tasks.state_pairs import Kind, StatePairs, draw_state_pairs
+from interp.tasks.state_pairs import Kind, StatePairs
 from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
+from interp.tasks.trace_state_pairs import draw_state_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineRun, MachineSpec, MachineWorld, Op, Outcome, States

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from interp.compiled.strings import HAND_SET
 from interp.evaluation.language import divergence
 from interp.evaluation.texts import judge_texts, sample_texts
-from interp.interventions import Site, iia_sweep
-from interp.results import rows_frame, select
 from interp.tasks import TASKS
 from interp.worlds.strings import Sticky, StringWorld
 
@@ -41,12 +41,21 @@ def test_interchange_finds_the_run_where_it_is_and_nowhere_else(name: str) -> No
     rule = Sticky(n=2, letters=2, length=12)
     task: Any = TASKS["strings"](StringWorld(rule))
     model = HAND_SET[name](rule)
-    sites = [Site(hook, "string[@here]") for hook in (model.residual_hooks()[0], model.residual_hooks()[-1])]
-    base_class: dict[str, Any] = {"n_pairs": 60, "n_changing": 0, "seed": 0}
-    rows = rows_frame(iia_sweep(model, task, ["run", "class"], sites, **base_class))
-    changes = select(rows, metric="iia", stratum="changes", control=None).set_index(["variable", "site"]).estimate
-    embedding, last = (site.hook for site in sites)
-    assert changes["run", embedding] == 0, "an embedding says nothing of the run"
-    # The whole vector brings source's class along: right where the classes agree, or the class is what was asked.
-    assert changes["run", last] > changes["run", embedding]
-    assert changes["class", last] > 0
+    drawn = task.counterfactual(400, "run", seed=0)
+    same = task.world.read(drawn.base.examples, "class", drawn.edit_time) == task.world.read(
+        drawn.source.examples, "class", drawn.source_time
+    )
+    rows = np.flatnonzero(drawn.changes & same)  # else the swap brings another class along
+    assert len(rows) >= 20
+    for hook, share in ((model.residual_hooks()[0], 0.0), (model.residual_hooks()[-1], 1.0)):
+        source = model.run_with_cache(drawn.source.tokens)[1][hook]
+        taken = source[np.arange(len(drawn)), drawn.source_time]
+
+        def swap(act: torch.Tensor, hook: Any, taken: torch.Tensor = taken) -> torch.Tensor:
+            act = act.clone()
+            act[np.arange(len(drawn)), drawn.edit_time] = taken
+            return act
+
+        logits = model.run_with_hooks(drawn.base.tokens, fwd_hooks=[(hook, swap)])
+        said = logits[np.arange(len(drawn)), drawn.edit_time].argmax(-1)
+        assert (said == drawn.expected[:, 0]).float()[rows].mean() == share, hook
