@@ -160,7 +160,7 @@ def _uniform() -> str:
     )
 
 
-def _order(language: dict[str, pd.DataFrame]) -> list[str]:
+def _order(language: dict[str, Any]) -> list[str]:
     names = {name: f for name, f in language.items() if (f.metric == Metric.TOTAL_VARIATION).any()}
     if not names:
         return []
@@ -180,7 +180,7 @@ def _order(language: dict[str, pd.DataFrame]) -> list[str]:
     ]
 
 
-def _phases(folder: Path, runs: Sequence[Run], language: dict[str, pd.DataFrame]) -> list[str]:
+def _phases(folder: Path, runs: Sequence[Run], language: dict[str, Any]) -> list[str]:
     parts = []
     for run in runs:
         frame = language.get(run.name)
@@ -221,7 +221,7 @@ def _inside(folder: Path, sticky: Sequence[Run]) -> list[str]:
         name = f"strings_embeddings_{run.name}.svg"
         vectors = run.model.W_E.detach().double().numpy()
         write_text(folder / name, embeddings_drawing(vectors, [*rule.alphabet, "^"], [*rule.class_of.tolist(), 3]))
-        probes = run.frame("probes")
+        probes: Any = run.frame("probes")
         lines = ["| variable | where | probe | majority | embedding alone |", "| --- | --- | ---: | ---: | ---: |"]
         rows = probes[(probes.metric == Metric.ACCURACY) & probes.stratum.isna() & (probes.method == "logistic")]
         for (variable, site), by in _by_control(rows, ["variable", "site"]):
@@ -233,7 +233,7 @@ def _inside(folder: Path, sticky: Sequence[Run]) -> list[str]:
             "\n".join(lines),
         ]
         if (run.path / "interventions.parquet").exists():
-            swaps = run.frame("interventions")
+            swaps: Any = run.frame("interventions")
             swaps = swaps[(swaps.metric == Metric.IIA) & (swaps.stratum == "changes") & (swaps.method == "full_vector")]
             swaps = swaps[(swaps.pair_design == "independent") & swaps.op.isna()]
             table = [

@@ -29,7 +29,7 @@ def validated(config: RunConfig, **training: Any) -> RunConfig:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_validation_split_of_what_it_shows(name: str) -> None:
     config = PRESETS[name]
-    assert config.training.validation and config.training.threads == 2
+    assert config.training.validation and config.training.threads <= 2  # 1: too small a model to gain by a second
     task = TASKS[config.task](config.world, config.options)
     drawn = Batches(config, task).draw(0)
     assert in_split(task.groups(drawn.examples), "fit").all()
