@@ -14,9 +14,9 @@ from interp.runs import frame_command
 
 KINDS = {
     "metrics": "accuracy during training",
-    "probes": "probes",
+    "probes": "what can be read",
     "interventions": "interchange",
-    "circuits": "circuits",
+    "circuits": "circuits and their evidence",
 }
 MOST = 50_000_000  # bytes of a file that is offered
 

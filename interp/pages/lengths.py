@@ -56,7 +56,9 @@ def _opening(rows: pd.DataFrame, config: LengthsConfig) -> str:
     )
     copied = exact.pop("copy", None)
     trained.pop("copy", None)
-    return "" if not exact or copied is None else lengths_opening(hardest, exact, trained, copied) + "\n\n"
+    return (
+        "" if not exact or not trained or copied is None else lengths_opening(hardest, exact, trained, copied) + "\n\n"
+    )
 
 
 def _sizes(world: World) -> str:
