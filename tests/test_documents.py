@@ -48,6 +48,8 @@ def test_the_house_shows_every_module_in_a_line() -> None:
 def test_the_training_page_names_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
     known = set(re.findall(r"--[a-z][a-z.-]*", capsys.readouterr().out))
     torchruns = {"--nproc_per_node"}
     named = set(re.findall(r"--[a-z][a-z._-]*", (ROOT / "docs" / "training.md").read_text()))

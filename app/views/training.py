@@ -10,6 +10,7 @@ from app import run_access, selection, session, training_data, widgets
 from app.components.timeline import timeline
 from app.training_data import Curve
 from interp import RunError
+from interp.commands import command
 
 LAST = "the last"
 SHOWN = 8  # curves drawn unless others are picked
@@ -101,7 +102,7 @@ def page() -> None:
         draw("Circuit formed", note, circuits, key="circuits", steps=steps, **common)
     if steps and not probes:
         st.caption("This command probes the kept steps:")
-        st.code(f"tapelens probe {run.path} --along", language="bash")
+        st.code(command("probe", run.path, "--along"), language="bash")
 
 
 page()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from interp.commands import command
 from interp.files import write_text
 from interp.results import Aggregation, Metric, select
 from interp.runs import Run
@@ -17,7 +18,7 @@ _SHADES = " ·:-=+*#%@"
 def write_thinking_page(run: Run, rows: pd.DataFrame, out: Path) -> Path:
     """Write thinking.md into a folder; returns its path."""
     path = out / "thinking.md"
-    write_text(path, thinking_page(run.name, rows, f"tapelens thinking {run.path} --out {out}"))
+    write_text(path, thinking_page(run.name, rows, command("thinking", run.path, "--out", out)))
     return path
 
 

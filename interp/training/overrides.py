@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from interp.models.config import MultiTokenConfig, TransformerConfig
+from interp.models.looped_config import LoopedConfig
 from interp.models.state_configs import STATE_CONFIGS
 from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import RunConfig
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
-    _MODELS = (TransformerConfig, MultiTokenConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
+    _MODELS = (TransformerConfig, MultiTokenConfig, LoopedConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
     ModelOverrides = _overrides_of(*_MODELS, leave_out=_TASKS_OWN)
 
 

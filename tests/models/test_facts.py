@@ -145,7 +145,8 @@ def test_the_layer_of_a_hook(case):
 def test_hidden_matrices_are_what_muon_trains(case):
     model = case.model
     hidden = model.hidden_matrices()
-    if not [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]:
+    inside = ("blocks.", "prelude.", "core.", "coda.")  # where an architecture keeps its blocks
+    if not [p for name, p in model.named_parameters() if name.startswith(inside) and p.ndim == 2]:
         assert not hidden
         pytest.skip("the architecture has no hidden matrices")
     assert {p.ndim for p in hidden} == {2}
@@ -200,7 +201,9 @@ def test_every_entry_of_the_registry():
         assert architecture.config.architecture == name  # type: ignore[attr-defined]
         assert architecture.words.endswith(".")
         assert architecture.words.count(".") == 1
-        said = [architecture.suits(SimpleNamespace(name="a", attention_dir=d)) for d in ("causal", "bidirectional")]
+        shown = {"n_ctx": 4, "prompt_positions": slice(0, 2), "answer_positions": (1, 2), "shows_answer": True}
+        both = ("causal", "bidirectional")
+        said = [architecture.suits(SimpleNamespace(name="a", attention_dir=each, **shown)) for each in both]
         assert said[0] is None and (said[1] is None or "the task a" in said[1])
     with pytest.raises(ValueError, match=f"architecture must be one of {', '.join(MODELS)}; got 'perceptron'"):
         config_class("perceptron")
@@ -217,12 +220,16 @@ def test_a_model_built_in_inference_mode_can_be_trained(case):
 
 def test_what_is_made_in_inference_mode_is_used_with_gradients(case):
     """Tokens, and weights moved to another dtype; and gradients are cached in the midst of it."""
-    model = build_model(case.model.cfg)
+    plain, model = build_model(case.model.cfg).to(torch.float64), build_model(case.model.cfg)
+    _, expected = plain.run_with_cache(case.tokens, incl_bwd=True, metric=lambda logits: logits[:, -1].sum())
+    plain.zero_grad()
+    plain(case.tokens).sum().backward()
     with torch.inference_mode():
         tokens = case.tokens.clone()
         model.to(torch.float64)
         _, cache = model.run_with_cache(tokens, incl_bwd=True, metric=lambda logits: logits[:, -1].sum())
         assert torch.is_inference_mode_enabled()
-    assert cache["hook_embed_grad"].any()
+    assert cache["hook_embed_grad"].any() == expected["hook_embed_grad"].any()
     model(tokens).sum().backward()
-    assert all(p.grad is not None or not p.requires_grad for p in model.parameters())
+    trained = {name for name, p in plain.named_parameters() if p.grad is not None}
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == trained

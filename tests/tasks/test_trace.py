@@ -224,7 +224,7 @@ def test_counterfactual_answers_by_a_reader_of_the_base_stream(name: str, design
 
 
 def test_what_cannot_be_swapped_is_refused() -> None:
-    for name, match in {"op": "operand, array_ptr and cell", "opernad": "no variable"}.items():
+    for name, match in {"op": r"operand, array_ptr, cell\[i\]", "opernad": "no variable"}.items():
         with pytest.raises(ValueError, match=match):
             TASK.counterfactual(4, name, seed=0)
     with pytest.raises(ValueError, match="array_ptr.*no minimal pairs"):

@@ -12,7 +12,9 @@ from cython_vm import MachineSpec
 from interp.cli import main
 from interp.models import TransformerConfig
 from interp.models.config import MultiTokenConfig
+from interp.models.looped_config import LoopedConfig
 from interp.models.state_configs import STATE_CONFIGS
+from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import load
 from interp.training import PRESETS, TrainingConfig
 from interp.training.overrides import ModelOverrides, TrainingOverrides, given, overridden
@@ -66,7 +68,7 @@ def test_without_changes_a_run_is_the_preset(preset: str) -> None:
 
 def test_every_field_can_be_given() -> None:
     fixed = {"d_vocab", "n_ctx", "position_roles", "position_indices"}
-    models = (TransformerConfig, MultiTokenConfig, *STATE_CONFIGS)
+    models = (TransformerConfig, MultiTokenConfig, LoopedConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
     for configs, overrides in (((TrainingConfig,), TrainingOverrides), (models, ModelOverrides)):
         names = {field.name for config in configs for field in dataclasses.fields(config)}
         assert {field.name for field in dataclasses.fields(overrides)} == names - fixed
