@@ -71,6 +71,7 @@ def midpoints(steps: int) -> list[float]:
     return [(step + 0.5) / steps for step in range(steps)]
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def _scores(model: Any, pairs: Pairs, fractions: list[float], *, batch_size: int) -> np.ndarray:
     """All points on the way of an example share a pass along the batch axis; `batch_size` counts these rows."""
     graph, fast = taken_apart(model), model.fast_pass()

@@ -24,6 +24,7 @@ from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def attribution_patching(model: Any, pairs: Pairs, *, steps: int | None = None, batch_size: int = 128) -> np.ndarray:
     """Estimated effect of patching each writer of `Graph.of(model)`, by example, float64 [writer, n].
 

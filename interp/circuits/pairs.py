@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+import torch
+
 from interp.tasks import Task
 from interp.tasks.contrast import Pairs
 
@@ -27,6 +29,7 @@ def other_contrasts(task: Task) -> tuple[str, ...]:
     return tuple(name for name in task.contrasts() if name not in main)
 
 
+@torch.inference_mode(False)  # tokens made in that mode could not be read on with gradients
 def draw_pairs(task: Task, contrast: str | Enum, n: int, *, seed: int, half: int | None = None) -> Pairs:
     """Draw `n` pairs of a contrast from held-out units.
 

@@ -218,6 +218,7 @@ def node_losses(ablator: Ablator) -> np.ndarray:
     return (ablator.m_clean - m).mean(1) / _safe(ablator.gap)
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def attribution_matrices(ablator: Ablator, hooks: Sequence[str], *, steps: int) -> dict[str, Tensor]:
     """For each hook the matrix A [d, d] of the module's docstring: r' A r estimates the loss along r, |r| = 1."""
     model, pairs = ablator.model, ablator.pairs

@@ -49,6 +49,7 @@ def disjoint_sets(task: Task) -> dict[str, list[int]]:
     return sets
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def eap_ig_by_position(
     model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 64
 ) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -137,8 +137,8 @@ def reach_drawing(cards: Sequence[dict[str, Any]]) -> str:
 
 
 def _reach(card: dict[str, Any]) -> list[tuple[int, float, float, float]]:
-    """Steps run, share right and its interval, in order of steps."""
-    rows = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
+    """Steps run, share right and its interval, in order of steps; runs that are cut off have no number of steps."""
+    rows = [row for row in rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN) if row["stratum"][0].isdigit()]
     return sorted(
         (int(row["stratum"].split()[0]), *(row[name] for name in ("estimate", "ci_low", "ci_high"))) for row in rows
     )

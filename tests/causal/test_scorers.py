@@ -16,7 +16,9 @@ from interp.circuits import (
     Graph,
     Scorer,
     areas,
+    attribution_patching,
     draw_pairs,
+    eap,
     eap_ig,
     exact_effects,
     find_circuit,
@@ -28,10 +30,15 @@ from interp.circuits import (
     write_circuit,
 )
 from interp.circuits.faithfulness import MIB_SHARES
+from interp.circuits.positions import eap_ig_by_position
+from interp.models import build_model
 from interp.pages.circuits_drawings import approximation_drawing
 from interp.registry import UnknownNameError
 from interp.results import Method
 from interp.studies.approximations import compare_approximations, spearman
+from interp.tasks import TASKS
+from interp.training.presets import transformer_for
+from interp.worlds.machine import MachineSpec
 
 from .conftest import random_model
 from .test_circuits import SMALL
@@ -150,3 +157,24 @@ def test_a_new_scorer_is_one_entry(small, inplace, pairs, monkeypatch):
     assert {row["method"] for row in rows} >= {"ablation", "eap", "eap_ig"} and "ablation" in numbers
     drawn = approximation_drawing({"rank": {"INC": {"ablation": 0.5}}}, {"ablation": SCORERS["ablation"].words})
     assert "#123456" in drawn and "edges in order" in drawn
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        eap,
+        lambda model, pairs: eap_ig(model, pairs, steps=2),
+        lambda model, pairs: eap_ig_by_position(model, pairs, steps=2)[0],
+        attribution_patching,
+    ],
+    ids=["eap", "eap_ig", "eap_ig_by_position", "attribution_patching"],
+)
+def test_gradients_are_taken_in_inference_mode_too(score):
+    task = TASKS["step_inplace"](MachineSpec(n_instructions=5, n_cells=3, n_input=1, n_output=1, bits=2))
+    model = build_model(transformer_for("step_inplace", task.spec, n_layers=2, d_model=16)).eval()
+    expected = score(model, draw_pairs(task, "INC", 4, seed=0))
+    with torch.inference_mode():
+        found = score(model, draw_pairs(task, "INC", 4, seed=0))
+        assert torch.is_inference_mode_enabled()
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert np.abs(expected).max() > 0

@@ -231,3 +231,9 @@ def test_tasks_that_do_not_answer_with_a_state_have_cards(
 
 def test_exact_match_by_op_is_told_without_rounding_up() -> None:
     assert by_op_words({"NEXT": 1.0, "PREV": 0.99999}) == "exact match by op, %: NEXT 100  PREV 99.9"
+
+
+def test_the_page_of_every_bundled_card_can_be_made(tmp_path: Path) -> None:
+    runs = [folder.parent for folder in sorted(BUNDLED.glob("*/card.json"))]
+    page = write_models_page(runs, tmp_path).read_text()
+    assert all(run.name in page for run in runs) and (tmp_path / "models_output.svg").exists()
