@@ -11,10 +11,10 @@ import streamlit as st
 from app import examples_view, run_access, session, widgets
 from app.components.clickable import clickable
 from app.components.next_character import Place, next_table, string_strip
+from app.example_controls import load
 from app.examples_view import ExamplesView, Shown
 from app.pages import PAGES
 from app.run_access import LoadedModel
-from interp import RunError
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -25,18 +25,6 @@ def said(_loaded: LoadedModel, key: str, number: int) -> np.ndarray:
     batch = examples_view.shown_example(_loaded.run.task, _loaded.run, number).batch
     with _loaded.lock, torch.no_grad():
         return _loaded.run.model(batch.tokens)[0].double().softmax(dim=-1).numpy()
-
-
-def load(view: ExamplesView) -> tuple[Shown | None, LoadedModel | None, RunError | None]:
-    """The example, and the model as soon as it is there; or what is wrong with it."""
-    task = run_access.task_or_wait(view.run)
-    if task is None:
-        return None, None, None
-    shown = examples_view.shown_example(task, view.run, view.number)
-    try:
-        return shown, run_access.model_if_there(view.run), None
-    except RunError as error:
-        return shown, None, error
 
 
 def places(shown: Shown, exact: np.ndarray, model: np.ndarray | None) -> list[Place]:

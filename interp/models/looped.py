@@ -27,7 +27,6 @@ effect.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
@@ -38,9 +37,10 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.models.base import HookedModel
 from interp.models.block import TransformerBlock
-from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
+from interp.models.embed import POSITIONS, Embed, Unembed
 from interp.models.halting import step_weights
 from interp.models.hooks import listened_to, live, live_backward
+from interp.models.initial_weights import draw_weights
 from interp.models.looped_config import LoopedConfig
 from interp.models.looped_facts import LoopedFacts
 from interp.models.norms import make_norm
@@ -146,25 +146,10 @@ class Looped(LoopedFacts, HookedModel):
             elif name.endswith(("_input", "hook_attn_in")) and ".attn." in name:
                 self.add_alias(name.replace(".attn.", "."), name)
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw every weight anew from `cfg.seed`, as the transformer does; a halting head begins at 0, its bias too."""
-        generator = torch.Generator().manual_seed(self.cfg.seed)
         depth = self.cfg.n_prelude + self.cfg.n_layers * self.cfg.n_loops + self.cfg.n_coda
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                residual = name.endswith(("attn.out.weight", "mlp.fc_out.weight"))
-                std = self.cfg.init_range / (math.sqrt(2 * depth) if residual else 1.0)
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-            elif name.endswith("bias") or name.endswith(".b") or name == "halt_weight":
-                parameter.zero_()
-            else:
-                parameter.fill_(1.0)
-        if isinstance(self.pos_embed, BlockPositions):
-            if not self.pos_embed.shifted:
-                self.pos_embed.W_flat.zero_()
-            if self.cfg.index_init == "sinusoidal":
-                self.pos_embed.reset_waves(self.cfg.init_range)
+        draw_weights(self, depth=depth, zeros=("halt_weight",))
 
     @contextmanager
     def looping(self, steps: int | None) -> Iterator[None]:

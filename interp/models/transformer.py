@@ -33,7 +33,6 @@ With a KeyValueCache, `pos` counts the new tokens alone, and `key_pos` all that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -45,8 +44,9 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 from interp.models.base import HookedModel
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
-from interp.models.embed import POSITIONS, BlockPositions, Embed, Unembed
+from interp.models.embed import POSITIONS, Embed, Unembed
 from interp.models.hooks import live
+from interp.models.initial_weights import draw_weights
 from interp.models.kv_cache import KeyValueCache
 from interp.models.norms import make_norm
 from interp.models.transformer_facts import TransformerFacts
@@ -95,28 +95,9 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
         """The token embedding; a subclass may have another."""
         return Embed(cfg)
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw every weight anew from `cfg.seed`: normal of deviation `cfg.init_range`, biases 0, gains 1.
-
-        Matrices that write to the residual stream are divided by sqrt(2 * n_layers), as in GPT-2; the flat part of
-        block positions starts at 0, and its indices where `cfg.index_init` says.
-        """
-        generator = torch.Generator().manual_seed(self.cfg.seed)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                residual = name.endswith(("attn.out.weight", "mlp.fc_out.weight"))
-                std = self.cfg.init_range / (math.sqrt(2 * self.cfg.n_layers) if residual else 1.0)
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
-            elif name.endswith("bias") or name.endswith(".b"):
-                parameter.zero_()
-            else:
-                parameter.fill_(1.0)
-        if isinstance(self.pos_embed, BlockPositions):
-            if not self.pos_embed.shifted:
-                self.pos_embed.W_flat.zero_()
-            if self.cfg.index_init == "sinusoidal":
-                self.pos_embed.reset_waves(self.cfg.init_range)
+        """Draw every weight anew from `cfg.seed`, see `draw_weights`."""
+        draw_weights(self, depth=self.cfg.n_layers)
 
     def compute(
         self,
