@@ -33,7 +33,7 @@ def test_setting_a_variable_moves_the_answer_as_the_machine_says(
 ) -> None:
     at = open_page("intervene", run_folder, program="INC NEXT DEC", cells="2.1", array_ptr="1")
     assert "Nothing is edited" in words(at)
-    assert box(at, "edit_variable").value == "result"  # what the run's own swaps move nearly always
+    assert box(at, "edit_variable").value == "result"  # what the run's own swaps move mostly
     assert "result moved most with" in words(at)
     box(at, "edit_value").set_value(0).run()
     press(at, "make_edit")
@@ -138,3 +138,12 @@ def test_places_are_what_a_model_declares(attention_free: object) -> None:
     found = edit_places.places(attention_free)
     assert not any(place.head is not None for place in found.values())
     assert set(attention_free.residual_hooks()) <= set(found)  # type: ignore[attr-defined]
+
+
+def test_it_proposes_a_place_inside_the_model() -> None:
+    """Before the first layer a swap edits the input, after the last one the answer: neither says anything."""
+    run = interp.load(Path(__file__).resolve().parents[2] / "checkpoints" / "quickstart")
+    last = run.model.residual_hooks()[-1]
+    for name in ("result", "array_ptr", "operand"):
+        best = edit_places.best_site(run, name)
+        assert best is not None and best[0] != last and best[0] in run.model.residual_hooks()[1:]
