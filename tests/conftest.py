@@ -1,15 +1,33 @@
-"""Shared by all tests: one thread, and a tiny run that is trained once a session."""
+"""Shared by all tests: one thread, registries as they were, and a tiny run that is trained once a session."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 from tiny import tiny_config
 
+from interp.circuits import SCORERS
+from interp.models import MODELS
 from interp.runs import Run
-from interp.training import train
+from interp.tasks import TASKS
+from interp.training import PRESETS, train
+from interp.worlds import WORLDS
+from probes import PROBES
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def registries_as_they_were() -> Iterator[None]:
+    """What a test enters in a registry is gone behind it, whatever test comes next."""
+    registries = (WORLDS, TASKS, MODELS, SCORERS, PROBES, PRESETS)
+    before = [list(registry) for registry in registries]
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry) - set(names):
+            del registry[name]
 
 
 @pytest.fixture(scope="session")

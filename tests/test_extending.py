@@ -11,9 +11,6 @@ import pytest
 from extending import FILES, PAGE, PARTS, ROOT, page
 
 import interp
-from interp.models import MODELS
-from interp.tasks import TASKS
-from interp.worlds import WORLDS
 
 BLOCKED = """
 import runpy, sys
@@ -69,5 +66,3 @@ def test_all_parts_walk_the_whole_journey_without_the_machine(tmp_path: Path) ->
         assert set(run.frame("probes").method) >= {"logistic", "neighbour"}
     finally:
         sys.path.remove(str(FILES))
-        for registry, name in ((WORLDS, "larger"), (TASKS, "pick_larger"), (MODELS, "pooled")):
-            registry.pop(name, None)

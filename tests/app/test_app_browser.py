@@ -30,6 +30,7 @@ from .test_app_examples import untrained
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
+PATIENCE = 240_000  # milliseconds; the first page imports torch, cold, beside other tests
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -100,7 +101,7 @@ class Visit:
     def __init__(self, browser: Any, server: str, scheme: str):
         self.server = server
         self.page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme=scheme)
-        self.page.set_default_timeout(600_000)  # the first page imports torch, cold
+        self.page.set_default_timeout(PATIENCE)
         self.elsewhere: list[str] = []
         self.page.on("request", self._note)
 
@@ -158,8 +159,8 @@ class Visit:
         self.page.wait_for_function("text => document.querySelector('h4')?.innerText.includes(text)", arg=text)
         return self
 
-    def wait_for_address(self, **parameters: str) -> Visit:
-        """The address follows the page by a moment."""
+    def wait_for_address(self, **parameters: str | None) -> Visit:
+        """The address follows the page by a moment; None: the parameter is not there."""
         self.page.wait_for_function(
             "wanted => Object.entries(wanted).every(([k, v]) => new URL(location).searchParams.get(k) === v)",
             arg=parameters,
@@ -168,6 +169,14 @@ class Visit:
 
     def wait_for_text(self, text: str) -> None:
         self.page.get_by_text(text).first.wait_for()
+
+    def wait_for_count(self, count: int, role_or_text: str | re.Pattern[str], name: Any = None) -> None:
+        """So many elements of a text, or of a role and a name, now or when what was there before is gone."""
+        from playwright.sync_api import expect
+
+        page = self.page
+        found = page.get_by_text(role_or_text) if name is None else page.get_by_role(role_or_text, name=name)
+        expect(found).to_have_count(count, timeout=PATIENCE)
 
     def close(self) -> None:
         exceptions = self.page.locator('[data-testid="stException"]').all_inner_texts()
@@ -249,14 +258,14 @@ def test_type_a_program(visit: Callable[..., Visit]) -> None:
     tab.page.get_by_role("textbox", name="Input").fill("3 1")
     tab.click("button", "Run it")
     tab.wait_for_status("step 1 of 6 · next GET")
-    assert tab.page.get_by_text("WHILE without an ENDW").count() == 0
+    tab.wait_for_count(0, "WHILE without an ENDW")
     tab.wait_for_address(input="3.1")
 
 
 def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: dict[str, str]) -> None:
     tab = visit().open(**mistaken)
     tab.wait_for_status("predicted wrong ✗")
-    assert tab.page.get_by_text(re.compile("The model (puts|says|changes)")).count() == 1
+    tab.wait_for_count(1, re.compile("The model (puts|says|changes)"))
     op = re.search(r"next (\w+)", tab.status)[1]  # type: ignore[index]
     tab.page.screenshot(path=str(shot("mistake", "light")))
     tab.click("button", f"Why? Circuit of {op}")
@@ -303,7 +312,7 @@ def test_probes_by_click(visit: Callable[..., Visit]) -> None:
     tab.wait_for_address(kind="probe")
     tab.page.get_by_text(re.compile("probe reads it right in")).first.wait_for()
     variable = tab.address["id"].split("|")[0]
-    assert tab.page.get_by_role("heading", name=re.compile("^" + re.escape(variable))).count() == 1
+    tab.wait_for_count(1, "heading", re.compile("^" + re.escape(variable)))
 
 
 def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
@@ -383,7 +392,8 @@ def test_another_run_is_picked_and_its_examples_are_walked(scheme: str, visit: C
     tab.page.screenshot(path=str(shot("picker", scheme)))
     tab.click("button", re.compile("trace_final"))
     tab.wait_for_status("held-out example 1 · step 1 of")
-    assert tab.address["run"].endswith("trace_final") and "program" not in tab.address
+    tab.wait_for_address(program=None)
+    assert tab.address["run"].endswith("trace_final")
     tab.page.keyboard.press("ArrowRight")
     tab.wait_for_status("step 2 of")
     tab.wait_for_address(step="2")
@@ -418,7 +428,7 @@ def test_a_strangers_session(visit: Callable[..., Visit], mistaken: dict[str, st
     tab = visit().open()
     tab.page.get_by_role("button", name=re.compile("^Run ")).first.click()
     tab.click("button", re.compile("noisy"))
-    tab.wait_for_address(run=tab.address["run"])
+    tab.page.wait_for_function("() => new URL(location).searchParams.get('run').endsWith('noisy')")
     tab.page.get_by_role("button", name="Search for a mistake").click()
     tab.wait_for_text("Mistake found at held-out state")
     tab.settle()
@@ -454,7 +464,7 @@ def test_a_strangers_session(visit: Callable[..., Visit], mistaken: dict[str, st
     other.page.keyboard.press("Enter")
     other.settle()
     other.wait_for_text("Nothing is edited")
-    assert "edits" not in other.address
+    other.wait_for_address(edits=None)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
