@@ -167,6 +167,11 @@ class Visit:
         )
         return self
 
+    def wait_for_run(self, name: str) -> Visit:
+        """The address leads to the run of this name."""
+        self.page.wait_for_function("name => new URL(location).searchParams.get('run')?.endsWith(name)", arg=name)
+        return self
+
     def wait_for_text(self, text: str) -> None:
         self.page.get_by_text(text).first.wait_for()
 
@@ -392,8 +397,7 @@ def test_another_run_is_picked_and_its_examples_are_walked(scheme: str, visit: C
     tab.page.screenshot(path=str(shot("picker", scheme)))
     tab.click("button", re.compile("trace_final"))
     tab.wait_for_status("held-out example 1 · step 1 of")
-    tab.wait_for_address(program=None)
-    assert tab.address["run"].endswith("trace_final")
+    tab.wait_for_run("trace_final").wait_for_address(program=None)
     tab.page.keyboard.press("ArrowRight")
     tab.wait_for_status("step 2 of")
     tab.wait_for_address(step="2")
@@ -428,7 +432,7 @@ def test_a_strangers_session(visit: Callable[..., Visit], mistaken: dict[str, st
     tab = visit().open()
     tab.page.get_by_role("button", name=re.compile("^Run ")).first.click()
     tab.click("button", re.compile("noisy"))
-    tab.page.wait_for_function("() => new URL(location).searchParams.get('run').endsWith('noisy')")
+    tab.wait_for_run("noisy")
     tab.page.get_by_role("button", name="Search for a mistake").click()
     tab.wait_for_text("Mistake found at held-out state")
     tab.settle()
