@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -13,6 +14,7 @@ from interp.models.caching import CachedRuns
 from interp.models.model_config import ModelConfig, with_state
 from interp.models.tokens import TokenNames, Tokens
 
+SMALL_INTEGERS = (torch.uint8, torch.int8, torch.int16)
 Returned = Literal["logits", "loss", "both"] | None
 
 
@@ -55,8 +57,10 @@ class HookedModel(TokenNames, CachedRuns):
         if return_type not in ("logits", "loss", "both", None):
             raise ValueError(f"return_type must be 'logits', 'loss', 'both' or None; got {return_type!r}")
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
+        tokens = tokens.long() if tokens.dtype in SMALL_INTEGERS else tokens  # as arrays of states come
         if not torch.compiler.is_compiling():
             self.n_passes += 1
+            self._require_known(options)
             if tokens.is_inference() and torch.is_grad_enabled():
                 tokens = tokens.clone()  # what was made in inference mode cannot be kept for a backward pass
         if return_type in ("loss", "both"):
@@ -68,6 +72,15 @@ class HookedModel(TokenNames, CachedRuns):
             return None
         loss = self.loss_fn(out, tokens, per_token=loss_per_token)
         return loss if return_type == "loss" else Output(out, loss)
+
+    def _require_known(self, options: dict[str, Any]) -> None:
+        known = signature(self.compute).parameters if options else options
+        for name in options:
+            if name not in known:
+                takes = ", ".join(list(known)[1:]) or "none"
+                raise TypeError(
+                    f"{name} is no option of the architecture {self.cfg.architecture}, which takes: {takes}"
+                )
 
     def _require_loss(self, tokens: Tensor, options: dict[str, Any]) -> None:
         if not self.is_causal:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interp.arrays import integers
+
 Tokens = str | int | Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | Sequence[Sequence[int]] | Tensor
 
 
@@ -43,10 +45,10 @@ class TokenNames(nn.Module):
         ids = input if isinstance(input, Tensor) else self._ids(input)
         if isinstance(ids, list) and len({len(row) for row in ids if isinstance(row, list)}) > 1:
             raise ValueError(f"rows must be of one length; got {[len(row) for row in ids]} tokens")
-        tokens = torch.as_tensor(ids, device=device)
-        if tokens.dtype.is_floating_point or tokens.dtype == torch.bool or tokens.ndim not in (1, 2):
-            raise ValueError(f"tokens must be integers [pos] or [batch, pos]; got {tokens.dtype} {list(tokens.shape)}")
-        tokens = tokens.long() if tokens.ndim == 2 else tokens.long()[None]
+        tokens = integers(ids, device=device)
+        if tokens.ndim not in (1, 2):
+            raise ValueError(f"tokens must be integers [pos] or [batch, pos]; got {list(tokens.shape)}")
+        tokens = tokens if tokens.ndim == 2 else tokens[None]
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.cfg.d_vocab:
             raise ValueError(
                 f"tokens must be from 0 to {self.cfg.d_vocab - 1}; got {int(tokens.min())} to {int(tokens.max())}"
@@ -73,7 +75,7 @@ class TokenNames(nn.Module):
 
     def to_string(self, tokens: Sequence[int] | Tensor) -> str | list[str]:
         """The text of ids [pos], or the texts of ids [batch, pos], such that `to_tokens` reads it back."""
-        ids = torch.as_tensor(tokens)
+        ids = integers(tokens)
         if ids.ndim > 2:
             raise ValueError(f"tokens must be [pos] or [batch, pos]; got {list(ids.shape)}")
         if ids.ndim == 2:
@@ -132,7 +134,7 @@ class TokenNames(nn.Module):
         """
         gain = getattr(self.ln_final, "w", None)
         weight = self.W_U.T if gain is None else self.W_U.T * gain
-        ids = torch.as_tensor(self.to_single_token(tokens) if isinstance(tokens, str) else tokens, device=weight.device)
+        ids = integers(self.to_single_token(tokens) if isinstance(tokens, str) else tokens, device=weight.device)
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(weight):
             raise ValueError(f"tokens must be from 0 to {len(weight) - 1}; got {int(ids.min())} to {int(ids.max())}")
         return F.embedding(ids, weight)

@@ -261,16 +261,15 @@ class Run:
         """
         import torch
 
+        from interp.arrays import integers
+
         if not self.task.answers_state:
             raise ValueError(f"the answer of the task {self.task.name} is not the next state of one step")
 
-        tokens = torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x
+        tokens = integers(x)
         length, size = self.config.spec.state_length, len(self.task.vocab)
         if tokens.ndim != 2 or tokens.shape[1] != length:
             raise ValueError(f"expected encoded states of shape [n, {length}], got {list(tokens.shape)}")
-        if tokens.is_floating_point() or tokens.dtype == torch.bool:
-            raise ValueError(f"expected integer tokens, got {tokens.dtype}")
-        tokens = tokens.long()
         if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < size):
             raise ValueError(f"tokens must lie in 0..{size - 1}, got {int(tokens.min())}..{int(tokens.max())}")
         with torch.no_grad():

@@ -115,7 +115,7 @@ def cases() -> dict[str, Any]:
 def pytest_generate_tests(metafunc):
     """The battery and the facts are for every architecture; what else asks for a case is about transformers."""
     if "case" in metafunc.fixturenames and "transformer_case" not in metafunc.fixturenames:
-        every = metafunc.module.__name__.endswith(("test_model_battery", "test_facts"))
+        every = metafunc.module.__name__.endswith(("test_model_battery", "test_facts", "test_token_arrays"))
         metafunc.parametrize("case", CASES if every else TRANSFORMERS, indirect=True)
 
 
