@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from interp.circuits.pairs import main_contrasts
 from interp.files import atomic_path
+from interp.ranges import counted
 from interp.reading import check_provenance, read_tensors, reading
 from interp.tasks import Batch, Task
 from interp.tasks.sites import block_slots
@@ -44,6 +45,7 @@ class AttentionSummary:
         }
 
 
+@counted(n=1, batch_size=1)
 @torch.no_grad()
 def attention_patterns(
     model: Any,

@@ -28,8 +28,10 @@ from interp.circuits.pairs import Pairs
 from interp.circuits.readout import Readout
 from interp.circuits.standing import taken_apart
 from interp.models.fast_pass import FastPass, spread
+from interp.ranges import counted
 
 
+@counted(pairs=1, batch_size=1)
 def eap(model: Any, pairs: Pairs, *, batch_size: int = 128) -> np.ndarray:
     """EAP scores, float64 [reader, writer], summed over positions and averaged over pairs; 0 where there is no edge.
 
@@ -39,6 +41,7 @@ def eap(model: Any, pairs: Pairs, *, batch_size: int = 128) -> np.ndarray:
     return _scores(model, pairs, [1.0], batch_size=batch_size)
 
 
+@counted(pairs=1, steps=1, batch_size=1)
 def eap_ig(model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 128) -> np.ndarray:
     """EAP-IG scores with gradients at `steps` midpoints, as `eap` returns them. One forward and backward pass a step.
 
@@ -48,6 +51,7 @@ def eap_ig(model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 128) -
     return _scores(model, pairs, midpoints(steps), batch_size=batch_size)
 
 
+@counted(pairs=1, batch_size=1)
 @torch.no_grad()
 def incompleteness(model: Any, pairs: Pairs, scores: np.ndarray, *, batch_size: int = 128) -> float:
     """How far the scores of the edges out of the input are from summing to the gap, m(corrupted) - m(clean), as a share

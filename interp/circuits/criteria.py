@@ -26,6 +26,7 @@ from interp.circuits.faithfulness import Ablation, run_circuits
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
+from interp.ranges import counted
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def without(graph: Graph, members: np.ndarray, nodes: Sequence[str]) -> np.ndarr
     return left
 
 
+@counted(pairs=1, n_random=0, n_greedy=0, n_steps=0, n_candidates=1, batch_size=1)
 def completeness(
     model: Any,
     pairs: Pairs,
@@ -133,6 +135,7 @@ def completeness(
     )
 
 
+@counted(pairs=1, n_random=0, batch_size=1)
 def minimality(
     model: Any,
     pairs: Pairs,
@@ -178,11 +181,7 @@ class _Samples:
         batch_size: int,
     ):
         self.graph = taken_apart(model)
-        self.circuit = np.asarray(circuit, dtype=bool)
-        if self.circuit.shape != self.graph.mask.shape:
-            shape = ", ".join(map(str, self.graph.mask.shape))
-            raise ValueError(f"a circuit must be bool [{shape}], got {self.circuit.shape}")
-        self.circuit = self.graph.prune(self.circuit)
+        self.circuit = self.graph.prune(self.graph.read(circuit, single=True))
         self.nodes = circuit_nodes(self.graph, self.circuit)
         self._model, self._pairs, self._batch_size = model, pairs, batch_size
         self._ablation: Ablation = ablation

@@ -25,10 +25,12 @@ from interp.circuits.readout import Readout
 from interp.circuits.standing import taken_apart
 from interp.models.fast_pass import FastPass, take
 from interp.models.graph import Edge, Graph, Writer
+from interp.ranges import counted
 
 _PARTS = ("q", "k", "v")
 
 
+@counted(pairs=1, batch_size=1)
 @torch.no_grad()
 def exact_effects(
     model: Any,

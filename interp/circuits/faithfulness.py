@@ -28,6 +28,7 @@ from interp.circuits.edges import edge_hooks, reader_rows, writer_hooks, written
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
+from interp.ranges import counted
 
 Ablation = Literal["resample", "mean", "zero"]
 ABLATIONS = ("resample", "mean", "zero")
@@ -45,6 +46,7 @@ class CircuitRuns:
     exact: np.ndarray  # whether the whole clean next state came out, bool [circuit, n]
 
 
+@counted(pairs=1, batch_size=1)
 @torch.no_grad()
 def run_circuits(
     model: Any,
@@ -71,9 +73,8 @@ def run_circuits(
         ValueError: circuits of another shape, an unknown ablation, or "mean" without reference.
     """
     graph = taken_apart(model)
-    circuits = np.asarray(circuits, dtype=bool)
-    if circuits.ndim != 3 or circuits.shape[1:] != graph.mask.shape:
-        raise ValueError(f"circuits must be bool [n, {', '.join(map(str, graph.mask.shape))}], got {circuits.shape}")
+    if (circuits := graph.read(circuits)).ndim != 3:
+        raise ValueError(f"circuits must be bool [n, reader, writer], got {list(circuits.shape)}")
     if ablation not in ABLATIONS:
         raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {ablation!r}")
     excluded = torch.from_numpy(graph.mask & ~graph.prune(circuits)).to(model.W_U.dtype)
@@ -174,6 +175,7 @@ def run_from(
         return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
 
 
+@counted(n_edges=1, n_sizes=1, smallest=1)
 def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4, grid: Grid = "log") -> list[int]:
     """Circuit sizes to run: evenly on a log axis from `smallest` to all `n_edges`, or MIB's shares, the empty left out.
 
@@ -189,8 +191,17 @@ def size_grid(n_edges: int, *, n_sizes: int = 12, smallest: int = 4, grid: Grid 
 
 
 def ranked(scores: np.ndarray, ranking: Ranking) -> np.ndarray:
-    """What to take the largest of: |s| for "absolute" (CMD), -s for "signed" (CPR), since helpful edges have s < 0."""
-    return {"absolute": np.abs, "signed": np.negative}[ranking](scores)
+    """What to take the largest of: |s| for "absolute" (CMD), -s for "signed" (CPR), since helpful edges have s < 0.
+
+    Raises:
+        ValueError: an unknown ranking, or scores that are not numbers.
+    """
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"absolute": np.abs, "signed": np.negative}
+    if ranking not in ways:
+        raise ValueError(f"ranking must be one of {', '.join(ways)}; got {ranking!r}")
+    if np.isnan(scores).any():
+        raise ValueError(f"scores must be numbers, {int(np.isnan(scores).sum())} of {scores.size} are NaN")
+    return ways[ranking](scores)
 
 
 @dataclass(frozen=True)
@@ -202,6 +213,7 @@ class Faithfulness:
     ci_high: np.ndarray
 
 
+@counted(n_bootstrap=1)
 def faithfulness(
     m: np.ndarray,
     m_model: np.ndarray,
@@ -220,7 +232,13 @@ def faithfulness(
         groups: a key of each example's unit, its program, [n]; whole units are resampled.
         seed: of the bootstrap.
         n_bootstrap: number of resamples.
+
+    Raises:
+        ValueError: other shapes, or no examples.
     """
+    shapes = [list(np.shape(x)) for x in (m, m_model, m_empty, groups)]
+    if len(shapes[0]) != 2 or not shapes[0][1] or any(shape != shapes[0][1:] for shape in shapes[1:]):
+        raise ValueError(f"m must be [circuit, n], m_model, m_empty and groups [n] with n at least 1; got {shapes}")
     above, gap = m - m_empty, m_model - m_empty
     _, group = np.unique(groups, return_inverse=True)
     n_groups = int(group.max()) + 1

@@ -22,8 +22,10 @@ from interp.circuits.hooked import ends, gradients_at
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
+from interp.ranges import counted
 
 
+@counted(pairs=1, steps=1, batch_size=1)
 @torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def attribution_patching(model: Any, pairs: Pairs, *, steps: int | None = None, batch_size: int = 128) -> np.ndarray:
     """Estimated effect of patching each writer of `Graph.of(model)`, by example, float64 [writer, n].

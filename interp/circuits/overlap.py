@@ -22,6 +22,7 @@ from interp.circuits.pairs import Pairs
 from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
+from interp.ranges import counted
 from interp.results import Aggregation, Control, Metric
 from interp.runs.circuit_files import Circuit
 
@@ -139,6 +140,7 @@ def mean_pairwise_jaccard(members: np.ndarray) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
+@counted(pairs=1, size=1, steps=1, n_resamples=1, group=1)
 def stability(
     model: Any,
     pairs: Pairs,

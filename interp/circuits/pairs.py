@@ -6,6 +6,7 @@ from enum import Enum
 
 import torch
 
+from interp.ranges import counted
 from interp.tasks import Task
 from interp.tasks.contrast import Pairs
 
@@ -29,6 +30,7 @@ def other_contrasts(task: Task) -> tuple[str, ...]:
     return tuple(name for name in task.contrasts() if name not in main)
 
 
+@counted(n=1)
 @torch.inference_mode(False)  # tokens made in that mode could not be read on with gradients
 def draw_pairs(task: Task, contrast: str | Enum, n: int, *, seed: int, half: int | None = None) -> Pairs:
     """Draw `n` pairs of a contrast from held-out units.
@@ -45,5 +47,7 @@ def draw_pairs(task: Task, contrast: str | Enum, n: int, *, seed: int, half: int
     Raises:
         ValueError: the task has no such contrast, or too few examples show it.
     """
+    if half not in (None, 0, 1):
+        raise ValueError(f"half must be 0, 1 or None for all units; got {half!r}")
     name = contrast.name if isinstance(contrast, Enum) else contrast
     return task.contrast(name).draw(n, seed=seed, half=half)

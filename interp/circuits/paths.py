@@ -23,6 +23,7 @@ from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph, Reader, Writer
+from interp.ranges import counted
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def all_paths(graph: Graph, source: Writer) -> Iterator[Path]:
             yield Path(source, (reader, *path.readers))
 
 
+@counted(pairs=1)
 @torch.no_grad()
 def path_effects(model: Any, pairs: Pairs, paths: Sequence[Path]) -> np.ndarray:
     """Effect of patching these paths together, by example: m(paths corrupted) - m(clean), float64 [n].

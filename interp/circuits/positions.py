@@ -21,6 +21,7 @@ from interp.circuits.hooked import input_gradients, moved_logits, streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Edge
+from interp.ranges import counted
 from interp.results import Aggregation, Method, Metric
 from interp.tasks import Task
 from interp.tasks.sites import block_slots
@@ -49,6 +50,7 @@ def disjoint_sets(task: Task) -> dict[str, list[int]]:
     return sets
 
 
+@counted(pairs=1, steps=1, batch_size=1)
 @torch.inference_mode(False)  # gradients are needed, whatever mode it is called in
 def eap_ig_by_position(
     model: Any, pairs: Pairs, *, steps: int = 5, batch_size: int = 64
@@ -70,6 +72,7 @@ def eap_ig_by_position(
     return (total / len(pairs)).numpy() * graph.mask[..., None], tuple(sets)
 
 
+@counted(pairs=1)
 @torch.no_grad()
 def exact_by_position(model: Any, pairs: Pairs, placed: Sequence[PlacedEdge]) -> np.ndarray:
     """Effect of patching each edge at its positions alone, m(patched) - m(clean), float64 [len(placed), n].

@@ -33,6 +33,7 @@ from interp.circuits.head_swaps import HeadSwaps, Interval, Move, intervals
 from interp.circuits.nodes import node_effects
 from interp.circuits.pairs import draw_pairs
 from interp.circuits.standing import taken_apart
+from interp.ranges import counted
 from interp.tasks import Batch, Task
 
 _HALF = 0.5  # of a head's attention, for a slot to be named
@@ -64,6 +65,7 @@ class HeadRole:
         return f"a{self.layer}.h{self.head}"
 
 
+@counted(n=1)
 @torch.no_grad()
 def head_roles(
     model: Any,

@@ -30,6 +30,7 @@ from interp.circuits.faithfulness import ABLATIONS, Ablation, fixed_values, run_
 from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
+from interp.ranges import counted
 
 _MIN_WIDTH = 4  # edges tried in one batch after one that was kept; doubles as long as none is
 
@@ -45,6 +46,7 @@ class Search:
     n_runs: int  # circuits run, guesses that failed included
 
 
+@counted(pairs=1, batch_size=1)
 @torch.no_grad()
 def acdc(
     model: Any,
@@ -74,6 +76,7 @@ def acdc(
     return _Search(model, pairs, ablation, reference, batch_size).run(tau, progress or (lambda share: None))
 
 
+@counted(pairs=1, batch_size=1)
 @torch.no_grad()
 def acdc_scores(
     model: Any,

@@ -13,6 +13,7 @@ from interp.evaluation.confidence import Calibration
 from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failure, Failures
 from interp.evaluation.rollout import Rollout, rollout
+from interp.ranges import counted
 from interp.results import rows_frame
 from interp.runs import Run
 from interp.training.scoring import EvaluationBalance, Observer, evaluate
@@ -30,6 +31,7 @@ class Evaluation:
     rollouts: tuple[Rollout, ...]
 
 
+@counted(n=1)
 def measure(
     run: Run,
     *,

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from interp.ranges import counted
 from interp.results import Aggregation, IntervalKind, Method, Metric, records, select, wilson_interval
 from interp.runs import Run
 from interp.training.scoring import BATCH_SIZE, answered
@@ -53,6 +54,7 @@ class Overlap:
         return [share, *self.scores]
 
 
+@counted(n=1)
 def overlap(
     run: Run, scores: pd.DataFrame, *, n: int, seed: int, progress: Progress = lambda done, total, at: None
 ) -> Overlap | None:

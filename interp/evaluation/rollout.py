@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.ranges import counted
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Task
 from interp.training.scoring import answered
@@ -70,6 +71,7 @@ class Rollout:
         return rows + [{**common, **row} for row in causes.rows()]
 
 
+@counted(batch_size=1)
 def rollout(
     model: Callable[[Tensor], Tensor],
     task: Task,

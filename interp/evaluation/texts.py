@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from interp.ranges import counted
 from interp.worlds.strings import END, Fault
 
 
@@ -70,6 +71,7 @@ def judge_texts(world: Any, texts: Sequence[str], known: set[str]) -> Judged:
     return Judged(len(texts), len(allowed), sum(text not in known for text in allowed), len(cache), faults)
 
 
+@counted(n=1)
 def sample_texts(model: Any, task: Any, n: int, *, seed: int, temperature: float = 1.0, batch: int = 1000) -> list[str]:
     """Texts that a model writes by itself from the start token, a character at a time, n of them.
 

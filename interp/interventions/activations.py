@@ -12,12 +12,14 @@ from torch import Tensor
 
 from interp.interventions.declared import axes_of, can_enter_layers, head_axis, layer_of, n_layers, position_axis
 from interp.interventions.patching import Ablation, Patch, ablation_value, check_basis, patched, read_positions
+from interp.ranges import counted
 from interp.tasks import Batch, Task
 from interp.tasks.sites import Site, resolve
 
 Times = int | np.ndarray  # the executed step at which pointers are read, for all examples or one each
 
 
+@counted(batch=1, batch_size=1)
 @torch.no_grad()
 def collect(
     model: Any,
@@ -72,6 +74,7 @@ def collect(
     return {site: torch.cat(part) for site, part in parts.items()}
 
 
+@counted(tokens=1, batch_size=1)
 @torch.no_grad()
 def collect_positions(
     model: Any, tokens: Tensor, hooks: Sequence[str], positions: Tensor, *, batch_size: int = 256
@@ -110,6 +113,8 @@ def positions_of(
 def check_sites(model: Any, sites: Sequence[Site]) -> None:
     """Raise ValueError unless every site's hook exists in the model, has positions, and the head that is named."""
     for site in sites:
+        if not isinstance(site, Site):
+            raise ValueError(f"a place in the model is a Site(hook, positions), got {site!r}")
         axes = axes_of(model, site.hook)
         position_axis(axes, site.hook)
         if site.head is None:

@@ -30,6 +30,7 @@ from interp.interventions.pairs import WIDER, SharedPairs
 from interp.interventions.patching import check_basis
 from interp.interventions.scores import BASE_RIGHT, Stratum, judge_pairs, place_columns, score_rows
 from interp.interventions.sweep import interchange_answers
+from interp.ranges import counted
 from interp.results import Control, Method, Metric
 from interp.tasks import Task
 from interp.tasks.counterfactual import Counterfactual
@@ -153,6 +154,7 @@ def matching(own: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> n
     return found
 
 
+@counted(n=1, n_bootstrap=1, batch_size=1)
 def stratum_rows(
     model: Any,
     task: Task,

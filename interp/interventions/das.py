@@ -32,6 +32,7 @@ from interp.interventions.interchange import iia_sweep, random_basis, swaps_of
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import Patch, patch_activation, write_positions
 from interp.interventions.sweep import entry_point, interchange_answers
+from interp.ranges import counted, require_count, require_number
 from interp.results import Control, Method
 from interp.tasks import Task
 from interp.tasks.base import read_answers
@@ -50,10 +51,8 @@ class DasConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_pairs", "n_held_out", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
+            require_count(name, getattr(self, name))
+        require_number("lr", self.lr, above=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +73,7 @@ class DasFit:
         return len(self.basis)
 
 
+@counted(rank=1)
 @torch.inference_mode(False)  # a fit needs gradients, whatever mode it is called in
 @torch.enable_grad()
 def fit_das(
@@ -191,6 +191,7 @@ def frozen(model: Any) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+@counted(batch_size=1)
 def subspace_swaps(
     model: Any,
     task: Task,
@@ -222,7 +223,16 @@ def principal_angles(first: Tensor, second: Tensor) -> np.ndarray:
     """Principal angles between the row spaces of two orthonormal bases [rank, d], in degrees, ascending.
 
     As many as the smaller rank; all 0 where one subspace holds the other.
+
+    Raises:
+        ValueError: bases of other shapes or of different widths, or rows that are not orthonormal.
     """
+    for name, basis in (("first", first), ("second", second)):
+        if basis.ndim != 2 or basis.shape[1] != second.shape[-1]:
+            raise ValueError(f"both bases must be [rank, d] of one d; got {list(first.shape)} and {list(second.shape)}")
+        gram = basis.double() @ basis.double().T
+        if not torch.allclose(gram, torch.eye(len(basis), dtype=torch.float64, device=basis.device), atol=1e-3):
+            raise ValueError(f"the rows of the {name} basis must be orthonormal")
     cosines = torch.linalg.svdvals(first.double() @ second.double().T).clamp(0, 1)
     return np.degrees(np.arccos(cosines.cpu().numpy()))
 
@@ -250,6 +260,7 @@ def _orthonormal(rows: Tensor) -> Tensor:
     return right[values > 1e-4]
 
 
+@counted(rank=1)
 def das_rows(
     model: Any,
     task: Task,

@@ -16,6 +16,7 @@ from interp.interventions.joint import joint_rows
 from interp.interventions.scores import site_column
 from interp.interventions.search import smallest_set_rows
 from interp.interventions.subspaces import subspace_rows
+from interp.ranges import counted
 from interp.results import Method, Metric
 from interp.tasks import Task
 from interp.tasks.sites import Site
@@ -78,6 +79,7 @@ def _rank(method: str, rank: int | None) -> int | None:
     return rank if method == Method.DAS else None
 
 
+@counted(rank=1, n_pairs=1)
 def deepen(
     model: Any,
     task: Task,

@@ -9,6 +9,7 @@ from typing import Any
 from interp.interventions.activations import check_sites
 from interp.interventions.declared import axes_of, head_axis, within_layer
 from interp.interventions.interchange import Subspaces, iia_sweep, residual_sites
+from interp.ranges import counted
 from interp.tasks import Task
 from interp.tasks.counterfactual import PairDesign
 from interp.tasks.sites import Site
@@ -50,6 +51,7 @@ def _every_head(model: Any, hook: str) -> range:
     return range(model.cfg.n_heads)
 
 
+@counted(n_pairs=1)
 def run_interventions(
     model: Any,
     task: Task,

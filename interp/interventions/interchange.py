@@ -31,6 +31,7 @@ from interp.interventions.pairs import SharedPairs
 from interp.interventions.patching import check_basis
 from interp.interventions.scores import Scores
 from interp.interventions.sweep import Interchange, interchange_answers
+from interp.ranges import counted
 from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.counterfactual import PairDesign
@@ -83,6 +84,7 @@ def swaps_of(
     return interchange(task, sites, pairs.base[every], pairs.source[every], bases=bases, **times)
 
 
+@counted(variables=1, n_pairs=1, n_changing=0, n_bootstrap=1, batch_size=1)
 def iia_sweep(
     model: Any,
     task: Task,
@@ -249,6 +251,7 @@ def own_answers(
     return interchange_answers(model, tokens, tokens, [], positions=positions, batch_size=batch_size)[-1]
 
 
+@counted(rank=1, size=1)
 def random_basis(rank: int, size: int, *, generator: torch.Generator) -> Tensor:
     """Orthonormal rows [rank, size] of a uniformly random subspace."""
     if not 1 <= rank <= size:

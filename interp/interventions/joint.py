@@ -24,12 +24,14 @@ from interp.interventions.interchange import own_answers
 from interp.interventions.joint_pairs import JointPairs
 from interp.interventions.patching import Patch, check_basis, patched
 from interp.interventions.scores import THREE, Stratum, judge, score_rows, site_column
+from interp.ranges import counted
 from interp.results import Control, Method, Metric
 from interp.tasks import Batch, Task
 from interp.tasks.base import read_answers
 from interp.tasks.sites import Site
 
 
+@counted(batch_size=1)
 @torch.no_grad()
 def swapped_answers(
     model: Any,
@@ -94,6 +96,7 @@ def _check_disjoint(sites: Sequence[Site], where: Sequence[Tensor], bases: Seque
                 raise ValueError(f"two whole vectors cannot be put in one place: {sites[second]} and {sites[first]}")
 
 
+@counted(n_pairs=1, n_bootstrap=1)
 def joint_rows(
     model: Any,
     task: Task,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from interp.interventions.declared import axes_of, device_of, head_axis, position_axis, require_hook
+from interp.ranges import counted
 
 Ablation = Literal["zero", "mean", "resample"]
 
@@ -160,6 +161,7 @@ def fitting(basis: Tensor, activation: Tensor, hook: str) -> Tensor:
     return basis.to(activation.dtype)
 
 
+@counted(n=1)
 def ablation_value(kind: Ablation, reference: Tensor, *, n: int, generator: torch.Generator | None = None) -> Tensor:
     """What an ablation writes into `n` examples, [n, k, ...].
 

@@ -23,6 +23,7 @@ from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.interchange import iia_sweep, swaps_of
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.sweep import interchange_answers
+from interp.ranges import counted, require_number
 from interp.results import Method
 from interp.tasks import Task
 from interp.tasks.sites import Site, block_slots, is_slot
@@ -39,6 +40,7 @@ class PositionSet:
     path: tuple[tuple[str, float], ...]  # sets on the way up, with their IIA there
 
 
+@counted(n_pairs=1, max_parts=1)
 def smallest_set(
     model: Any,
     task: Task,
@@ -71,6 +73,7 @@ def smallest_set(
         ValueError: an unknown variable or hook, or no pair that changes the answer.
     """
     check_sites(model, [Site(hook)])
+    require_number("tolerance", tolerance, least=0, most=1)
     report = progress or (lambda share: None)
     score = _Fit(model, task, name, hook, n_pairs=n_pairs, seed=seed)
     parts = [part for part in candidates or candidate_parts(task, name) if score.resolves([part])]
@@ -93,6 +96,7 @@ def smallest_set(
     return PositionSet(name, site, len(slots), score([slots])[0][0], tuple(path))
 
 
+@counted(n_pairs=1)
 def smallest_set_rows(
     model: Any,
     task: Task,

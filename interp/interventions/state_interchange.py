@@ -38,6 +38,7 @@ from interp.interventions.carrier_parts import KINDS, Part, parts_of
 from interp.interventions.carrier_subspaces import SubspaceFit, fit_subspace
 from interp.interventions.patching import Patch, patched
 from interp.interventions.scores import BASE_RIGHT, Stratum, score_rows
+from interp.ranges import counted
 from interp.results import Control, Method, Metric
 from interp.tasks import Task
 from interp.tasks.state_pairs import RETRIEVED, Kind, StatePairs
@@ -52,6 +53,7 @@ Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 
 
+@counted(n_pairs=1, n_bootstrap=1)
 def state_rows(
     model: Any,
     task: Task,

@@ -9,6 +9,7 @@ from interp.interventions.by_stratum import DESIGN, Swap, stratum_rows
 from interp.interventions.deepening import best_places, inner_hooks
 from interp.interventions.interchange import Subspaces
 from interp.interventions.scores import place_columns
+from interp.ranges import counted
 from interp.results import Method, Metric
 from interp.tasks import Task
 from interp.tasks.sites import Site
@@ -51,6 +52,7 @@ def best_swaps(
     return whole + [swap for _, swap in sorted(found, key=lambda each: -each[0])[:places]]
 
 
+@counted(n=1)
 def stratum_sweep(
     model: Any,
     task: Task,

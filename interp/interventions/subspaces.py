@@ -17,11 +17,13 @@ from interp.interventions.activations import collect
 from interp.interventions.by_stratum import Swap, stratum_rows
 from interp.interventions.das import DasConfig, das_rows
 from interp.interventions.interchange import iia_sweep
+from interp.ranges import counted
 from interp.results import Control, Method
 from interp.tasks import Task
 from interp.tasks.sites import Site
 
 
+@counted(rank=1, n=1)
 def mean_difference_basis(
     model: Any, task: Task, variable: str, site: Site, *, rank: int | None = None, n: int = 2048, seed: int = 0
 ) -> Tensor:
@@ -47,6 +49,7 @@ def mean_difference_basis(
     return found[:rank].contiguous()
 
 
+@counted(rank=1, n_pairs=1)
 def subspace_rows(
     model: Any,
     task: Task,

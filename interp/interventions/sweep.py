@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.interventions.declared import axes_of, can_enter_layers, layer_of, n_layers, require_hook, residual_hooks
 from interp.interventions.patching import Patch, check_basis, patch_activation, read_positions, write_positions
+from interp.ranges import counted
 from interp.tasks.base import read_answers
 
 
@@ -36,6 +37,7 @@ class Interchange:
     basis: Tensor | None = None  # [rank, d], orthonormal rows
 
 
+@counted(batch_size=1)
 @torch.no_grad()
 def interchange_answers(
     model: Any,

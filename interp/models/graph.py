@@ -142,12 +142,20 @@ class Graph:
         nodes = [reader.node for reader in self.readers]
         return np.array([[writer.name == node for node in nodes] for writer in self.writers])
 
+    def read(self, circuits: Any, *, single: bool = False) -> np.ndarray:
+        """Circuits, or one, as an array, bool [..., reader, writer]; ValueError for another shape or kind (scores)."""
+        found = np.asarray(circuits)
+        if found.shape[-2:] != self.mask.shape or found.dtype != bool or (single and found.ndim != 2):
+            shape = ", ".join(map(str, self.mask.shape))
+            raise ValueError(f"a circuit must be bool [{shape}], got {found.dtype} {list(found.shape)}")
+        return found
+
     def prune(self, members: np.ndarray) -> np.ndarray:
         """Drop edges that lie on no path from the input to the logits, bool [..., reader, writer].
 
         A head is reached when any of its q, k or v inputs is.
         """
-        members = np.asarray(members, dtype=bool) & self.mask
+        members = self.read(members) & self.mask
         reached = np.zeros((*members.shape[:-2], len(self.writers)), dtype=bool)
         reached[..., 0] = True
         for column in range(1, len(self.writers)):  # sources come before targets

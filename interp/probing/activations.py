@@ -11,10 +11,12 @@ from torch import Tensor
 
 from interp.interventions.activations import stop_layer
 from interp.probing.draw import Chosen
+from interp.ranges import counted
 
 _ROWS = 64  # examples a forward pass
 
 
+@counted(batch_size=1)
 @torch.no_grad()
 def read_tokens(
     model: Any, tokens: Tensor, hooks: Sequence[str], chosen: Chosen, *, batch_size: int = _ROWS

@@ -13,6 +13,7 @@ import numpy as np
 
 from interp.probing.examples import Examples
 from interp.probing.places import check_places, tokens_of
+from interp.ranges import counted
 from interp.tasks import Batch, Task
 from interp.worlds import World
 from interp.worlds.base import Split
@@ -21,6 +22,7 @@ Chosen = Mapping[str, tuple[np.ndarray, np.ndarray]]  # place -> row of the batc
 _CHUNK = 256  # examples that are drawn and labelled at once
 
 
+@counted(n=1)
 def draw_examples(
     task: Task,
     n: int,

@@ -28,6 +28,7 @@ from interp.probing.estimators import check_methods
 from interp.probing.examples import Examples, HookResult, SweepConfig, check_hooks, to_fit
 from interp.probing.places import places_to_edit
 from interp.probing.targets import Targets
+from interp.ranges import counted
 from interp.results import Method
 from interp.tasks import Batch, Task
 from interp.tasks.sites import Site
@@ -169,6 +170,7 @@ def _keeping(
     return keep
 
 
+@counted(n=1, n_edits=0)
 def probe_sweep(
     model: Any,
     task: Task,

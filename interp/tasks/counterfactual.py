@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.ranges import counted
 from interp.worlds.base import Split, World
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def check_design(task: Task, name: str, design: PairDesign) -> None:
         raise ValueError(f"variable {name!r} has no minimal pairs: no single stored value decides it")
 
 
+@counted(n=1)
 def draw_counterfactual(
     task: Task,
     n: int,

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.ranges import require_count
+
 _SLOT = re.compile(r"(?P<block>.+)\[(?P<index>\d+)\]")
 _PLUS = re.compile(r"\+(?!\d)")  # joins parts; the plus of "t+3.cells" belongs to a name
 _POINTED = re.compile(r"(?P<block>[^@]+)\[@(?P<pointer>[^@]+)\]")
@@ -36,6 +38,13 @@ class Site:
     hook: str  # for example "blocks.1.hook_resid_post"
     positions: str = "all"
     head: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("hook", "positions"):
+            if not isinstance(value := getattr(self, name), str) or not value:
+                raise ValueError(f"the {name} of a site must be a name, got {value!r}")
+        if self.head is not None:
+            require_count("head", self.head, least=0)
 
     def __str__(self) -> str:
         head = "" if self.head is None else f" head {self.head}"

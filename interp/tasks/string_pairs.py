@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from interp.ranges import counted
 from interp.tasks.base import Batch
 from interp.tasks.contrast import Contrast, Pairs
 from interp.tasks.counterfactual import Counterfactual, PairDesign, check_design
@@ -25,6 +26,7 @@ _MAX_DRAWS_PER_PAIR = 200
 _BLOCK, _MAX_BLOCKS = 512, 24
 
 
+@counted(n=1)
 def draw_string_pairs(
     task: Strings, n: int, name: str, *, seed: int, design: PairDesign, split: Split
 ) -> Counterfactual:

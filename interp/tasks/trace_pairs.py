@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from interp.ranges import counted
 from interp.tasks.counterfactual import Counterfactual, PairDesign, check_design
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineWorld, Op, States
@@ -25,6 +26,7 @@ JUDGED = (Op.PUT, Op.WHILE, Op.ENDW)  # ops whose answer a model is asked for
 _MAX_DRAWS_PER_PAIR = 200
 
 
+@counted(n=1)
 def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: PairDesign, split: Split) -> Counterfactual:
     """See `Trace.counterfactual`."""
     world = task.world

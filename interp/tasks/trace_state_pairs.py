@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from interp.ranges import counted
 from interp.tasks.state_pairs import RETRIEVED, Kind, StatePairs
 from interp.tasks.trace_pairs import bystanders_of, edits_of
 from interp.worlds.base import Split
@@ -25,6 +26,7 @@ _POOL = 384  # streams that are paired among themselves
 _MAX_POOLS = 60
 
 
+@counted(n=1)
 def draw_state_pairs(
     task: Trace, n: int, name: str, *, seed: int, split: Split = "evaluation", kind: Kind = "stored"
 ) -> StatePairs:

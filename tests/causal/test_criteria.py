@@ -122,8 +122,10 @@ def test_minimality_sees_twins_and_idlers(twins, pairs):
 
 
 def test_bad_input_is_refused(twins, pairs):
-    with pytest.raises(ValueError, match=r"a circuit must be bool \[11, 5\], got \(1, 11, 5\)"):
+    with pytest.raises(ValueError, match=r"a circuit must be bool \[11, 5\], got bool \[1, 11, 5\]"):
         completeness(twins, pairs, GRAPH.mask[None])
+    with pytest.raises(ValueError, match=r"a circuit must be bool \[11, 5\], got float64 \[11, 5\]"):
+        completeness(twins, pairs, GRAPH.mask.astype(float))  # scores are no circuit
     same = Pairs(**{**vars(pairs), "corrupted": pairs.clean})
     with pytest.raises(ValueError, match="the same mean logit difference"):
         minimality(twins, same, GRAPH.mask)

@@ -243,5 +243,5 @@ def test_bad_input_is_refused(inplace):
         fit_das(model, inplace, "operand", Site("blocks.0.hook_resid_post", "cells"), rank=17, config=QUICK)
     with pytest.raises(ValueError, match="no hook"):
         fit_das(model, inplace, "operand", Site("blocks.7.hook_resid_post", "cells"), rank=1, config=QUICK)
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         DasConfig(steps=0)

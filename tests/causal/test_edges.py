@@ -218,7 +218,7 @@ def test_attribution_predicts_small_exact_effects(inplace):
 
 def test_bad_input_is_refused(model, pairs):
     graph = Graph.of(model)
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         eap_ig(model, pairs, steps=0)
     with pytest.raises(ValueError, match="circuits must be bool"):
         run_circuits(model, pairs, graph.mask)
