@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, Op, Outcome, States, sample, strata_weights
 from cython_vm import step as machine_step
+from cython_vm.states import block_columns
 from interp.worlds.base import Split
 
 PERIOD = 50  # steps between changes of the shares
@@ -134,6 +135,6 @@ def _made_to_jump(brackets: States, rng: np.random.Generator) -> States:
     operand[latents["op"] == Op.WHILE] = 0
     stays = (latents["op"] == Op.ENDW) & (operand == 0)
     operand[stays] = others[stays]
-    cells = brackets.cells.copy()
-    cells[rows, brackets.array_ptr] = operand
-    return brackets.replace("cells", cells)
+    packed = brackets.rows.copy()
+    packed[rows, block_columns(brackets.spec)["cells"].start + brackets.array_ptr.astype(np.int64)] = operand
+    return States.wrap(brackets.spec, packed)  # a cell of a state that is one holds another value of its range
