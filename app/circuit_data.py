@@ -6,12 +6,12 @@ answer a part carries: the contribution is the effect with its sign turned.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from app.components.graph import DrawnEdge, DrawnNode
 from app.components.lines import SizePoint
 from app.run_access import fingerprint, require_current
 from interp import Run, RunError
@@ -20,6 +20,17 @@ from interp.runs import frame_command
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
+
+
+@dataclass(frozen=True)
+class DrawnEdge:
+    """An edge of the circuit that a person looks at, with its contribution (positive: the answer needs it)."""
+
+    id: str  # its name, "input->a1.h3<q>"
+    source: str  # the node that it leaves
+    node: str  # the node that it leads to
+    contribution: float
+    shared: bool = False  # also in the circuit that is compared with
 
 
 def read(run: Run, op: str) -> Circuit:
@@ -62,23 +73,11 @@ def members(circuit: Circuit, n_edges: int) -> set[str]:
 def drawn_edges(circuit: Circuit, kept: set[str], also: set[str]) -> list[DrawnEdge]:
     """The edges in `kept`, strongest first; those in `also` are marked as shared."""
     edges = [
-        DrawnEdge(edge.source, edge.target, -edge.score, f"{edge.source}->{edge.target}" in also)
+        DrawnEdge(edge.name, edge.source, edge.node, -edge.score, edge.name in also)
         for edge in circuit.edges
-        if f"{edge.source}->{edge.target}" in kept
+        if edge.name in kept
     ]
     return sorted(edges, key=lambda edge: -abs(edge.contribution))
-
-
-def drawn_nodes(circuit: Circuit, edges: list[DrawnEdge]) -> list[DrawnNode]:
-    """All nodes; those that the edges touch are in the circuit."""
-    touched = {edge.source for edge in edges} | {edge.target.split("<")[0] for edge in edges}
-    return [
-        DrawnNode(
-            node.id, node.kind, node.layer, node.head,
-            None if node.effect is None else -node.effect, node.id in touched,
-        )
-        for node in circuit.nodes
-    ]  # fmt: skip
 
 
 def curve(circuit: Circuit) -> list[SizePoint]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import attention_data, circuit_data, edit_places, recipes, run_access, selection, session
+from app.circuit_data import DrawnEdge
 from app.components.clickable import clickable
-from app.components.graph import DrawnEdge, node_words
 from app.components.heads import head_grid
 from app.components.lines import faithfulness_curve
 from app.edge_examples import draw_examples
 from app.session import View
 from interp import RunError
+from interp.figures.style import node_words
+from interp.models.graph import Edge
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -22,8 +24,9 @@ ENOUGH = 20  # pairs below which numbers are written and nothing is drawn
 
 
 def edge_words(edge_id: str) -> str:
-    source, _, target = edge_id.partition("->")
-    return f"{node_words(source)} → {node_words(target)}"
+    """An edge in words, without what it carries."""
+    edge = Edge.named(edge_id)
+    return f"{node_words(edge.source.name)} → {node_words(edge.target.name)}"
 
 
 def two(value: float | None) -> str:
@@ -53,7 +56,7 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
     if known := run_access.key_of(view.run, node_id):
         st.markdown(f":material/key: {known}")
     for title, found in (
-        ("Reads from", [e for e in edges if e.target.split("<")[0] == node_id]),
+        ("Reads from", [e for e in edges if e.node == node_id]),
         ("Writes to", [e for e in edges if e.source == node_id]),
     ):
         if found:
@@ -90,7 +93,7 @@ def draw_head(view: View, op: str, layer: int, head: int) -> None:
 
 def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     """An edge's score beside its measured effect, and the states where it does most."""
-    edge = next(edge for edge in circuit.edges if f"{edge.source}->{edge.target}" == edge_id)
+    edge = next(edge for edge in circuit.edges if edge.name == edge_id)
     st.markdown(f"##### {edge_words(edge_id)}")
     whole, title = circuit.m_clean - circuit.m_corrupted, view.run.config.world.stratum_title
     if edge.exact is None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from app import run_access
-from app.components.heatmap import heatmap
+from app.components.clickable import clickable
 from app.session import View
 from interp import RunError
-from interp.figures.dissociation import RANDOM, loss_matrix
+from interp.figures.dissociation import LEVEL_WORDS, dissociation_matrices, loss_matrix
 from interp.figures.style import present
 from interp.results import Control, Metric, select
 from interp.runs import frame_command
 
-_LEVELS = {"node": "heads and MLPs", "neuron": "neurons", "subspace": "directions"}
 _ABLATIONS = {"resample": "another instruction's values", "mean": "their mean", "zero": "zero"}
-_COLORS = ["#F7F7F7", "#9CC7E6", "#005A9C"]
 
 
 def sentence(view: View, op: str) -> str:
@@ -46,7 +43,7 @@ def draw_parts(view: View, op: str) -> None:
             "Parts of",
             present(rows, "granularity"),
             key="part_level",
-            format_func=lambda name: str(_LEVELS.get(name, name)),
+            format_func=lambda name: str(LEVEL_WORDS.get(name, name)),
         )  # fmt: skip
     with right:
         ablation = st.selectbox(
@@ -54,35 +51,23 @@ def draw_parts(view: View, op: str) -> None:
             format_func=lambda name: str(_ABLATIONS.get(name, name)),
         )  # fmt: skip
     ops, cells = loss_matrix(frame, level=str(level), ablation=str(ablation))
-    owners = [*ops, "shared", RANDOM]
-    found = [[cells.get((owner, name)) for name in ops] for owner in owners]
-    values = np.array([[getattr(cell, "estimate", np.nan) for cell in line] for line in found])
-    names = [{RANDOM: RANDOM, "shared": "shared by all"}.get(owner, f"own of {owner}") for owner in owners]
-    st.echarts_chart(
-        heatmap(
-            values, rows=names, columns=ops, limits=(0.0, 1.0), colors=_COLORS,
-            marked_row=ops.index(op) if op in ops else None,
-        ),
-        key=f"parts_{level}_{ablation}_{op}", height=90 + 30 * len(names),
-        alt=f"Share of the logit difference that each instruction loses without an instruction's own {level}s.",
-    )  # fmt: skip
+    drawn = dissociation_matrices(frame, level=str(level), ablation=str(ablation), marked=op)
+    clickable(f"<div class='matrix'>{drawn}</div>", key="parts")
     size = int(select(rows, granularity=level)["circuit_size"].iloc[0])
     words = ""
     if op in ops:
-        column = ops.index(op)
-        others = [name for name in ops if name != op]
-        mine = values[column, column]
-        spared = max(others, key=lambda name: values[column, ops.index(name)])
+        losses = {name: float(cells[op, name].estimate) for name in ops}
+        spared = max((name for name in ops if name != op), key=losses.__getitem__)
         pairs = select(frame, metric=Metric.DISSOCIATION, granularity=level, ablation=ablation)
         mine_pairs = pairs.loc[(pairs["op"] == op) | (pairs["stratum"] == f"against:{op}")]
         own, null = select(mine_pairs, control=None), select(mine_pairs, control=Control.RANDOM_PART)
         apart = int((own["estimate"].to_numpy() > null["ci_high"].to_numpy()).sum())
         words = (
-            f"Without its own part {op} loses **{mine:.2f}**; of the others {spared} loses most, "
-            f"**{values[column, ops.index(spared)]:.2f}**. It comes apart from **{apart}** of {len(own)} instructions "
+            f"Without its own part {op} loses **{losses[op]:.2f}**; of the others {spared} loses most, "
+            f"**{losses[spared]:.2f}**. It comes apart from **{apart}** of {len(own)} instructions "
             "by more than random parts do. "
         )
     st.caption(
-        f"{words}Rows: the {size} {_LEVELS.get(str(level), str(level))} that are ablated; columns: the instruction "
+        f"{words}Rows: the {size} {LEVEL_WORDS.get(str(level), str(level))} that are ablated; columns: the instruction "
         "that is measured, on programs that the parts were not chosen on. 0 is spared, 1 is gone."
     )

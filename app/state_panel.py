@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import run_access, state_attribution
 from app.components.bars import signed_bars
-from app.components.graph import node_words
+from interp.figures.style import node_words
 
 if TYPE_CHECKING:
     from app.machine_view import MachineView

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ import pytest
 
 from interp import figures
 from interp.circuits import Circuit, circuit_rows
-from interp.figures.style import OP_COLORS
+from interp.figures.style import OP_COLORS, PICKED
 from interp.results import rows_frame, site_order
 from interp.runs.circuit_files import CircuitEdge, CircuitNode, FaithfulnessPoint
 
@@ -188,40 +190,63 @@ def circuit() -> Circuit:
     )  # fmt: skip
 
 
-def lines(drawn: go.Figure) -> list[Any]:
-    return [trace for trace in traces(drawn) if trace.mode == "lines"]
+def drawn_parts(drawn: str) -> tuple[dict[str, ElementTree.Element], dict[str, ElementTree.Element]]:
+    """The curves and the shapes of a graph, by what they say where the mouse rests, up to the colon or comma."""
+    groups = [group for group in ElementTree.fromstring(drawn).iter("g") if group.find("title") is not None]
+    said = {re.split("[:,]", str(group.findtext("title")))[0]: group for group in groups}
+    edges = {words: path for words, group in said.items() if (path := group.find("path")) is not None}
+    return edges, {words: group[1] for words, group in said.items() if words not in edges}
+
+
+def ends(path: ElementTree.Element) -> tuple[float, float]:
+    """Where a curve begins and where it ends, from left to right."""
+    numbers = [float(number) for number in re.findall(r"[-\d.]+", path.attrib["d"])]
+    return numbers[0], numbers[-2]
 
 
 def test_a_circuit_is_drawn_edge_by_edge(circuit: Circuit) -> None:
     drawn = figures.circuit_graph(circuit)
-    helping = {trace.line.width: trace for trace in lines(drawn) if trace.line.dash == "solid"}
-    hurting = [trace for trace in lines(drawn) if trace.line.dash != "solid"]
-    assert sum(list(trace.x).count(None) for trace in lines(drawn)) == 4  # one gap an edge of the circuit
-    strongest = helping[max(helping)]
-    assert (strongest.x[0], strongest.x[-2]) == (0.0, 1.0)  # input to the head: |score| 4 is the widest
-    assert len(hurting) == 1 and (hurting[0].x[0], hurting[0].x[-2]) == (2.0, 3.0)  # m0 to the logits
-    assert {trace.line.color for trace in hurting}.isdisjoint({trace.line.color for trace in helping.values()})
-    hovers = " ".join(" ".join(trace.hovertext or ()) for trace in traces(drawn))
-    assert "contribution by score +4.000" in hovers and "really patched +4.200 [+3.000, +5.000]" in hovers
-    assert "MLP 0 → logits</b><br>contribution by score -0.500" in hovers
+    edges, _ = drawn_parts(drawn)
+    assert len(edges) == 4  # those of the circuit, of five
+    strongest, hurting = edges["input → the values of L0H0"], edges["MLP 0 → logits"]
+    assert float(strongest.attrib["stroke-width"]) == max(float(path.attrib["stroke-width"]) for path in edges.values())
+    assert ends(strongest)[0] < ends(strongest)[1] < ends(hurting)[1]
+    dashed = [words for words, path in edges.items() if "stroke-dasharray" in path.attrib]
+    assert dashed == ["MLP 0 → logits"] and hurting.attrib["stroke"] != strongest.attrib["stroke"]
+    assert "contribution by score +4.000, really patched +4.200 [+3.000, +5.000]" in drawn
+    assert "MLP 0 → logits: contribution by score -0.500" in drawn
+    assert "_repr_html_" in dir(drawn)  # so a notebook shows it
 
 
 def test_node_colours_say_what_is_beyond_its_interval(circuit: Circuit) -> None:
-    fills = {
-        text: color
-        for trace in traces(figures.circuit_graph(circuit))
-        if trace.mode == "markers+text"
-        for text, color in zip(trace.text, trace.marker.color, strict=True)
-    }
-    assert len({fills["input"], fills["L0H0"], fills["MLP0"]}) == 3  # needed, no clear effect, in the way
+    _, nodes = drawn_parts(figures.circuit_graph(circuit))
+    fills = {words: found.attrib["fill"] for words, found in nodes.items()}
+    assert len({fills["input"], fills["L0H0"], fills["MLP 0"]}) == 3  # needed, no clear effect, in the way
     assert fills["logits"] == fills["L0H0"]
+
+
+def test_what_is_picked_is_outlined_and_what_can_be_says_so(circuit: Circuit) -> None:
+    def pick(kind: str, id_: str, words: str) -> str:
+        return f'data-pick="{kind} {escape(id_)}"'
+
+    drawn = figures.circuit_graph(circuit, picked="m0", pick=pick)
+    picks = re.findall('data-pick="([^"]*)"', drawn)
+    assert {"node input", "node m0", "edge m0-&gt;logits"} <= set(picks) and len(picks) == 4 + 4
+    outlined = [words for words, shape in drawn_parts(drawn)[1].items() if shape.attrib["stroke"] == PICKED]
+    assert outlined == ["MLP 0"]
+
+
+def test_nodes_that_no_kept_edge_touches_are_outside(circuit: Circuit) -> None:
+    drawn = figures.circuit_graph(circuit, kept={"input->logits"})
+    outside = re.findall("<title>([^<]*), not in the circuit</title>", drawn)
+    assert [words.split(":")[0] for words in outside] == ["L0H0", "MLP 0"]
 
 
 def test_a_large_circuit_keeps_its_strongest_edges(circuit: Circuit) -> None:
     drawn = figures.circuit_graph(circuit, max_edges=2)
-    assert sum(list(trace.x).count(None) for trace in lines(drawn)) == 2
-    assert "strongest 2 of 4 edges" in drawn.layout.title.text
-    assert all(trace.line.dash == "solid" for trace in lines(drawn))  # |score| 4 and 1, not 0.5
+    edges, _ = drawn_parts(drawn)
+    assert len(edges) == 2 and "strongest 2 of 4 edges" in drawn
+    assert all("stroke-dasharray" not in path.attrib for path in edges.values())  # |score| 4 and 1, not 0.5
 
 
 @pytest.mark.parametrize("ranking", ["absolute", "signed"])

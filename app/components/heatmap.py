@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from interp.figures.style import PICKED
+
 _ABOVE = {
     "position": "top",
     "axisLine": {"show": False},
     "axisLabel": {"interval": 0, "fontSize": 10, "lineHeight": 12, "hideOverlap": False},
 }
-PICKED = "#FF2D78"  # outline of what is picked; seen on blue, yellow and orange alike
 
 
 def heatmap(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.components.heatmap import PICKED
 from app.theme import POSITIVE
+from interp.figures.style import PICKED
 
 _NULL = "#8A8F98"
 

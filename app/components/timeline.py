@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.components.heatmap import PICKED
+from interp.figures.style import PICKED
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#8C564B")
 _SYMBOLS = ("circle", "rect", "triangle", "diamond", "pin", "arrow")

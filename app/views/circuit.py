@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
 from app import circuit_data, circuit_parts, run_access, selection, session, widgets
+from app.circuit_data import DrawnEdge
 from app.circuit_panels import draw_edge, draw_evidence, draw_node, edge_words, two
-from app.components.graph import DrawnEdge, layered_graph, node_words
+from app.components.clickable import clickable, pickable
 from app.numbers import quoted
 from app.session import View
 from interp import RunError
+from interp.figures import circuit_graph, node_words
 
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
@@ -61,28 +64,26 @@ def draw_summary(circuit: Circuit, kept: set[str], edges: list[DrawnEdge]) -> No
 
 def draw_graph(circuit: Circuit, edges: list[DrawnEdge]) -> None:
     """The graph, and the same choice by keyboard."""
-    listed, nodes = [edge.id for edge in edges], circuit_data.drawn_nodes(circuit, edges)
+    listed, kept, limit = [edge.id for edge in edges], {edge.id for edge in edges}, len(edges)
     if len(edges) > DRAWN and not st.toggle(
         f"Draw all {len(edges)} edges, not only the strongest {DRAWN}", key="draw_all"
     ):
-        edges = edges[:DRAWN]
+        limit = DRAWN
     chosen = selection.current()
 
-    def pick(data_type: str, index: int) -> None:
-        if data_type == "edge":
-            selection.emit(kind="edge", id=edges[index].id)
-        else:
-            selection.emit(kind="node", id=nodes[index].id)
+    def target(kind: str, id_: str, words: str) -> str:
+        """Nodes are reached by keyboard; hundreds of edges would be in the way, and have the list below."""
+        return pickable(f"{kind} {id_}", words) if kind == "node" else f'class="edge" data-pick="{kind} {escape(id_)}"'
 
-    widgets.pickable_chart(
-        layered_graph(nodes, edges, n_layers=circuit.n_layers, n_heads=circuit.n_heads, picked=chosen.id),
-        key=f"graph_{circuit.op}", on_pick=pick, height=150 + 84 * (circuit.n_heads + 1), renderer="svg",
-        alt=f"Circuit of {circuit.op}: {len(edges)} edges among {sum(node.in_circuit for node in nodes)} nodes, "
-        "from the input on the left to the logits on the right.",
-    )  # fmt: skip
+    def pick(value: str) -> None:
+        kind, _, id_ = value.partition(" ")
+        selection.emit(kind=kind, id=id_)
+
+    graph = circuit_graph(circuit, kept=kept, max_edges=limit, picked=chosen.id, pick=target) if kept else ""
+    clickable(graph, key=f"graph_{circuit.op}", on_pick=pick)
     st.caption(
         "Left to right: from the input to the logits. Width: how much of the answer an edge carries. "
-        "Solid blue: the answer needs it. Dashed orange: it works against the answer. Grey: outside the circuit."
+        "Solid blue: the answer needs it. Dashed orange: it works against the answer. Dotted: outside the circuit."
     )
     left, right = st.columns(2)
     with left:
@@ -117,7 +118,7 @@ def draw_comparison(view: View, circuit: Circuit, kept: set[str], other_op: str)
 
 def draw_edges_table(circuit: Circuit, edges: list[DrawnEdge], *, compared: bool) -> None:
     """Every edge that is drawn, with score and measured effect."""
-    exact = {f"{e.source}->{e.target}": e for e in circuit.edges}
+    exact = {e.name: e for e in circuit.edges}
     table = pd.DataFrame(
         {
             "edge": [edge_words(edge.id) for edge in edges],
@@ -155,7 +156,7 @@ def page() -> None:
         return
     circuit = circuit_data.read(view.run, op)
     chosen = selection.current()
-    known = {"node": {node.id for node in circuit.nodes}, "edge": {f"{e.source}->{e.target}" for e in circuit.edges}}
+    known = {"node": {node.id for node in circuit.nodes}, "edge": {e.name for e in circuit.edges}}
     if chosen.kind in known and chosen.id not in known[chosen.kind]:
         selection.drop(f"The link picks {chosen.kind} {quoted(chosen.id)}, which this model does not have.")
         st.rerun()

@@ -16,9 +16,10 @@ logits) says where what is missed goes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
+from interp.models.graph import Edge, Writer
 from interp.results import Aggregation, Control, Method, Metric
 from interp.tasks import TASKS
 from interp.tasks.machine_task import NextStateTask
@@ -87,10 +89,7 @@ def _truth(
     carried = set(effects.edges)
     if noise.redundant:
         twins = _twins(form, plain, noise)
-        edges, carried = (
-            {_renamed(name, source, node) for name in some for source, node in _ends(name, twins)}
-            for some in (edges, carried)
-        )
+        edges, carried = ({twin for name in some for twin in _twin_edges(name, twins)} for some in (edges, carried))
         nodes = {twin for name in nodes for twin in twins.get(name, (name,))}
     return Truth(frozenset(edges), frozenset(nodes), frozenset(carried))
 
@@ -106,16 +105,13 @@ def _twins(form: Form, plain: NoiseConfig, noise: NoiseConfig) -> dict[str, tupl
     }
 
 
-def _ends(name: str, twins: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    source, reader = name.split("->")
-    node = reader.split("<")[0]
-    return [(a, b) for a in twins.get(source, (source,)) for b in twins.get(node, (node,))]
-
-
-def _renamed(name: str, source: str, node: str) -> str:
-    """The same edge between other nodes."""
-    kind = name.partition("<")[2]
-    return f"{source}->{node}" + (f"<{kind}" if kind else "")
+def _twin_edges(name: str, twins: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """The names of an edge between all nodes that do the work of its two."""
+    edge = Edge.named(name)
+    sources = [Writer.named(twin) for twin in twins.get(edge.source.name, ())] or [edge.source]
+    targets = [edge.target.of(twin) for twin in twins.get(edge.target.node, ())] or [edge.target]
+    for source, target in product(sources, targets):
+        yield Edge(source, target).name
 
 
 Scorer = Callable[[Any, Pairs, str], np.ndarray]  # (model, pairs, ablation) -> scores, larger = more important

@@ -28,6 +28,7 @@ from interp.compiled.form import Form
 from interp.compiled.key import CircuitKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
+from interp.models.graph import Edge, Reader, Writer
 from interp.tasks.contrast import pairs_of
 from interp.worlds.machine import Op, Outcome, compared_slots
 
@@ -130,7 +131,7 @@ def _effects(evaluator: Evaluator, means: dict[str, Tensor], pairs: Pairs, ablat
                     stream = evaluator.cut(clean.rows(rows), reader, carried[rows])
                     effect = torch.zeros(len(pairs))
                     effect[rows] = _metric(pairs, evaluator.logits(stream), rows) - before[rows]
-                    edges[f"{source}->{reader}"] = effect.numpy()
+                    edges[Edge(Writer.named(source), Reader.named(reader)).name] = effect.numpy()
     for node in evaluator.nodes:
         logits = evaluator.logits(evaluator.replace(clean, node, ablated[node]))
         nodes[node] = (pairs.logit_difference(logits) - before).numpy()

@@ -86,8 +86,7 @@ def sharing(circuits: Sequence[Circuit]) -> Sharing:
     for circuit in circuits:
         for edge in circuit.edges:
             if edge.in_circuit:
-                name = f"{edge.source}->{edge.target}"
-                edges[name] = (*edges.get(name, ()), circuit.op)
+                edges[edge.name] = (*edges.get(edge.name, ()), circuit.op)
         for node in circuit.nodes:
             if node.in_circuit and node.kind in ("head", "mlp"):
                 nodes[node.id] = (*nodes.get(node.id, ()), circuit.op)

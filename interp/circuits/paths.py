@@ -22,7 +22,7 @@ from interp.circuits.edges import edge_hooks, reader_hook, written
 from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
-from interp.models.graph import Graph, Reader, Writer
+from interp.models.graph import ARROW, Graph, Reader, Writer
 from interp.ranges import counted
 
 
@@ -35,7 +35,7 @@ class Path:
 
     @property
     def name(self) -> str:
-        return "->".join([self.source.name, *(reader.name for reader in self.readers)])
+        return ARROW.join([self.source.name, *(reader.name for reader in self.readers)])
 
 
 def parse_path(graph: Graph, text: str) -> Path:
@@ -46,7 +46,7 @@ def parse_path(graph: Graph, text: str) -> Path:
     """
     writers = {writer.name: writer for writer in graph.writers}
     readers = {reader.name: reader for reader in graph.readers}
-    first, *rest = [part.strip() for part in text.split("->")]
+    first, *rest = [part.strip() for part in text.split(ARROW)]
     if first not in writers:
         raise ValueError(f"a path starts at a node, one of {', '.join(writers)}; got {first!r} in {text!r}")
     if not rest or rest[-1] != "logits":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from interp.compiled.components import Head, Program
+from interp.models.graph import Reader
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Evaluator:
             reader: the input, such as "a1.h0<q>".
             change: what is added to it, [batch, pos, n_features].
         """
-        node = reader.split("<")[0]
+        node = Reader.named(reader).node
         if node == "logits":
             return clean.streams[-1] + change
         point = self._point[node]

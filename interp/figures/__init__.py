@@ -1,5 +1,6 @@
-"""Figures: pure functions from a tidy frame (`interp.results`) to a plotly Figure, for notebooks and the report.
+"""Figures: pure functions from a tidy frame (`interp.results`) to a plotly Figure or an SVG drawing.
 
+For notebooks, the report, pages and the app.
 Every figure reads rows and computes nothing heavy. Colour scales have fixed limits, so that two figures of one kind
 compare by eye; a hover shows the estimate, its interval and n; controls stand beside what they control. A frame
 without the rows that a figure needs raises ValueError.
@@ -7,7 +8,7 @@ without the rows that a figure needs raises ValueError.
 
 from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
 from interp.figures.circuits import circuit_graph
-from interp.figures.dissociation import along_curves, dissociation_heatmap
+from interp.figures.dissociation import along_curves, dissociation_matrices
 from interp.figures.evaluation import reliability_diagram, survival_curves
 from interp.figures.faithfulness import circuits_overview, faithfulness_curve
 from interp.figures.heatmaps import iia_heatmap, probe_heatmap
@@ -24,7 +25,7 @@ __all__ = [
     "best_parts",
     "circuit_graph",
     "circuits_overview",
-    "dissociation_heatmap",
+    "dissociation_matrices",
     "faithfulness_curve",
     "final_evaluation",
     "iia_heatmap",

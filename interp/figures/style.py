@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.models.graph import Reader, Writer
+
 GLYPHS = {
     "NEXT": ">",
     "PREV": "<",
@@ -38,6 +40,7 @@ DARK_TEXT = "#101418"  # on light fills, in either theme
 SEQUENTIAL = "Cividis"  # 0 to 1
 SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange - … 0 … + blue
 POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the ends of SIGNED that read on light and on dark
+PICKED = "#FF2D78"  # outline of what is picked; seen on blue, yellow and orange alike
 
 AXIS = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True}
 TEMPLATE = go.layout.Template(
@@ -80,11 +83,17 @@ def site_words(site: str) -> str:
 
 def node_words(node: str) -> str:
     """ "L1H3" for "a1.h3", "MLP 1" for "m1"; an input of a head is named: "the keys of L1H3"."""
-    name, _, port = node.rstrip(">").partition("<")
-    if match := re.fullmatch(r"a(\d+)\.h(\d+)", name):
-        words = f"L{match[1]}H{match[2]}"
-        return {"q": "the queries of ", "k": "the keys of ", "v": "the values of "}.get(port, "") + words
-    return f"MLP {name[1:]}" if re.fullmatch(r"m\d+", name) else name
+    try:
+        part: Reader | Writer = Reader.named(node)
+    except ValueError:
+        try:
+            part = Writer.named(node)
+        except ValueError:
+            return node  # no part of a graph: its name says what it is
+    if part.head is None:
+        return node if part.layer is None else f"MLP {part.layer}"
+    inputs = {"q": "the queries of ", "k": "the keys of ", "v": "the values of "}
+    return f"{inputs.get(part.kind, '')}L{part.layer}H{part.head}"
 
 
 def with_certainty(row: Any, *, digits: int = 3) -> str:

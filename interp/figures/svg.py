@@ -1,4 +1,4 @@
-"""Small vector drawings as SVG text, for pages in docs/; nothing but strings, so they need no browser to be made."""
+"""Small vector drawings as SVG text, for pages, the report and the app: strings, made without a browser."""
 
 from __future__ import annotations
 
@@ -7,20 +7,50 @@ from html import escape
 
 INK, QUIET, FAINT = "#1F2329", "#69707A", "#DFE3E8"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D3B", "#444444")
+INHERITED = "currentColor"  # text that is dark on a light page and light on a dark one
 
 
-def drawing(parts: Iterable[str], *, width: float, height: float, title: str) -> str:
-    """A whole SVG document on white; `title` is what a screen reader says."""
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-            f'viewBox="0 0 {width:g} {height:g}" role="img" font-family="system-ui, sans-serif" font-size="12">',
-            f"<title>{escape(title)}</title>",
-            f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
-            *parts,
-            "</svg>",
-            "",
-        ]
+class Drawing(str):
+    """SVG text, which a notebook shows as a picture."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def drawing(
+    parts: Iterable[str], *, width: float, height: float, title: str, inside: bool = False, pickable: bool = False
+) -> Drawing:
+    """A whole SVG document; `title` is what a screen reader says.
+
+    Args:
+        parts: elements, the later ones over the earlier.
+        width: in pixels.
+        height: in pixels.
+        title: what is drawn, in words.
+        inside: to stand inside an HTML page, as wide as there is room, on the page's own ground; else on white.
+        pickable: parts of it can be picked inside the page, so it is no single image.
+    """
+    file = f'xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
+    frame = 'style="width:100%;height:auto"' if inside else file
+    role = "group" if pickable else "img"
+    said, above = f'role="{role}" aria-label="{escape(title)}"', []  # a title would be shown wherever the mouse rests
+    if not inside:
+        said = 'role="img"'
+        above = [f"<title>{escape(title)}</title>", f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>']
+    return Drawing(
+        "\n".join(
+            [
+                f"<svg {frame} "
+                f'viewBox="0 0 {width:g} {height:g}" '
+                f'{said} font-family="system-ui, sans-serif" font-size="12">',
+                *above,
+                *parts,
+                "</svg>",
+                "",
+            ]
+        )
     )
 
 

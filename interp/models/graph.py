@@ -7,11 +7,13 @@ an edge; heads of one layer do not feed each other, and they do feed the MLP of 
     writers   1 + L (H + 1)         readers   L (3 H + 1) + 1
 
 Readers and writers are numbered along the model, so scores are matrices [reader, writer]: rows are targets, columns
-sources. Names follow the edge-attribution literature: "input", "a1.h3", "m1", "logits", "a1.h3<q>".
+sources. Names follow the edge-attribution literature: "input", "a1.h3", "m1", "logits", "a1.h3<q>", and for an edge
+"a1.h3->logits". They are made and read here alone (`Writer.named`, `Reader.named`, `Edge.named`).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +22,8 @@ import numpy as np
 
 WriterKind = Literal["input", "head", "mlp"]
 ReaderKind = Literal["q", "k", "v", "mlp", "logits"]
+ARROW = "->"  # between the ends of an edge, and between the nodes of a path
+_NODE = re.compile(r"(?P<plain>input|logits)|a(?P<layer>\d+)\.h(?P<head>\d+)(?:<(?P<port>[qkv])>)?|m(?P<mlp>\d+)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,16 @@ class Writer:
     @property
     def name(self) -> str:
         return _node_name(self.kind, self.layer, self.head)
+
+    @classmethod
+    def named(cls, name: str) -> Writer:
+        """The writer of a name, "a1.h3". Raises ValueError: none is called so."""
+        found = _NODE.fullmatch(name)
+        if found is None or found["plain"] == "logits" or found["port"]:
+            raise ValueError(f"no node that writes is called {name!r}; names are like input, a1.h3 and m1")
+        if found["plain"]:
+            return cls("input")
+        return cls("mlp", int(found["mlp"])) if found["mlp"] else cls("head", int(found["layer"]), int(found["head"]))
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,24 @@ class Reader:
     def name(self) -> str:
         return f"{self.node}<{self.kind}>" if self.kind in ("q", "k", "v") else self.node
 
+    def of(self, node: str) -> Reader:
+        """The same input of another node, "a1.h3"."""
+        there = Writer.named(node)
+        return Reader(self.kind, there.layer, there.head)
+
+    @classmethod
+    def named(cls, name: str) -> Reader:
+        """The reader of a name, "a1.h3<q>". Raises ValueError: none is called so."""
+        found = _NODE.fullmatch(name)
+        if found is None or found["plain"] == "input" or (found["head"] and not found["port"]):
+            raise ValueError(f"no input of a node is called {name!r}; names are like a1.h3<q>, m1 and logits")
+        if found["plain"]:
+            return cls("logits")
+        if found["mlp"]:
+            return cls("mlp", int(found["mlp"]))
+        kinds: dict[str, ReaderKind] = {"q": "q", "k": "k", "v": "v"}
+        return cls(kinds[found["port"]], int(found["layer"]), int(found["head"]))
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -62,7 +94,15 @@ class Edge:
 
     @property
     def name(self) -> str:
-        return f"{self.source.name}->{self.target.name}"
+        return f"{self.source.name}{ARROW}{self.target.name}"
+
+    @classmethod
+    def named(cls, name: str) -> Edge:
+        """The edge of a name, "a1.h3->m2". Raises ValueError: none is called so."""
+        source, arrow, target = name.partition(ARROW)
+        if not arrow:
+            raise ValueError(f"an edge leads from one node to another, such as a1.h3{ARROW}m2; got {name!r}")
+        return cls(Writer.named(source), Reader.named(target))
 
 
 def _node_name(kind: str, layer: int | None, head: int | None) -> str:

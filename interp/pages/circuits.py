@@ -10,9 +10,10 @@ import pandas as pd
 
 from interp.circuits.pairs import main_contrasts
 from interp.circuits.scorers import SCORERS
+from interp.figures import dissociation_matrices
 from interp.figures.style import present
 from interp.files import write_text
-from interp.pages.circuits_drawings import along_drawing, approximation_drawing, dissociation_drawing, seeds_drawing
+from interp.pages.circuits_drawings import along_drawing, approximation_drawing, seeds_drawing
 from interp.pages.circuits_graphs import circuits_drawing, faithfulness_drawing
 from interp.pages.circuits_interchange import failures as interchange_failures
 from interp.pages.circuits_interchange import interchange_part, markdown_table
@@ -199,7 +200,7 @@ def _shared_part(summary: dict[str, Any], circuits: Sequence[Circuit]) -> list[s
 
 def _dissociation_part(run: Run, frame: pd.DataFrame, out: Path, ablation: str) -> list[str]:
     try:
-        svg = dissociation_drawing(frame, ablation=ablation)
+        svg = dissociation_matrices(frame, ablation=ablation, inside=False)
     except ValueError:
         return []
     file = f"circuits-{run.name}-dissociation-{ablation}.svg"

@@ -9,57 +9,9 @@ from typing import Any
 import pandas as pd
 
 from interp.circuits.scorers import SCORERS
-from interp.figures.dissociation import RANDOM, loss_matrix
 from interp.figures.style import OP_COLORS, present
-from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
+from interp.figures.svg import FAINT, QUIET, curve, dot, drawing, line, text
 from interp.results import Control, Metric, records, select
-
-_CELL, _LEFT, _TOP = 30, 120, 66
-_LOW, _HIGH = (0xF7, 0xF7, 0xF7), (0x00, 0x5A, 0x9C)
-_LEVELS = {"node": "heads and MLPs", "neuron": "neurons", "subspace": "directions"}
-
-
-def dissociation_drawing(frame: pd.DataFrame, *, ablation: str) -> str:
-    """A heat map a level: what each instruction (columns) loses without a part (rows); 0 light … 1 dark blue.
-
-    Raises:
-        ValueError: the frame has no dissociation under this ablation.
-    """
-    measured = present(select(frame, metric=Metric.ABLATION_LOSS, ablation=ablation), "granularity")
-    levels = [level for level in _LEVELS if level in measured]
-    if not levels:
-        raise ValueError(f"no dissociation under {ablation} ablation was measured")
-    parts: list[str] = []
-    left, height = _LEFT, 0
-    for level in levels:
-        ops, cells = loss_matrix(frame, level=level, ablation=ablation)
-        owners = [*ops, "shared", RANDOM]
-        size = int(next(iter(cells.values())).circuit_size)  # type: ignore[attr-defined]
-        parts.append(text(left, 18, f"{size} {_LEVELS[level]}", size=13))
-        for column, op in enumerate(ops):
-            parts.append(text(left + _CELL * column + _CELL / 2, _TOP - 8, op, size=8, fill=QUIET, anchor="middle"))
-        for place, owner in enumerate(owners):
-            y = _TOP + _CELL * place
-            if level == levels[0]:
-                words = owner if owner in (RANDOM, "shared") else f"own of {owner}"
-                parts.append(text(10, y + 19, words, size=11))
-            for column, op in enumerate(ops):
-                cell = cells.get((owner, op))
-                if cell is not None:
-                    parts.append(_cell(left + _CELL * column, y, float(cell.estimate)))  # type: ignore[attr-defined]
-        left += _CELL * len(ops) + 24
-        height = max(height, _TOP + _CELL * len(owners) + 10)
-    title = f"Share of the logit difference lost under {ablation} ablation of each part, by instruction"
-    return drawing(parts, width=left, height=height, title=title)
-
-
-def _cell(x: float, y: float, value: float) -> str:
-    share = min(1.0, max(0.0, value))
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(_LOW, _HIGH, strict=True))
-    ink = "#ffffff" if share > 0.5 else INK
-    number = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.1f}"
-    box = f'<rect x="{x:g}" y="{y:g}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'
-    return box + text(x + _CELL / 2 - 1, y + 18, number, size=9, fill=ink, anchor="middle")
 
 
 def approximation_drawing(values: Mapping[str, Mapping[str, Mapping[str, float]]], names: Mapping[str, str]) -> str:

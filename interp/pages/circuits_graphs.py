@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 
+from interp.figures.circuits import SMALL, graph_parts, strongest
 from interp.figures.style import OP_COLORS, op_words
-from interp.figures.svg import FAINT, INK, QUIET, curve, dot, drawing, line, text
-from interp.runs.circuit_files import Circuit
+from interp.figures.svg import FAINT, QUIET, curve, dot, drawing, line, text
+from interp.runs.circuit_files import Circuit, CircuitEdge
 
 _DRAWN = 40  # edges a panel; more cannot be told apart
 _OWN, _SOME, _ALL = "#D55E00", "#2E86C8", "#A9B0BA"
-_WIDTH, _HEIGHT = 300.0, 176.0
+_WIDTH, _HEIGHT = SMALL.width + 20, SMALL.height + 36
 
 
 def circuits_drawing(
@@ -26,7 +27,11 @@ def circuits_drawing(
     """
     n_columns = min(3, len(circuits))
     n_rows = math.ceil(len(circuits) / n_columns)
-    parts = [text(10, 18, f"The {_DRAWN} strongest edges of each circuit; width: |score|, 1 = the strongest", size=13)]
+    parts = [
+        text(
+            10, 18, f"The {_DRAWN} strongest edges of each circuit; wider: larger |score|; dashed: in the way", size=13
+        )
+    ]
     for place, (colour, words) in enumerate(
         ((_ALL, "in every circuit"), (_SOME, "in some"), (_OWN, "in this one alone"))
     ):
@@ -39,40 +44,13 @@ def circuits_drawing(
     return drawing(parts, width=width, height=height, title="The circuit of each instruction")
 
 
-def _panel(circuit: Circuit, left: float, top: float, shared: set[str], own: set[str]) -> list[str]:
-    places = _node_places(circuit, left + 14, top + 26)
-    edges = [edge for edge in circuit.edges if edge.in_circuit]
-    edges = sorted(edges, key=lambda edge: -abs(edge.score))[:_DRAWN]
-    most = max((abs(edge.score) for edge in edges), default=0.0) or 1.0
-    parts = [text(left, top + 14, f"{op_words(circuit.op)}: {circuit.n_connected} edges", size=12)]
-    for edge in reversed(edges):
-        name = f"{edge.source}->{edge.target}"
-        colour = _ALL if name in shared else _OWN if name in own else _SOME
-        start, end = places[edge.source], places[edge.target.split("<")[0]]
-        parts.append(line(*start, *end, stroke=colour, width=0.6 + 3.4 * abs(edge.score) / most))
-    touched = {end for edge in edges for end in (edge.source, edge.target.split("<")[0])}
-    for node, (x, y) in places.items():
-        parts.append(dot(x, y, fill=INK if node in touched else FAINT, radius=3.5))
-        if node in ("input", "logits"):
-            parts.append(text(x, y + 15, node, size=9, fill=QUIET, anchor="start" if node == "input" else "end"))
-    for layer in range(circuit.n_layers):
-        x = places[f"a{layer}.h0"][0]
-        parts.append(text(x, top + _HEIGHT - 12, f"L{layer}", size=9, fill=QUIET, anchor="middle"))
-        parts.append(text(places[f"m{layer}"][0], top + _HEIGHT - 12, "MLP", size=9, fill=QUIET, anchor="middle"))
-    return parts
+def _panel(circuit: Circuit, left: float, top: float, shared: Collection[str], own: Collection[str]) -> list[str]:
+    def colour(edge: CircuitEdge) -> str:
+        return _ALL if edge.name in shared else _OWN if edge.name in own else _SOME
 
-
-def _node_places(circuit: Circuit, left: float, top: float) -> dict[str, tuple[float, float]]:
-    """Heads stand one below the other, a layer's MLP to the right of them."""
-    step = (_WIDTH - 46) / (2 * circuit.n_layers + 1)
-    gap = (_HEIGHT - 62) / max(1, circuit.n_heads - 1)
-    middle = top + (_HEIGHT - 62) / 2
-    places = {"input": (left, middle), "logits": (left + step * (2 * circuit.n_layers + 1), middle)}
-    for layer in range(circuit.n_layers):
-        for head in range(circuit.n_heads):
-            places[f"a{layer}.h{head}"] = (left + step * (2 * layer + 1), top + gap * head)
-        places[f"m{layer}"] = (left + step * (2 * layer + 2), middle)
-    return places
+    members = strongest(circuit)
+    graph = graph_parts(circuit, members, shown=members[:_DRAWN], form=SMALL, left=left, top=top + 20, colour=colour)
+    return [text(left, top + 14, f"{op_words(circuit.op)}: {circuit.n_connected} edges", size=12), *graph]
 
 
 def faithfulness_drawing(circuits: Sequence[Circuit]) -> str:

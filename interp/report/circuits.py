@@ -9,11 +9,12 @@ from interp.figures import (
     OP_COLORS,
     circuit_graph,
     circuits_overview,
-    dissociation_heatmap,
+    dissociation_matrices,
     faithfulness_curve,
     node_words,
     op_words,
 )
+from interp.figures.dissociation import LEVEL_WORDS
 from interp.report.material import Material, Missing
 from interp.report.page import Page, code, details, escape, how_to_read, missing, table
 from interp.report.rows import calibration, percent, signed
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import Circuit
     from interp.runs.circuit_files import FaithfulnessPoint
 
-_UNITS = {"node": "heads or MLPs", "neuron": "neurons", "subspace": "directions"}
 _METHODS = {"eap_ig": "EAP-IG", "eap": "EAP"}
 _ABLATIONS = {
     "resample": "excluded edges carry what they carry on the corrupted state (resample ablation)",
@@ -45,7 +45,7 @@ def circuits_section(material: Material, page: Page) -> str:
     body += (
         "<h3>Circuit by circuit</h3><p>The drawings run left to right through the model: heads in rows, MLPs below "
         "them. Wider is stronger; solid blue carries the answer, dashed orange works against it. Blue nodes are "
-        "needed: corrupting them lowers m; grey ones have no effect beyond their interval, and empty ones are outside "
+        "needed: corrupting them lowers m; grey ones have no effect beyond their interval, and dotted ones are outside "
         "the circuit. Beside each, faithfulness of its edges by size, in grey that of random circuits, dashed the "
         "share of whole states that the circuit alone gets right.</p>"
     )
@@ -151,7 +151,7 @@ def _apart(material: Material, page: Page) -> str:
     if isinstance(frame, Missing):
         return ""
     try:
-        drawing = dissociation_heatmap(frame)
+        drawing = dissociation_matrices(frame)
     except ValueError:
         return ""
     losses = select(frame, metric=Metric.ABLATION_LOSS, ablation="resample", control=None)
@@ -162,17 +162,15 @@ def _apart(material: Material, page: Page) -> str:
         null = select(pairs, granularity=level, control=Control.RANDOM_PART)
         beyond = int((own["estimate"].to_numpy() > null["ci_high"].to_numpy()).sum())
         size = int(select(losses, granularity=level)["circuit_size"].iloc[0])
-        said.append(f"of {size} {_UNITS.get(level, level)}, {beyond} of {len(own)} pairs")
+        said.append(f"of {size} {LEVEL_WORDS.get(level, level)}, {beyond} of {len(own)} pairs")
     text = (
         "<h3>What is an instruction's own?</h3><p>The units most needed by one instruction and least by any other are "
         "its own part; chosen on one half of the held-out programs, ablated on the other. Two instructions are doubly "
         "dissociated where each part hurts its own instruction more; beyond what random parts of the same size do: "
         f"{escape('; '.join(said))}.</p>"
     )
-    return text + page.figure(
+    return text + page.drawing(
         drawing,
-        alt="Share of the logit difference that each instruction loses when an instruction's own part is ablated; "
-        "numbers in the cells.",
         caption="Rows: the ablated part; columns: the instruction that is measured. 0 is spared, 1 is gone; ablated "
         "units carry what they carry on the corrupted state.",
     )
@@ -226,9 +224,8 @@ def _strongest(circuit: Circuit) -> str:
 
 def _drawn(circuit: Circuit, page: Page) -> str:
     """The graph beside its faithfulness, and both as tables."""
-    words = "its strongest edges are in the sentence above and the table below."
     try:
-        graph = page.figure(circuit_graph(circuit), alt=f"The circuit of {circuit.op} as a layered graph; {words}")
+        graph = page.drawing(circuit_graph(circuit))
     except ValueError as error:
         graph = f'<p class="quiet">{escape(error)}</p>'
     curve = page.figure(

@@ -17,6 +17,8 @@ from importlib import resources
 
 import plotly.graph_objects as go
 
+from interp.figures.svg import Drawing
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
 
 
@@ -58,6 +60,11 @@ class Page:
             f'style="min-height:{height}px"><div class="waiting">This drawing needs JavaScript; its numbers are in the '
             f"tables.</div></div>{below}</figure>"
         )
+
+    def drawing(self, svg: Drawing, *, caption: str = "") -> str:
+        """A drawing that needs no script and says by itself what it shows, with a caption (HTML)."""
+        below = f"<figcaption>{caption}</figcaption>" if caption else ""
+        return f'<figure class="drawing">{svg}{below}</figure>'
 
     def tabs(self, label: str, panels: Sequence[tuple[str, str]], *, chosen: int = 0) -> str:
         """Panels of HTML of which one is shown, chosen by radio buttons; printed, all are. Needs no script."""

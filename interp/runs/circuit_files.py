@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from interp.files import write_json
+from interp.models.graph import Edge, Reader, Writer
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Control, IntervalKind, Metric, method_named
 
@@ -49,6 +51,21 @@ class CircuitEdge:
     exact_low: float | None  # 95 % bootstrap over programs
     exact_high: float | None
     in_circuit: bool  # in the chosen circuit after pruning
+
+    @cached_property
+    def edge(self) -> Edge:
+        """The edge itself. Raises ValueError: an end has no name of the graph."""
+        return Edge(Writer.named(self.source), Reader.named(self.target))
+
+    @property
+    def name(self) -> str:
+        """ "a1.h3->m2"."""
+        return self.edge.name
+
+    @property
+    def node(self) -> str:
+        """The id of the node that the edge leads to."""
+        return self.edge.target.node
 
 
 @dataclass(frozen=True)
@@ -181,9 +198,9 @@ _JSON_TYPES: dict[str, Any] = {
 def _check(circuit: Circuit) -> None:
     ids = {node.id for node in circuit.nodes}
     for edge in circuit.edges:
-        for end in (edge.source, edge.target.split("<")[0]):
+        for end in (edge.source, edge.node):
             if end not in ids:
-                raise ValueError(f"the edge {edge.source}->{edge.target} names the unknown node {end!r}")
+                raise ValueError(f"the edge {edge.name} names the unknown node {end!r}")
 
 
 def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:

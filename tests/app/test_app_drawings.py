@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from app.components.board import Guess, probability, program_board, ribbon, slots_board
-from app.components.graph import DrawnEdge, DrawnNode, layered_graph, node_words
 from app.components.heads import colored, head_grid
 from app.components.heatmap import filled, heatmap
 from app.predictions import Prediction, difference
@@ -88,20 +87,6 @@ def test_heatmap_keeps_given_limits_and_leaves_gaps_empty() -> None:
     assert [item["value"][:3] for item in data] == [[0, 0, 0.1], [0, 1, 0.2], [1, 1, 0.3]]
     assert ["itemStyle" in item for item in data] == [False, True, False]
     assert len({item["name"] for item in data}) == 3  # a click picks one cell, not a column
-
-
-def test_graph_draws_harm_dashed_and_width_by_effect() -> None:
-    nodes = [DrawnNode("input", "input", None, None, 2.0, True), DrawnNode("a0.h1", "head", 0, 1, -1.0, True),
-             DrawnNode("logits", "logits", None, None, None, True)]  # fmt: skip
-    edges = [DrawnEdge("input", "a0.h1<q>", 1.0), DrawnEdge("a0.h1", "logits", -0.25)]
-    series = layered_graph(nodes, edges, n_layers=1, n_heads=2, picked="input->a0.h1<q>")["series"][0]
-    first, second = series["links"]
-    assert (first["target"], first["lineStyle"]["type"], second["lineStyle"]["type"]) == ("a0.h1", "solid", "dashed")
-    assert first["lineStyle"]["width"] > second["lineStyle"]["width"]
-    assert first["lineStyle"]["color"] != second["lineStyle"]["color"]
-    x = [node["value"][0] for node in series["data"]]
-    assert x == sorted(x)
-    assert node_words("a0.h1<q>") == "L0H1's queries"
 
 
 def prediction_of(state: States, **edits: str) -> Prediction:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from interp.circuits import CircuitConfig, Graph
-from interp.figures import along_curves, dissociation_heatmap
+from interp.figures import along_curves, dissociation_matrices
 from interp.pages.circuits import write_circuit_page
 from interp.pages.circuits_interchange import failures, interchange_part
 from interp.results import rows_frame
@@ -161,10 +161,15 @@ def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_
     for file in (*(f"circuits-tiny-{name}.svg" for name in names), "circuits-seeds.svg"):
         assert f"({file})" in text
         ElementTree.parse(tmp_path / file)
-    drawn: list[Any] = [dissociation_heatmap(frame), along_curves(frame)]
-    assert [len(each.data) for each in drawn] == [3, 3 + 1]
+    assert len(along_curves(frame).data) == 3 + 1  # type: ignore[arg-type]
+    matrices = dissociation_matrices(frame)
+    measured = frame.loc[frame["metric"] == "ablation_loss"]
+    assert matrices.count("of its logit difference") == len(measured) > 0  # a cell a row, its number said
+    one = dissociation_matrices(frame, level="node", marked="INC")
+    assert one.count("of its logit difference") == (measured["granularity"] == "node").sum()
+    assert one.count('fill="none"') == 2 and not matrices.count('fill="none"')  # the row and the column of INC
     with pytest.raises(ValueError, match="no dissociation under zero ablation"):
-        dissociation_heatmap(frame, ablation="zero")
+        dissociation_matrices(frame, ablation="zero")
 
 
 def test_the_page_names_the_best_place_of_each_kind_of_pair(tmp_path: Path):
