@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from interp.commands import command
 from interp.console import console, plain_table, say, show_scores, stage_display, training_display
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run, load
+from interp.stage_options import CircuitOptions
 
 _CONTROLS = {  # short enough for a column
     Control.MAJORITY_CLASS: "majority",
@@ -24,6 +26,7 @@ _CONTROLS = {  # short enough for a column
     Control.ALTERED_SEMANTICS: "altered",
 }
 _TRIED = 128  # examples of a trial of threads
+CIRCUITS = CircuitOptions(levels=("neuron",))  # other levels take minutes; all else is as by default
 _CIRCUIT_COLUMNS = ("edges", "faithfulness", "random", "pairs")
 
 
@@ -65,7 +68,7 @@ def run_demo(out: Path, *, preset: str, fresh: bool = False) -> Run:
     if not left_out("intervening", _cannot_be_swapped(run)):
         interventions = measured("intervening", patch_stage)
     if not left_out("finding circuits", _has_no_circuits(run)):
-        circuits = measured("finding circuits", circuit_stage)
+        circuits = measured("finding circuits", partial(circuit_stage, options=CIRCUITS))
     path = write_report(run)
     show_scores(scores, title=f"{run.name}: exact match on held-out examples")
     _show_probes(run, probes)

@@ -29,6 +29,7 @@ from interp.results import read_frame, rows_frame, write_frame
 from interp.runs.compiled_run import compile_run
 from interp.runs.findings import read_finding
 from interp.runs.probe_errors import read_errors
+from interp.stage_options import EvaluationOptions
 from interp.studies import probe_sweep as probing
 from interp.studies import read_examples
 from interp.studies.circuit_study import summary_of
@@ -76,7 +77,7 @@ READERS: dict[str, list[Callable[[Path], Any]]] = {
     "measured/model.safetensors": [lambda f: interp.load(f).model, lambda f: interp.load(f).step],
     "measured/metrics.parquet": [
         lambda f: interp.load(f).frame("metrics"),
-        lambda f: evaluate_stage(interp.load(f), n=1, programs=0),
+        lambda f: evaluate_stage(interp.load(f), EvaluationOptions(n=1, programs=0)),
     ],
     "measured/probes.parquet": [lambda f: interp.load(f).frame("probes")],
     "measured/interventions.parquet": [lambda f: interp.load(f).frame("interventions")],

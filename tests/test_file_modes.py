@@ -18,6 +18,7 @@ from interp.pages.cards import make_card
 from interp.probing import SweepConfig
 from interp.report import write_report
 from interp.runs.compiled_run import compile_run
+from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions
 from interp.studies.circuit_stage import circuit_stage
 from interp.studies.evaluation_stage import evaluate_stage
 from interp.studies.patch_stage import patch_stage
@@ -39,11 +40,11 @@ def modes(folder: Path) -> dict[str, str]:
 
 def test_every_file_of_a_run_has_the_mode_of_the_umask(umask: int, tmp_path: Path) -> None:
     run = train(tiny_config(steps=4, checkpoint_every=2, eval_every=2, steps_along=3), tmp_path / "run")
-    evaluate_stage(run, n=60, programs=0)
+    evaluate_stage(run, EvaluationOptions(n=60, programs=0))
     sweep = SweepConfig(variables=("op",), places=("cells[@array_ptr]",), hooks=("blocks.0.hook_resid_post",), n=200)
     probe_run(run, config=sweep)
-    patch_stage(run, variables=["op"], n_pairs=4)
-    circuit_stage(run, ops=["INC"], n_pairs=64, measure=("roles",))
+    patch_stage(run, PatchOptions(variables=("op",), n_pairs=4))
+    circuit_stage(run, CircuitOptions(ops=("INC",), n_pairs=64, measure=("roles",)))
     make_card(run, n=60, programs=0)
     write_report(run)
     spec = MachineSpec(n_instructions=4, n_cells=3, n_input=1, n_output=1, bits=1)

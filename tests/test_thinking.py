@@ -8,6 +8,7 @@ from interp.models import build_model
 from interp.pages.thinking import thinking_page
 from interp.results import Metric, select
 from interp.runs import RunConfig
+from interp.stage_options import PatchOptions, ProbeOptions
 from interp.studies.patch_stage import patch_stage
 from interp.studies.probe_stage import probe_stage
 from interp.studies.thinking import by_loop_steps, macro, measure_thinking
@@ -65,9 +66,9 @@ def test_what_is_told_of_its_thinking(run):
 
 
 def test_the_carry_is_probed_and_swapped(run):
-    probes = probe_stage(run, methods=("ridge",), variables=("input[0]",), n=400)
+    probes = probe_stage(run, ProbeOptions(methods=("ridge",), variables=("input[0]",), n=400))
     assert {"steps.0.hook_carry", "steps.2.hook_carry"} <= set(probes["site"])
-    swaps = patch_stage(run, variables=("array_ptr",), positions=("output",), n_pairs=24)
+    swaps = patch_stage(run, PatchOptions(variables=("array_ptr",), positions=("output",), n_pairs=24))
     assert {"steps.0.hook_carry", "steps.2.hook_carry"} <= set(swaps["site"])
 
 

@@ -13,6 +13,7 @@ from interp.circuits import draw_pairs, score_edges
 from interp.models import TransformerConfig
 from interp.report import write_report
 from interp.runs import RunConfig
+from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions
 from interp.studies.circuit_stage import circuit_stage
 from interp.studies.evaluation_stage import evaluate_stage
 from interp.studies.patch_stage import patch_stage
@@ -28,11 +29,11 @@ models = {
 }
 for name, model in models.items():
     run = train(RunConfig(task.name, world, model, settings), Path(sys.argv[1]) / name)
-    scores = evaluate_stage(run, n=400)
-    probes = probe_stage(run, methods=("logistic", "neighbour"), n=800)
-    swaps = patch_stage(run, n_pairs=64)
+    scores = evaluate_stage(run, EvaluationOptions(n=400))
+    probes = probe_stage(run, ProbeOptions(methods=("logistic", "neighbour"), n=800))
+    swaps = patch_stage(run, PatchOptions(n_pairs=64))
     if run.model.graph() is not None:  # the pooled model has none, and goes without
-        circuit_stage(run, n_pairs=48, measure=())
+        circuit_stage(run, CircuitOptions(n_pairs=48, measure=()))
         pairs = draw_pairs(task, "FIRST", 24, seed=0)
         scores_by = {scorer: score_edges(scorer, run.model, pairs) for scorer in ("eap_ig", "nearness")}
     write_report(run)

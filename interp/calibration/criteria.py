@@ -30,13 +30,13 @@ from interp.calibration.edges import CHANGED, Truth, pairs_of, truth
 from interp.calibration.settings import CalibrationSettings
 from interp.circuits import Graph, Pairs, run_circuits
 from interp.circuits.criteria import completeness, minimality
-from interp.circuits.faithfulness import Ablation
 from interp.compiled.config import NoiseConfig
 from interp.compiled.form import Form
 from interp.compiled.key import AnswerKey
 from interp.compiled.noise import apply_noise
 from interp.compiled.program import interpreter
 from interp.results import Aggregation, Method, Metric
+from interp.stage_options import Ablation
 from interp.tasks.machine_task import NextStateTask
 
 TIE = 0.01

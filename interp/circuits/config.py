@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from interp.circuits.faithfulness import GRIDS, Ablation, Grid
 from interp.circuits.scorers import SCORERS
+from interp.stage_options import GRIDS, Ablation, CircuitOptions, Grid
 from probes.evaluation import MIN_GROUPS
 
 
@@ -14,8 +14,8 @@ from probes.evaluation import MIN_GROUPS
 class CircuitConfig:
     """How hard to look. The defaults take about ten seconds an opcode on two cores for a model of 4 x 4 heads."""
 
-    n_pairs: int = 128  # pairs to score on, and as many of other programs to evaluate on
-    steps: int = 5  # midpoints of EAP-IG
+    n_pairs: int = CircuitOptions.n_pairs  # pairs to score on, and as many of other programs to evaluate on
+    steps: int = CircuitOptions.steps  # midpoints of EAP-IG
     n_sizes: int = 12  # circuit sizes on a log axis
     n_null: int = 10  # random circuits a size
     n_null_pairs: int = 24  # pairs that random circuits are run on
@@ -25,8 +25,8 @@ class CircuitConfig:
     threshold: float = 0.9  # of faithfulness
     n_reference: int = 256  # held-out states that mean ablation averages over
     n_bootstrap: int = 1000
-    method: str = "eap_ig"  # a name of SCORERS
-    grid: Grid = "log"  # of circuit sizes; "mib" for figures that compare with the benchmark's
+    method: str = CircuitOptions.method  # a name of SCORERS
+    grid: Grid = CircuitOptions.grid  # of circuit sizes; "mib" for figures that compare with the benchmark's
 
     def __post_init__(self) -> None:
         if self.method not in SCORERS:

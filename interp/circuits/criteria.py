@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from interp.circuits.faithfulness import Ablation, run_circuits
+from interp.circuits.faithfulness import run_circuits
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
 from interp.ranges import counted
+from interp.stage_options import Ablation
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,9 @@ from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
 from interp.ranges import counted
+from interp.stage_options import ABLATIONS, GRIDS, Ablation, Grid
 
-Ablation = Literal["resample", "mean", "zero"]
-ABLATIONS = ("resample", "mean", "zero")
 Ranking = Literal["absolute", "signed"]
-Grid = Literal["log", "mib"]
-GRIDS = ("log", "mib")
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 

@@ -23,19 +23,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from interp.circuits.attribution import midpoints
-from interp.circuits.faithfulness import Ablation
 from interp.circuits.hooked import ends, gradients_at, streams
 from interp.circuits.pairs import Pairs
-
-Level = Literal["node", "neuron", "subspace"]
-LEVELS: tuple[Level, ...] = ("node", "neuron", "subspace")
+from interp.stage_options import Ablation, Level
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from interp.circuits.attribution import eap, eap_ig
 from interp.circuits.exact import exact_effects
-from interp.circuits.faithfulness import Ablation
 from interp.circuits.pairs import Pairs
 from interp.circuits.search import acdc_scores
 from interp.circuits.standing import taken_apart
 from interp.registry import Registry
+from interp.stage_options import Ablation
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 
 from interp.circuits.edges import written
-from interp.circuits.faithfulness import ABLATIONS, Ablation, fixed_values, run_from
+from interp.circuits.faithfulness import fixed_values, run_from
 from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.ranges import counted
+from interp.stage_options import ABLATIONS, Ablation
 
 _MIN_WIDTH = 4  # edges tried in one batch after one that was kept; doubles as long as none is
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -13,17 +13,14 @@ from interp.evaluation.tables import denoising_tables
 from interp.files import require_file, write_json, write_text
 from interp.results import records
 from interp.runs import Run, load
+from interp.stage_options import EvaluationOptions
 
 
 def evaluate(
     run: RunPath,
     *,
-    n: int = 20_000,
-    seed: int | None = None,
-    balance: Literal["op_outcome", "natural"] = "op_outcome",
-    programs: int = 200,
+    asked: Annotated[EvaluationOptions, tyro.conf.arg(name="")] = EvaluationOptions(),  # noqa: B008 (frozen)
     archive: Path | None = None,
-    max_steps: int = 100,
     denoising_steps: tuple[int, ...] = (),
     save: bool = False,
     loop_steps: tuple[str, ...] = (),
@@ -34,12 +31,8 @@ def evaluate(
 
     Args:
         run: the run folder.
-        n: how many states; memory does not grow with it.
-        seed: of the states (default: that of the final evaluation, which the training curve never uses).
-        balance: draw evenly over op x outcome, or as programs and states come; the headline is the macro average.
-        programs: how many long-running held-out programs to run on the model's own predictions (0: none).
+        asked: on what, and how much of it.
         archive: run as many evolved programs too, of this file that tapelens evolve wrote.
-        max_steps: of a program.
         denoising_steps: of a model that fills in answers: exact match when it does so in as many passes, in each order
             (say 1 2 4 8); --save keeps these rows in RUN/denoising.parquet.
         save: add the result to RUN/metrics.parquet as the run's final evaluation.
@@ -48,18 +41,18 @@ def evaluate(
         threads: PyTorch threads.
     """
     from interp.evaluation.measure import measure
-    from interp.studies.evaluation_stage import EVALUATION_SEED, evaluate_stage
+    from interp.studies.evaluation_stage import evaluate_stage
 
-    at_least("--n", n, 1)
-    at_least("--programs", programs, 0)
-    at_least("--max-steps", max_steps, 1)
-    if save and (seed is not None or balance != "op_outcome" or archive is not None or max_steps != 100):
+    at_least("--n", asked.n, 1)
+    at_least("--programs", asked.programs, 0)
+    at_least("--max-steps", asked.max_steps, 1)
+    if save and (archive is not None or asked != EvaluationOptions(n=asked.n, programs=asked.programs)):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
     if save and loop_steps:
         raise ValueError("--save keeps the final evaluation, of the model as it is: leave --loop-steps out")
     opened = load(run)
     if denoising_steps:
-        _denoised(opened, denoising_steps, n=n, seed=seed, save=save, json_file=json_file, threads=threads)
+        _denoised(opened, denoising_steps, asked, save=save, json_file=json_file, threads=threads)
         return
     if save:
         writes(opened.path, "metrics.parquet")
@@ -72,22 +65,11 @@ def evaluate(
         if loop_steps:
             from interp.studies.thinking import by_loop_steps
 
-            scores = by_loop_steps(
-                opened, loop_steps, n=n, seed=EVALUATION_SEED if seed is None else seed, progress=progress
-            )
+            scores = by_loop_steps(opened, loop_steps, n=asked.n, seed=asked.seed, progress=progress)
         elif save:
-            scores = evaluate_stage(opened, n=n, programs=programs, progress=progress)
+            scores = evaluate_stage(opened, asked, progress=progress)
         else:
-            found = measure(
-                opened,
-                n=n,
-                seed=EVALUATION_SEED if seed is None else seed,
-                balance=balance,
-                programs=programs,
-                archive=evolved,
-                max_steps=max_steps,
-                progress=progress,
-            )
+            found = measure(opened, **vars(asked), archive=evolved, progress=progress)
             scores, failures = found.rows, found.failures
     for failure in failures[:10]:
         say(f"wrong: {failure.words()}")
@@ -97,17 +79,16 @@ def evaluate(
 
 
 def _denoised(
-    run: Run, steps: tuple[int, ...], *, n: int, seed: int | None, save: bool, json_file: Path | None, threads: int
+    run: Run, steps: tuple[int, ...], asked: EvaluationOptions, *, save: bool, json_file: Path | None, threads: int
 ) -> None:
     from interp.evaluation.denoising import denoising_curve
-    from interp.studies.evaluation_stage import EVALUATION_SEED
 
     if save:
         writes(run.path, "denoising.parquet")
     if json_file is not None:
         require_file(json_file)
     use_threads(threads)
-    seed = EVALUATION_SEED if seed is None else seed
+    n, seed = asked.n, asked.seed
     with stage_display("filling in") as progress:
         rows = denoising_curve(run.model, run.task, steps=steps, n=n, seed=seed, progress=progress)
     for part in denoising_tables(rows, title=f"{run.name}: exact match by passes and order, held-out examples"):

@@ -16,7 +16,8 @@ from interp.evaluation.rollout import Rollout, rollout
 from interp.ranges import counted
 from interp.results import rows_frame
 from interp.runs import Run
-from interp.training.scoring import EvaluationBalance, Observer, evaluate
+from interp.stage_options import Balance, EvaluationOptions
+from interp.training.scoring import Observer, evaluate
 
 Progress = Callable[[float, float, str], None]
 
@@ -35,12 +36,12 @@ class Evaluation:
 def measure(
     run: Run,
     *,
-    n: int = 20_000,
-    seed: int = 2,
-    balance: EvaluationBalance = "op_outcome",
-    programs: int = 200,
+    n: int = EvaluationOptions.n,
+    seed: int = EvaluationOptions.seed,
+    balance: Balance = EvaluationOptions.balance,
+    programs: int = EvaluationOptions.programs,
     archive: Any = None,
-    max_steps: int = 100,
+    max_steps: int = EvaluationOptions.max_steps,
     progress: Progress = lambda done, total, at: None,
 ) -> Evaluation:
     """Exact match, partial credit and calibration on `n` held-out examples, then rollout over held-out programs.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.ranges import counted
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
+from interp.stage_options import EvaluationOptions
 from interp.tasks import Task
 from interp.training.scoring import answered
 from interp.training.tally import Tally
@@ -78,7 +79,7 @@ def rollout(
     starts: Any,
     *,
     programs: str,
-    max_steps: int = 100,
+    max_steps: int = EvaluationOptions.max_steps,
     batch_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rollout:

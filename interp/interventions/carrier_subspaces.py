@@ -30,6 +30,7 @@ from interp.interventions.carrier_parts import Part
 from interp.interventions.das import frozen
 from interp.interventions.interchange import random_basis
 from interp.results import Method
+from interp.stage_options import PatchOptions
 from interp.tasks.state_pairs import StatePairs
 
 FITTED = (Method.PROBE_SUBSPACE, Method.MEAN_DIFFERENCE, Method.DAS)
@@ -41,7 +42,7 @@ class SubspaceFit:
     """How subspaces of the state are fitted."""
 
     n_pairs: int = 512  # of training units that change the answer; both streams of each are read
-    rank: int = 8  # of das; the others have at most one dimension less than there are values
+    rank: int = PatchOptions.rank  # of das; the others have at most one dimension less than there are values
     steps: int = 200  # of das
     batch_size: int = 32
     lr: float = 0.1  # of AdamW; falls linearly to 0

@@ -18,6 +18,7 @@ from interp.interventions.search import smallest_set_rows
 from interp.interventions.subspaces import subspace_rows
 from interp.ranges import counted
 from interp.results import Method, Metric
+from interp.stage_options import PatchOptions
 from interp.tasks import Task
 from interp.tasks.sites import Site
 
@@ -89,13 +90,13 @@ def deepen(
     methods: Sequence[str] = (),
     pairs_of: Sequence[tuple[str, ...]] = (),
     sites: Sequence[Site] = (),
-    places: int = 1,
-    rank: int = 4,
-    n_pairs: int = 256,
+    places: int = PatchOptions.places,
+    rank: int = PatchOptions.rank,
+    n_pairs: int = PatchOptions.n_pairs,
     das: DasConfig = DasConfig(),  # noqa: B008 (frozen)
     untrained: Any | None = None,
     done: Collection[Job] = (),
-    seed: int = 0,
+    seed: int = PatchOptions.seed,
     save: Callable[[Rows], None] | None = None,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> Rows:

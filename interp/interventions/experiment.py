@@ -10,6 +10,7 @@ from interp.interventions.activations import check_sites
 from interp.interventions.declared import axes_of, head_axis, within_layer
 from interp.interventions.interchange import Subspaces, iia_sweep, residual_sites
 from interp.ranges import counted
+from interp.stage_options import PatchOptions
 from interp.tasks import Task
 from interp.tasks.counterfactual import PairDesign
 from interp.tasks.sites import Site
@@ -59,9 +60,9 @@ def run_interventions(
     variables: Sequence[str] | None = None,
     sites: Sequence[Site] | None = None,
     position_sets: Sequence[str] | None = None,
-    designs: Sequence[PairDesign] = ("independent", "minimal"),
-    n_pairs: int = 256,
-    seed: int = 0,
+    designs: Sequence[PairDesign] = PatchOptions.designs,
+    n_pairs: int = PatchOptions.n_pairs,
+    seed: int = PatchOptions.seed,
     subspaces: Subspaces | None = None,
     untrained: Any | None = None,
     done: Collection[tuple[str, str]] = (),

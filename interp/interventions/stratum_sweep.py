@@ -11,6 +11,7 @@ from interp.interventions.interchange import Subspaces
 from interp.interventions.scores import place_columns
 from interp.ranges import counted
 from interp.results import Method, Metric
+from interp.stage_options import PatchOptions
 from interp.tasks import Task
 from interp.tasks.sites import Site
 
@@ -25,7 +26,7 @@ def best_swaps(
     *,
     sites: Sequence[Site] = (),
     subspaces: Subspaces | None = None,
-    places: int = 1,
+    places: int = PatchOptions.places,
 ) -> list[Swap]:
     """The swaps of a finished sweep that moved a variable most where the answer should change.
 
@@ -63,7 +64,7 @@ def stratum_sweep(
     subspaces: Subspaces | None = None,
     places: int = 1,
     n: int = 64,
-    seed: int = 0,
+    seed: int = PatchOptions.seed,
     save: Callable[[Rows], None] | None = None,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> Rows:

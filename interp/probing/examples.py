@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.probing.readout import Readout
-from interp.results import Method
+from interp.stage_options import ProbeOptions
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class SweepConfig:
     variables: tuple[str, ...] = ()  # (): the task's default
     places: tuple[str, ...] = ()  # positions by name, or the task's sets of tokens; (): the task's default
     hooks: tuple[str, ...] = ()  # (): the residual stream before the first layer and after each
-    methods: tuple[str, ...] = (Method.LOGISTIC,)
-    n: int = 16_000  # examples, or tokens of a set, half to fit and half to score
+    methods: tuple[str, ...] = ProbeOptions.methods
+    n: int = field(kw_only=True)  # examples, or tokens of a set, half to fit and half to score
     per_stream: int = 16  # tokens of one example at most, where a set of tokens is pooled
-    seed: int = 3
-    controls: bool = True  # all that need fits of their own, and the code length
+    seed: int = ProbeOptions.seed
+    controls: bool = ProbeOptions.controls  # all that need fits of their own, and the code length
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from interp.probing.examples import Examples, HookResult, SweepConfig, check_hoo
 from interp.probing.places import places_to_edit
 from interp.probing.targets import Targets
 from interp.ranges import counted
-from interp.results import Method
+from interp.stage_options import ProbeOptions
 from interp.tasks import Batch, Task
 from interp.tasks.sites import Site
 from interp.worlds.base import Split
@@ -179,11 +179,11 @@ def probe_sweep(
     variables: Sequence[str] = (),
     positions: Sequence[str] = (),
     hooks: Sequence[str] = (),
-    methods: Sequence[str] = (Method.LOGISTIC,),
-    n: int = 4000,
-    seed: int = 3,
+    methods: Sequence[str] = ProbeOptions.methods,
+    n: int,
+    seed: int = ProbeOptions.seed,
     n_edits: int = 0,
-    controls: bool = True,
+    controls: bool = ProbeOptions.controls,
     subspaces_everywhere: bool = False,
     progress: Progress | None = None,
 ) -> ProbeSweep:
@@ -198,7 +198,7 @@ def probe_sweep(
     The other arguments and errors are those of `sweep_hooks` and `SweepConfig`.
     """
     config = SweepConfig(
-        tuple(variables), tuple(positions), tuple(hooks), tuple(methods), n, seed=seed, controls=controls
+        tuple(variables), tuple(positions), tuple(hooks), tuple(methods), n=n, seed=seed, controls=controls
     )
     away = wrong_hooks(list(hooks) or default_hooks(model))
     rows: list[dict[str, Any]] = []

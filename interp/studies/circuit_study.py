@@ -19,19 +19,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from interp.circuits import find_circuit
 from interp.circuits.attention import attention_patterns, can_average, write_attention
 from interp.circuits.config import CircuitConfig
-from interp.circuits.faithfulness import ABLATIONS, Ablation
 from interp.circuits.overlap import sharing, sharing_rows
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
-from interp.circuits.parts import LEVELS, Level
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
@@ -42,6 +40,7 @@ from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
 from interp.runs.circuit_files import Circuit, circuit_path, circuit_rows, read_circuit, write_circuit
 from interp.runs.findings import Finding, current_finding, findings, write_finding
+from interp.stage_options import ABLATIONS, LEVELS, Ablation, CircuitOptions, Level, Measure
 from interp.studies.along import AlongConfig, circuits_at
 from interp.studies.approximations import compare_approximations
 from interp.studies.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
@@ -49,7 +48,6 @@ from interp.studies.evidence import EvidenceConfig, gather_evidence
 from interp.studies.examples import edge_examples
 from interp.studies.explain import explain
 
-Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"]
 KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "paths", "along")
 SUMMARY = "summary.json"
 _COST = {  # rough seconds a job at the default size, so that the bar tells the time left
@@ -70,20 +68,28 @@ class StudyConfig:
     """What to measure, and how hard."""
 
     circuit: CircuitConfig = CircuitConfig()  # noqa: RUF009 (frozen)
-    freezes: bool = False  # also a circuit for each of the further contrasts: the ways to freeze
-    measure: tuple[Measure, ...] = ("dissociation", "roles", "edges")
-    levels: tuple[Level, ...] = LEVELS
-    ablations: tuple[Ablation, ...] = ("resample",)  # of parts
-    along: bool = False  # also every checkpoint that the run kept
-    paths: tuple[str, ...] = ()
+    freezes: bool = CircuitOptions.freezes  # also a circuit for each of the further contrasts: the ways to freeze
+    measure: tuple[Measure, ...] = CircuitOptions.measure
+    levels: tuple[Level, ...] = CircuitOptions.levels
+    ablations: tuple[Ablation, ...] = CircuitOptions.ablations  # of parts
+    along: bool = CircuitOptions.along  # also every checkpoint that the run kept
+    paths: tuple[str, ...] = CircuitOptions.paths
     n_heads: int = 3  # heads an instruction whose role is measured
     n_role_pairs: int = 12
     n_edges: int = 20  # of highest |score|, an instruction, that are kept pair by pair
-    n_exact_pairs: int = 16  # of approximations, positions and paths
-    n_search_pairs: int = 6  # of the ACDC-style search
+    n_exact_pairs: int = CircuitOptions.n_exact_pairs  # of approximations, positions and paths
+    n_search_pairs: int = CircuitOptions.n_search_pairs  # of the ACDC-style search
     dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
     evidence: EvidenceConfig = EvidenceConfig()  # noqa: RUF009
     checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
+
+    @classmethod
+    def asked(cls, options: CircuitOptions) -> StudyConfig:
+        """What the stage `circuit` is asked, and everything else as it is by default."""
+        own = {field.name for field in fields(cls)} & {field.name for field in fields(options)}
+        scored = {field.name for field in fields(CircuitConfig)} & {field.name for field in fields(options)} - own
+        circuit = CircuitConfig(**{name: getattr(options, name) for name in scored})
+        return cls(circuit=circuit, **{name: getattr(options, name) for name in own})
 
 
 _Found = tuple[list[dict[str, Any]], dict[str, Any]]  # rows of the tidy frame, and what does not fit into rows
@@ -103,7 +109,7 @@ def study(
     *,
     ops: Sequence[str] = (),
     config: StudyConfig = StudyConfig(),  # frozen
-    seed: int = 5,
+    seed: int = CircuitOptions.seed,
     fresh: bool = False,
     progress: Callable[[float, float, str], None] | None = None,
 ) -> pd.DataFrame:

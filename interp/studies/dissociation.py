@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.faithfulness import Ablation
 from interp.circuits.pairs import draw_pairs, main_contrasts
 from interp.circuits.parts import (
     Ablator,
@@ -45,6 +44,7 @@ from interp.circuits.parts import (
     random_part,
 )
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
+from interp.stage_options import Ablation
 from interp.tasks import Task
 from probes.evaluation import MIN_GROUPS, bootstrap_mean
 

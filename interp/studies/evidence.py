@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from interp.circuits.criteria import completeness, minimality
-from interp.circuits.faithfulness import ABLATIONS, run_circuits
+from interp.circuits.faithfulness import run_circuits
 from interp.circuits.overlap import matrices, stability
 from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.standing import taken_apart
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs.circuit_files import Circuit
+from interp.stage_options import ABLATIONS
 from interp.tasks import Task
 
 _FEW = 5  # pairs of an outcome below which it gets no row

@@ -21,8 +21,8 @@ from interp.interventions.declared import residual_hooks, stream_hooks
 from interp.reading import read_tensors, reading
 from interp.results import Method, Metric, records, rows_frame
 from interp.runs import Run, RunError
+from interp.stage_options import PatchOptions
 from interp.studies.holding import Progress, held, quiet
-from interp.tasks.counterfactual import PairDesign
 
 SUBSPACES = "probes.safetensors"
 
@@ -46,44 +46,36 @@ def probe_subspaces(run: Run, variables: Sequence[str]) -> dict[tuple[str, Site]
 
 def patch_stage(
     run: Run,
+    options: PatchOptions = PatchOptions(),  # noqa: B008 (frozen)
     *,
-    variables: Sequence[str] = (),
-    designs: Sequence[PairDesign] = ("independent",),
-    methods: Sequence[str] = (),
-    pairs_of: Sequence[str] = (),
-    hooks: Sequence[str] = (),
-    positions: Sequence[str] = (),
-    places: int = 1,
-    rank: int = 4,
-    n_pairs: int = 256,
-    seed: int = 4,
     fresh: bool = False,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
     """Interchange interventions, saved after every sweep, so that an interrupted stage goes on where it stopped.
 
     After the sweep of whole vectors and probe subspaces come the best `places` of each variable by the world's strata.
-    `methods` (of `interp.interventions.METHODS`) and `pairs_of` ("op+operand") go on from the sweep of whole vectors,
-    at the `places` best places of each variable. `hooks` ("mlp.hook_post", "attn.hook_z[*]") and `positions` sweep
-    further sites, and the best places are then taken among those.
+    `methods` (of `interp.interventions.METHODS`) and `pairs_of` go on from the sweep of whole vectors, at the `places`
+    best places of each variable. `hooks` and `positions` sweep further sites, and the best places are then taken among
+    those.
 
     Raises:
         RunError: the run's world cannot be asked what would come out; or the run holds swaps with another `n_pairs` or
             `seed`, and not `fresh`.
         ValueError: an unknown variable, hook or set of positions.
     """
-    task = run.task
+    task, asked = run.task, options
     if "do" not in task.world.capabilities:
         raise RunError(f"interchange cannot judge {run.path}: {task.world.lacks('do')}")
     sites: list[Site] = []
-    if hooks or positions:
-        sites = named_sites(run.model, hooks or stream_hooks(run.model), positions or task.position_sets())
-    groups = [tuple(group.split("+")) for group in pairs_of]
+    if asked.hooks or asked.positions:
+        sites = named_sites(run.model, asked.hooks or stream_hooks(run.model), asked.positions or task.position_sets())
+    groups = [tuple(group.split("+")) for group in asked.pairs_of]
     for name in {name for group in groups for name in group}:
         task.world.settable(name)
-    names = list(variables) or task.swappable()
+    further = bool(asked.methods or groups)
+    names = list(asked.variables) or task.swappable()
     swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
-    settings = {"n_pairs": n_pairs, "seed": seed}
+    settings = {"n_pairs": asked.n_pairs, "seed": asked.seed}
     frame = None if fresh else held(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
@@ -97,9 +89,9 @@ def patch_stage(
         run.model,
         task,
         variables=swept,
-        designs=designs if not (methods or groups) else tuple(dict.fromkeys(["independent", *designs])),
-        n_pairs=n_pairs,
-        seed=seed,
+        designs=asked.designs if not further else tuple(dict.fromkeys(["independent", *asked.designs])),
+        n_pairs=asked.n_pairs,
+        seed=asked.seed,
         subspaces=subspaces,
         untrained=untrained,
         done=done,
@@ -113,8 +105,8 @@ def patch_stage(
             variables=swept,
             sites=some,
             designs=("independent",),
-            n_pairs=n_pairs,
-            seed=seed,
+            n_pairs=asked.n_pairs,
+            seed=asked.seed,
             untrained=untrained,
             save=lambda new: save([row for row in new if row["metric"] != Metric.REDRAW_RATE]),
             progress=progress,
@@ -126,26 +118,26 @@ def patch_stage(
         variables=names,
         sites=sites,
         subspaces=subspaces,
-        places=places,
-        seed=seed,
+        places=asked.places,
+        seed=asked.seed,
         save=save,
         progress=progress,
     )
-    if methods or groups:
+    if further:
         deepen(
             run.model,
             task,
             rows,
             variables=names,
-            methods=methods,
+            methods=asked.methods,
             pairs_of=groups,
             sites=sites,
-            places=places,
-            rank=rank,
-            n_pairs=n_pairs,
+            places=asked.places,
+            rank=asked.rank,
+            n_pairs=asked.n_pairs,
             untrained=untrained,
             done=jobs_done(rows),
-            seed=seed,
+            seed=asked.seed,
             save=save,
             progress=progress,
         )

@@ -20,6 +20,7 @@ from interp.reading import RunError
 from interp.results import Metric, records, rows_frame
 from interp.runs import Run
 from interp.runs.state_file import read_states, write_states
+from interp.stage_options import PatchOptions
 from interp.studies.holding import Progress, quiet
 
 SUBSPACES = "subspaces"
@@ -49,8 +50,8 @@ def state_stage(
     *,
     variables: Sequence[str] = (),
     parts: Sequence[str] = ("all", "layers", "groups", SUBSPACES),
-    n_pairs: int = 256,
-    seed: int = 4,
+    n_pairs: int = PatchOptions.n_pairs,
+    seed: int = PatchOptions.seed,
     fit: SubspaceFit = SubspaceFit(),  # noqa: B008 (frozen)
     fresh: bool = False,
     progress: Progress = quiet,

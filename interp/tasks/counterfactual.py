@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from interp.ranges import counted
+from interp.stage_options import PairDesign
 from interp.worlds.base import Split, World
 
 if TYPE_CHECKING:
     from interp.tasks.base import Batch, Task
 
-PairDesign = Literal["independent", "minimal"]
 _MAX_DRAWS_PER_PAIR = 200  # before `counterfactual` gives up on a variable
 
 

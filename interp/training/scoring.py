@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from interp.results import Aggregation, IntervalKind, Method, Metric, rows_frame
+from interp.stage_options import Balance, EvaluationOptions
 from interp.tasks import Batch, Task
 from interp.training.tally import Tally, macro_row
 from interp.worlds import Split
 
 BATCH_SIZE = 128  # what stays in the cache: on one core 1.4 times as fast as 512
-EvaluationBalance = Literal["op_outcome", "natural"]
 Observer = Callable[[Batch, Tensor, int], None]  # a batch, the model's answer, the number of its first row
 
 
@@ -32,7 +32,7 @@ def evaluate(
     n: int,
     seed: int,
     start: int = 0,
-    balance: EvaluationBalance = "op_outcome",
+    balance: Balance = EvaluationOptions.balance,
     split: Split = "evaluation",
     batch_size: int = BATCH_SIZE,
     observers: Sequence[Observer] = (),

@@ -12,6 +12,7 @@ from app.components.sum_board import Column, sum_board
 from app.sums_view import parse
 from interp.models import build_model
 from interp.runs import RunConfig, load, save_weights, write_config
+from interp.stage_options import CircuitOptions
 from interp.studies.circuit_stage import circuit_stage
 from interp.tasks.options import AdditionOptions
 from interp.training import TrainingConfig
@@ -44,7 +45,7 @@ def decimal_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four digits in decimal, all of the answer said at once, with the circuits of its contrasts."""
     folder = tmp_path_factory.mktemp("runs") / "decimal"
     untrained(folder, Addition(n_digits=4), AdditionOptions(at_once=0))
-    circuit_stage(load(folder), ops=("carry into 1", "cascade 3"), n_pairs=16, measure=())
+    circuit_stage(load(folder), CircuitOptions(ops=("carry into 1", "cascade 3"), n_pairs=16, measure=()))
     return folder
 
 

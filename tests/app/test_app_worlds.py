@@ -38,6 +38,7 @@ import larger_task, larger_world
 from interp.models import TransformerConfig
 from interp.models.state_configs import GRUConfig
 from interp.runs import RunConfig
+from interp.stage_options import ProbeOptions
 from interp.studies.probe_stage import probe_stage
 from interp.training import TrainingConfig, train
 from streamlit import config
@@ -54,7 +55,7 @@ model = {
 }[kind]()
 settings = TrainingConfig(steps=60, batch_size=16, eval_every=60, eval_states=64, threads=1)
 run = train(RunConfig(task.name, world, model, settings), folder)
-probe_stage(run, methods=("logistic",), n=300)
+probe_stage(run, ProbeOptions(n=300))
 os.environ["TAPELENS_RUN"] = str(folder)
 
 from app.pages import PAGES

@@ -18,6 +18,7 @@ from interp.pages.circuits_interchange import failures, interchange_part
 from interp.results import rows_frame
 from interp.runs import STEPS, RunError, load, save_weights
 from interp.runs.findings import finding_path, read_finding
+from interp.stage_options import PatchOptions
 from interp.studies.along import AlongConfig
 from interp.studies.circuit_study import StudyConfig, study
 from interp.studies.dissociation import DissociationConfig
@@ -137,12 +138,17 @@ def test_bad_requests_are_refused(tiny_run, tmp_path: Path):
 
 def test_the_page_tells_of_a_run_and_of_its_agreement_with_itself(measured, tmp_path: Path):
     run, frame, *_ = measured
-    patch_stage(run, variables=("operand", "array_ptr"), methods=("mean_difference",), pairs_of=("operand+array_ptr",),
-                n_pairs=12)  # fmt: skip
-    patch_stage(run, variables=("operand",), designs=("independent", "minimal"), hooks=("mlp.hook_post",), n_pairs=12)
+    joint = PatchOptions(
+        ("operand", "array_ptr"), methods=("mean_difference",), pairs_of=("operand+array_ptr",), n_pairs=12
+    )
+    patch_stage(run, joint)
+    patch_stage(
+        run,
+        PatchOptions(variables=("operand",), designs=("independent", "minimal"), hooks=("mlp.hook_post",), n_pairs=12),
+    )
     kept = (run.path / "interventions.parquet").read_bytes()
     with pytest.raises(RunError, match="holds interventions measured with n_pairs 12, and n_pairs 13 is asked for"):
-        patch_stage(run, variables=("operand",), n_pairs=13)
+        patch_stage(run, PatchOptions(variables=("operand",), n_pairs=13))
     assert (run.path / "interventions.parquet").read_bytes() == kept
     text = write_circuit_page([run, run], tmp_path, n_null=5).read_text()
     for heading in (

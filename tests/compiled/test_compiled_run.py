@@ -15,6 +15,7 @@ from interp.compiled import AnswerKey, Compiled
 from interp.results import Metric, records
 from interp.runs import RunError
 from interp.runs.compiled_run import compile_run
+from interp.stage_options import EvaluationOptions
 from interp.studies.evaluation_stage import evaluate_run
 
 SMALL = [f"--spec.{name}={value}" for name, value in (("n-instructions", 5), ("n-cells", 3), ("bits", 1))]
@@ -37,7 +38,7 @@ def test_the_command_writes_a_run_that_predicts_and_is_right(tmp_path: Path, cap
 
 def test_evaluation_finds_no_error(compiled: Compiled, tmp_path: Path) -> None:
     run = compile_run(compiled, tmp_path / "run")
-    scores = evaluate_run(run, n=150, seed=9)
+    scores = evaluate_run(run, EvaluationOptions(n=150, seed=9, programs=0))
     judged = (Metric.EXACT_MATCH, Metric.BLOCK_ACCURACY)
     right = [row["estimate"] for row in records(scores) if row["metric"] in judged]
     assert set(right) == {1.0}

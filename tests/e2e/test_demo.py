@@ -14,6 +14,7 @@ from cython_vm import encode, step
 from interp.circuits import read_attention, read_circuit
 from interp.demo import run_demo
 from interp.results import Aggregation, Control, Metric, select
+from interp.stage_options import EvaluationOptions
 from interp.studies.evaluation_stage import evaluate_run
 from interp.training import PRESETS
 
@@ -79,7 +80,7 @@ def test_the_bundled_run_keeps_its_promises() -> None:
     spec = run.config.spec
     assert min(spec.n_instructions - 7, spec.n_cells - 5, spec.n_input - 2, spec.n_output - 2, spec.bits - 2) >= 1
     assert spec.io and spec.loops and spec.stops
-    scores = evaluate_run(run, n=3000, seed=12345)
+    scores = evaluate_run(run, EvaluationOptions(n=3000, seed=12345, programs=0))
     assert select(scores, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)["estimate"].item() >= 0.997
     for kind in ("metrics", "probes", "interventions", "circuits"):
         assert len(run.frame(kind))

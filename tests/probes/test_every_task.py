@@ -19,6 +19,7 @@ from interp.probing.editing import edit_rows
 from interp.results import Control, Metric, read_frame, records, rows_frame, select
 from interp.runs import load
 from interp.runs.probe_errors import read_errors
+from interp.stage_options import ProbeOptions
 from interp.studies.probe_stage import probe_stage
 from interp.tasks import TASKS, TaskOptions
 from interp.tasks.chain import Chain
@@ -108,9 +109,9 @@ def test_the_stage_takes_whole_chains_and_names_what_a_probe_gets_wrong(tmp_path
     small = replace(tiny_config(task="chain", steps=2), world=MachineWorld(SPEC), model=shape, options=OPTIONS)
     run = train(small, tmp_path / "chain")
     asked: dict[str, Any] = {"positions": ("cells[0]", "t+1.cells[0]"), "variables": ("operand", "op"), "n": 300}
-    rows = probe_stage(run, **asked, hooks=("blocks.0.hook_resid_post",), n_edits=4, controls=False)
+    rows = probe_stage(run, ProbeOptions(**asked, sites=("blocks.0.hook_resid_post",), edits=4, controls=False))
     assert set(select(rows, metric=Metric.ACCURACY).position) == {"cells[0]", "t+1.cells[0]"}
-    again = probe_stage(run, **asked, hooks=("blocks.0.hook_resid_post",), n_edits=4, controls=False)
+    again = probe_stage(run, ProbeOptions(**asked, sites=("blocks.0.hook_resid_post",), edits=4, controls=False))
     assert again.equals(rows)
     errors = read_errors(run)
     worst = errors[errors.margin.notna()]

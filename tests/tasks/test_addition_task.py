@@ -13,6 +13,7 @@ from interp.cli import main
 from interp.models import MODELS, build_model
 from interp.models.config import MultiTokenConfig
 from interp.runs import RunConfig, load
+from interp.stage_options import PatchOptions
 from interp.studies.patch_stage import patch_stage
 from interp.studies.sums import length_rows, measure_sums
 from interp.tasks import TASKS
@@ -130,7 +131,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 def test_training_learns_and_swaps_follow_the_world(run) -> None:
     losses = run.frame("metrics").query("metric == 'loss'").estimate.to_list()
     assert losses[-1] < 0.8 * np.log(len(run.task.vocab))
-    swaps = patch_stage(run, variables=("carry_in[1]",), n_pairs=12)
+    swaps = patch_stage(run, PatchOptions(variables=("carry_in[1]",), n_pairs=12))
     assert set(swaps["variable"]) == {"carry_in[1]"}
 
 

@@ -13,6 +13,7 @@ from interp.circuits import draw_pairs
 from interp.cli import main
 from interp.models import build_model
 from interp.runs import RunConfig, load
+from interp.stage_options import PatchOptions, ProbeOptions
 from interp.studies.patch_stage import patch_stage
 from interp.studies.probe_stage import probe_stage
 from interp.tasks import TASKS, Batch, Task, macro_average
@@ -223,8 +224,8 @@ def test_every_stage_takes_every_task(trained) -> None:
     """Probes, interchange and circuits on streams, chains and outputs, little of each."""
     run = load(trained.path)
     read = {"trace": "array_ptr", "chain": "operand", "output": "op"}[run.task.name]
-    probes = probe_stage(run, variables=(read,), n=1200, n_edits=0, controls=False)
-    swaps = patch_stage(run, variables=("operand",), n_pairs=12)
+    probes = probe_stage(run, ProbeOptions(variables=(read,), n=1200, edits=0, controls=False))
+    swaps = patch_stage(run, PatchOptions(variables=("operand",), n_pairs=12))
     assert read in set(probes["variable"]) and "operand" in set(swaps["variable"])
     contrast = next(iter(run.task.contrasts()))
     pairs = draw_pairs(run.task, contrast, 6, seed=0)
