@@ -132,7 +132,9 @@ def circuit(
     *,
     ops: tuple[str, ...] = (),
     freezes: bool = False,
-    measure: tuple[Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"], ...] = (
+    measure: tuple[
+        Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions", "routes"], ...
+    ] = (
         "roles",
         "edges",
         "dissociation",
@@ -158,14 +160,15 @@ def circuit(
         freezes: also every way to freeze.
         measure: beside the circuits: roles of their heads; their strongest edges pair by pair; dissociation of own and
             shared parts; evidence (hundreds of random circuits, spread over examples, other ablations, completeness,
-            minimality, stability); approximations against exact patching of every edge; positions that edges work at.
+            minimality, stability); approximations against exact patching of every edge; positions that edges work at;
+            routes of edges, from the place where a message is read to the place where what comes of it is written.
             Without a name after it: none.
         levels: of dissociation.
         ablations: of dissociation.
         along: also at every checkpoint that the run kept, beside the final circuits.
         paths: patch these paths, such as "input->a0.h1<v>->logits".
         n_pairs: clean and corrupted pairs an opcode, at least ten.
-        n_exact_pairs: of approximations, positions and paths, where every edge is patched.
+        n_exact_pairs: of approximations, positions, routes and paths, where every edge is patched.
         n_search_pairs: of the ACDC-style search among the approximations (0: no search).
         seed: of the pairs.
         fresh: measure again what the folder already holds.
