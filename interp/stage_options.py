@@ -11,7 +11,7 @@ from typing import Literal
 
 PairDesign = Literal["independent", "minimal"]
 Balance = Literal["op_outcome", "natural"]
-Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions"]
+Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions", "routes"]
 Level = Literal["node", "neuron", "subspace"]
 Ablation = Literal["resample", "mean", "zero"]
 Grid = Literal["log", "mib"]
@@ -100,8 +100,9 @@ class CircuitOptions:
     measure: tuple[Measure, ...] = ("roles", "edges", "dissociation")
     """Beside the circuits: roles of their heads; their strongest edges pair by pair; dissociation of own and shared
     parts; evidence (hundreds of random circuits, spread over examples, other ablations, completeness, minimality,
-    stability); approximations against exact patching of every edge; positions that edges work at. Without a name after
-    it: none."""
+    stability); approximations against exact patching of every edge; positions that edges work at; routes of edges,
+    from the place where a message is read to the place where what comes of it is written. Without a name after it:
+    none."""
     levels: tuple[Level, ...] = LEVELS
     """Of dissociation."""
     ablations: tuple[Ablation, ...] = ("resample",)
@@ -119,7 +120,7 @@ class CircuitOptions:
     grid: Grid = "log"
     """Sizes that are tried: even on a log axis, or (mib) those of the benchmark of that name."""
     n_exact_pairs: int = 16
-    """Of approximations, positions and paths, where every edge is patched."""
+    """Of approximations, positions, routes and paths, where every edge is patched."""
     n_search_pairs: int = 6
     """Of the ACDC-style search among the approximations (0: no search)."""
     seed: int = 5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import circuit_data, circuit_parts, run_access, selection, session, widgets
+from app import circuit_data, circuit_parts, mending_panel, position_panel, run_access, selection, session, widgets
 from app.circuit_data import DrawnEdge
 from app.circuit_panels import draw_edge, draw_evidence, draw_node, edge_words, two
 from app.components.clickable import clickable, pickable
@@ -164,6 +164,7 @@ def page() -> None:
     if missed:  # a person who asks why comes for this
         with st.container(border=True):
             view.draw_state()
+            mending_panel.draw(view)
     kept, other_op = choose(view, circuit)
     theirs = set() if other_op == NONE else draw_comparison(view, circuit, kept, other_op)
     edges = circuit_data.drawn_edges(circuit, kept, theirs)
@@ -182,6 +183,7 @@ def page() -> None:
         else:
             st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
         draw_evidence(view, circuit)
+    position_panel.draw(view, circuit)
     if view.can_explain(op) and not missed:
         st.divider()
         view.draw_state()

@@ -8,12 +8,14 @@ from interp.circuits.discovery import find_circuit, find_circuits
 from interp.circuits.exact import exact_effects
 from interp.circuits.faithfulness import areas, faithfulness, ranked, run_circuits, size_grid
 from interp.circuits.graph import Edge, Graph, Reader, Writer
+from interp.circuits.mending import Mending, mend
 from interp.circuits.nodes import attribution_patching, node_effects
 from interp.circuits.overlap import Sharing, Stability, sharing, stability
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import eap_ig_by_position, exact_by_position
 from interp.circuits.roles import HeadRole, head_roles
+from interp.circuits.routes import Route, edge_routes, read_routes, traced
 from interp.circuits.scorers import SCORERS, Scorer, Scoring, score_edges
 from interp.circuits.search import Search, acdc, acdc_scores
 from interp.runs.circuit_files import Circuit, CircuitFileError, circuit_rows, read_circuit, write_circuit
@@ -28,9 +30,11 @@ __all__ = [
     "Edge",
     "Graph",
     "HeadRole",
+    "Mending",
     "NodeNeed",
     "Pairs",
     "Reader",
+    "Route",
     "Scorer",
     "Scoring",
     "Search",
@@ -48,6 +52,7 @@ __all__ = [
     "eap",
     "eap_ig",
     "eap_ig_by_position",
+    "edge_routes",
     "exact_by_position",
     "exact_effects",
     "faithfulness",
@@ -56,6 +61,7 @@ __all__ = [
     "head_roles",
     "incompleteness",
     "main_contrasts",
+    "mend",
     "minimality",
     "node_effects",
     "other_contrasts",
@@ -64,11 +70,13 @@ __all__ = [
     "ranked",
     "read_attention",
     "read_circuit",
+    "read_routes",
     "run_circuits",
     "score_edges",
     "sharing",
     "size_grid",
     "stability",
+    "traced",
     "write_attention",
     "write_circuit",
 ]

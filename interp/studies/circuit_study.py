@@ -7,6 +7,7 @@
     evidence         nulls, examples, completeness, stability              circuits/evidence/NAME.json
     approximations   methods against exact patching of every edge          circuits/approximations/NAME.json
     positions        edges resolved by position                            circuits/positions/NAME.json
+    routes           edges from the place of their message to its effect   circuits/routes/NAME.json
     paths            path patching of named paths                          circuits/paths/NAME.json
     along            circuits at the run's checkpoints                     circuits/along/STEP.json
 
@@ -24,15 +25,17 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import torch
 
 from interp.circuits import find_circuit
 from interp.circuits.attention import attention_patterns, can_average, write_attention
 from interp.circuits.config import CircuitConfig
-from interp.circuits.overlap import sharing, sharing_rows
+from interp.circuits.overlap import matrices, sharing, sharing_rows
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.paths import parse_path, path_effects
 from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
+from interp.circuits.routes import edge_routes, place_names, routes_detail, strongest_edges
 from interp.circuits.standing import taken_apart
 from interp.files import write_json
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
@@ -48,7 +51,7 @@ from interp.studies.evidence import EvidenceConfig, gather_evidence
 from interp.studies.examples import edge_examples
 from interp.studies.explain import explain
 
-KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "paths", "along")
+KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "routes", "paths", "along")
 SUMMARY = "summary.json"
 _COST = {  # rough seconds a job at the default size, so that the bar tells the time left
     "circuit": 25,
@@ -58,6 +61,7 @@ _COST = {  # rough seconds a job at the default size, so that the bar tells the 
     "evidence": 60,
     "approximations": 60,
     "positions": 5,
+    "routes": 4,
     "paths": 1,
     "along": 20,
 }
@@ -77,8 +81,9 @@ class StudyConfig:
     n_heads: int = 3  # heads an instruction whose role is measured
     n_role_pairs: int = 12
     n_edges: int = 20  # of highest |score|, an instruction, that are kept pair by pair
-    n_exact_pairs: int = CircuitOptions.n_exact_pairs  # of approximations, positions and paths
+    n_exact_pairs: int = CircuitOptions.n_exact_pairs  # of approximations, positions, routes and paths
     n_search_pairs: int = CircuitOptions.n_search_pairs  # of the ACDC-style search
+    n_routed: int = 30  # edges of highest |score|, an instruction, that are followed from place to place
     dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
     evidence: EvidenceConfig = EvidenceConfig()  # noqa: RUF009
     checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
@@ -293,6 +298,21 @@ class _Study:
 
         settings = {"n": self.config.n_exact_pairs, "steps": self.config.circuit.steps}
         return self._each("positions", self.names if self._asked("positions") else [], settings, measure)
+
+    def _routes(self) -> list[_Job]:
+        circuit, n_routed = self.config.circuit, self.config.n_routed
+        settings = {"n": self.config.n_exact_pairs, "n_edges": n_routed, "circuit": circuit.settings()}
+
+        def measure(name: str, report: Callable[[float], None]) -> _Found:
+            pairs = self._few_pairs(name)
+            edges = strongest_edges(self.graph, matrices(self.circuits[name])[0], n_routed)
+            found = edge_routes(self.run.model, pairs, edges, seed=self.seed, progress=report)
+            with torch.no_grad():
+                m_clean = float(pairs.logit_difference(self.run.model(pairs.clean.tokens)).mean())
+            return [], routes_detail(found, place_names(self.run.task), n=len(pairs), m_clean=m_clean)
+
+        measurable = self._asked("routes") and can_average(self.run.task)
+        return self._each("routes", self.names if measurable else [], settings, measure)
 
     def _paths(self) -> list[_Job]:
         def measure(name: str, report: Callable[[float], None]) -> _Found:

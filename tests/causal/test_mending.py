@@ -1,0 +1,74 @@
+"""A mistake mended by edges of the nearest right state: every claim is checked by patching anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from cython_vm import encode, sample, step
+from interp.circuits import Graph, mend
+from interp.circuits.edges import written
+from interp.circuits.hooked import moved_logits, streams
+
+
+@pytest.fixture(scope="module")
+def noisy() -> tuple[Any, Any]:
+    """The bundled run with noise on its weights, and states that it gets wrong."""
+    run = interp.load("checkpoints/quickstart")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight += 0.25 * weight.std(correction=0) * torch.randn(weight.shape, generator=generator)
+    states = sample(run.config.spec, 1_000, seed=9, split="evaluation")
+    wrong = (run.predict_states(states) != encode(step(states).next)).any(axis=1).nonzero()[0]
+    return run, states[wrong]
+
+
+def test_edges_that_mend_do_so_when_patched_by_another_way(noisy):
+    run, states = noisy
+    base = states[0]
+    found = mend(run.model, run.task, base)
+    graph, near = Graph.of(run.model), found.neighbour
+    assert near is not None
+    assert 0 < near.n_right <= near.n_tried
+    assert 0 < len(found.alone) < len(found.edges) == graph.n_edges
+    assert found.lead < 0
+    # the neighbour is one stored value away, answered right, and right there in the same way
+    assert (encode(base) != encode(near.example)).sum() in (1, 2)
+    assert (run.predict_states(near.example) == encode(step(near.example).next)).all()
+    tokens = run.task.render(base).tokens
+    truth = encode(step(base).next)
+    clean, logits = written(run.model, graph, tokens)
+    other, _ = written(run.model, graph, run.task.render(near.example).tokens)
+    before = streams(run.model, tokens)
+    assert not (logits[:, run.task.answer_positions].argmax(-1).numpy() == truth).all()
+    places = [(row, column) for row, column in zip(*np.nonzero(graph.mask), strict=True)]
+    known = {graph.edge(int(row), int(column)).name: graph.edge(int(row), int(column)) for row, column in places}
+    for each in (*found.edges[:4], found.edges[-1], *found.alone[:3]):
+        edge = known[each.edge]
+        column = graph.writers.index(edge.source)
+        with torch.no_grad():
+            after = moved_logits(run.model, graph, before, edge.target, other[column] - clean[column])
+        assert (after[:, run.task.answer_positions].argmax(-1).numpy() == truth).all() == each.mends
+
+
+def test_some_mistakes_take_several_edges_and_none_is_spare(noisy):
+    run, states = noisy
+    found = [mend(run.model, run.task, states[row]) for row in range(len(states))]
+    assert sum(bool(each.alone) for each in found) >= len(found) // 2
+    for each in found:
+        assert not (each.alone and each.group)
+        assert each.random_mended <= each.n_random
+        assert list(each.edges) == sorted(each.edges, key=lambda edge: -edge.gain)
+    together = [each for each in found if each.group]
+    assert all(len(each.group) > 1 and each.random_mended < each.n_random / 2 for each in together)
+
+
+def test_what_is_right_has_no_mistake_to_mend(noisy):
+    run = interp.load("checkpoints/quickstart")
+    with pytest.raises(ValueError, match="no mistake to mend"):
+        mend(run.model, run.task, sample(run.config.spec, 1, seed=9, split="evaluation"))
