@@ -33,6 +33,7 @@ from interp.circuits.attribution import midpoints
 from interp.circuits.faithfulness import Ablation
 from interp.circuits.hooked import ends, gradients_at, streams
 from interp.circuits.pairs import Pairs
+from interp.models.graph import Graph
 
 Level = Literal["node", "neuron", "subspace"]
 LEVELS: tuple[Level, ...] = ("node", "neuron", "subspace")
@@ -70,7 +71,13 @@ class Part:
 
 
 def level_hooks(model: Any, level: Level) -> list[str]:
-    """The hooks at which units of a level live, in the order in which they fire."""
+    """The hooks at which units of a level live, in the order in which they fire.
+
+    Raises:
+        ValueError: a model of two residual streams.
+    """
+    if not Graph.of(model).one_stream:
+        raise ValueError(f"parts are of one residual stream; {model.cfg.architecture!r} has two")
     ends = {
         "node": ("attn.hook_z", "hook_mlp_out"),
         "neuron": ("mlp.hook_post",),

@@ -40,7 +40,7 @@ def circuit_graph(circuit: Circuit, *, max_edges: int = 60) -> go.Figure:
     if not members:
         raise ValueError(f"the circuit of {circuit.op} has no edges to draw")
     shown = members[:max_edges]
-    places = _places(circuit.n_layers, circuit.n_heads)
+    places = _places(circuit.n_layers, circuit.n_heads, circuit.n_encoder)
     count = f"{len(members)} edges" if len(shown) == len(members) else f"strongest {len(shown)} of {len(members)} edges"
     drawn = figure(
         [*_edge_lines(shown, places), *_node_markers(circuit.nodes, places), _edge_hovers(shown, places)],
@@ -59,14 +59,17 @@ def circuit_graph(circuit: Circuit, *, max_edges: int = 60) -> go.Figure:
     return drawn
 
 
-def _places(n_layers: int, n_heads: int) -> Mapping[str, tuple[float, float]]:
-    """x along the model (a column for a layer's heads, then one for its MLP), y down the heads."""
+def _places(n_layers: int, n_heads: int, n_encoder: int) -> Mapping[str, tuple[float, float]]:
+    """x along the model (a column for a layer's heads, then one for its MLP), y down the heads. Cross-attention stands
+    between a decoder layer's own heads and its MLP."""
     middle = (n_heads - 1) / 2
     places = {"input": (0.0, middle), "logits": (2.0 * n_layers + 1.0, middle)}
     for layer in range(n_layers):
         for head in range(n_heads):
             # every other head stands a little aside, so that edges along a row do not hide behind nodes
             places[f"a{layer}.h{head}"] = (2.0 * layer + 1.0 + 0.22 * (head % 2), float(head))
+            if 0 < n_encoder <= layer:
+                places[f"c{layer}.h{head}"] = (2.0 * layer + 1.5 + 0.22 * (head % 2), head + 0.5)
         places[f"m{layer}"] = (2.0 * layer + 2.0, n_heads + 0.1)
     return places
 
