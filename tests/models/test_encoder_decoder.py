@@ -1,4 +1,4 @@
-"""The encoder–decoder: what each side sees, answers written with and without a cache, and T5's logits from its weights."""
+"""The encoder–decoder: what each side sees, answers with and without a cache, T5's logits from its weights."""
 
 from dataclasses import replace
 from typing import Any
@@ -39,7 +39,7 @@ CFG = EncoderDecoderConfig(
 def model(request) -> Any:
     relative = {"relative_buckets": 8, "relative_distance": 6, "rotary_dim": 0, "dtype": "float64"}
     model: Any = build_model(replace(CFG, **relative) if request.param == "relative" else CFG).eval()
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for p in model.parameters():
             p += 0.5 * torch.randn(p.shape, generator=generator)
@@ -53,7 +53,7 @@ def tokens() -> torch.Tensor:
 
 @torch.no_grad()
 def test_what_each_side_sees(model, tokens):
-    """The prompt sees itself whole and nothing of the answer; an answer token is decided by the prompt and those before."""
+    """The prompt sees itself whole and none of the answer; an answer token is decided by it and those before."""
     _, clean = model.run_with_cache(tokens)
     for at in range(N_PROMPT + N_ANSWER):
         other = tokens.clone()
@@ -112,27 +112,21 @@ def test_a_task_is_answered_alike_whether_anybody_watches_or_not():
 @pytest.mark.parametrize("tied", [True, False])
 @torch.no_grad()
 def test_logits_are_those_of_t5(tied):
-    """transformers' T5, its weights copied. It divides no scores by sqrt(d_head), has one table of biases a side and one
-    final norm of the encoder, computes norms and softmax in float32, and multiplies tied logits by d_model ** -.5."""
+    """transformers' T5, its weights copied. It divides no scores by sqrt(d_head), has one table of biases a side and
+    one final norm of the encoder, and computes norms and softmax in float32."""
     torch.manual_seed(0)
     shape = {"d_model": 16, "d_kv": 5, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 3}
-    theirs = (
-        T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=D_VOCAB + 1,  # with a start token
-                relative_attention_num_buckets=8,
-                relative_attention_max_distance=12,
-                feed_forward_proj="relu",
-                tie_word_embeddings=tied,
-                dropout_rate=0.0,
-                decoder_start_token_id=D_VOCAB,
-                pad_token_id=D_VOCAB,
-                **shape,
-            )
-        )
-        .eval()
-        .double()
-    )
+    config: dict[str, Any] = {
+        "vocab_size": D_VOCAB + 1,  # with a start token
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": tied,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": D_VOCAB,
+        "pad_token_id": D_VOCAB,
+    }
+    theirs: Any = T5ForConditionalGeneration(T5Config(**config, **shape)).eval().double()
     for p in theirs.parameters():
         p.copy_(torch.randn(p.shape, dtype=p.dtype) * 0.4)
     n_prompt, n_answer = 17, 14
