@@ -100,4 +100,4 @@ def _live(_loaded: LoadedModel, key: str, tokens: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(tokens.astype(np.int64))
     with _loaded.lock, torch.no_grad():
         _, cache = run.model.run_with_cache(x, names_filter=hooks)
-    return torch.stack([cache[name][0] for name in hooks]).float().numpy()
+    return torch.stack([run.model.on_record(name, cache[name])[0] for name in hooks]).float().numpy()

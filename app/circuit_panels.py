@@ -62,11 +62,13 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
         if found:
             listed = [f"{edge_words(edge.id)} ({edge.contribution:+.2f})" for edge in found[:3]]
             st.markdown(f"{title}: {', '.join(listed)}{' …' if len(found) > 3 else '.'}")
-    place = edit_places.node_place(node_id)
+    loaded = run_access.model_or_wait(view.run)
+    place = None if loaded is None else edit_places.node_place(loaded.run.model, node_id)
     if place and st.button("Ablate it here", icon=":material/tune:", key="to_intervene"):
         recipes.propose(kind="ablate", positions="all", **place)
-    if node.kind == "head":
-        draw_head(view, circuit.op, int(node.layer or 0), int(node.head or 0))
+    if node.kind in ("head", "cross"):
+        row = view.run.config.model.attention_nodes.index(node_id.partition(".")[0])
+        draw_head(view, circuit.op, row, int(node.head or 0))
     elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):
         st.switch_page("views/probe_results.py")
 

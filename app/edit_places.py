@@ -30,10 +30,10 @@ def places(model: Any) -> dict[str, Place]:
     for index, hook in enumerate(stream):
         found.append(Place(hook, None, "stream before layer 0" if index == 0 else f"stream after layer {index - 1}"))
     if (graph := model.graph()) is not None:
-        for layer in range(graph.n_layers):
-            for head in range(graph.n_heads):
-                found.append(Place(f"blocks.{layer}.attn.hook_z", head, f"L{layer}H{head}: what the head writes"))
-            found.append(Place(f"blocks.{layer}.hook_mlp_out", None, f"MLP {layer}: what it writes"))
+        for writer in graph.writers[1:]:
+            named = f"MLP {writer.layer}" if writer.head is None else f"L{writer.layer}H{writer.head}"
+            what = {"head": "the head", "cross": "the head of cross-attention", "mlp": "it"}[writer.kind]
+            found.append(Place(graph.unit_hook(writer), writer.head, f"{named}: what {what} writes"))
     found += [Place(hook, None, f"what is carried on: {hook}") for hook in model.carrier_hooks()]
     found += [Place(hook, None, hook) for hook in model.hook_dict if _has_positions(model, hook)]
     by_id = {}
@@ -49,12 +49,13 @@ def _has_positions(model: Any, hook: str) -> bool:
         return False
 
 
-def node_place(node: str) -> dict[str, Any]:
+def node_place(model: Any, node: str) -> dict[str, Any]:
     """Hook and head of a circuit's node, "a1.h3" or "m1", as `recipes.propose` takes them; {} for input and logits."""
-    if node.startswith("a") and ".h" in node:
-        layer, head = node[1:].split(".h")
-        return {"hook": f"blocks.{layer}.attn.hook_z", "head": int(head)}
-    return {"hook": f"blocks.{node[1:]}.hook_mlp_out"} if node.startswith("m") else {}
+    graph = model.graph()
+    for writer in () if graph is None else graph.writers[1:]:
+        if writer.name == node:
+            return {"hook": graph.unit_hook(writer)} | ({} if writer.head is None else {"head": writer.head})
+    return {}
 
 
 def best_site(run: Run, variable: str) -> tuple[str, str, float] | None:

@@ -8,12 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from app import run_access, selection, widgets
-from app.components.graph import node_words
 from app.components.position_graph import DrawnRoute, place_words, position_graph
 from app.run_access import fingerprint, require_current
 from app.session import View
 from interp import Run, RunError
 from interp.commands import command
+from interp.figures import node_words
 from interp.reading import BrokenFileError, reading
 
 if TYPE_CHECKING:  # interp.circuits brings torch

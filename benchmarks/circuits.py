@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits import Edge, Graph, Pairs, draw_pairs, eap_ig, exact_effects
-from interp.circuits.edges import edge_hooks, reader_hook, written
+from interp.circuits.edges import edge_hooks, written
 from interp.interventions import Patch, SharedPairs, Site, collect, iia_sweep, patched, residual_sites, swaps_of
 from interp.models import build_model
 from interp.tasks import TASKS, Task
@@ -103,7 +103,7 @@ def exact_rows(model: Any, pairs: Pairs, peer_edges: int, threads: int) -> list[
 def _hooked_edge(model: Any, graph: Graph, pairs: Pairs, edge: Edge, difference: Tensor) -> Tensor:
     """m when one edge is corrupted, [n], by a hook on the reader's input."""
     delta = difference[graph.writers.index(edge.source)]
-    name = reader_hook(graph, edge.target.kind, edge.target.layer)
+    name = graph.reader_place(edge.target).hook
 
     def run(rows: slice) -> Tensor:
         def move(activation: Tensor, hook: Any) -> Tensor:

@@ -28,6 +28,17 @@ def parse_id(id_: str, patterns: Patterns) -> tuple[int, int, int] | None:
     return layer, head, patterns.names.index(name) if name else -1
 
 
+def names_of(view: View, row: int, head: int) -> tuple[str, str, str]:
+    """A head's node in circuits, its name on buttons and its name in full; `row` counts attention patterns."""
+    stem = view.run.config.model.attention_nodes[row]
+    layer, crosses = stem[1:], stem.startswith("c")
+    return (
+        f"{stem}.h{head}",
+        f"L{layer}H{head}" + (" (cross)" if crosses else ""),
+        f"Layer {layer}, head {head}" + (" of cross-attention" if crosses else ""),
+    )
+
+
 def emit(layer: int, head: int, query: str) -> None:
     selection.emit(kind="head", id=f"{layer}.{head}:{query}")
 
@@ -82,6 +93,7 @@ def page() -> None:
             st.rerun()
     query = picked[2] if picked and picked[2] >= 0 else view.query(patterns.names)
     layer, head = picked[:2] if picked else patterns.sharpest(query)
+    node, short, full = names_of(view, layer, head)
     left, right = st.columns([4, 7], gap="large")
     with left:
         st.markdown(f"**Every head**, rows are layers; {what}. Pick one.")
@@ -93,17 +105,19 @@ def page() -> None:
         if (
             view.chosen_op
             and not PAGES["circuit"].refuses(view.run)
-            and st.button(f"L{layer}H{head} in the circuit of {view.chosen_op}", icon=":material/account_tree:")
+            and st.button(f"{short} in the circuit of {view.chosen_op}", icon=":material/account_tree:")
         ):
-            selection.emit(kind="node", id=f"a{layer}.h{head}", op=view.chosen_op)
+            selection.emit(kind="node", id=node, op=view.chosen_op)
             st.switch_page("views/circuit.py")
         if not PAGES["intervene"].refuses(view.run) and st.button(
-            f"Ablate L{layer}H{head} here", icon=":material/tune:", key="to_intervene"
+            f"Ablate {short} here", icon=":material/tune:", key="to_intervene"
         ):
-            recipes.propose(kind="ablate", positions="all", **edit_places.node_place(f"a{layer}.h{head}"))
+            loaded = run_access.model_or_wait(view.run)
+            place = {} if loaded is None else edit_places.node_place(loaded.run.model, node)
+            recipes.propose(kind="ablate", positions="all", **place)
     with right:
-        st.markdown(f"**Layer {layer}, head {head}**; {what}")
-        if known := run_access.key_of(view.run, f"a{layer}.h{head}"):
+        st.markdown(f"**{full}**; {what}")
+        if known := run_access.key_of(view.run, node):
             st.markdown(f":material/key: {known}")
         widgets.selectbox(
             "Query position", patterns.names, patterns.names[query], key="query",

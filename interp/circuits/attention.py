@@ -88,7 +88,9 @@ def attention_patterns(
         while done < len(batch):
             part = batch[done : done + batch_size]
             _, cache = model.run_with_cache(part.tokens, names_filter=hooks, return_cache_object=False)
-            seen = torch.stack([cache[name] for name in hooks], dim=1)  # [batch, layer, head, query, key]
+            seen = torch.stack(
+                [model.on_record(name, cache[name]) for name in hooks], dim=1
+            )  # [batch, layer, head, query, key]
             member = set_members(task, role_names, part).to(seen.dtype)
             pattern = pattern + seen.sum(0)
             share = torch.einsum("blhqk,biq,bjk->lhij", seen, member / member.sum(-1, keepdim=True), member)

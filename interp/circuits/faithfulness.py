@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.edges import edge_hooks, reader_rows, writer_hooks, written
+from interp.circuits.edges import edge_hooks, nodes_first, written
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
@@ -132,33 +132,36 @@ def run_from(
         before: ablated minus clean of each writer, [writer, n, pos, d_model]; only those before `layer` are read.
     """
     n_circuits, (n, pos, size) = len(excluded), resid.shape
-    n_before = 1 + layer * (graph.n_heads + 1) if layer else 0
+    n_before = graph.n_written(layer) if layer else 0
     # Ablated minus current value of each writer that has been computed since, [circuit, writer, n, pos, d_model]
     delta = resid.new_zeros(n_circuits, len(graph.writers) - n_before, n, pos, size)
-    columns = dict(writer_hooks(graph))
-    rows = dict(reader_rows(graph))
+    columns = {place.hook: place for place in graph.writer_places}
+    rows = {place.hook: place for place in graph.reader_places}
 
     def write(activation: Tensor, hook: Any) -> None:
-        current = activation.unflatten(0, (n_circuits, n))
-        heads = current.permute(0, 3, 1, 2, 4) if current.ndim == 5 else current[:, None]
-        where = columns[hook.name]
-        delta[:, where.start - n_before : where.stop - n_before] = ablated[where] - heads
+        place, current = columns[hook.name], nodes_first(activation).unflatten(1, (n_circuits, n)).transpose(0, 1)
+        value = ablated[place.nodes]  # [writer, n or 1, pos or 1, d_model]
+        value = value if value.shape[2] == 1 else value[:, :, place.positions]
+        where = slice(place.nodes.start - n_before, place.nodes.stop - n_before)
+        delta[:, where, :, place.positions] = value - current
 
     def change(where: slice) -> Tensor | None:
         """What exclusions add to the inputs of readers `where`, [circuit, reader, n, pos, d_model]."""
         weights = excluded[:, where, : graph.n_sources(graph.readers[where.start])]
         total, old, new = None, weights[..., :n_before], weights[..., n_before:]
         if before is not None and old.any():
-            total = (old.flatten(0, 1) @ before[:n_before].flatten(1)).unflatten(0, weights.shape[:2])
+            total = (old.flatten(0, 1) @ before[: old.shape[-1]].flatten(1)).unflatten(0, weights.shape[:2])
         if new.any():
             recent = torch.bmm(new, delta[:, : new.shape[-1]].flatten(2))
             total = recent if total is None else total + recent
         return None if total is None else total.unflatten(2, (n, pos, size))
 
     def read(activation: Tensor, hook: Any) -> Tensor | None:
-        added = change(rows[hook.name])
+        place = rows[hook.name]
+        added = change(place.nodes)
         if added is None:
             return None
+        added = added[:, :, :, place.positions]
         return activation + (added.permute(0, 2, 3, 1, 4) if activation.ndim == 4 else added[:, 0]).flatten(0, 1)
 
     stack = resid.repeat(n_circuits, 1, 1)
@@ -166,8 +169,8 @@ def run_from(
         added = change(slice(len(graph.readers) - 1, len(graph.readers)))
         stack = stack if added is None else stack + added[:, 0].flatten(0, 1)
         return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
-    hooks = [(name, write) for name, where in columns.items() if where.start >= n_before]
-    hooks += [(name, read) for name, where in rows.items() if excluded[:, where].any()]
+    hooks = [(name, write) for name, place in columns.items() if place.nodes.start >= n_before]
+    hooks += [(name, read) for name, place in rows.items() if excluded[:, place.nodes].any()]
     with edge_hooks(model), model.hooks(fwd_hooks=hooks):
         return model(stack, start_at_layer=layer).unflatten(0, (n_circuits, n))
 

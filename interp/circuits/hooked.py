@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.circuits.edges import edge_hooks, reader_hook, reader_rows
+from interp.circuits.edges import edge_hooks, nodes_first
 from interp.circuits.pairs import Pairs
 from interp.models.graph import Graph, Reader
 
@@ -54,19 +54,17 @@ def input_gradients(model: Any, graph: Graph, pairs: Pairs, fractions: Sequence[
         fractions: of the way from the corrupted to the clean embedding, a point each.
     """
     clean, corrupted = ends(model, pairs)
-    rows = reader_rows(graph)
     total = torch.zeros(len(graph.readers), *clean.shape, dtype=clean.dtype, device=clean.device)
     with edge_hooks(model):
         for fraction in fractions:
             embedding = corrupted + fraction * (clean - corrupted)
             found = gradients_at(
                 model,
-                [name for name, _ in rows],
+                [place.hook for place in graph.reader_places],
                 lambda embedding=embedding: pairs.logit_difference(model(embedding, start_at_layer=0)).sum(),
             )
-            for (_, where), value in zip(rows, found, strict=True):
-                # Heads' inputs have their axis behind the position's: readers come first here.
-                total[where] += value.permute(2, 0, 1, 3) if value.ndim == 4 else value[None]
+            for place, value in zip(graph.reader_places, found, strict=True):
+                total[place.nodes, :, place.positions] += nodes_first(value)
     return total / len(fractions)
 
 
@@ -86,11 +84,13 @@ def moved_logits(model: Any, graph: Graph, before: Sequence[Tensor], reader: Rea
     if reader.layer is None:
         return model(before[graph.n_layers] + change, start_at_layer=graph.n_layers)
 
+    place = graph.reader_place(reader)
+
     def add(activation: Tensor, hook: Any) -> Tensor:
         activation = activation.clone()
         where = activation if reader.head is None else activation[:, :, reader.head]
-        where += change
+        where += change[:, place.positions]
         return activation
 
-    with edge_hooks(model), model.hooks(fwd_hooks=[(reader_hook(graph, reader.kind, reader.layer), add)]):
+    with edge_hooks(model), model.hooks(fwd_hooks=[(place.hook, add)]):
         return model(before[reader.layer], start_at_layer=reader.layer)

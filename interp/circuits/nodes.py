@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interp.circuits.attribution import midpoints
-from interp.circuits.edges import edge_hooks, writer_hooks, written
+from interp.circuits.edges import edge_hooks, nodes_first, written
 from interp.circuits.faithfulness import run_circuits
 from interp.circuits.hooked import ends, gradients_at
 from interp.circuits.pairs import Pairs
@@ -62,11 +62,13 @@ def _gradients(model: Any, graph: Graph, pairs: Pairs, embedding: Tensor) -> Ten
     with edge_hooks(model):
         found = gradients_at(
             model,
-            [name for name, _ in writer_hooks(graph)],
+            [place.hook for place in graph.writer_places],
             lambda: pairs.logit_difference(model(embedding, start_at_layer=0)).sum(),
         )
-    # What heads write has their axis behind the position's: writers come first here.
-    return torch.cat([g.permute(2, 0, 1, 3) if g.ndim == 4 else g[None] for g in found])
+    gradients = torch.zeros(len(graph.writers), *embedding.shape, dtype=embedding.dtype, device=embedding.device)
+    for place, gradient in zip(graph.writer_places, found, strict=True):
+        gradients[place.nodes, :, place.positions] = nodes_first(gradient)
+    return gradients
 
 
 def node_effects(model: Any, pairs: Pairs) -> np.ndarray:

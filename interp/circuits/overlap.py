@@ -22,6 +22,7 @@ from interp.circuits.pairs import Pairs
 from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
+from interp.models.two_sided_graph import graph_of_sizes
 from interp.ranges import counted
 from interp.results import Aggregation, Control, Metric
 from interp.runs.circuit_files import Circuit
@@ -41,7 +42,7 @@ def chance_jaccard(n_first: int, n_second: int, n_all: int) -> float:
 
 def circuit_graph_of(circuit: Circuit) -> Graph:
     """The graph that a circuit is part of."""
-    return Graph(circuit.n_layers, circuit.n_heads)
+    return graph_of_sizes(circuit.n_layers, circuit.n_heads, circuit.n_encoder)
 
 
 def matrices(circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ from torch import Tensor
 from interp.circuits.attribution import midpoints
 from interp.circuits.hooked import ends, gradients_at, streams
 from interp.circuits.pairs import Pairs
+from interp.models.graph import Graph
 from interp.stage_options import Ablation, Level
 
 
@@ -67,7 +68,13 @@ class Part:
 
 
 def level_hooks(model: Any, level: Level) -> list[str]:
-    """The hooks at which units of a level live, in the order in which they fire."""
+    """The hooks at which units of a level live, in the order in which they fire.
+
+    Raises:
+        ValueError: a model of two residual streams.
+    """
+    if not Graph.of(model).one_stream:
+        raise ValueError(f"parts are of one residual stream; {model.cfg.architecture!r} has two")
     ends = {
         "node": ("attn.hook_z", "hook_mlp_out"),
         "neuron": ("mlp.hook_post",),

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp.circuits.edges import edge_hooks, reader_hook, written
+from interp.circuits.edges import edge_hooks, written
 from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
@@ -57,7 +58,7 @@ def parse_path(graph: Graph, text: str) -> Path:
     path = Path(writers[first], tuple(readers[name] for name in rest))
     source = path.source
     for reader in path.readers:
-        if graph.writers.index(source) >= graph.n_sources(reader):
+        if not graph.mask[graph.readers.index(reader), graph.writers.index(source)]:
             raise ValueError(f"{source.name} does not feed {reader.name}: no such edge in {text!r}")
         source = writers.get(reader.node, source)
     return path
@@ -66,7 +67,7 @@ def parse_path(graph: Graph, text: str) -> Path:
 def all_paths(graph: Graph, source: Writer) -> Iterator[Path]:
     """Every path from a node to the logits; their number grows exponentially with the layers."""
     for reader in graph.readers:
-        if graph.writers.index(source) >= graph.n_sources(reader):
+        if not graph.mask[graph.readers.index(reader), graph.writers.index(source)]:
             continue
         if reader.kind == "logits":
             yield Path(source, (reader,))
@@ -138,20 +139,22 @@ class _Tree:
         layer, kept = writer.layer, {}
         assert layer is not None
 
-        def add(activation: Tensor, hook: Any, reader: Reader) -> Tensor:
+        out = self.graph.writer_place(writer)
+
+        def add(activation: Tensor, hook: Any, reader: Reader, positions: slice) -> Tensor:
             activation = activation.clone()
             target = activation if reader.head is None else activation[:, :, reader.head]
-            target += added[reader]
+            target += added[reader][:, positions]
             return activation
 
         def keep(activation: Tensor, hook: Any) -> None:
-            kept["out"] = activation if writer.head is None else activation[:, :, writer.head]
+            kept["out"] = torch.zeros_like(self.clean[0])
+            kept["out"][:, out.positions] = activation if writer.head is None else activation[:, :, writer.head]
 
-        out = f"blocks.{layer}." + ("hook_mlp_out" if writer.kind == "mlp" else "attn.hook_result")
-        hooks: list[tuple[str, Any]] = [(out, keep)]
+        hooks: list[tuple[str, Any]] = [(out.hook, keep)]
         for reader in added:
-            name = reader_hook(self.graph, reader.kind, layer)
-            hooks.append((name, lambda activation, hook, reader=reader: add(activation, hook, reader)))
+            place = self.graph.reader_place(reader)
+            hooks.append((place.hook, partial(add, reader=reader, positions=place.positions)))
         with edge_hooks(self.model), self.model.hooks(fwd_hooks=hooks):
             self.model(self.streams[layer], start_at_layer=layer, stop_at_layer=layer + 1)
         return kept["out"]

@@ -97,6 +97,10 @@ def head_roles(
     if not task.has_strata:
         raise ValueError(f"a head's role is measured on single steps; an example of {task.name} is a run of several")
     graph = taken_apart(model)
+    if not graph.one_stream:
+        raise ValueError(
+            f"a head's role is measured where every head writes at every position; {model.cfg.architecture!r} has sides"
+        )
     every = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
     chosen = every if heads is None else list(heads)
     if unknown := [head for head in chosen if head not in every]:
@@ -143,7 +147,7 @@ class _Looks:
     def __init__(self, model: Any, task: Task, batch: Batch):
         hooks = model.attention_hooks()
         _, cache = model.run_with_cache(batch.tokens, names_filter=hooks, return_cache_object=False)
-        self._patterns = [cache[name] for name in hooks]
+        self._patterns = [model.on_record(name, cache[name]) for name in hooks]
         self._sets, self._pointed = position_sets(task), task.pointed_places()
         self._members = set_members(task, self._sets, batch)
         self._names = task.position_names

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from interp.circuits.attention import can_average, position_sets, set_members
-from interp.circuits.edges import edge_hooks, reader_hook, written
+from interp.circuits.edges import edge_hooks, written
 from interp.circuits.head_swaps import intervals
 from interp.circuits.hooked import streams
 from interp.circuits.pairs import Pairs
 from interp.circuits.standing import taken_apart
-from interp.models.graph import Edge, Graph, Reader
+from interp.models.graph import ARROW, Edge, Graph, Reader
 from interp.tasks import Batch, Task
 
 _MOVES = ("k", "v")  # inputs that are read at one place and work at another
@@ -50,7 +50,7 @@ class Route:
 
     @property
     def edge(self) -> str:
-        return f"{self.source}->{self.target}"
+        return f"{self.source}{ARROW}{self.target}"
 
     @property
     def node(self) -> str:
@@ -148,6 +148,8 @@ class _Patched:
 
     def __init__(self, model: Any, pairs: Pairs):
         self.model, self.pairs, self.graph = model, pairs, taken_apart(model)
+        if not self.graph.one_stream:
+            raise ValueError("routes are followed along one residual stream; this model has one a side")
         self.places = place_names(pairs.task)
         self.members = place_members(pairs.task, pairs.clean)  # [n, place, pos]
         clean, logits = written(model, self.graph, pairs.clean.tokens)
@@ -201,7 +203,7 @@ class _Patched:
             where += change
             return value
 
-        return [(reader_hook(self.graph, reader.kind, reader.layer), add)]
+        return [(self.graph.reader_place(reader).hook, add)]
 
     def _effects(self, logits: Tensor, k: int) -> np.ndarray:
         return (self.pairs.logit_difference(logits.unflatten(0, (k, -1))).double() - self.m).numpy()

@@ -149,7 +149,7 @@ class _Search:
                 kept[row] = False
                 continue
             layer = graph.n_layers if reader.layer is None else reader.layer
-            waiting, width = list(reversed(range(graph.n_sources(reader)))), 2 * _MIN_WIDTH
+            waiting, width = np.flatnonzero(graph.mask[row])[::-1].tolist(), 2 * _MIN_WIDTH
             while waiting:
                 tried = waiting[:width]
                 trials = np.repeat(kept[None], len(tried), axis=0)

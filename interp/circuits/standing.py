@@ -12,7 +12,10 @@ from typing import Any
 from interp.models.graph import Graph
 from interp.models.hooks import live
 
-_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_attn_in")
+_STREAM = (
+    *("hook_resid_pre", "hook_resid_mid", "hook_resid_mid2", "hook_resid_post"),
+    *("hook_attn_out", "hook_cross_attn_out", "hook_attn_in", "hook_cross_attn_in"),
+)
 _INPUTS = ("hook_q_input", "hook_k_input", "hook_v_input", "hook_mlp_in")
 
 
@@ -25,8 +28,8 @@ def taken_apart(model: Any) -> Graph:
     graph = Graph.of(model)
     between = [name for name in model.hook_dict if name.rpartition(".")[2] in (*_STREAM, *_INPUTS)]
     whole = {"the model itself": model}
-    whole |= {f"blocks.{layer}": block for layer, block in enumerate(model.blocks)}
-    whole |= {f"blocks.{layer}.attn": block.attn for layer, block in enumerate(model.blocks)}
+    parts = {name.rpartition(".")[0] for name in between} - {""}  # the blocks and their attention
+    whole |= {name: model.get_submodule(name) for name in sorted(parts)}
     for name, point in {**{name: model.hook_dict[name] for name in between}, **whole}.items():
         if live(point):
             raise ValueError(

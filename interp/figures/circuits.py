@@ -137,6 +137,8 @@ def _places(circuit: Circuit, form: Form, left: float, top: float) -> Mapping[st
         for head in range(n_heads):
             # every other head stands a little aside, so that edges along a row do not hide behind nodes
             places[f"a{layer}.h{head}"] = at(2 * layer + 1 + 0.22 * (head % 2), head)
+            if 0 < circuit.n_encoder <= layer:  # cross-attention stands between a layer's own heads and its MLP
+                places[f"c{layer}.h{head}"] = at(2 * layer + 1.5 + 0.22 * (head % 2), head + 0.5)
         places[f"m{layer}"] = at(2 * layer + 2, n_heads)
     return places
 

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.interventions.declared import axes_of, can_enter_layers, head_axis, layer_of, n_layers, position_axis
+from interp.interventions.declared import (
+    axes_of,
+    can_enter_layers,
+    first_position,
+    head_axis,
+    layer_of,
+    n_layers,
+    position_axis,
+)
 from interp.interventions.patching import Ablation, Patch, ablation_value, check_basis, patched, read_positions
 from interp.ranges import counted
 from interp.tasks import Batch, Task
@@ -70,7 +78,8 @@ def collect(
         for site in sites:
             hook = site.hook
             positions = where[site.positions][rows]
-            parts[site].append(read_positions(cache[hook], axes[hook], hook, positions=positions, head=site.head))
+            at = {"positions": positions, "head": site.head, "first": first_position(model, hook)}
+            parts[site].append(read_positions(cache[hook], axes[hook], hook, **at))
     return {site: torch.cat(part) for site, part in parts.items()}
 
 
@@ -84,7 +93,8 @@ def collect_positions(
     for some, where in zip(tokens.split(batch_size), positions.split(batch_size), strict=True):
 
         def keep(act: Tensor, hook: Any, where: Tensor = where) -> None:
-            parts[hook.name].append(read_positions(act, axes_of(model, hook.name), hook.name, positions=where))
+            at = {"positions": where, "first": first_position(model, hook.name)}
+            parts[hook.name].append(read_positions(act, axes_of(model, hook.name), hook.name, **at))
 
         with model.hooks(fwd_hooks=[(name, keep) for name in hooks]):
             model(some)

@@ -94,10 +94,15 @@ def position_axis(axes: tuple[str, ...], hook: str) -> int:
     Raises:
         ValueError: the activation has neither.
     """
-    for name in ("pos", "query_pos"):
-        if name in axes:
-            return axes.index(name)
+    for axis, name in enumerate(axes):  # of one side of a model with two: prompt_pos, answer_query_pos
+        if name.endswith("pos") and not name.endswith("key_pos"):
+            return axis
     raise ValueError(f"the activation at {hook} has no axis of positions; its axes are {', '.join(axes)}")
+
+
+def first_position(model: Any, hook: str) -> int:
+    """The position of a record that the first entry of a hook's activation is about: 0, but on a further side."""
+    return model.first_position(hook) if hasattr(model, "first_position") else 0
 
 
 def head_axis(axes: tuple[str, ...], hook: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from interp.interventions.declared import axes_of, device_of, head_axis, position_axis, require_hook
+from interp.interventions.declared import axes_of, device_of, first_position, head_axis, position_axis, require_hook
 from interp.ranges import counted
 
 Ablation = Literal["zero", "mean", "resample"]
@@ -57,7 +57,7 @@ def by_position(activation: Tensor, axes: Sequence[str], hook: str) -> Tensor:
 
 
 def read_positions(
-    activation: Tensor, axes: Sequence[str], hook: str, *, positions: Tensor, head: int | None = None
+    activation: Tensor, axes: Sequence[str], hook: str, *, positions: Tensor, head: int | None = None, first: int = 0
 ) -> Tensor:
     """An activation at positions [batch, k]: [batch, k, …], of one head where `head` is given.
 
@@ -67,16 +67,19 @@ def read_positions(
         hook: for the errors.
         positions: of each row.
         head: one of the heads.
+        first: the position that the activation's first entry is about, see `declared.first_position`.
 
     Raises:
-        ValueError: the activation has no axis of positions, or none of heads, or no such head.
+        ValueError: the activation has no axis of positions, none of heads, no such head, or not these positions.
     """
     view = by_position(activation, axes, hook)
-    rows = torch.arange(len(positions), device=view.device)[:, None]
+    rows, positions = torch.arange(len(positions), device=view.device)[:, None], _within(positions, view, first, hook)
     return view[rows, positions] if head is None else view[rows, positions, _head(view, axes, hook, head)]
 
 
-def write_positions(activation: Tensor, axes: Sequence[str], patch: Patch, *, first_row: int = 0) -> None:
+def write_positions(
+    activation: Tensor, axes: Sequence[str], patch: Patch, *, first_row: int = 0, first: int = 0
+) -> None:
     """Write a patch into the rows of `activation` from `first_row` on, in place.
 
     Raises:
@@ -84,7 +87,7 @@ def write_positions(activation: Tensor, axes: Sequence[str], patch: Patch, *, fi
     """
     view = by_position(activation, axes, patch.hook)
     rows = torch.arange(first_row, first_row + len(patch.positions), device=view.device)[:, None]
-    where = (rows, patch.positions)
+    where = (rows, _within(patch.positions, view, first, patch.hook))
     if patch.head is not None:
         where = (*where, _head(view, axes, patch.hook, patch.head))
     value = patch.value.to(view.dtype)
@@ -93,6 +96,19 @@ def write_positions(activation: Tensor, axes: Sequence[str], patch: Patch, *, fi
         old = view[where]
         value = old + (value - old) @ basis.T @ basis
     view[where] = value
+
+
+def _within(positions: Tensor, view: Tensor, first: int, hook: str) -> Tensor:
+    """Positions of a record as those of an activation whose first entry is about position `first`."""
+    if first == 0 and not (positions.numel() and int(positions.max()) >= view.shape[1]):
+        return positions
+    own = positions - first
+    if own.numel() and not (int(own.min()) >= 0 and int(own.max()) < view.shape[1]):
+        raise ValueError(
+            f"{hook} is about positions {first} to {first + view.shape[1] - 1}; "
+            f"got {int(positions.min())} to {int(positions.max())}"
+        )
+    return own
 
 
 def _head(view: Tensor, axes: Sequence[str], hook: str, head: int) -> int:
@@ -110,7 +126,8 @@ def patch_activation(activation: Tensor, hook: Any, *, model: Any, patches: Sequ
     """
     patched = activation.clone()
     for first_row, patch in patches:
-        write_positions(patched, axes_of(model, patch.hook), patch, first_row=first_row)
+        first = first_position(model, patch.hook)
+        write_positions(patched, axes_of(model, patch.hook), patch, first_row=first_row, first=first)
     return patched
 
 

@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.interventions.declared import axes_of, can_enter_layers, layer_of, n_layers, require_hook, residual_hooks
+from interp.interventions.declared import (
+    axes_of,
+    can_enter_layers,
+    first_position,
+    layer_of,
+    n_layers,
+    require_hook,
+    residual_hooks,
+)
 from interp.interventions.patching import Patch, check_basis, patch_activation, read_positions, write_positions
 from interp.ranges import counted
 from interp.tasks.base import read_answers
@@ -148,7 +156,8 @@ class _Walk:
         patches: dict[int, Patch] = {}
         for index, (swap, direct) in interchanges.items():
             activation, axes = (self.source, axes_of(self.model, swap.hook)) if direct else taken[swap.hook]
-            value = read_positions(activation, axes, swap.hook, positions=swap.source_positions[rows], head=swap.head)
+            at = {"positions": swap.source_positions[rows], "head": swap.head}
+            value = read_positions(activation, axes, swap.hook, **at, first=first_position(self.model, swap.hook))
             patches[index] = Patch(swap.hook, swap.base_positions[rows], value, head=swap.head, basis=swap.basis)
         n = len(self.base)
         per_pass = max(1, batch_size // n)

@@ -24,6 +24,13 @@ def causal_only(task: Any) -> str | None:
     )
 
 
+def answer_behind_prompt(task: Any) -> bool:
+    """Whether the answer stands in the tokens, as one block behind the prompt."""
+    n_prompt = len(range(task.n_ctx)[task.prompt_positions])
+    behind = list(range(n_prompt - 1, task.n_ctx - 1))
+    return bool(task.shows_answer) and [int(p) for p in task.answer_positions] == behind
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One way of computing logits, with all that training and methods need to know before a model is built.

@@ -48,7 +48,9 @@ class Attention(nn.Module):
         if self.rotary is not None:
             self.hook_rot_q = HookPoint()  # [batch, pos, head, d_head]
             self.hook_rot_k = HookPoint()  # [batch, pos, head, d_head]
-        self.alibi = Alibi(cfg.n_heads, getattr(torch, cfg.dtype)) if cfg.positional_embedding_type == "alibi" else None
+        self.distance_bias: nn.Module | None = None  # (n_queries, n_keys) -> what scores have besides, by distance
+        if cfg.positional_embedding_type == "alibi":
+            self.distance_bias = Alibi(cfg.n_heads, getattr(torch, cfg.dtype))
         self.path = HouseholderPositions(cfg) if cfg.positional_embedding_type == "path" else None
         if self.path is not None:
             self.hook_w = HookPoint()  # [batch, pos, head, d_head], of unit length
@@ -97,8 +99,8 @@ class Attention(nn.Module):
             q, k, v = q.clone(), k.clone(), v.clone()
         q, k, v = self.hook_q(self.q_norm(q)), self.hook_k(self.k_norm(k)), self.hook_v(v)
         if self.rotary is not None:
-            start = 0 if past is None else past.length
-            q, k = self.hook_rot_q(self.rotary(q, start=start)), self.hook_rot_k(self.rotary(k, start=start))
+            q, k = self.turned(q, k, start=0 if past is None else past.length)
+            q, k = self.hook_rot_q(q), self.hook_rot_k(k)
         if self.path is not None:
             w, beta = self.path(key_input)
             # Keys go with their transitions from here on, [batch, pos, head, 2 * d_head + 1]; a cache keeps both.
@@ -116,6 +118,11 @@ class Attention(nn.Module):
             return result.sum(2) if self.out.bias is None else result.sum(2) + self.out.bias
         return self.out(z.flatten(2))
 
+    def turned(self, q: Tensor, k: Tensor, *, start: int) -> tuple[Tensor, Tensor]:
+        """Queries and keys [batch, pos, head, d_head] turned by their places, from position `start` on."""
+        assert self.rotary is not None
+        return self.rotary(q, start=start), self.rotary(k, start=start)
+
     def _pattern(self, q: Tensor, k: Tensor) -> Tensor:
         if self.path is None:
             products = q @ k.transpose(-2, -1)
@@ -123,8 +130,8 @@ class Attention(nn.Module):
             key, w, beta = k.split([self.d_head, self.d_head, 1], dim=-1)
             products = path_scores(q, key, w, beta[..., 0], causal=self.causal).to(q.dtype)
         scores = products / math.sqrt(self.d_head)
-        if self.alibi is not None:
-            scores = scores + self.alibi(*scores.shape[-2:]).to(scores.dtype)
+        if self.distance_bias is not None:
+            scores = scores + self.distance_bias(*scores.shape[-2:]).to(scores.dtype)
         if self.causal:
             scores = scores.masked_fill(~self.visible(*scores.shape[-2:], device=scores.device), -torch.inf)
         return self.hook_pattern(self.hook_attn_scores(scores).softmax(-1))
@@ -139,7 +146,7 @@ class Attention(nn.Module):
     def fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """z [batch, head, query_pos, d_head] without the pattern; the queries are the last of the keys' positions."""
         n_queries, n_keys = q.shape[2], k.shape[2]
-        if self.alibi is not None:
+        if self.distance_bias is not None:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=self.falling(n_queries, n_keys).to(q.dtype))
         if n_queries == n_keys:
             if self.chunk and n_keys > 2 * self.chunk:
@@ -150,9 +157,9 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], attn_mask=mask)
 
     def falling(self, n_queries: int, n_keys: int) -> Tensor:
-        """ALiBi's share of the scores, -inf where a query does not attend, [head, query_pos, key_pos]."""
-        assert self.alibi is not None
-        bias = self.alibi(n_queries, n_keys)
+        """What scores have by distance, -inf where a query does not attend, [head, query_pos, key_pos]."""
+        assert self.distance_bias is not None
+        bias = self.distance_bias(n_queries, n_keys)
         return (
             bias.masked_fill(~self.visible(n_queries, n_keys, device=bias.device), -torch.inf) if self.causal else bias
         )

@@ -21,7 +21,6 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, cfg: TransformerConfig, *, layer: int = 0) -> None:
         super().__init__()
-        self.n_heads = cfg.n_heads
         self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
         self.ln1 = make_norm(cfg.d_model, kind=cfg.normalization_type, eps=cfg.eps, bias=cfg.use_bias)
         self.attn = Attention(cfg, layer=layer)
@@ -38,8 +37,7 @@ class TransformerBlock(nn.Module):
     def forward(self, resid: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
         """Residual stream [batch, pos, d_model] in and out; `past` holds what the block has read before it."""
         resid = self.hook_resid_pre(resid)
-        attn_out = self._attend_split(resid, past) if self.input_axis() else self.attn(self.ln1(resid), past=past)
-        resid = resid + self.hook_attn_out(attn_out)
+        resid = resid + self.hook_attn_out(self_attend(self.attn, self.ln1, resid, past=past))
         if self.mlp is not None:
             resid = self.hook_resid_mid(resid)
             mlp_in = self.hook_mlp_in(resid.clone()) if live(self.hook_mlp_in) else resid
@@ -47,23 +45,34 @@ class TransformerBlock(nn.Module):
         return self.hook_resid_post(resid)
 
     def input_axis(self) -> str | None:
-        """The axis that the input of attention has while one of the split inputs is listened to, else None.
+        """The axis that the input of attention has while one of the split inputs is listened to, else None."""
+        return input_axis(self.attn)
 
-        `reader` for the heads' queries, keys, then values (3 * n_heads), `head` where only hook_attn_in is.
-        """
-        attn = self.attn
-        if live(attn.hook_q_input, attn.hook_k_input, attn.hook_v_input):
-            return "reader"
-        return "head" if live(attn.hook_attn_in) else None
 
-    def _attend_split(self, resid: Tensor, past: KeyValueCache | None) -> Tensor:
-        """Attention where each head reads a residual stream of its own, and ln1 fires once on all of them."""
-        copies = resid.unsqueeze(2).expand(-1, -1, self.n_heads, -1)  # [batch, pos, head, d_model]
-        if live(self.attn.hook_attn_in):
-            copies = self.attn.hook_attn_in(copies.clone())
-        if self.input_axis() == "reader":
-            points = (self.attn.hook_q_input, self.attn.hook_k_input, self.attn.hook_v_input)
-            normalized = self.ln1(torch.cat([point(copies.clone()) for point in points], dim=2))
-        else:
-            normalized = self.ln1(copies).repeat(1, 1, 3, 1)  # the same input for query, key and value
-        return self.attn(normalized, past=past)  # [batch, pos, 3 * head, d_model] in
+def input_axis(attn: Attention) -> str | None:
+    """The further axis that the input of self-attention has while one of its split inputs is listened to, else None.
+
+    `reader` for the heads' queries, keys, then values (3 * n_heads), `head` where only hook_attn_in is.
+    """
+    if live(attn.hook_q_input, attn.hook_k_input, attn.hook_v_input):
+        return "reader"
+    return "head" if live(attn.hook_attn_in) else None
+
+
+def self_attend(attn: Attention, norm: nn.Module, resid: Tensor, *, past: KeyValueCache | None = None) -> Tensor:
+    """What attention writes, [batch, pos, d_model], from the residual stream before its norm.
+
+    While a split input is listened to each head reads a stream of its own, and the norm fires once on all of them.
+    """
+    axis = input_axis(attn)
+    if axis is None:
+        return attn(norm(resid), past=past)
+    copies = resid.unsqueeze(2).expand(-1, -1, attn.n_heads, -1)  # [batch, pos, head, d_model]
+    if live(attn.hook_attn_in):
+        copies = attn.hook_attn_in(copies.clone())
+    if axis == "reader":
+        points = (attn.hook_q_input, attn.hook_k_input, attn.hook_v_input)
+        normalized = norm(torch.cat([point(copies.clone()) for point in points], dim=2))
+    else:
+        normalized = norm(copies).repeat(1, 1, 3, 1)  # the same input for query, key and value
+    return attn(normalized, past=past)  # [batch, pos, 3 * head, d_model] in

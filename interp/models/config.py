@@ -202,9 +202,10 @@ def config_class(architecture: str) -> type:
     """
     if architecture == TransformerConfig.architecture:
         return TransformerConfig
+    from interp.models.encoder_decoder_config import EncoderDecoderConfig
     from interp.models.state_configs import STATE_CONFIGS
 
-    for config in STATE_CONFIGS:
+    for config in (*STATE_CONFIGS, EncoderDecoderConfig):
         if config.architecture == architecture:
             return config
     from interp.models.registry import MODELS

@@ -37,7 +37,7 @@ class ModelFacts:
 
         They are what the next forward pass fires with the hooks and switches of now. Names in use: batch, pos, head,
         query_pos, key_pos, d_model, d_head, d_mlp, scale (of size 1), and reader (the heads' queries, keys and values,
-        3 * n_heads).
+        3 * n_heads). Axes of positions of one side of a model with two have its name before theirs: prompt_pos.
 
         Args:
             hook: a hook point's name or alias, switched on or off.
@@ -105,8 +105,26 @@ class ModelFacts:
         return ()
 
     def attention_hooks(self) -> tuple[str, ...]:
-        """The attention patterns, [batch, head, query_pos, key_pos], rows summing to 1; () where there are none."""
+        """The attention patterns, [batch, head, query_pos, key_pos], rows summing to 1; () where there are none.
+
+        Their positions are a record's once `on_record` has placed them.
+        """
         return ()
+
+    def on_record(self, hook: str, activation: Tensor) -> Tensor:
+        """An activation with its axes of positions stretched over all n_ctx of a record; itself where they are so.
+
+        Only a hook that fires on one part of a record, as on one side of an encoder–decoder, has fewer.
+
+        Args:
+            hook: where it was taken.
+            activation: of a whole record.
+        """
+        return activation
+
+    def first_position(self, hook: str) -> int:
+        """The position of the record that the first entry along a hook's axis of positions (of queries) is about."""
+        return 0
 
     def effective_attention_hooks(self, layer: int) -> tuple[str, ...]:
         """What `effective_attention` needs of a layer; () where its reads are no weighted sums of values."""

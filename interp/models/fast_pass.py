@@ -89,7 +89,7 @@ class FastPass:
         if positions is None:
             return attn.fused(q, k, v).transpose(1, 2)
         mask, n_keys = None, k.shape[2]
-        if attn.alibi is not None:
+        if attn.distance_bias is not None:
             mask = attn.falling(n_keys, n_keys)[:, positions].transpose(0, 1).to(q.dtype)
         elif attn.causal:
             mask = attn.visible(n_keys, n_keys, device=k.device)[positions][:, None]

@@ -14,16 +14,31 @@ sources. Names follow the edge-attribution literature: "input", "a1.h3", "m1", "
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-WriterKind = Literal["input", "head", "mlp"]
-ReaderKind = Literal["q", "k", "v", "mlp", "logits"]
+WriterKind = Literal["input", "head", "cross", "mlp"]
+ReaderKind = Literal["q", "k", "v", "cross_q", "cross_k", "cross_v", "mlp", "logits"]
 ARROW = "->"  # between the ends of an edge, and between the nodes of a path
-_NODE = re.compile(r"(?P<plain>input|logits)|a(?P<layer>\d+)\.h(?P<head>\d+)(?:<(?P<port>[qkv])>)?|m(?P<mlp>\d+)")
+_NODE = re.compile(
+    r"(?P<plain>input|logits)|(?P<kind>[ac])(?P<layer>\d+)\.h(?P<head>\d+)(?:<(?P<port>[qkv])>)?|m(?P<mlp>\d+)"
+)
+_PORTS: dict[str, dict[str, ReaderKind]] = {
+    "a": {"q": "q", "k": "k", "v": "v"},
+    "c": {"q": "cross_q", "k": "cross_k", "v": "cross_v"},
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hook at which nodes write or read: which of them, and at which positions of the record."""
+
+    hook: str
+    nodes: slice  # columns of the writers, or rows of the readers, in order
+    positions: slice = field(default_factory=lambda: slice(None))  # all of them
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,9 @@ class Writer:
             raise ValueError(f"no node that writes is called {name!r}; names are like input, a1.h3 and m1")
         if found["plain"]:
             return cls("input")
-        return cls("mlp", int(found["mlp"])) if found["mlp"] else cls("head", int(found["layer"]), int(found["head"]))
+        if found["mlp"]:
+            return cls("mlp", int(found["mlp"]))
+        return cls("cross" if found["kind"] == "c" else "head", int(found["layer"]), int(found["head"]))
 
 
 @dataclass(frozen=True)
@@ -60,16 +77,16 @@ class Reader:
     @property
     def node(self) -> str:
         """The name of the node that this is an input of."""
-        return _node_name("head" if self.kind in ("q", "k", "v") else self.kind, self.layer, self.head)
+        kind = "cross" if self.kind.startswith("cross") else "head" if self.kind in ("q", "k", "v") else self.kind
+        return _node_name(kind, self.layer, self.head)
 
     @property
     def name(self) -> str:
-        return f"{self.node}<{self.kind}>" if self.kind in ("q", "k", "v") else self.node
+        return f"{self.node}<{self.kind[-1]}>" if self.head is not None else self.node
 
     def of(self, node: str) -> Reader:
         """The same input of another node, "a1.h3"."""
-        there = Writer.named(node)
-        return Reader(self.kind, there.layer, there.head)
+        return Reader.named(f"{node}<{self.kind[-1]}>" if self.head is not None else node)
 
     @classmethod
     def named(cls, name: str) -> Reader:
@@ -81,8 +98,7 @@ class Reader:
             return cls("logits")
         if found["mlp"]:
             return cls("mlp", int(found["mlp"]))
-        kinds: dict[str, ReaderKind] = {"q": "q", "k": "k", "v": "v"}
-        return cls(kinds[found["port"]], int(found["layer"]), int(found["head"]))
+        return cls(_PORTS[found["kind"]][found["port"]], int(found["layer"]), int(found["head"]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class Edge:
 
 
 def _node_name(kind: str, layer: int | None, head: int | None) -> str:
-    return {"head": f"a{layer}.h{head}", "mlp": f"m{layer}"}.get(kind, kind)
+    return {"head": f"a{layer}.h{head}", "cross": f"c{layer}.h{head}", "mlp": f"m{layer}"}.get(kind, kind)
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,13 @@ class Graph:
 
     n_layers: int
     n_heads: int
+
+    one_stream: ClassVar[bool] = True  # whether every layer writes at every position
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What tells the graph of one model from another's, as circuit files have it."""
+        return {"n_layers": self.n_layers, "n_heads": self.n_heads, "n_encoder": 0}
 
     @classmethod
     def of(cls, model: Any) -> Graph:
@@ -155,11 +178,51 @@ class Graph:
         return mask
 
     def n_sources(self, reader: Reader) -> int:
-        """How many writers feed a reader; they are the first so many."""
+        """How many writers stand before a reader: the first so many, all of which feed it here."""
         if reader.layer is None:
             return len(self.writers)
         before = 1 + reader.layer * (self.n_heads + 1)
         return before + self.n_heads if reader.kind == "mlp" else before
+
+    def n_written(self, layer: int) -> int:
+        """How many writers stand before a layer."""
+        return 1 + layer * (self.n_heads + 1)
+
+    @cached_property
+    def writer_places(self) -> tuple[Place, ...]:
+        """The hooks that hold what writers add to the residual stream, in the order in which they fire."""
+        places, column = [Place("blocks.0.hook_resid_pre", slice(0, 1))], 1
+        for layer in range(self.n_layers):
+            places.append(Place(f"blocks.{layer}.attn.hook_result", slice(column, column + self.n_heads)))
+            column += self.n_heads + 1
+            places.append(Place(f"blocks.{layer}.hook_mlp_out", slice(column - 1, column)))
+        return tuple(places)
+
+    @cached_property
+    def reader_places(self) -> tuple[Place, ...]:
+        """The hooks that hold what readers read, before its norm, in the order in which they fire."""
+        places, row = [], 0
+        for layer in range(self.n_layers):
+            for kind in ("q", "k", "v"):
+                places.append(Place(f"blocks.{layer}.hook_{kind}_input", slice(row, row + self.n_heads)))
+                row += self.n_heads
+            places.append(Place(f"blocks.{layer}.hook_mlp_in", slice(row, row + 1)))
+            row += 1
+        return (*places, Place(f"blocks.{self.n_layers - 1}.hook_resid_post", slice(row, row + 1)))
+
+    def reader_place(self, reader: Reader) -> Place:
+        """The hook that holds a reader's input."""
+        row = self.readers.index(reader)
+        return next(place for place in self.reader_places if place.nodes.start <= row < place.nodes.stop)
+
+    def writer_place(self, writer: Writer) -> Place:
+        """The hook that holds what a writer writes; of the input the residual stream itself."""
+        column = self.writers.index(writer)
+        return next(place for place in self.writer_places if place.nodes.start <= column < place.nodes.stop)
+
+    def unit_hook(self, writer: Writer) -> str:
+        """Where the value of a head or an MLP is taken and replaced: its z, or what it writes."""
+        return self.writer_place(writer).hook.replace("hook_result", "hook_z")
 
     @cached_property
     def n_edges(self) -> int:
@@ -230,13 +293,14 @@ class Graph:
         inputs. Paths are added while they fit; fifty that do not in a row end the union.
         """
         inputs = [np.flatnonzero(rows) for rows in self._feeds]
+        sources = [np.flatnonzero(row) for row in self.mask]
         chosen = np.zeros((n, *self.mask.shape), dtype=bool)
         for members in chosen:
             failed = 0
             while failed < 50:
                 path, row = [], len(self.readers) - 1
                 while True:
-                    column = int(rng.integers(self.n_sources(self.readers[row])))
+                    column = int(sources[row][rng.integers(len(sources[row]))])
                     path.append((row, column))
                     if column == 0:
                         break

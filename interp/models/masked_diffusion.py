@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp.models.architecture import Architecture
+from interp.models.architecture import Architecture, answer_behind_prompt
 from interp.models.config import TransformerConfig
 from interp.models.embed import Embed
 from interp.models.transformer import Transformer
@@ -190,9 +190,7 @@ def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> 
 
 def suits(task: Any) -> str | None:
     """Whether the answer stands as one block behind the prompt; the sentence that says why not, or None."""
-    n_prompt = len(range(task.n_ctx)[task.prompt_positions])
-    behind = list(range(n_prompt - 1, task.n_ctx - 1))
-    if task.shows_answer and [int(p) for p in task.answer_positions] == behind:
+    if answer_behind_prompt(task):
         return None
     return f"masked diffusion fills in an answer that stands behind its prompt; the task {task.name} is not made so"
 

@@ -30,6 +30,11 @@ class ModelConfig:
         return False
 
     @property
+    def attention_nodes(self) -> tuple[str, ...]:
+        """What the heads of each of `ModelFacts.attention_hooks` are called in circuits: "a1" of "a1.h3"."""
+        return tuple(f"a{layer}" for layer in range(getattr(self, "n_layers", 0)))
+
+    @property
     def as_written(self) -> Self:
         """The configuration that a model was built from; itself where it is no model's."""
         return self if self._written is None else self._written

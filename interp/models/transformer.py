@@ -49,25 +49,17 @@ from interp.models.hooks import live
 from interp.models.initial_weights import draw_weights
 from interp.models.kv_cache import KeyValueCache
 from interp.models.norms import make_norm
+from interp.models.switches import Switches
 from interp.models.transformer_facts import TransformerFacts
 from interp.models.weights import TransformerWeights
 
 
-class Transformer(TransformerWeights, TransformerFacts, HookedModel):
+class Transformer(TransformerWeights, Switches, TransformerFacts, HookedModel):
     """The transformer of this module's docstring; `build_model(cfg)` makes one with initial weights from `cfg.seed`.
 
     Raises:
         ValueError: `tokens` are no integers [batch, pos], are too long, or hold an id outside the vocabulary.
     """
-
-    switches = {  # noqa: RUF012  # a constant of the class
-        "hook_result": "use_attn_result",
-        "hook_attn_in": "use_attn_in",
-        "hook_q_input": "use_split_qkv_input",
-        "hook_k_input": "use_split_qkv_input",
-        "hook_v_input": "use_split_qkv_input",
-        "hook_mlp_in": "use_hook_mlp_in",
-    }
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__()
@@ -119,8 +111,8 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
                 models only, all layers, without gradients.
         """
         n_layers = self.cfg.n_layers
-        start = self._layer("start_at_layer", start_at_layer, 0)
-        stop = self._layer("stop_at_layer", stop_at_layer, n_layers)
+        start = layer_number("start_at_layer", start_at_layer, default=0, n_layers=n_layers)
+        stop = layer_number("stop_at_layer", stop_at_layer, default=n_layers, n_layers=n_layers)
         if start > stop:
             raise ValueError(f"start_at_layer must not be past stop_at_layer; got {start_at_layer} and {stop_at_layer}")
         if past_kv_cache is not None:
@@ -143,14 +135,6 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
             past_kv_cache.length += tokens.shape[1]
         return resid if stop_at_layer is not None else self.unembed(self.ln_final(resid))
 
-    def _layer(self, name: str, layer: int | None, default: int) -> int:
-        n_layers = self.cfg.n_layers
-        if layer is None:
-            return default
-        if not -n_layers <= layer <= n_layers:
-            raise ValueError(f"{name} must be from {-n_layers} to {n_layers}; got {layer}")
-        return layer + n_layers if layer < 0 else layer
-
     def _embed(self, tokens: Tensor, *, start: int = 0) -> Tensor:
         if tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"tokens must be int64 [batch, pos]; got {tokens.dtype} {list(tokens.shape)}")
@@ -169,30 +153,18 @@ class Transformer(TransformerWeights, TransformerFacts, HookedModel):
             positions = self.hook_pos_embed(self.with_gradient(positions.expand_as(resid).clone()))
         return resid + positions
 
-    def set_use_attn_result(self, use_attn_result: bool) -> None:
-        """Switch `attn.hook_result` on or off in every block."""
-        self._switch("use_attn_result", use_attn_result)
-
-    def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
-        """Switch `hook_q_input`, `hook_k_input` and `hook_v_input` on or off; excludes use_attn_in."""
-        self._switch("use_split_qkv_input", use_split_qkv_input, excludes="use_attn_in")
-
-    def set_use_attn_in(self, use_attn_in: bool) -> None:
-        """Switch `hook_attn_in`, one input a head for query, key and value together; excludes use_split_qkv_input."""
-        self._switch("use_attn_in", use_attn_in, excludes="use_split_qkv_input")
-
-    def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
-        """Switch `hook_mlp_in` on or off."""
-        self._switch("use_hook_mlp_in", use_hook_mlp_in)
-
-    def _switch(self, name: str, value: bool, *, excludes: str | None = None) -> None:
-        if value and excludes is not None and getattr(self.cfg, excludes):
-            raise ValueError(f"{name} and {excludes} exclude each other; call set_{excludes}(False) first")
-        self._set_state(name, bool(value))
-
     @property
     def fixed_point(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Greedy answers to prompts in a few passes (`fixed_point_decode`); None where a hook would see the passes."""
         from interp.models.decoding import fixed_point_decode, is_plain  # it imports this module
 
         return partial(fixed_point_decode, self) if is_plain(self) else None
+
+
+def layer_number(name: str, layer: int | None, *, default: int, n_layers: int) -> int:
+    """A layer from 0 to n_layers; negative ones count from the end. ValueError, with the option's name, outside."""
+    if layer is None:
+        return default
+    if not -n_layers <= layer <= n_layers:
+        raise ValueError(f"{name} must be from {-n_layers} to {n_layers}; got {layer}")
+    return layer + n_layers if layer < 0 else layer

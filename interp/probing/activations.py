@@ -50,18 +50,21 @@ def read_tokens(
             model(some, stop_at_layer=stop) if stop is not None else model(some)
         for place, (row, position) in chosen.items():
             low, high = np.searchsorted(row, [start, start + batch_size])
-            at = (torch.from_numpy(row[low:high] - start), torch.from_numpy(position[low:high]))
+            rows = torch.from_numpy(row[low:high] - start)
             for hook in hooks:
                 # Positions next to the batch, and only then one vector a token.
                 by_position = cache[model.hook_name(hook)].movedim(axes[hook], 1)
-                found[place, hook].append(by_position[at].flatten(1).float().cpu())
+                at = torch.from_numpy(position[low:high]) - model.first_position(hook)
+                if len(at) and not (int(at.min()) >= 0 and int(at.max()) < by_position.shape[1]):
+                    raise ValueError(f"{hook} is about one side of a record alone, which {place!r} is not on")
+                found[place, hook].append(by_position[rows, at].flatten(1).float().cpu())
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
 def position_axis(model: Any, hook: str) -> int:
     """Which axis of a hook's activation goes by token position. Raises ValueError where none does."""
     axes = model.axes(hook)
-    for name in ("pos", "query_pos"):
-        if name in axes:
-            return axes.index(name)
+    for axis, name in enumerate(axes):  # of one side of a model with two: prompt_pos, answer_query_pos
+        if name.endswith("pos") and not name.endswith("key_pos"):
+            return axis
     raise ValueError(f"a probe reads single tokens; the activation at {hook!r} goes by {', '.join(axes)}")

@@ -82,10 +82,12 @@ def circuit_finding(material: Material) -> str | None:
 
 def _explained(circuit: Circuit) -> str:
     method = _METHODS.get(circuit.method, circuit.method)
+    n_crossing = sum(node.kind == "cross" for node in circuit.nodes)
+    crossing = f" and {n_crossing} of cross-attention" if n_crossing else ""
     return how_to_read(
-        f"The model is taken apart into its parts (the input, {circuit.n_layers} × {circuit.n_heads} heads, an MLP a "
-        f"layer, the logits) and the {len(circuit.edges)} edges by which each feeds later ones; a head has three "
-        "inputs: queries, keys, values. Every edge gets a score for how much of the answer it carries "
+        f"The model is taken apart into its parts (the input, {circuit.n_layers} × {circuit.n_heads} heads{crossing}, "
+        f"an MLP a layer, the logits) and the {len(circuit.edges)} edges by which each feeds later ones; a head has "
+        "three inputs: queries, keys, values. Every edge gets a score for how much of the answer it carries "
         f"({escape(method)}, a gradient estimate). Then circuits of growing size, largest scores first, are really "
         "run, and all other edges are ablated.",
         "<b>Pairs.</b> Clean and corrupted state share program and tape, but the corrupted one stands on another "

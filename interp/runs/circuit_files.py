@@ -29,8 +29,8 @@ class CircuitFileError(BrokenFileError):
 class CircuitNode:
     """A writer, or the logits."""
 
-    id: str  # "input", "a1.h3", "m1", "logits"
-    kind: str  # "input", "head", "mlp" or "logits"
+    id: str  # "input", "a1.h3", "c1.h3", "m1", "logits"
+    kind: str  # "input", "head", "cross" (a head of cross-attention), "mlp" or "logits"
     layer: int | None
     head: int | None
     score: float | None  # sum of the scores of its outgoing edges; None for the logits
@@ -122,6 +122,7 @@ class Circuit:
     edges: tuple[CircuitEdge, ...]  # every edge of the graph
     faithfulness: tuple[FaithfulnessPoint, ...]  # by the absolute ranking
     faithfulness_signed: tuple[FaithfulnessPoint, ...]  # by the signed ranking
+    n_encoder: int = 0  # layers that read the prompt, of a model with two residual streams; 0: it has one
     incompleteness: float | None = None  # |sum of scores out of the input - gap| / |gap|; above .1: too few steps
 
 

@@ -65,11 +65,9 @@ def gather_evidence(
     """
     report = progress or (lambda share: None)
     graph = taken_apart(model)
-    if (graph.n_layers, graph.n_heads) != (circuit.n_layers, circuit.n_heads):
-        raise ValueError(
-            f"the circuit is of a model of {circuit.n_layers} x {circuit.n_heads} heads, this one has "
-            f"{graph.n_layers} x {graph.n_heads}"
-        )
+    sizes = {name: getattr(circuit, name) for name in graph.sizes}
+    if graph.sizes != sizes:
+        raise ValueError(f"the circuit is of a model of {_said(sizes)}, this one has {_said(graph.sizes)}")
     members = matrices(circuit)[1]
     ablation: Any = circuit.ablation
     states = task.sample(256, seed=seed).tokens
@@ -194,3 +192,8 @@ def _example_rows(
             here = {**key, "metric": Metric.FAITHFULNESS, "stratum": f"outcome:{outcome}", "n": len(mine)}
             rows.append({**here, "estimate": float(mine.mean())})
     return rows
+
+
+def _said(sizes: dict[str, int]) -> str:
+    encoder = f", {sizes['n_encoder']} layers of them an encoder's" if sizes["n_encoder"] else ""
+    return f"{sizes['n_layers']} x {sizes['n_heads']} heads{encoder}"

@@ -117,7 +117,7 @@ def phase_rows(model: Any, task: Any, models: Mapping[str, Any], *, n: int, step
         found.append(common | {"metric": Metric.KL, "variable": name, "estimate": float(kl)})
     followed = _followed(rows.values[:, : task.n_ctx - 1])
     for hook in hooks:
-        pattern = cache[hook].numpy()[:, :, 1:, 1:]  # [n, head, query, key] of characters
+        pattern = model.on_record(hook, cache[hook]).numpy()[:, :, 1:, 1:]  # [n, head, query, key] of characters
         share = (pattern * followed[:, None]).sum(-1)  # [n, head, query]
         some = followed.any(-1)
         for head in range(pattern.shape[1]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
@@ -172,6 +173,34 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
     TrainingConfig(
         steps=5000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
     ),
+)
+
+
+def _two_sided(task: str, spec: Any, training: TrainingConfig, *, n_encoder: int, **sizes: Any) -> RunConfig:
+    """A task whose answer stands behind its prompt, read by an encoder and written by a decoder."""
+    like = transformer_for(task, spec, seed=training.seed, **sizes)
+    fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
+    n_prompt = TASKS[task](as_world(spec)).prompt_positions.stop
+    return RunConfig(
+        task, as_world(spec), EncoderDecoderConfig(**fields, n_prompt=n_prompt, n_encoder=n_encoder), training
+    )
+
+
+STEP_ENCODER_DECODER = _two_sided(
+    "step",
+    MACHINE,
+    TrainingConfig(
+        steps=7000,
+        batch_size=16,
+        muon_lr=0.005,
+        eval_every=500,
+        adaptive=0.5,
+        ema_decay=0.998,
+        threads=1,
+        validation=True,
+    ),
+    n_encoder=3,
+    n_layers=5,
 )
 TRACE_RNN = _state("rnn", d_model=256)
 TRACE_GRU = _state("gru", d_model=160)

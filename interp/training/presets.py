@@ -33,6 +33,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "trace_linear_attention": f"{_MACHINE}:TRACE_LINEAR_ATTENTION",
         "trace_delta": f"{_MACHINE}:TRACE_DELTA",
         "trace_mamba": f"{_MACHINE}:TRACE_MAMBA",
+        "step_encoder_decoder": f"{_MACHINE}:STEP_ENCODER_DECODER",
         "step_masked_diffusion": f"{_MACHINE}:STEP_MASKED_DIFFUSION",
         "trace_mamba2": f"{_MACHINE}:TRACE_MAMBA2",
         "chain": f"{_MACHINE}:CHAIN",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interp.circuits import Graph, draw_pairs, eap_ig, exact_effects
-from interp.circuits.edges import edge_hooks, reader_hook, reader_rows, written
+from interp.circuits.edges import edge_hooks, written
 from interp.circuits.readout import Readout
 from interp.models import build_model
 from interp.models.fast_pass import spread, take
@@ -57,20 +57,20 @@ def hooked_effect(model, graph, pairs, edge, difference):
         return activation
 
     with edge_hooks(model):
-        hook = reader_hook(graph, edge.target.kind, edge.target.layer)
+        hook = graph.reader_place(edge.target).hook
         return pairs.logit_difference(model.run_with_hooks(pairs.clean.tokens, fwd_hooks=[(hook, move)]))
 
 
 def hooked_gradients(model, graph, pairs, embedding):
     """dm/d(in_v) [reader, batch, pos, d_model] by backpropagation to hooks on every reader's input."""
     kept: dict[str, torch.Tensor] = {}
-    rows = reader_rows(graph)
+    names = [place.hook for place in graph.reader_places]
     with (
         edge_hooks(model),
-        model.hooks(fwd_hooks=[(name, lambda act, hook: kept.__setitem__(hook.name, act)) for name, _ in rows]),
+        model.hooks(fwd_hooks=[(name, lambda act, hook: kept.__setitem__(hook.name, act)) for name in names]),
     ):
         m = pairs.logit_difference(model(embedding.requires_grad_(), start_at_layer=0)).sum()
-        found = torch.autograd.grad(m, [kept[name] for name, _ in rows])
+        found = torch.autograd.grad(m, [kept[name] for name in names])
     return torch.cat([g.permute(2, 0, 1, 3) if g.ndim == 4 else g[None] for g in found])
 
 

@@ -8,6 +8,7 @@ import torch
 
 from interp.models import TransformerConfig, build_model
 from interp.models.config import MultiTokenConfig
+from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.models.window_config import NgramConfig, WindowConfig
 from tests.models.looped_cases import LOOPED_CASES
@@ -69,6 +70,34 @@ DIFFUSION = {
     )
 }
 
+_SIDES = EncoderDecoderConfig(
+    d_vocab=D_VOCAB, n_ctx=N_CTX, n_prompt=7, n_layers=3, n_encoder=2, n_heads=3, d_head=5, d_model=16, seed=3
+)
+
+SIDES = {
+    "encoder-decoder": _SIDES,
+    "encoder-decoder-machine": replace(
+        _SIDES,
+        qk_norm=True,
+        positional_embedding_type="block",
+        index_init="sinusoidal",
+        rotary_dim=4,
+        position_roles=(0, 1, 1, 1, 2, 2, 3, 4, 4),
+        position_indices=(0, 0, 1, 2, 0, 1, 0, 0, 1),
+    ),
+    "encoder-decoder-t5": replace(
+        _SIDES,
+        positional_embedding_type="none",
+        relative_buckets=8,
+        relative_distance=5,
+        use_bias=False,
+        gated_mlp=True,
+        n_layers=4,
+        tie_word_embeddings=True,
+        dtype="float64",
+    ),
+}
+
 _HEADS = MultiTokenConfig(d_vocab=D_VOCAB, n_ctx=N_CTX, n_layers=2, n_heads=2, d_model=16, n_predicted=3, seed=3)
 
 WINDOWS = {
@@ -83,6 +112,7 @@ CASES: dict[str, Any] = {
     "multi_token": _HEADS,
     **STATE_CASES,
     **DIFFUSION,
+    **SIDES,
     **WINDOWS,
     **LOOPED_CASES,
 }

@@ -40,6 +40,9 @@ def sizes(model: Any, tokens: torch.Tensor) -> dict[str, int]:
     pos = tokens.shape[1]
     known = {"batch": len(tokens), "pos": pos, "query_pos": pos, "key_pos": pos, "scale": 1}
     known |= {name: getattr(cfg, name) for name in dir(cfg) if name.startswith("d_")}
+    for side in ("prompt", "answer") if hasattr(cfg, "n_encoder") else ():
+        known |= {f"{side}_{axis}": getattr(cfg, f"n_{side}") for axis in ("pos", "query_pos", "key_pos")}
+        known["memory_reader"] = 2 * cfg.n_heads
     known |= {"step": cfg.n_loops} if hasattr(cfg, "n_loops") else {}
     known |= {"householder": cfg.n_householder} if hasattr(cfg, "n_householder") else {}
     return known | ({"head": cfg.n_heads, "reader": 3 * cfg.n_heads} if hasattr(cfg, "n_heads") else {})
@@ -52,7 +55,7 @@ def check_axes(model: Any, tokens: torch.Tensor, names: list[str]) -> None:
     def look(act, hook):
         axes = model.axes(hook.name)
         assert act.shape == tuple(expected[axis] for axis in axes), (hook.name, axes, act.shape)
-        distinct = {axis: expected[axis] for axis in axes if axis != "query_pos"}
+        distinct = {axis: expected[axis] for axis in axes if not axis.endswith("query_pos")}
         assert len(set(distinct.values())) == len(distinct), f"{hook.name}: two axes of one size show nothing"
         fired.add(hook.name)
 
@@ -115,7 +118,8 @@ def test_attention_hooks_are_the_patterns(case):
     model, names = case.model, case.model.attention_hooks()
     _, cache = model.run_with_cache(case.tokens)
     for name in names:
-        assert model.axes(name) == ("batch", "head", "query_pos", "key_pos")
+        batch, head, query, key = model.axes(name)
+        assert (batch, head) == ("batch", "head") and query.endswith("query_pos") and key.endswith("key_pos")
         torch.testing.assert_close(cache[name].sum(-1), torch.ones_like(cache[name][..., 0]))
         if model.carrier_hooks():  # no key after its query: the order of the last two axes
             assert cache[name].triu(1).abs().max() == 0
@@ -145,7 +149,14 @@ def test_the_layer_of_a_hook(case):
 def test_hidden_matrices_are_what_muon_trains(case):
     model = case.model
     hidden = model.hidden_matrices()
-    inside = ("blocks.", "prelude.", "core.", "coda.")  # where an architecture keeps its blocks
+    inside = (
+        "blocks.",
+        "encoder_blocks.",
+        "decoder_blocks.",
+        "prelude.",
+        "core.",
+        "coda.",
+    )  # where an architecture keeps its blocks
     if not [p for name, p in model.named_parameters() if name.startswith(inside) and p.ndim == 2]:
         assert not hidden
         pytest.skip("the architecture has no hidden matrices")
@@ -155,7 +166,9 @@ def test_hidden_matrices_are_what_muon_trains(case):
     ends = {id(p) for name, p in model.named_parameters() if name.startswith(("embed", "pos_embed", "unembed"))}
     rest = [name for name, p in model.named_parameters() if id(p) not in {*ends, *(id(h) for h in hidden)}]
     # no matrix is forgotten; what has two axes and is no linear map: taps and rates of each channel
-    assert not [n for n in rest if model.get_parameter(n).ndim != 1 and not n.endswith(("conv.weight", "A_log"))]
+    assert not [
+        n for n in rest if model.get_parameter(n).ndim != 1 and not n.endswith(("conv.weight", "A_log", "W_rel"))
+    ]
 
 
 @torch.no_grad()
