@@ -15,6 +15,46 @@ from transformer_lens.utilities.slice import Slice
 from interp.models.checked_hooks import CheckedHooks, Names
 
 
+class Cache(ActivationCache):
+    """TransformerLens's cache; its ways to take a residual stream apart are refused where a model has no such parts.
+
+    Raises:
+        ValueError: by `decompose_resid` and its kin, for a model that does not declare `has_residual_parts`.
+    """
+
+    def _need_parts(self, method: str) -> None:
+        if not self.model.has_residual_parts:
+            kind = self.model.cfg.architecture
+            raise ValueError(
+                f"{method} takes a residual stream apart into what attention heads and MLPs write; the architecture "
+                f"{kind!r} has no such parts"
+            )
+
+    def decompose_resid(self, *args: Any, **options: Any) -> Any:
+        self._need_parts("decompose_resid")
+        return super().decompose_resid(*args, **options)
+
+    def get_full_resid_decomposition(self, *args: Any, **options: Any) -> Any:
+        self._need_parts("get_full_resid_decomposition")
+        return super().get_full_resid_decomposition(*args, **options)
+
+    def compute_head_results(self) -> None:
+        self._need_parts("compute_head_results")
+        super().compute_head_results()
+
+    def stack_head_results(self, *args: Any, **options: Any) -> Any:
+        self._need_parts("stack_head_results")
+        return super().stack_head_results(*args, **options)
+
+    def get_neuron_results(self, *args: Any, **options: Any) -> Any:
+        self._need_parts("get_neuron_results")
+        return super().get_neuron_results(*args, **options)
+
+    def stack_neuron_results(self, *args: Any, **options: Any) -> Any:
+        self._need_parts("stack_neuron_results")
+        return super().stack_neuron_results(*args, **options)
+
+
 class CachedRuns(CheckedHooks):
     """run_with_cache and its kin, as in HookedRootModule; names are checked as everywhere."""
 
@@ -49,7 +89,7 @@ class CachedRuns(CheckedHooks):
             return_cache_object: False for the plain dict.
 
         Returns:
-            (forward's output, ActivationCache).
+            (forward's output, the cache).
 
         Raises:
             ValueError: as in `matching_hooks`; a point that was asked for was not reached (`stop_at_layer`);
@@ -72,7 +112,7 @@ class CachedRuns(CheckedHooks):
         with self.hooks_that_may_fire(fwd, bwd, reset_hooks_end, clear_contexts), self.reached(asked):
             run = partial(self._run_and_differentiate, metric) if incl_bwd else self
             out = run(*model_args, **options)
-        return out, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cache
+        return out, Cache(cache, self, has_batch_dim=not remove_batch_dim) if return_cache_object else cache
 
     def _run_and_differentiate(self, metric: Callable[[Any], Tensor] | None, *model_args: Any, **options: Any) -> Any:
         parameters = list(self.parameters())

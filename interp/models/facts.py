@@ -164,6 +164,12 @@ class ModelFacts:
         """In how many passes at most an answer can be filled in; None where it is not made by denoising."""
         return None
 
+    @property
+    def has_residual_parts(self) -> bool:
+        """Whether what is written to the residual stream has the hook points, and the weights the names, by which
+        TransformerLens's ActivationCache takes a stream apart into heads, MLPs and neurons."""
+        return False
+
     def graph(self) -> Graph | None:
         """What writes to the residual stream and what reads from it; None where the model is not made so.
 

@@ -87,6 +87,10 @@ class TransformerFacts(ModelFacts):
         """See ModelFacts."""
         return tuple(f"blocks.{layer}.attn.hook_pattern" for layer in range(self.cfg.n_layers))
 
+    @property
+    def has_residual_parts(self) -> bool:
+        return True
+
     def graph(self) -> Graph | None:
         """The input, every head and every MLP; None for a model without MLPs."""
         return None if self.cfg.attn_only else Graph(self.cfg.n_layers, self.cfg.n_heads)

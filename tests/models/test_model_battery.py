@@ -268,3 +268,25 @@ def test_names_of_tokens(case):
     ):
         with pytest.raises(ValueError, match=message):
             case.model.to_tokens(bad)
+
+
+def test_a_stream_is_taken_apart_or_refused_in_a_sentence(case):
+    with torch.no_grad():
+        _, cache = case.model.run_with_cache(case.tokens)
+        n_layers = getattr(case.model.cfg, "n_layers", 1)
+        calls = {
+            "decompose_resid": cache.decompose_resid,
+            "get_full_resid_decomposition": partial(cache.get_full_resid_decomposition, expand_neurons=False),
+            "compute_head_results": cache.compute_head_results,
+            "stack_head_results": cache.stack_head_results,
+            "get_neuron_results": partial(cache.get_neuron_results, 0),
+            "stack_neuron_results": partial(cache.stack_neuron_results, n_layers),
+        }
+        for name, call in calls.items():
+            if not case.model.has_residual_parts:
+                kind = case.model.cfg.architecture
+                with pytest.raises(ValueError, match=rf"^{name} takes a residual stream apart .* '{kind}' has no such"):
+                    call()
+            elif case.model.graph() is not None or "neuron" not in name:
+                call()
+    assert case.model.has_residual_parts or case.model.graph() is None
