@@ -81,9 +81,9 @@ def test_a_mistake_leads_to_its_circuit(visit: Callable[..., Visit], mistaken: d
     tab.page.screenshot(path=str(shot("why", "light")))
     assert faults(tab) == []
     edge = tab.page.get_by_role("combobox", name="Look at one of them in the circuit")
-    edge.focus()
-    edge.press("ArrowDown")
-    edge.press("Enter")
+    edge.click()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("Enter")
     tab.wait_for_address(op=op, kind="edge")
     tab.settle()
     tab.click("link", "Step")
