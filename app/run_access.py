@@ -40,6 +40,7 @@ _pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
 _log = logging.getLogger(__name__)
 _PATH = "run_path"
 _jobs: dict[str, Future[Any]] = {}  # by key, for all visits; one thread, so that imports never cross
+_stages: dict[str, str] = {}  # how far each job is, in words
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,14 @@ def model_or_wait(run: Run) -> LoadedModel | None:
     key, path, config, weights = weights_key(run), run.path, run.config, run.weights
 
     def load() -> LoadedModel:
+        _at(key, 1, 3, "importing PyTorch")
+        importlib.import_module("torch")
+        _at(key, 2, 3, "importing TransformerLens and the model's code")
         opened = Run(path, config, weights=weights)
-        _ = opened.task, opened.model  # the slow part: imports torch and transformer_lens, reads the weights
+        _ = opened.task
+        importlib.import_module("interp.models")
+        _at(key, 3, 3, "building the model and reading its weights")
+        _ = opened.model
         return LoadedModel(run=opened, lock=threading.Lock(), key=key)
 
     return _result_or_wait(key, load, "The model")
@@ -281,6 +288,11 @@ def _result_or_wait(key: str, work: Callable[[], Any], what: str) -> Any:
     return None
 
 
+def _at(key: str, number: int, of: int, doing: str) -> None:
+    """Say how far a job is."""
+    _stages[key] = f"{doing}, {number} of {of}"
+
+
 @st.fragment(run_every=0.4)
 def _watch(key: str, work: Callable[[], Any], what: str) -> None:
     """Begins the job at the second call, when the page is drawn: importing torch holds up all of Python."""
@@ -296,4 +308,5 @@ def _watch(key: str, work: Callable[[], Any], what: str) -> None:
         if _jobs[key].done():
             st.rerun()
     selection.hold_notices()
-    st.caption(f":material/hourglass_top: {what} is loading; the first time takes some seconds.")
+    far = f": {_stages[key]}" if key in _stages else ""
+    st.caption(f":material/hourglass_top: {what} is loading{far}; the first time takes some seconds.")

@@ -39,9 +39,10 @@ def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
     run, rows = runs[0]
     parts = [
         "# Addition: how the carry gets there",
-        "Written by `tapelens sums-page` from the rows that `tapelens sums` measures; no number below is typed in.",
         _opening(run, rows),
         f"![Where each head looks while a digit is said]({PICTURE})",
+        "Written by `tapelens sums-page` from the rows that `tapelens sums` measures; no number on this page is typed "
+        "in.",
         _attention_words(rows),
         "## What it gets right",
         _accuracy(runs),
@@ -74,6 +75,15 @@ def _opening(run: Run, rows: pd.DataFrame) -> str:
             f"last layer, moves the whole answer as the **{_ACCOUNTS[account]}** model says in up to "
             f"{100 * row['estimate']:.0f} % of pairs (`{row['variable']}`, {_layer(row['site'])}, n = {row['n']}), as "
             f"the other one says in at most {100 * other:.0f} %."
+        )
+    averages = [row for row in records(select(rows, metric=Metric.ATTENTION)) if row["stratum"] is None]
+    if averages:
+        heads = {row["site"] for row in averages}
+        fixed = [row for row in averages if row["estimate"] > 0.5]
+        most = max(averages, key=lambda row: row["estimate"])
+        words.append(
+            f"Of its {len(heads)} heads {len(fixed)} spend more than half of their attention on one kind of place "
+            f"while a digit is said, {_head(most['site'])} most: {100 * most['estimate']:.0f} % on {most['part']}."
         )
     if not run.task.shows_answer:
         words.append("All digits are said in one pass, so that no carry can be read off a digit written before.")

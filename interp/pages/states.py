@@ -19,6 +19,10 @@ from interp.runs.state_file import read_states
 from interp.worlds.machine.relative import offset_of
 
 TOLD = 0.1  # by how much a score must exceed its strongest null to be called found
+_ASKED = (
+    "A model without attention must carry all that it will need in a vector of fixed size. Parts of that vector are "
+    "exchanged between two streams, and the machine says what should come out."
+)
 _NULLS = (Control.RANDOM_PART, Control.UNTRAINED_MODEL)
 
 
@@ -52,11 +56,12 @@ def write_states_page(runs: Sequence[Run], out: Path) -> Path:
     scored = {name: scores(frame) for name, frame in frames.items()}
     write_text(out / "states_addressing.svg", addressing_drawing(scored))
     parts = [
-        "# What a model carries\n\nWritten by `tapelens states-page` from the rows of `tapelens patch RUN --part …`; "
-        "one row is measured again, with another seed, by the same command with `--seed`.",
-        "\n".join(f"- {sentence}" for name in frames for sentence in _findings(name, frames[name], scored[name])),
+        "# What a model carries",
+        " ".join([_ASKED, *(said for name in frames for said in _findings(name, frames[name], scored[name]))]),
         "![For each variable the best part of what is carried: what moved, what stayed, and the null]"
         "(states_addressing.svg)",
+        "Written by `tapelens states-page` from the rows of `tapelens patch RUN --part …`; one row is measured again, "
+        "with another seed, by the same command with `--seed`.",
         _how_to_read(),
     ]
     for run in runs:
@@ -102,14 +107,14 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
     """What a person would say of one run."""
     size = int(np.median(frame["carrier_size"].to_numpy(dtype=float)))
     said = [
-        f"`{name}` carries {size:,} numbers past a token."
+        f"The model `{name}` carries {size:,} numbers past a token."
         if _one(frame)
-        else f"`{name}` carries some {size:,} numbers."
+        else f"The model `{name}` carries some {size:,} numbers."
     ]
     stored, retrieved = (_whole(frame, part) for part in ("all", READOUT))
     if stored is not None and retrieved is not None:
         said.append(
-            f"`{name}`: where an instruction is asked, exchanging everything carried before it gives the other "
+            f"Where an instruction is asked, exchanging everything carried before it gives the other "
             f"stream's value in {stored:.2f} of pairs (storage), exchanging only what its layers read there in "
             f"{retrieved:.2f} (retrieval)."
         )
@@ -124,7 +129,14 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
         if len(clear) == 2 and abs(means["absolute"] - means["relative"]) <= TOLD:
             verdict = "both fit about as well"
         told = ", ".join(f"{word} {means[word]:.2f} (null {nulls[word]:.2f})" for word in means)
-        said.append(f"`{name}`: cells by their place or by their distance from the pointer? {told}: {verdict}.")
+        said.append(f"Are cells kept by their place or by their distance from the pointer? Here {told}: {verdict}.")
+    chosen = best(found)
+    clear = [s for s in chosen.values() if s.both > s.null + TOLD]
+    told = ", ".join(f"`{s.variable}`" for s in clear) or "none"
+    said.append(
+        f"Of {len(chosen)} variables {len(clear)} have a part that moves them clearly more often than chance "
+        f"({told}); of the others no part is known."
+    )
     return said
 
 

@@ -37,10 +37,10 @@ def write_strings_page(runs: Sequence[Run], folder: Path) -> Path:
     language = {run.name: frame for run in runs if (frame := _language(run)) is not None}
     parts = [
         "# Rule strings",
+        _opening(runs, sticky, measured, floors),
+        "![KL to the rule against how many characters a model sees](strings_floors.svg)",
         "Written by `tapelens strings-page`; every number comes from rows (`texts.parquet`, `language.parquet`, "
         "`probes.parquet`, `interventions.parquet` of each run) or is worked out from the rule itself.",
-        _found(sticky, measured, floors),
-        "![KL to the rule against how many characters a model sees](strings_floors.svg)",
         "## What models write",
         _table(runs, measured, floors),
         "*allowed*: share of sampled texts that the rule allows; *new*: share of these that training never showed; "
@@ -91,29 +91,58 @@ def _language(run: Run) -> pd.DataFrame | None:
         return None
 
 
+def _opening(
+    runs: Sequence[Run],
+    sticky: Sequence[Run],
+    measured: dict[str, dict[str, Any]],
+    floors: dict[int, list[dict[str, float]]],
+) -> str:
+    """What a person would say of the page."""
+    said = [
+        f"Small models learn to write strings that obey a rule, {len(runs)} of them here; since the rule is known, how "
+        "far a model is from it is worked out and not guessed."
+    ]
+    said += _found(sticky, measured, floors)
+    order = next((run.config.world.rule.n for run in sticky), ORDERS[1])  # type: ignore[attr-defined]
+    said.append(
+        f"To obey the rule N = {order} a model must see {order + 1} characters: with {order} it stays "
+        f"{floors[order][order]['kl']:.2f} nats a character away from it, however good it is, and with none "
+        f"{floors[order][0]['kl']:.2f}."
+    )
+    shares = {run.name: measured[run.name]["in_distribution random_text"] for run in runs}
+    least = min(shares, key=lambda name: shares[name])
+    said.append(
+        f"Obeying is no accident where it is rare: of texts drawn uniformly {shares[least]:.1%} obey the rule of "
+        f"`{least}`."
+    )
+    return " ".join(said)
+
+
 def _found(
     sticky: Sequence[Run], measured: dict[str, dict[str, Any]], floors: dict[int, list[dict[str, float]]]
-) -> str:
+) -> list[str]:
     sentences = []
     for run in sticky:
         rule, mine = run.config.world.rule, measured[run.name]  # type: ignore[attr-defined]
         seen = _context(run)
         if seen is None:
             sentences.append(
-                f"`{run.name}`, a {run.config.model.architecture} of {_size(run):,} parameters, knows the rule N = "
-                f"{rule.n}: it is {mine['kl']:.5f} nats a character away from it, puts {mine['illegal_mass']:.1e} on "
-                f"forbidden characters, and {mine['in_distribution']:.2%} of {mine['n in_distribution']:,} texts that "
-                f"it writes are allowed; {mine['novelty']:.1%} of these are new, of the rule's own "
-                f"{mine['novelty exact_sampler']:.1%}."
+                f"Of {mine['n in_distribution']:,} texts that `{run.name}` writes, a {run.config.model.architecture} "
+                f"of {_size(run):,} parameters, {mine['in_distribution']:.2%} obey the rule N = {rule.n}, and "
+                f"{mine['novelty']:.1%} of these are new (of the rule's own {mine['novelty exact_sampler']:.1%})."
+            )
+            sentences.append(
+                f"Its distribution is {mine['kl']:.5f} nats a character away from the rule's and puts "
+                f"{mine['illegal_mass']:.1e} on forbidden characters."
             )
         elif rule.length == 12 and rule.n in floors:
             floor = floors[rule.n][seen]["kl"]
             enough = "as many as suffice" if seen > rule.n else f"fewer than the {rule.n + 1} that suffice"
             sentences.append(
-                f"`{run.name}` sees {seen} characters, {enough}: {mine['kl']:.4f} nats, where the chain says that no "
-                f"model of {seen} can do better than {floor:.4f}."
+                f"The run `{run.name}` sees {seen} characters, {enough}: {mine['kl']:.4f} nats, where the chain says "
+                f"that no model of {seen} can do better than {floor:.4f}."
             )
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    return sentences
 
 
 def _size(run: Run) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
@@ -42,6 +43,7 @@ def _overrides_of(*configs: type, leave_out: Sequence[str] = ()) -> type:
     return dataclasses.make_dataclass(f"{configs[0].__name__}Overrides", fields, frozen=True)
 
 
+@cache  # asked for once a field, and reading a source takes milliseconds
 def _help_texts(config: type) -> dict[str, str]:
     """What a dataclass's source says about each field: the string under it, or the comment behind it."""
     inherited = [_help_texts(base) for base in config.__bases__ if dataclasses.is_dataclass(base)]

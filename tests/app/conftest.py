@@ -12,6 +12,8 @@ import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
+from .browser import chromium, home, mistaken, server, visit  # noqa: F401  (fixtures)
+
 config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml, which lies beside no test
 
 ROOT = Path(__file__).resolve().parents[2]

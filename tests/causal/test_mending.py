@@ -13,6 +13,7 @@ from cython_vm import encode, sample, step
 from interp.circuits import Graph, mend
 from interp.circuits.edges import written
 from interp.circuits.hooked import moved_logits, streams
+from interp.circuits.mending import _answers, _Restoring
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +57,30 @@ def test_edges_that_mend_do_so_when_patched_by_another_way(noisy):
         assert (after[:, run.task.answer_positions].argmax(-1).numpy() == truth).all() == each.mends
 
 
-def test_some_mistakes_take_several_edges_and_none_is_spare(noisy):
+@torch.no_grad()
+def test_of_a_group_no_edge_is_spare(noisy):
+    """Edges that mend nothing alone, taken together: the group mends, and without any one of it it does not."""
     run, states = noisy
-    found = [mend(run.model, run.task, states[row]) for row in range(len(states))]
-    assert sum(bool(each.alone) for each in found) >= len(found) // 2
-    for each in found:
-        assert not (each.alone and each.group)
-        assert each.random_mended <= each.n_random
-        assert list(each.edges) == sorted(each.edges, key=lambda edge: -edge.gain)
-    together = [each for each in found if each.group]
-    assert all(len(each.group) > 1 and each.random_mended < each.n_random / 2 for each in together)
+    task, model = run.task, run.model
+    graph, groups = Graph.of(model), []
+    places = {graph.edge(int(r), int(c)).name: (int(r), int(c)) for r, c in zip(*np.nonzero(graph.mask), strict=True)}
+    for row in range(5):
+        base, found = states[row], mend(model, task, states[row])
+        assert list(found.edges) == sorted(found.edges, key=lambda edge: -edge.gain)
+        assert found.group == () or not found.alone
+        truth, logits = _answers(model, task, base)
+        said = logits.argmax(-1)
+        assert found.neighbour is not None
+        one = _Restoring(model, task, graph, base, found.neighbour.example, truth, said, (said != truth)[0])
+        assert one.lead == pytest.approx(found.lead)
+        group = one.smallest([places[each.edge] for each in found.edges[:30] if not each.mends and each.gain > 0])
+        if group:
+            fewer = [[other for other in group if other != each] for each in group]
+            assert len(group) > 1
+            assert one.restore([group])[1].all()
+            assert not one.restore(fewer)[1].any()
+            groups.append(group)
+    assert groups
 
 
 def test_what_is_right_has_no_mistake_to_mend(noisy):
