@@ -23,11 +23,11 @@ class Cache(ActivationCache):
     """
 
     def _need_parts(self, method: str) -> None:
-        if not self.model.has_residual_parts:
-            kind = self.model.cfg.architecture
+        model: Any = self.model
+        if not model.has_residual_parts:
             raise ValueError(
                 f"{method} takes a residual stream apart into what attention heads and MLPs write; the architecture "
-                f"{kind!r} has no such parts"
+                f"{model.cfg.architecture!r} has no such parts"
             )
 
     def decompose_resid(self, *args: Any, **options: Any) -> Any:

@@ -176,8 +176,8 @@ class Chain(MachineTask):
         return np.tile(np.repeat((0, *self.shown), self.spec.state_length), (len(batch), 1))
 
     def _at_each_state(self, batch: Batch, ask: Callable[[States], np.ndarray]) -> np.ndarray:
-        told = self.world.run(batch.examples, self.n_steps)
-        values = [ask(told.at(k)) for k in (0, *self.shown)]
+        runs = self.world.run(batch.examples, self.n_steps)
+        values = [ask(runs.at(k)) for k in (0, *self.shown)]
         return np.repeat(np.stack(values, axis=1), self.spec.state_length, axis=1)
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
@@ -186,7 +186,7 @@ class Chain(MachineTask):
         Rows: EXACT_MATCH by the op and outcome of the step into each state (direct: one row for S_{t+n}, stratum
         `after n steps`); BLOCK_ACCURACY, exact states by their place in the chain; SEQUENCE_MATCH, whole chains.
         """
-        length, told = self.spec.state_length, self.world.run(batch.examples, self.n_steps)
+        length, runs = self.spec.state_length, self.world.run(batch.examples, self.n_steps)
         truth = self.expected(self.world.answer(batch.examples))
         right = (predicted.cpu().numpy() == truth).reshape(len(batch), len(self.shown), length).all(axis=2)
         rows = []
@@ -201,7 +201,7 @@ class Chain(MachineTask):
         if self.direct:
             add(everyone, right[:, 0], stratum=f"after {self.n_steps} steps", metric=Metric.EXACT_MATCH)
         else:
-            into = [self.world.step(told.at(k - 1)) for k in self.shown]
+            into = [self.world.step(runs.at(k - 1)) for k in self.shown]
             ops = np.stack([each.latents["op"] for each in into], axis=1)
             outcomes = np.stack([each.outcome for each in into], axis=1)
             for op in Op:

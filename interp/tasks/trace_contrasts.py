@@ -99,13 +99,13 @@ class Executed:
 
     def __init__(self, task: Trace, starts: States):
         self.task, self.world = task, task.world
-        told = self.world.run(starts, task.n_steps)
-        assert told.states is not None and told.offsets is not None
-        self.states, self.begin = told.states, told.offsets[:-1]
-        op, n_steps = self.world.step(told.states).latents["op"].astype(np.int64), told.n_steps
+        runs = self.world.run(starts, task.n_steps)
+        assert runs.states is not None and runs.offsets is not None
+        self.states, self.begin = runs.states, runs.offsets[:-1]
+        op, n_steps = self.world.step(runs.states).latents["op"].astype(np.int64), runs.n_steps
         ends = self.begin + n_steps
         self.op = [op[a:b] for a, b in zip(self.begin, ends, strict=True)]
-        self.cell = [told.states.array_ptr[a:b] for a, b in zip(self.begin, ends, strict=True)]
+        self.cell = [runs.states.array_ptr[a:b] for a, b in zip(self.begin, ends, strict=True)]
 
     def exchange(self, row: int, op: Op, rng: np.random.Generator) -> Exchange | None:
         """A token of the run to exchange, uniform over those that serve the contrast; None where there is none."""
@@ -145,14 +145,14 @@ class Executed:
         clean = self.world.step(self.states[at + 1 : at + 1 + left])
         other = self.world.run(moved, left)
         assert other.states is not None
-        told = self.world.step(other.states)
+        runs = self.world.step(other.states)
         for place in range(min(left, len(other.states))):
-            if told.latents["op"][place] != clean.latents["op"][place] or told.outcome[place] != Outcome.RAN:
+            if runs.latents["op"][place] != clean.latents["op"][place] or runs.outcome[place] != Outcome.RAN:
                 return None
             if clean.latents["op"][place] in JUDGED:
                 both = [
                     self.task.answer_tokens({name: values[place : place + 1] for name, values in each.latents.items()})
-                    for each in (clean, told)
+                    for each in (clean, runs)
                 ]
                 if both[0] != both[1]:
                     return exchange.step + 1 + place

@@ -138,10 +138,10 @@ def bystanders_of(task: Trace, starts: States, name: str, rng: np.random.Generat
 
 def _executed(world: MachineWorld, starts: States, n_steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each run, op and array_ptr of the instructions that ran."""
-    told = world.run(starts, n_steps)
-    assert told.states is not None and told.offsets is not None
-    op, array_ptr = world.step(told.states).latents["op"], told.states.array_ptr
-    for begin, count in zip(told.offsets[:-1], told.n_steps, strict=True):
+    runs = world.run(starts, n_steps)
+    assert runs.states is not None and runs.offsets is not None
+    op, array_ptr = world.step(runs.states).latents["op"], runs.states.array_ptr
+    for begin, count in zip(runs.offsets[:-1], runs.n_steps, strict=True):
         yield op[begin : begin + count], array_ptr[begin : begin + count]
 
 

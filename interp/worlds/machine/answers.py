@@ -93,11 +93,11 @@ def read_at(states: States, name: str, at: int | NDArray[np.int64]) -> NDArray[n
     if not times.any():
         values = chosen(states)
         return np.broadcast_to(values[:, None], times.shape).copy() if times.ndim == 2 else values
-    told = run(states, max(0, int(times.max(initial=0))))
-    assert told.states is not None and told.offsets is not None
+    runs = run(states, max(0, int(times.max(initial=0))))
+    assert runs.states is not None and runs.offsets is not None
     shape = (len(states), *[1] * (times.ndim - 1)) if times.ndim else (len(states),)
     times = np.broadcast_to(times, (len(states), *times.shape[1:]) if times.ndim else shape)
     # A run that has ended before has no such step.
-    there = (times >= 0) & (times <= told.n_steps.reshape(shape))
-    rows = told.offsets[:-1].reshape(shape) + np.where(there, times, 0)
-    return np.where(there, chosen(told.states)[rows], -1)
+    there = (times >= 0) & (times <= runs.n_steps.reshape(shape))
+    rows = runs.offsets[:-1].reshape(shape) + np.where(there, times, 0)
+    return np.where(there, chosen(runs.states)[rows], -1)
