@@ -6,7 +6,7 @@ from itertools import groupby
 
 import streamlit as st
 
-from app import examples_view, run_access, run_list
+from app import examples_view, run_access, run_list, selection
 from app.run_list import Listed
 from interp import Run, RunError
 
@@ -24,7 +24,8 @@ def draw(run: Run | None) -> None:
     here = None if run is None else run_access.whole_run().path.resolve()
     now = next((each for each in runs if run_access.is_at(each.address, here)), None)
     title = "Choose a run" if run is None else f"Run **{run.name}**"
-    accuracy = f" · {percent(now.accuracy)} right" if now is not None and now.accuracy is not None else ""
+    known = now is not None and now.accuracy is not None and not selection.weights()  # it is that of the final weights
+    accuracy = f" · {percent(now.accuracy)} right" if known and now is not None else ""
     with st.popover(f"{title}{accuracy}", icon=":material/folder_open:", help="Choose another run"):
         st.caption(
             "Choose a run. Beside each: how much of what it is asked, on held-out examples, is right. A box marks "

@@ -183,7 +183,7 @@ def test_data_offers_its_files(scheme: str, visit: Callable[..., Visit]) -> None
     tab.open("data")
     tab.wait_for_text("tapelens probe")
     photograph(tab, "data", scheme)
-    button = tab.page.get_by_role("button", name=re.compile("[Dd]ownload|parquet|json")).first
+    button = tab.page.get_by_test_id("stDownloadButton").get_by_role("button").first
     with tab.page.expect_download() as offered:
         button.focus()
         button.press("Enter")
