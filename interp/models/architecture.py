@@ -43,5 +43,5 @@ class Architecture:
     build: Callable[[Any], HookedModel]  # config -> model, on the CPU, with initial weights from config.seed
     words: str  # one plain sentence: what it is
     suits: Callable[[Any], str | None] = always  # task -> None, or the sentence that says why not
-    objective: Callable | None = None  # (model, task, batch, generator) -> loss, a scalar tensor
+    objective: Callable | None = None  # (model, task, batch, generator) -> loss, a scalar tensor; or it and the logits
     fit: Callable | None = None  # (model, task, batch) -> loss: learn from a batch in place of gradients

@@ -74,7 +74,9 @@ class HookedModel(TokenNames, CachedRuns):
         return loss if return_type == "loss" else Output(out, loss)
 
     def _require_known(self, options: dict[str, Any]) -> None:
-        known = signature(self.compute).parameters if options else options
+        known = signature(self.compute).parameters if options else {}
+        if any(each.kind is each.VAR_KEYWORD for each in known.values()):
+            return  # it hands them on
         for name in options:
             if name not in known:
                 takes = ", ".join(list(known)[1:]) or "none"

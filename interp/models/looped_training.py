@@ -24,8 +24,8 @@ from interp.models.looped import Looped
 from interp.models.looped_config import LoopedConfig
 
 
-def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> Tensor:
-    """The loss of a batch, a scalar; see this module's docstring."""
+def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The loss of a batch, a scalar, and the logits [batch, pos, d_vocab] of its answer; see the module's docstring."""
     cfg: LoopedConfig = getattr(model, "module", model).cfg
     n_steps = cfg.n_loops
     if cfg.least_loops:
@@ -36,22 +36,22 @@ def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> 
     }
     every = cfg.deep_supervision or cfg.has_halting_head
     if not every:
-        return task.loss(model(batch.tokens, **options).float(), batch)
+        logits = model(batch.tokens, **options)
+        return task.loss(logits.float(), batch), logits
     thoughts = model(batch.tokens, thoughts=True, **options)
     if cfg.halting == "act":
         _, ponder_time = adaptive_weights(thoughts.halt_logits.float())
-        return task.loss(thoughts.answer.float(), batch) + cfg.ponder_cost * ponder_time.mean()
+        return task.loss(thoughts.answer.float(), batch) + cfg.ponder_cost * ponder_time.mean(), thoughts.answer
     if cfg.halting == "ponder":
         chances = halting_distribution(thoughts.halt_logits.float())
-        return (chances * row_losses(thoughts.logits.float(), batch.targets)).sum(1).mean() + (
-            cfg.ponder_cost * divergence(chances, cfg.ponder_prior)
-        )
+        loss = (chances * row_losses(thoughts.logits.float(), batch.targets)).sum(1).mean()
+        return loss + cfg.ponder_cost * divergence(chances, cfg.ponder_prior), thoughts.answer
     steps = range(n_steps) if cfg.deep_supervision else [n_steps - 1]
     loss = torch.stack([task.loss(thoughts.logits[:, t].float(), batch) for t in steps]).mean()
     if cfg.halting == "right":
         right = answers_right(thoughts.logits, batch.targets).to(loss.dtype)
         loss = loss + F.binary_cross_entropy_with_logits(thoughts.halt_logits.float(), right)
-    return loss
+    return loss, thoughts.answer
 
 
 def row_losses(logits: Tensor, targets: Tensor) -> Tensor:

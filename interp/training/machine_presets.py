@@ -171,7 +171,7 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
     "step",
     MACHINE,
     TrainingConfig(
-        steps=5000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
+        steps=14_000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
     ),
 )
 

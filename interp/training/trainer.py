@@ -112,15 +112,19 @@ class Trainer:
         if self.average:
             self.average.update(step)
         if adaptive := self.batches.adaptive:
+            if logits is None:
+                kind = self.config.model.architecture
+                raise ValueError(f"adaptive sampling asks which records were right: training {kind} does not tell")
             right = ((logits.argmax(dim=-1) == own.targets) | (own.targets < 0)).all(dim=1)
             adaptive.learn(step, adaptive.strata(batch.examples), self.devices.gathered(right))
         return loss.detach(), norm
 
-    def _loss(self, forward: Callable[[Tensor], Tensor], own: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab]."""
+    def _loss(self, forward: Callable[[Tensor], Tensor], own: Batch, step: int) -> tuple[Tensor, Tensor | None]:
+        """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab] where they are told."""
         if (objective := self.architecture.objective) is not None:
             generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
-            return objective(forward, self.task, own, generator), torch.empty(0)
+            found = objective(forward, self.task, own, generator)
+            return found if isinstance(found, tuple) else (found, None)
         logits = forward(own.tokens)
         return self.task.loss(logits.float(), own), logits
 

@@ -126,7 +126,9 @@ def test_logits_are_those_of_t5(tied):
         "decoder_start_token_id": D_VOCAB,
         "pad_token_id": D_VOCAB,
     }
-    theirs: Any = T5ForConditionalGeneration(T5Config(**config, **shape)).eval().double()
+    made: Any = T5Config
+    settings = made(**config, **shape)
+    theirs: Any = T5ForConditionalGeneration(settings).eval().double()
     for p in theirs.parameters():
         p.copy_(torch.randn(p.shape, dtype=p.dtype) * 0.4)
     n_prompt, n_answer = 17, 14

@@ -90,7 +90,7 @@ def test_the_gradient_through_the_last_steps_by_hand():
     batch = SimpleNamespace(tokens=TOKENS, targets=TOKENS)
     task = SimpleNamespace(loss=lambda logits, batch: F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()))
     model.cfg = replace(model.cfg.as_written, backprop_steps=1)
-    objective(model, task, batch, torch.Generator()).backward()
+    objective(model, task, batch, torch.Generator())[0].backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     injected = model._embed(TOKENS)
@@ -161,7 +161,8 @@ def test_every_way_of_training_learns(halting):
     optimizer, generator = torch.optim.Adam(model.parameters(), lr=1e-2), torch.Generator().manual_seed(0)
     losses = []
     for _ in range(40):
-        loss = objective(model, task, batch, generator)
+        loss, answer = objective(model, task, batch, generator)
+        assert answer.shape == (*batch.tokens.shape, model.cfg.d_vocab)  # which adaptive sampling judges
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
