@@ -51,8 +51,9 @@ def _has_positions(model: Any, hook: str) -> bool:
 
 def node_place(model: Any, node: str) -> dict[str, Any]:
     """Hook and head of a circuit's node, "a1.h3" or "m1", as `recipes.propose` takes them; {} for input and logits."""
-    graph = model.graph()
-    for writer in () if graph is None else graph.writers[1:]:
+    if (graph := model.graph()) is None:
+        return {}
+    for writer in graph.writers[1:]:
         if writer.name == node:
             return {"hook": graph.unit_hook(writer)} | ({} if writer.head is None else {"head": writer.head})
     return {}

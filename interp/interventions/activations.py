@@ -78,8 +78,9 @@ def collect(
         for site in sites:
             hook = site.hook
             positions = where[site.positions][rows]
-            at = {"positions": positions, "head": site.head, "first": first_position(model, hook)}
-            parts[site].append(read_positions(cache[hook], axes[hook], hook, **at))
+            first = first_position(model, hook)
+            here = read_positions(cache[hook], axes[hook], hook, positions=positions, head=site.head, first=first)
+            parts[site].append(here)
     return {site: torch.cat(part) for site, part in parts.items()}
 
 
