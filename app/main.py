@@ -21,7 +21,8 @@ st.html(
     "<style>"
     # Streamlit's own white on the light blue of the dark theme, and its faded captions, are too faint to read (WCAG AA)
     "button[kind^='primary'] {color: light-dark(#FFFFFF, #10161D) !important}"
-    "[data-baseweb='tag'], [data-baseweb='tag'] span {color: light-dark(#FFFFFF, #10161D) !important}"
+    "[data-tag], [data-tag] span, [data-tag] button {color: light-dark(#FFFFFF, #10161D) !important}"
+    "[data-testid='stCode'] .token {color: light-dark(#1F2933, #E8EDF2) !important}"
     "[data-testid='stCaptionContainer'], [data-testid='stCaptionContainer'] p"
     " {color: light-dark(#4A5563, #AAB5C1) !important; opacity: 1}"
     # a popover hangs outside the page, whose colour scheme it does not know
