@@ -218,7 +218,7 @@ def test_a_run_is_picked_by_keyboard(visit: Callable[..., Visit]) -> None:
     tab = visit().open()
     tab.page.get_by_role("button", name=re.compile("^Run ")).first.focus()
     tab.page.keyboard.press("Enter")
-    choice = tab.page.get_by_role("button", name=re.compile("^output"))
+    choice = tab.page.get_by_role("button", name=re.compile("^output ·"))
     choice.wait_for()
     choice.focus()
     tab.page.keyboard.press("Enter")
