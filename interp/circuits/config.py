@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from interp.circuits.scorers import SCORERS
-from interp.stage_options import GRIDS, Ablation, CircuitOptions, Grid
+from interp.ranges import require_count, require_number
+from interp.stage_options import ABLATIONS, GRIDS, Ablation, CircuitOptions, Grid
 from probes.evaluation import MIN_GROUPS
 
 
@@ -33,14 +34,18 @@ class CircuitConfig:
             raise ValueError(f"method must be one of {', '.join(SCORERS)}; got {self.method!r}")
         if self.grid not in GRIDS:
             raise ValueError(f"grid must be one of {', '.join(GRIDS)}; got {self.grid!r}")
+        if self.ablation not in ABLATIONS:
+            raise ValueError(f"ablation must be one of {', '.join(ABLATIONS)}; got {self.ablation!r}")
+        require_number("threshold", self.threshold, above=0, most=1)
+        for name in ("n_null", "n_exact", "n_pairs", "n_exact_pairs"):
+            require_count(name, getattr(self, name), least=0)
         for name in ("n_pairs", "n_exact_pairs"):  # effects of single parts get intervals from both
             if getattr(self, name) < MIN_GROUPS:
                 raise ValueError(
                     f"{name} must be at least {MIN_GROUPS}, fewer pairs give no interval; got {getattr(self, name)}"
                 )
         for name in ("steps", "n_sizes", "n_null_pairs", "n_reference", "n_bootstrap"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            require_count(name, getattr(self, name))
 
     def settings(self) -> dict[str, Any]:
         """What files are stamped with: every field, but of those that came later only what differs from the default."""

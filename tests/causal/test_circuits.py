@@ -245,8 +245,12 @@ def test_attention_summary(inplace, tmp_path):
 
 
 def test_bad_config_is_refused():
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         CircuitConfig(steps=0)
+    nan = float("nan")
+    for wrong in ({"n_pairs": nan}, {"n_null": -1}, {"n_exact": 2.5}, {"ablation": "x"}, {"threshold": nan}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
+            CircuitConfig(**wrong)  # type: ignore[arg-type]
     for name in ("n_pairs", "n_exact_pairs"):
         with pytest.raises(ValueError, match=f"{name} must be at least 10, fewer pairs give no interval; got 9"):
             CircuitConfig(**{name: 9})  # type: ignore[arg-type]
