@@ -1,11 +1,13 @@
-"""Shared by all tests: one thread, registries as they were, and a tiny run that is trained once a session."""
+"""Shared by all tests: one thread, registries as they were, one browser, and a tiny run, trained once a session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from chromium_path import CHROMIUM
 from tiny import tiny_config
 
 from interp.circuits import SCORERS
@@ -17,6 +19,19 @@ from interp.worlds import WORLDS
 from probes import PROBES
 
 torch.set_num_threads(1)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The one browser of a session: two cannot be driven from one process."""
+    assert CHROMIUM is not None, "CI=true and no Chromium: the browser tests must run there"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

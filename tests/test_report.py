@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from chromium_path import CHROMIUM
 from plotly.offline import get_plotlyjs
 from tiny import tiny_config
 
@@ -31,7 +32,6 @@ from interp.training import evaluate, train
 from interp.training.presets import transformer_for
 from interp.worlds import as_world
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "input", "br"}
 
 
@@ -248,28 +248,23 @@ def test_numbers_of_older_weights_are_marked(measured: interp.Run, tmp_path: Pat
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser")
 @pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine")
-def test_a_browser_draws_every_visible_figure_in_both_themes(measured: interp.Run, page: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM is not None, "CI=true and no Chromium: the browser tests must run there"
+def test_a_browser_draws_every_visible_figure_in_both_themes(measured: interp.Run, page: str, chromium: Any) -> None:
     seen: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(color_scheme="light")
-        tab.on("request", lambda request: seen.append(request.url))
-        tab.on("pageerror", lambda error: seen.append(f"error {error}"))
-        tab.goto((measured.path / "report.html").as_uri())
-        drawn = """theme => plots.filter(plot => plot.offsetParent).every(plot =>
-            plot.dataset.drawn === theme && plot.querySelector(".main-svg")
-            && !plot.textContent.includes("could not be made"))"""
-        tab.wait_for_function(drawn, arg="false", timeout=60_000)
-        ink = "plots[0]._fullLayout.font.color"
-        light = tab.evaluate(ink)
-        tab.emulate_media(color_scheme="dark")
-        tab.wait_for_function(drawn, arg="true", timeout=60_000)
-        assert light.lower() == INK.lower() and tab.evaluate(ink).lower() not in ("", INK.lower())
-        tab.get_by_text("{", exact=True).first.click()  # another position of the probes
-        tab.wait_for_function(drawn, arg="true", timeout=60_000)
-        assert tab.locator("#probes .plot .main-svg").last.is_visible()
-        browser.close()
+    tab = chromium.new_page(color_scheme="light")
+    tab.on("request", lambda request: seen.append(request.url))
+    tab.on("pageerror", lambda error: seen.append(f"error {error}"))
+    tab.goto((measured.path / "report.html").as_uri())
+    drawn = """theme => plots.filter(plot => plot.offsetParent).every(plot =>
+        plot.dataset.drawn === theme && plot.querySelector(".main-svg")
+        && !plot.textContent.includes("could not be made"))"""
+    tab.wait_for_function(drawn, arg="false", timeout=60_000)
+    ink = "plots[0]._fullLayout.font.color"
+    light = tab.evaluate(ink)
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function(drawn, arg="true", timeout=60_000)
+    assert light.lower() == INK.lower() and tab.evaluate(ink).lower() not in ("", INK.lower())
+    tab.get_by_text("{", exact=True).first.click()  # another position of the probes
+    tab.wait_for_function(drawn, arg="true", timeout=60_000)
+    assert tab.locator("#probes .plot .main-svg").last.is_visible()
+    tab.close()
     assert seen == [(measured.path / "report.html").as_uri()]

@@ -71,7 +71,7 @@ def test_predict_is_the_models_own_answer_and_hooks_change_it(tiny_run: Run) -> 
     ("bad", "says"),
     [
         (np.zeros((2, 5), np.int64), r"shape \[n, \d+\], got \[2, 5\]"),
-        (np.zeros((2, 32)), "integer tokens, got torch.float64"),
+        (np.zeros((2, 32)), "tokens must be integers; got float64"),
         (np.full((2, 32), 99), r"tokens must lie in 0\.\.\d+, got 99\.\.99"),
     ],
 )

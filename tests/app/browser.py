@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from chromium_path import CHROMIUM
 
 import interp
 from app import program
@@ -24,12 +25,8 @@ from interp.runs import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
-PATIENCE = 240_000  # milliseconds; the first page imports torch, cold, beside other tests
+PATIENCE = 60_000  # milliseconds; the first page imports torch, cold, beside other tests
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 RULES = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
 MARKS = [
     pytest.mark.browser,
@@ -75,17 +72,6 @@ def server(run_folder: Path, home: Path) -> Iterator[str]:
             process.wait(10)
         except subprocess.TimeoutExpired:  # it may be in the middle of importing torch
             process.kill()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    assert CHROMIUM is not None, "CI=true and no Chromium: the browser tests must run there"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Visit:

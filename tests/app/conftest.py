@@ -12,7 +12,7 @@ import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from .browser import chromium, home, mistaken, server, visit  # noqa: F401  (fixtures)
+from .browser import home, mistaken, server, visit  # noqa: F401  (fixtures)
 
 config.set_option("runner.magicEnabled", False)  # as app/.streamlit/config.toml, which lies beside no test
 

@@ -247,7 +247,7 @@ def test_a_model_without_attention_says_where_to_look(visit: Callable[..., Visit
     tab = visit().open("attention", run=str(folder))
     tab.wait_for_text("A model of the kind mamba has no attention")
     tab.click("link", "State")
-    tab.wait_for_text("What the model carries")
+    tab.wait_for_status("step 1 of")
     photograph(tab, "state_mamba", "light")
 
 

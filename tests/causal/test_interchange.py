@@ -183,6 +183,7 @@ def test_step_shows_the_counterfactual_answer(model, task):
 def test_the_experiment_resumes(inplace):
     model, calls, saved = random_model(inplace), [], []
     options: dict[str, Any] = {"variables": ["operand", "array_ptr"], "position_sets": ["cells"], "n_pairs": 12}
+    options["designs"] = ("independent", "minimal")
     rows = run_interventions(
         model,
         inplace,

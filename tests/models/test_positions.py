@@ -295,7 +295,7 @@ def test_alibi_falls_with_the_distance():
     torch.testing.assert_close(cache["attn_scores", 0], expected)
     eight = shaken(replace(CFG, n_heads=8, positional_embedding_type="alibi"))
     torch.testing.assert_close(
-        eight.blocks[0].attn.alibi.slopes, 2.0 ** -torch.arange(1, 9)
+        eight.blocks[0].attn.distance_bias.slopes, 2.0 ** -torch.arange(1, 9)
     )  # the paper's: 1/2, 1/4, …, 1/256
 
 

@@ -49,7 +49,9 @@ def test_what_holds_no_tokens_is_refused(case: Any, form: str) -> None:
 
 
 def test_an_option_of_another_architecture_is_named(case: Any) -> None:
-    with pytest.raises(TypeError, match=f"no option of the architecture {case.model.cfg.architecture}, which takes"):
+    hands_on = "unexpected keyword argument 'no_such_option'"  # where a model hands its options on to another
+    says = f"no option of the architecture {case.model.cfg.architecture}, which takes|{hands_on}"
+    with pytest.raises(TypeError, match=says):
         case.model(case.tokens, no_such_option=1)
 
 
