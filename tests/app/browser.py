@@ -25,7 +25,7 @@ from interp.runs import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
-PATIENCE = 60_000  # milliseconds; the first page imports torch, cold, beside other tests
+PATIENCE = 240_000  # milliseconds; the first page imports torch, cold, beside other tests
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 RULES = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
 MARKS = [

@@ -129,7 +129,7 @@ def test_probes_by_click(visit: Callable[..., Visit]) -> None:
 def test_circuit_node_edge_and_size(visit: Callable[..., Visit]) -> None:
     tab = visit().open("circuit", op="INC")
     tab.wait_for_text("Strongest edges:")
-    tab.page.locator("svg text", has_text="MLP 0").first.click()
+    tab.page.locator("svg[role=group] text", has_text="MLP 0").first.click()
     tab.settle()
     tab.wait_for_address(kind="node", id="m0")
     tab.wait_for_text("the answer loses")
@@ -172,7 +172,7 @@ def test_screenshots_and_contrast(name: str, scheme: str, visit: Callable[..., V
     elif name == "probes":
         tab.click_probe()
     else:
-        tab.page.locator("svg text", has_text="MLP 0").first.click()
+        tab.page.locator("svg[role=group] text", has_text="MLP 0").first.click()
         tab.settle()
     tab.page.mouse.move(0, 0)
     tab.page.wait_for_timeout(700)
