@@ -234,8 +234,8 @@ def test_an_edge_is_followed_from_place_to_place(scheme: str, visit: Callable[..
     tab.open("circuit", op="INC")
     tab.wait_for_text("Where it happens: INC from place to place")
     tab.page.get_by_text(re.compile("What decides it is read from the instruction that runs by L1H2")).first.wait_for()
-    tab.page.locator("svg[role=group] text", has_text="the instruction that runs").first.wait_for()
-    tab.page.locator("svg[role=group] text", has_text="the cell under the pointer").first.wait_for()
+    tab.page.locator("svg text", has_text="the instruction that runs").first.wait_for()
+    tab.page.locator("svg text", has_text="the cell under the pointer").first.wait_for()
     photograph(tab, "places", scheme)
 
 
