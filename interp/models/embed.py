@@ -261,3 +261,25 @@ class Unembed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Residual stream [batch, pos, d_model] to logits [batch, pos, d_vocab]."""
         return F.linear(x, self.matrix, self.bias)
+
+
+class EndWeights:
+    """TransformerLens's names for the weights at both ends of a model with `embed` and `unembed`."""
+
+    embed: Embed
+    unembed: Unembed
+
+    @property
+    def W_E(self) -> Tensor:
+        """[d_vocab, d_model]."""
+        return self.embed.W_E
+
+    @property
+    def W_U(self) -> Tensor:
+        """[d_model, d_vocab], a view."""
+        return self.unembed.W_U
+
+    @property
+    def b_U(self) -> Tensor:
+        """[d_vocab]."""
+        return self.unembed.b_U

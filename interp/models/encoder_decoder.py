@@ -38,7 +38,7 @@ from interp.models.architecture import Architecture, answer_behind_prompt
 from interp.models.base import HookedModel
 from interp.models.block import TransformerBlock
 from interp.models.cross_attention import DecoderBlock
-from interp.models.embed import POSITIONS, Embed, Unembed
+from interp.models.embed import POSITIONS, Embed, EndWeights, Unembed
 from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.encoder_decoder_facts import EncoderDecoderFacts
 from interp.models.hooks import live
@@ -71,7 +71,7 @@ class Stage(nn.Module):
         self.hook_resid_post = HookPoint()  # [batch, pos, d_model]
 
 
-class EncoderDecoder(Switches, EncoderDecoderFacts, HookedModel):
+class EncoderDecoder(EndWeights, Switches, EncoderDecoderFacts, HookedModel):
     """The model of this module's docstring; `build_model(cfg)` makes one with initial weights from `cfg.seed`."""
 
     def __init__(self, cfg: EncoderDecoderConfig) -> None:
@@ -108,21 +108,6 @@ class EncoderDecoder(Switches, EncoderDecoderFacts, HookedModel):
     def reset_parameters(self) -> None:
         """Draw every weight anew from `cfg.seed`, see `draw_weights`."""
         draw_weights(self, depth=self.cfg.n_layers)
-
-    @property
-    def W_E(self) -> Tensor:
-        """[d_vocab, d_model]."""
-        return self.embed.W_E
-
-    @property
-    def W_U(self) -> Tensor:
-        """[d_model, d_vocab], a view."""
-        return self.unembed.W_U
-
-    @property
-    def b_U(self) -> Tensor:  # type: ignore[override]
-        """[d_vocab]."""
-        return self.unembed.b_U
 
     def compute(self, tokens: Tensor, *, start_at_layer: int | None = None, stop_at_layer: int | None = None) -> Tensor:
         """Logits [batch, pos, d_vocab] of the token behind each position; those of the last position repeat.

@@ -23,7 +23,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.base import HookedModel
-from interp.models.embed import Embed, Unembed
+from interp.models.embed import Embed, EndWeights, Unembed
 from interp.models.mlp import MLP
 from interp.models.norms import make_norm
 from interp.models.state_cache import StateCache
@@ -89,7 +89,7 @@ class StateBlock(nn.Module):
         return self.hook_resid_post(resid)
 
 
-class StateModel(HookedModel):
+class StateModel(EndWeights, HookedModel):
     """A model of this module's docstring. A subclass makes the mixers: `mixer_name` and `_mixer(cfg)`.
 
     Raises:
@@ -273,18 +273,3 @@ class StateModel(HookedModel):
             found += [block.recurrence.get_parameter(name) for name in block.recurrence.matrices]
             found += [] if block.mlp is None else [block.mlp.fc_in.weight, block.mlp.fc_out.weight]
         return found
-
-    @property
-    def W_E(self) -> Tensor:
-        """[d_vocab, d_model]."""
-        return self.embed.W_E
-
-    @property
-    def W_U(self) -> Tensor:
-        """[d_model, d_vocab], a view."""
-        return self.unembed.W_U
-
-    @property
-    def b_U(self) -> Tensor:
-        """[d_vocab]."""
-        return self.unembed.b_U

@@ -13,22 +13,20 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
-from interp.models.embed import Embed, PositionEmbedding, Unembed
+from interp.models.embed import EndWeights, PositionEmbedding
 from interp.models.mlp import MLP, GatedMLP
 
 if TYPE_CHECKING:
     from interp.models.transformer import Transformer
 
 
-class TransformerWeights:
+class TransformerWeights(EndWeights):
     """Names for a Transformer's weights; W_E, W_U, b_U are the weights themselves, stacks are copies."""
 
     cfg: TransformerConfig
-    embed: Embed
     pos_embed: PositionEmbedding | None
     blocks: TypedModuleList[TransformerBlock]
     ln_final: nn.Module
-    unembed: Unembed
 
     def accumulated_bias(self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True) -> Tensor:
         """Sum of the biases b_O and b_out written by the blocks before `layer`, [d_model].
@@ -52,26 +50,11 @@ class TransformerWeights:
         return self.b_U if b is None else self.b_U + b @ self.W_U
 
     @property
-    def W_E(self) -> Tensor:
-        """[d_vocab, d_model]."""
-        return self.embed.W_E
-
-    @property
     def W_pos(self) -> Tensor:
         """[n_ctx, d_model], as in eval mode; zeros where positions are not added to the residual stream."""
         if self.pos_embed is None:
             return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
         return self.pos_embed.W_pos
-
-    @property
-    def W_U(self) -> Tensor:
-        """[d_model, d_vocab], a view."""
-        return self.unembed.W_U
-
-    @property
-    def b_U(self) -> Tensor:
-        """[d_vocab]."""
-        return self.unembed.b_U
 
     @property
     def W_E_pos(self) -> Tensor:

@@ -48,12 +48,7 @@ def test_next_mistake_shows_what_is_wrong(scheme: str, visit: Callable[..., Visi
     tab.click("button", "Next mistake")
     tab.wait_for_status("predicted wrong ✗")
     tab.wait_for_text("Here the model is wrong")
-    tab.settle()
-    tab.page.mouse.move(0, 0)
-    tab.page.wait_for_timeout(700)
-    assert faults(tab) == []
-    tab.page.screenshot(path=str(shot("examples_output", scheme)))
-    assert shot("examples_output", scheme).stat().st_size > 20_000
+    photograph(tab, "examples_output", scheme)
 
 
 def test_a_strangers_session(visit: Callable[..., Visit], mistaken: dict[str, str]) -> None:
@@ -115,12 +110,7 @@ def test_a_stream_is_walked_and_its_tape_is_read(scheme: str, visit: Callable[..
     if tab.page.get_by_role("button", name="Fit probes and read").count():  # the first visit of the server
         tab.page.get_by_role("button", name="Fit probes and read").click()
     tab.wait_for_text("they read the pointer right in")
-    tab.settle()
-    tab.page.mouse.move(0, 0)
-    tab.page.wait_for_timeout(700)
-    assert faults(tab) == []
-    tab.page.screenshot(path=str(shot("stream", scheme)))
-    assert shot("stream", scheme).stat().st_size > 20_000
+    photograph(tab, "stream", scheme)
     tab.page.get_by_role("button", name=re.compile("Attention$")).first.click()
     tab.wait_for_text("Where the heads look")
     tab.click("link", "Stream")
@@ -145,12 +135,7 @@ def test_a_state_is_looked_into(scheme: str, visit: Callable[..., Visit], home: 
         tab.page.get_by_role("button", name="Fit probes and read").click()
     tab.wait_for_text("Right elsewhere: on other held-out examples")
     tab.wait_for_text("Effective attention, a heuristic")
-    tab.settle()
-    tab.page.mouse.move(0, 0)
-    tab.page.wait_for_timeout(700)
-    assert faults(tab) == []
-    tab.page.screenshot(path=str(shot("state", scheme)))
-    assert shot("state", scheme).stat().st_size > 20_000
+    photograph(tab, "state", scheme)
     tab.click("link", "Attention")
     tab.wait_for_text("has no attention")
 
