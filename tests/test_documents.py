@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,11 @@ def test_nothing_of_ours_is_imported_by_the_wrong_room() -> None:
                 continue
             found = set(re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), flags=re.MULTILINE)) & rooms
             assert found <= may, f"{file} imports {found - may}"
+
+
+def test_bundled_files_are_small() -> None:
+    """A file of tens of megabytes among the runs is a mistake; every clone would carry it."""
+    names = subprocess.run(["git", "ls-files", "-z", "checkpoints"], cwd=ROOT, capture_output=True, text=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in names.split("\0") if name and (ROOT / name).exists()}
+    assert {name: size for name, size in sizes.items() if size > 4_000_000} == {}
+    assert sum(sizes.values()) < 100_000_000
