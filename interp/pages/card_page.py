@@ -31,7 +31,8 @@ def _head(card: dict[str, Any]) -> str:
     wrong = "" if card["n_wrong"] is None else f" **{card['n_wrong']:,} of {n:,} answers are wrong.**"
     return (
         f"# {card['name']}\n\n"
-        f"A model of the architecture `{model['architecture']}` with {card['parameters']:,} parameters {sizes}for the task `{config['task']}` on "
+        f"A model of the architecture `{model['architecture']}` with {card['parameters']:,} parameters {sizes}"
+        f"for the task `{config['task']}` on "
         f"{world.in_words()}.\n\n"
         f"Macro average over {over} on held-out programs, greedy: **{percent(macro)}** {interval(macro)}, "
         f"n = {macro['n']:,}.{wrong}"
