@@ -106,6 +106,20 @@ class Visit:
         self.page.get_by_role(role, name=name).first.click()
         return self.settle()
 
+    def choose_first(self, name: str) -> Visit:
+        """Take the first option of a list; a list that a redraw closes before it is read is opened again."""
+        from playwright.sync_api import TimeoutError as Late
+
+        deadline = time.monotonic() + PATIENCE / 1000
+        while True:
+            self.page.get_by_role("combobox", name=name).click()
+            try:
+                self.page.get_by_role("option").first.click(timeout=10_000)
+                return self.settle()
+            except Late:
+                assert time.monotonic() < deadline, f"the list {name!r} showed no option"
+                self.page.keyboard.press("Escape")
+
     def click_chart(self, chart: int, x: float, y: float) -> Visit:
         """Click the chart at a share of its width and height."""
         canvas = self.page.locator('[data-testid="stEChartsChart"]').nth(chart)
