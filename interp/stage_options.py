@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from interp.ranges import require_fields
+
 PairDesign = Literal["independent", "minimal"]
 Balance = Literal["op_outcome", "natural"]
 Measure = Literal["roles", "edges", "dissociation", "evidence", "approximations", "positions", "routes"]
@@ -35,6 +37,9 @@ class EvaluationOptions:
     max_steps: int = 100
     """Of a program."""
 
+    def __post_init__(self) -> None:
+        require_fields(self, n=1, programs=0, max_steps=1, seed=0)
+
 
 @dataclass(frozen=True)
 class ProbeOptions:
@@ -59,6 +64,9 @@ class ProbeOptions:
     (--no-controls: a quarter of the time)."""
     seed: int = 3
     """Of the states."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n=1, edits=0, methods=1, seed=0)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,9 @@ class PatchOptions:
     """Base and source pairs a variable."""
     seed: int = 4
     """Of the pairs."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n_pairs=1, rank=1, places=1, designs=1, seed=0)
 
 
 @dataclass(frozen=True)
@@ -125,3 +136,6 @@ class CircuitOptions:
     """Of the ACDC-style search among the approximations (0: no search)."""
     seed: int = 5
     """Of the pairs."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n_pairs=10, steps=1, n_exact_pairs=1, n_search_pairs=0, seed=0)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import MISSING, fields, is_dataclass, replace
 from importlib import import_module
 from math import inf, nan
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 import torch
 
+import interp
 from interp.interventions import principal_angles
 from interp.ranges import COUNTED, counted, require_number
 from interp.tasks import Site
+from interp.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("circuits", "interventions", "probing", "evaluation")
@@ -64,6 +68,46 @@ def test_what_is_no_count_is_refused_by_name(name: str) -> None:
         for value in wrong + (([],) if least else ()):
             with pytest.raises(ValueError, match=f"^{parameter} must "):
                 call(**{parameter: value})
+
+
+def configurations() -> dict[str, Any]:
+    """Every dataclass of options and settings with the values that a preset, or its defaults, give it."""
+    found: dict[str, Any] = {}
+    for name in PRESETS:
+        for part in (PRESETS[name].model, PRESETS[name].training, PRESETS[name].options):
+            if part is not None:
+                found.setdefault(type(part).__name__, part)
+    for module in walk_packages(interp.__path__, "interp."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, kind in vars(import_module(module.name)).items():
+            asked = name.endswith(("Config", "Options", "Settings", "Fit")) and is_dataclass(kind)
+            if asked and name not in found and not any(each.default is MISSING for each in fields(kind)):
+                found[name] = kind()
+    return found
+
+
+CONFIGURATIONS = configurations()
+
+
+def test_the_configurations_are_all_there() -> None:
+    assert {"TransformerConfig", "LSTMConfig", "TrainingConfig", "EvaluationOptions", "CircuitConfig"} <= set(
+        CONFIGURATIONS
+    )
+    assert len(CONFIGURATIONS) > 30
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
+def test_numbers_of_a_configuration_are_numbers(name: str) -> None:
+    """NaN and infinity nowhere, fractions and truth values not as counts, counts not below zero but for a −1 said."""
+    config = CONFIGURATIONS[name]
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or str(each.type).startswith("Literal"):
+            continue
+        for wrong in (nan, inf, True, *((2.5, -3) if isinstance(value, int) else ("1",))):
+            with pytest.raises(ValueError, match=rf"\b{each.name}\b"):
+                replace(config, **{each.name: wrong})
 
 
 def test_a_declaration_names_a_parameter() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interp.ranges import require_fields
 from interp.training.presets import SMALL_MACHINE
 from interp.worlds.machine import MachineSpec, Op
 
@@ -24,9 +25,7 @@ class CalibrationSettings:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        for name in ("n_states", "n_swaps", "n_edits", "n_pairs", "n_mutants", "das_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_fields(self, n_states=1, n_swaps=1, n_edits=1, n_pairs=1, n_mutants=1, das_steps=1, seed=0)
 
     def opcodes(self) -> tuple[Op, ...]:
         """The opcodes asked for, in the machine's order."""

@@ -27,13 +27,13 @@ class UsageError(Exception):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb; every mistake ends in one sentence on standard error and a non-zero exit."""
-    imported = False
+    imported, given = False, sys.argv[1:] if arguments is None else arguments
     try:
         from interp.cli.verbs import run_verb
 
         imported = True
         try:
-            run_verb(sys.argv[1:] if arguments is None else arguments)
+            run_verb(given)
         finally:
             sys.stdout.flush()  # here, where a reader that has gone can still be told from a mistake
     except KeyboardInterrupt:
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as error:
         _fail(str(error), code=2)
     except (RunError, ValueError) as error:
-        _fail(str(error), code=1)
+        _fail(_as_given(str(error), given), code=1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), code=1)
 
@@ -54,6 +54,13 @@ def __getattr__(name: str) -> Any:
 
         return verbs.COMMANDS
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _as_given(message: str, arguments: list[str]) -> str:
+    """A sentence that begins with the name of a parameter begins with the option, where that was given."""
+    name, _, rest = message.partition(" ")
+    option = "--" + name.replace("_", "-")
+    return f"{option} {rest}" if option in {each.partition("=")[0] for each in arguments} else message
 
 
 def _end_quietly() -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads, writes
+from interp.cli.arguments import RunPath, use_threads, writes
 from interp.console import console, say, stage_display
 from interp.runs import Run, load
 from interp.stage_options import CircuitOptions, PatchOptions
@@ -39,9 +39,6 @@ def patch(
     """
     from interp.studies.patch_stage import patch_stage
 
-    at_least("--n-pairs", asked.n_pairs, 1)
-    at_least("--rank", asked.rank, 1)
-    at_least("--places", asked.places, 1)
     use_threads(threads)
     opened = load(run)
     if part:
@@ -111,12 +108,7 @@ def circuit(
     """
     from interp.studies.circuit_stage import circuit_stage
     from interp.studies.circuit_study import summary_of
-    from probes.evaluation import MIN_GROUPS
 
-    at_least("--n-pairs", asked.n_pairs, MIN_GROUPS)
-    at_least("--steps", asked.steps, 1)
-    at_least("--n-exact-pairs", asked.n_exact_pairs, 1)
-    at_least("--n-search-pairs", asked.n_search_pairs, 0)
     use_threads(threads)
     opened = load(run)
     writes(opened.path, *CIRCUITS)

@@ -43,9 +43,6 @@ def evaluate(
     from interp.evaluation.measure import measure
     from interp.studies.evaluation_stage import evaluate_stage
 
-    at_least("--n", asked.n, 1)
-    at_least("--programs", asked.programs, 0)
-    at_least("--max-steps", asked.max_steps, 1)
     if save and (archive is not None or asked != EvaluationOptions(n=asked.n, programs=asked.programs)):
         raise ValueError("--save keeps the final evaluation; leave --seed, --balance, --archive and --max-steps out")
     if save and loop_steps:

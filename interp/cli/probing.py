@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from interp.cli.arguments import RunPath, at_least, use_threads, writes
+from interp.cli.arguments import RunPath, use_threads, writes
 from interp.console import say, stage_display
 from interp.runs import load
 from interp.stage_options import ProbeOptions
@@ -39,9 +39,6 @@ def probe(
     from interp.studies.probe_stage import probe_stage
     from interp.studies.probe_sweep import n_probes, peak_megabytes, probe_along
 
-    if asked.n is not None:
-        at_least("--n", asked.n, 1)
-    at_least("--edits", asked.edits, 0)
     use_threads(threads)
     opened = load(run)
     writes(opened.path, *(["steps/"] if along else PROBED))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interp.ranges import require_fields
+
 KEY_FILE = "compiled.json"  # in the folder of a compiled run, and of no other
 
 
@@ -25,6 +27,4 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redundant", tuple(self.redundant))
-        for name in ("distractor_heads", "distractor_neurons", "squeeze", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        require_fields(self, distractor_heads=0, distractor_neurons=0, squeeze=0, seed=0)

@@ -29,6 +29,7 @@ from interp.interventions.carrier import Carrier
 from interp.interventions.carrier_parts import Part
 from interp.interventions.das import frozen
 from interp.interventions.interchange import random_basis
+from interp.ranges import require_fields
 from interp.results import Method
 from interp.stage_options import PatchOptions
 from interp.tasks.state_pairs import StatePairs
@@ -48,9 +49,7 @@ class SubspaceFit:
     lr: float = 0.1  # of AdamW; falls linearly to 0
 
     def __post_init__(self) -> None:
-        for name in ("n_pairs", "rank", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_fields(self, n_pairs=1, rank=1, steps=1, batch_size=1)
 
 
 def fit_subspace(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from interp.configuration import later
 from interp.models.model_config import ModelConfig
+from interp.ranges import require_count, require_fields
 
 Norm = Literal["LN", "RMS"]
 Positions = Literal["alibi", "block", "block_rotary", "learned", "none", "path", "randomised", "rotary", "sinusoidal"]
@@ -62,8 +63,7 @@ class TransformerConfig(ModelConfig):
     def __post_init__(self) -> None:
         dtype: Any = self.dtype  # `dataclasses.replace(model.cfg, …)` brings the torch.dtype of a built model
         object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
-        for name in ("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model"):
-            _require_size(name, getattr(self, name))
+        require_fields(self, d_vocab=1, n_ctx=1, n_layers=1, n_heads=1, d_model=1, seed=0)
         if self.d_head is None or self.d_head == -1:
             if self.d_model % self.n_heads:
                 raise ValueError(
@@ -75,8 +75,8 @@ class TransformerConfig(ModelConfig):
             object.__setattr__(self, "d_mlp", 4 * self.d_model)
         if self.init_range is None or self.init_range == -1:
             object.__setattr__(self, "init_range", 0.8 / math.sqrt(self.d_model))
-        _require_size("d_head", self.d_head)
-        _require_size("d_mlp", self.d_mlp)
+        require_count("d_head", self.d_head)
+        require_count("d_mlp", self.d_mlp)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
@@ -88,10 +88,10 @@ class TransformerConfig(ModelConfig):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             self._check_positions(name)
         if self.attention_chunk:
-            _require_size("attention_chunk", self.attention_chunk)
+            require_count("attention_chunk", self.attention_chunk)
             if self.attention_dir != "causal":
                 raise ValueError(f"attention_chunk needs attention_dir='causal'; got {self.attention_dir!r}")
-        _require_size("rotary_base", self.rotary_base)
+        require_count("rotary_base", self.rotary_base)
         if self.rotary_dim and (self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head):
             raise ValueError(f"rotary_dim must be even and at most d_head = {self.d_head}; got {self.rotary_dim}")
         if self.rotary and not self.rotary_dim and self.d_head % 2:
@@ -123,14 +123,14 @@ class TransformerConfig(ModelConfig):
                 f"got {self.rotary_dim}"
             )
         if kind == "randomised":
-            _require_size("position_range", self.position_range)
+            require_count("position_range", self.position_range)
             if self.position_range < self.n_ctx:
                 raise ValueError(f"position_range must be at least n_ctx = {self.n_ctx}; got {self.position_range}")
         elif self.position_range:
             raise ValueError(f"position_range needs positional_embedding_type='randomised'; got {kind!r}")
 
     def _check_index_table(self) -> None:
-        _require_size("index_table_size", self.index_table_size)
+        require_count("index_table_size", self.index_table_size)
         if self.positional_embedding_type != "block":
             raise ValueError(
                 f"index_table_size needs positional_embedding_type='block'; got {self.positional_embedding_type!r}"
@@ -191,7 +191,7 @@ class MultiTokenConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_size("n_predicted", self.n_predicted)
+        require_count("n_predicted", self.n_predicted)
 
 
 def config_class(architecture: str) -> type:
@@ -223,8 +223,3 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "index_init": ("normal", "sinusoidal"),
     "dtype": ("float32", "float64"),
 }
-
-
-def _require_size(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from interp.models.config import TransformerConfig
+from interp.ranges import require_fields
 
 _POSITIONS = ("block", "block_rotary", "learned", "none", "rotary", "sinusoidal")
 
@@ -27,6 +28,7 @@ class EncoderDecoderConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_fields(self, relative_buckets=0, relative_distance=1)
         for name, most in (("n_prompt", self.n_ctx), ("n_encoder", self.n_layers)):
             whole = "n_ctx" if name == "n_prompt" else "n_layers"
             if not 0 < getattr(self, name) < most:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from interp.models.model_config import ModelConfig
+from interp.ranges import require_count, require_fields
 
 Norm = Literal["LN", "RMS"]
 
@@ -41,10 +42,9 @@ class StateConfig(ModelConfig):
     def __post_init__(self) -> None:
         dtype: Any = self.dtype  # `dataclasses.replace(model.cfg, …)` brings the torch.dtype of a built model
         object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
-        for name in ("d_vocab", "n_ctx", "n_layers", "d_model"):
-            require_size(name, getattr(self, name))
+        require_fields(self, d_vocab=1, n_ctx=1, n_layers=1, d_model=1, seed=0)
         if self.d_mlp:
-            require_size("d_mlp", self.d_mlp)
+            require_count("d_mlp", self.d_mlp)
         if self.init_range is None or self.init_range == -1:
             object.__setattr__(self, "init_range", 0.8 / math.sqrt(self.d_model))
         require_choice("act_fn", self.act_fn, ("gelu", "relu", "silu"))
@@ -76,7 +76,7 @@ class RecurrentConfig(StateConfig):
         super().__post_init__()
         if self.d_hidden is None or self.d_hidden == -1:
             object.__setattr__(self, "d_hidden", self.d_model)
-        require_size("d_hidden", self.d_hidden)
+        require_count("d_hidden", self.d_hidden)
 
     @property
     def d_carry(self) -> int:
@@ -128,7 +128,7 @@ class MatrixStateConfig(StateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_size("n_heads", self.n_heads)
+        require_count("n_heads", self.n_heads)
         if self.d_key is None or self.d_key == -1:
             if self.d_model % self.n_heads:
                 raise ValueError(
@@ -138,8 +138,8 @@ class MatrixStateConfig(StateConfig):
             object.__setattr__(self, "d_key", self.d_model // self.n_heads)
         if self.d_value is None or self.d_value == -1:
             object.__setattr__(self, "d_value", self.d_key)
-        require_size("d_key", self.d_key)
-        require_size("d_value", self.d_value)
+        require_count("d_key", self.d_key)
+        require_count("d_value", self.d_value)
         require_choice("decay", self.decay, ("learned", "fixed", "none"))
         require_window("conv_size", self.conv_size)
 
@@ -176,7 +176,7 @@ class DeltaConfig(MatrixStateConfig):
     n_householder: int = 1  # writes a position, each with its own key, value and strength
 
     def __post_init__(self) -> None:
-        require_size("n_householder", self.n_householder)
+        require_count("n_householder", self.n_householder)
         super().__post_init__()
         require_choice("beta_max", self.beta_max, (1, 2))
 
@@ -199,7 +199,7 @@ class MambaConfig(StateConfig):
         if self.dt_rank is None or self.dt_rank == -1:
             object.__setattr__(self, "dt_rank", math.ceil(self.d_model / 16))
         for name in ("d_inner", "d_state", "dt_rank"):
-            require_size(name, getattr(self, name))
+            require_count(name, getattr(self, name))
         require_window("conv_size", self.conv_size)
         require_choice("scan", self.scan, ("sequential", "chunked"))
 
@@ -221,7 +221,7 @@ class Mamba2Config(StateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_size("n_heads", self.n_heads)
+        require_count("n_heads", self.n_heads)
         if self.d_head is None or self.d_head == -1:
             if 2 * self.d_model % self.n_heads:
                 raise ValueError(
@@ -230,7 +230,7 @@ class Mamba2Config(StateConfig):
                 )
             object.__setattr__(self, "d_head", 2 * self.d_model // self.n_heads)
         for name in ("d_head", "d_state"):
-            require_size(name, getattr(self, name))
+            require_count(name, getattr(self, name))
         require_window("conv_size", self.conv_size)
 
     @property
@@ -256,12 +256,6 @@ def require_choice(name: str, value: object, allowed: tuple[object, ...]) -> Non
     """Raise ValueError where a field's value is none of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}; got {value!r}")
-
-
-def require_size(name: str, value: object) -> None:
-    """Raise ValueError where a field is no integer from 1 up."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")
 
 
 def require_window(name: str, value: object) -> None:

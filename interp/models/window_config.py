@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from interp.models.model_config import ModelConfig
-from interp.models.state_configs import require_choice, require_size
+from interp.models.state_configs import require_choice
+from interp.ranges import require_fields
 
 _MOST_COUNTS = 8_000_000  # numbers in an n-gram's tables
 
@@ -36,8 +37,7 @@ class WindowConfig(ModelConfig):
     def __post_init__(self) -> None:
         dtype: Any = self.dtype
         object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
-        for name in ("d_vocab", "n_ctx", "context", "d_model"):
-            require_size(name, getattr(self, name))
+        require_fields(self, d_vocab=1, n_ctx=1, context=1, d_model=1, d_mlp=0, seed=0)
         require_choice("pooling", self.pooling, ("concat", "mean"))
         require_choice("act_fn", self.act_fn, ("tanh", "relu"))
 
@@ -74,8 +74,7 @@ class NgramConfig(ModelConfig):
     def __post_init__(self) -> None:
         dtype: Any = self.dtype
         object.__setattr__(self, "dtype", dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch."))
-        for name in ("d_vocab", "n_ctx"):
-            require_size(name, getattr(self, name))
+        require_fields(self, d_vocab=1, n_ctx=1, context=0, seed=0)
         if not 0 <= self.context <= 16:
             raise ValueError(f"context must be from 0 to 16; got {self.context}")
         if not self.alpha > 0:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.probing.readout import Readout
+from interp.ranges import require_fields
 from interp.stage_options import ProbeOptions
 
 
@@ -25,6 +26,9 @@ class SweepConfig:
     per_stream: int = 16  # tokens of one example at most, where a set of tokens is pooled
     seed: int = ProbeOptions.seed
     controls: bool = ProbeOptions.controls  # all that need fits of their own, and the code length
+
+    def __post_init__(self) -> None:
+        require_fields(self, n=2, per_stream=1, methods=1, seed=0)
 
 
 @dataclass(frozen=True, eq=False)

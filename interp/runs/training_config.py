@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from interp.configuration import later
+from interp.ranges import require_fields
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,16 @@ class TrainingConfig:
     """Train through torch.compile; the model that is saved and analysed is the same."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training {name} must be at least 1, got {getattr(self, name)}")
+        at_least_one = ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every")
+        least = {"seed": 0, "warmup_steps": 0, "steps_along": 0} | dict.fromkeys(at_least_one, 1)
+        require_fields(self, of="training ", **least)
         for name in ("muon_lr", "adamw_lr", "gradient_clip", "loop_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training {name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"training decay_fraction must lie in [0, 1], got {self.decay_fraction}")
-        for name in ("warmup_steps", "weight_decay", "steps_along"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"training {name} must not be negative, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"training weight_decay must not be negative, got {self.weight_decay}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not 0 <= self.adaptive <= 1:

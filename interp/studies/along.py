@@ -15,7 +15,7 @@ read the others against it. (Tigges et al. 2024 follow circuits over the trainin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from interp.circuits.overlap import chance_jaccard, jaccard, matrices
 from interp.circuits.pairs import draw_pairs
 from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
+from interp.ranges import require_fields, require_number
 from interp.results import Aggregation, Control, Metric, method_named
 from interp.runs.circuit_files import Circuit
 from interp.tasks import Task
@@ -42,9 +43,8 @@ class AlongConfig:
     threshold: float = 0.9  # of faithfulness, for the size
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        require_fields(self, n_pairs=1, steps=1, n_sizes=1)
+        require_number("threshold", self.threshold, above=0, most=1)
 
 
 def circuits_at(

@@ -38,6 +38,7 @@ from interp.circuits.roles import head_roles
 from interp.circuits.routes import edge_routes, place_names, routes_detail, strongest_edges
 from interp.circuits.standing import taken_apart
 from interp.files import write_json
+from interp.ranges import require_fields
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
@@ -87,6 +88,9 @@ class StudyConfig:
     dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
     evidence: EvidenceConfig = EvidenceConfig()  # noqa: RUF009
     checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        require_fields(self, n_heads=1, n_role_pairs=1, n_edges=1, n_exact_pairs=1, n_search_pairs=0, n_routed=1)
 
     @classmethod
     def asked(cls, options: CircuitOptions) -> StudyConfig:

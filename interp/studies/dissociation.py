@@ -23,7 +23,7 @@ Parts of one size are compared, so that a model that has no own part of A shows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -43,6 +43,7 @@ from interp.circuits.parts import (
     part_of,
     random_part,
 )
+from interp.ranges import require_fields
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.stage_options import Ablation
 from interp.tasks import Task
@@ -65,10 +66,7 @@ class DissociationConfig:
     later_layers: bool = True  # also try parts of later layers alone
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 2 if name == "n_null" else 0 if name == "later_layers" else 1
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        require_fields(self, n_nodes=1, n_neurons=1, n_directions=1, n_pairs=1, steps=1, n_null=2, n_reference=1)
 
     def size(self, level: Level) -> int:
         return {"node": self.n_nodes, "neuron": self.n_neurons, "subspace": self.n_directions}[level]

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from interp.circuits.faithfulness import run_circuits
 from interp.circuits.overlap import matrices, stability
 from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.standing import taken_apart
+from interp.ranges import require_fields
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs.circuit_files import Circuit
 from interp.stage_options import ABLATIONS
@@ -43,10 +44,7 @@ class EvidenceConfig:
     steps: int = 5  # midpoints of EAP-IG
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 2 if name in ("n_resamples", "n_null") else 1
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        require_fields(self, n_pairs=1, n_null=2, n_null_pairs=1, n_criteria_pairs=1, n_resamples=2, steps=1)
 
 
 def gather_evidence(

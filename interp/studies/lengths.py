@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from interp.evaluation.credit import PartialCredit
 from interp.models import TransformerConfig, resize
+from interp.ranges import require_fields
 from interp.reading import BrokenFileError
 from interp.results import (
     Aggregation,
@@ -96,6 +97,7 @@ class LengthsConfig:
     """PyTorch threads of training."""
 
     def __post_init__(self) -> None:
+        require_fields(self, encodings=1, steps=1, batch_size=1, n_layers=1, d_model=1, n_states=1, seed=0, threads=1)
         if unknown := [name for name in self.encodings if name not in ENCODINGS]:
             raise ValueError(f"no positional scheme {unknown[0]!r}; expected some of {', '.join(ENCODINGS)}")
         for name in ("world", "longer"):

@@ -27,7 +27,7 @@ class StreamOptions:
     """What is held out whole: programs, or what a model is shown of them (the executed stream, the reachable part)."""
 
     def __post_init__(self) -> None:
-        if self.n_steps is not None and (not isinstance(self.n_steps, int) or not 1 <= self.n_steps <= 4096):
+        if self.n_steps is not None and (type(self.n_steps) is not int or not 1 <= self.n_steps <= 4096):
             raise ValueError(f"n_steps must be an integer from 1 to 4096, got {self.n_steps!r}")
         if self.units not in ("program", "shown"):
             raise ValueError(f"units must be 'program' or 'shown', got {self.units!r}")
@@ -57,7 +57,7 @@ class AdditionOptions:
     """For `addition`: how many tokens of the answer are said in one pass, none of them knowing the others; 0: all."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.at_once, int) or not 0 <= self.at_once <= 4096:
+        if type(self.at_once) is not int or not 0 <= self.at_once <= 4096:
             raise ValueError(f"at_once must be an integer from 0 to 4096, got {self.at_once!r}")
 
 

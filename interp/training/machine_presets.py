@@ -106,7 +106,7 @@ OUTPUT_EVEN = _run(
     n_layers=6,
 )
 _OUTPUT_LOOPED_TRAINING = TrainingConfig(
-    steps=12000,
+    steps=27000,
     muon_lr=0.01,
     ema_decay=0.998,
     steps_along=20,

@@ -77,7 +77,7 @@ def test_unknown_names_are_refused_with_those_there_are(tiny, tmp_path) -> None:
         calibrate(tmp_path, settings=replace(tiny, subjects=("dirty",)))
     with pytest.raises(ValueError, match="no calibration entry 'guess'; there are logistic"):
         calibrate(tmp_path, settings=tiny, only=("guess",))
-    with pytest.raises(ValueError, match="n_pairs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_pairs must be a whole number of at least 1, got 0"):
         CalibrationSettings(n_pairs=0)
 
 

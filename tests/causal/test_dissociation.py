@@ -129,5 +129,5 @@ def test_random_parts_have_their_size(small):
         torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="a part of level node has 1 to 6 units, got 7"):
         random_part(small, "node", 7, rng=rng)
-    with pytest.raises(ValueError, match="n_null must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="n_null must be a whole number of at least 2, got 1"):
         DissociationConfig(n_null=1)

@@ -166,7 +166,7 @@ def test_a_saved_evaluation_takes_the_place_of_the_one_before(copy: Run) -> None
     ("arguments", "says"),
     [
         (["eval", "RUN", "--save", "--seed", "3"], "--save keeps the final evaluation"),
-        (["eval", "RUN", "--programs", "-1"], "--programs must be at least 0"),
+        (["eval", "RUN", "--programs", "-1"], "--programs must be a whole number of at least 0"),
         (["card", "RUN", "--n", "0"], "--n must be at least 1"),
         (["curves", "RUN", "--out", "x.png"], "--out must end in .svg"),
         (["eval", "RUN", "--archive", "nowhere.npz"], "nowhere.npz"),

@@ -173,7 +173,7 @@ def test_counting_modulo_3_is_exact_with_two_writes():
 def test_bad_configurations_say_what_was_expected():
     common: dict[str, Any] = {"d_vocab": 13, "n_ctx": 9}
     for options, message in (
-        ({"n_householder": 0}, "n_householder must be an integer of at least 1; got 0"),
+        ({"n_householder": 0}, "n_householder must be a whole number of at least 1, got 0"),
         ({"beta_max": 3}, r"beta_max must be one of \(1, 2\); got 3"),
         ({"conv_size": 1}, "conv_size must be 0, for no convolution, or an integer of at least 2; got 1"),
         ({"d_model": 30}, "d_model must be a multiple of n_heads unless d_key is given; got d_model=30, n_heads=4"),

@@ -209,7 +209,7 @@ def test_compiled_mamba_is_mamba():
 def test_bad_configurations_say_what_was_expected():
     common: dict[str, Any] = {"d_vocab": 13, "n_ctx": 9}
     for config, options, message in (
-        (MambaConfig, {"d_state": 0}, "d_state must be an integer of at least 1; got 0"),
+        (MambaConfig, {"d_state": 0}, "d_state must be a whole number of at least 1, got 0"),
         (MambaConfig, {"scan": "fast"}, r"scan must be one of \('sequential', 'chunked'\); got 'fast'"),
         (MambaConfig, {"conv_size": 1}, "conv_size must be 0, for no convolution, or an integer of at least 2"),
         (Mamba2Config, {"n_heads": 3}, r"2 \* d_model must be a multiple of n_heads unless d_head is given"),

@@ -178,8 +178,8 @@ def test_the_gradient_at_a_gate_is_its_whole_effect(kind):
 def test_bad_configurations_say_what_was_expected():
     common = {"d_vocab": 13, "n_ctx": 9}
     for options, message in (
-        ({"d_hidden": 0}, "d_hidden must be an integer of at least 1; got 0"),
-        ({"d_mlp": -1}, "d_mlp must be an integer of at least 1; got -1"),
+        ({"d_hidden": 0}, "d_hidden must be a whole number of at least 1, got 0"),
+        ({"d_mlp": -1}, "d_mlp must be a whole number of at least 1, got -1"),
         ({"dtype": "bfloat16"}, "dtype must be one of"),
         ({"eps": 0.0}, "eps must be above 0"),
         ({"n_layers": 0}, "n_layers must be"),
