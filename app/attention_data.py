@@ -40,10 +40,22 @@ class Patterns:
 
 
 def mean_of_op(run: Run, op: str) -> Patterns:
-    """The mean pattern over held-out examples of a stratum. Raises RunError: no file, broken, of other weights."""
+    """The mean pattern over held-out examples of a stratum. Raises RunError: no file, broken, of other weights, or of
+    too many positions to be kept one by one."""
     summary = _summary(run, op)
+    if summary.pattern is None:
+        raise RunError(
+            f"mean attention of {len(summary.position_names)} positions is kept by sets of positions alone; "
+            f"look at one example, or at a head on the Circuit page"
+        )
     index = summary.ops.index(op)
     return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
+
+
+def averaged(run: Run, op: str) -> int:
+    """Held-out examples of a stratum that the mean is over. Raises RunError."""
+    summary = _summary(run, op)
+    return summary.n[summary.ops.index(op)]
 
 
 def roles_of_op(run: Run, op: str, layer: int, head: int, *, k: int = 3) -> list[tuple[str, str, float]]:

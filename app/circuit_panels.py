@@ -76,17 +76,19 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
 def draw_head(view: View, op: str, layer: int, head: int) -> None:
     """A head's mean pattern on this instruction, in words and as a picture."""
     try:
-        patterns = attention_data.mean_of_op(view.run, op)
+        looks = attention_data.roles_of_op(view.run, op, layer, head)
     except RunError as error:
         run_access.show_problem(error)
         return
-    looks = attention_data.roles_of_op(view.run, op, layer, head)
     left, right = st.columns([2, 5])
     with left:
-        clickable(head_grid(patterns.pattern[layer : layer + 1, head : head + 1], picked=None, first=(layer, head)),
-                  key="node_head", on_pick=lambda _: None)  # fmt: skip
+        try:
+            pattern = attention_data.mean_of_op(view.run, op).pattern[layer : layer + 1, head : head + 1]
+            clickable(head_grid(pattern, picked=None, first=(layer, head)), key="node_head", on_pick=lambda _: None)
+        except RunError as error:
+            st.caption(f"No picture: {error}.")
     with right:
-        st.markdown(f"Where it looks, mean over {view.held_out(patterns.n, op)}:")
+        st.markdown(f"Where it looks, mean over {view.held_out(attention_data.averaged(view.run, op), op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
             selection.emit(kind="head", id=f"{layer}.{head}", op=op)

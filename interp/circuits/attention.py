@@ -19,6 +19,8 @@ from interp.reading import check_provenance, read_tensors, reading
 from interp.tasks import Batch, Task
 from interp.tasks.sites import block_slots
 
+_MOST_KEPT = 4_000_000  # numbers of a pattern that are written, 8 MB
+
 
 @dataclass(frozen=True)
 class AttentionSummary:
@@ -32,7 +34,7 @@ class AttentionSummary:
     n: tuple[int, ...]  # examples averaged, by op
     position_names: tuple[str, ...]
     role_names: tuple[str, ...]  # position sets: blocks, "brackets", pointed slots
-    pattern: np.ndarray  # float16 [op, layer, head, query_pos, key_pos]
+    pattern: np.ndarray | None  # float16 [op, layer, head, query_pos, key_pos]; None: not kept, see `write_attention`
     roles: np.ndarray  # float16 [op, layer, head, query role, key role]
 
     def top_roles(self, op: str, layer: int, head: int) -> dict[str, tuple[str, float]]:
@@ -133,7 +135,10 @@ def set_members(task: Task, role_names: Sequence[str], batch: Batch) -> torch.Te
 
 
 def write_attention(path: Path, summary: AttentionSummary, *, provenance: Mapping[str, Any]) -> None:
-    """Write `attention.safetensors`: tensors `pattern` and `roles`, and names, n and provenance in its header."""
+    """Write `attention.safetensors`: tensors `pattern` and `roles`, and names, n and provenance in its header.
+
+    Patterns of more than some four million numbers, those of long chains, stay out; `roles` says what they say by set.
+    """
     header = {
         "ops": json.dumps(summary.ops),
         "n": json.dumps(summary.n),
@@ -142,7 +147,10 @@ def write_attention(path: Path, summary: AttentionSummary, *, provenance: Mappin
         "provenance": json.dumps(dict(provenance)),
     }
     with atomic_path(path) as temporary:
-        save_file({"pattern": summary.pattern, "roles": summary.roles}, temporary, metadata=header)
+        tensors = {"roles": summary.roles}
+        if summary.pattern is not None and summary.pattern.size <= _MOST_KEPT:
+            tensors["pattern"] = summary.pattern
+        save_file(tensors, temporary, metadata=header)
 
 
 def read_attention(path: Path) -> tuple[AttentionSummary, dict[str, Any]]:
@@ -156,7 +164,7 @@ def read_attention(path: Path) -> tuple[AttentionSummary, dict[str, Any]]:
     with reading(path, "a whole attention file"):
         header = {name: json.loads(text) for name, text in texts.items()}
         names = {name: tuple(header[name]) for name in ("ops", "n", "position_names", "role_names")}
-        summary = AttentionSummary(**names, pattern=tensors["pattern"], roles=tensors["roles"])
+        summary = AttentionSummary(**names, pattern=tensors.get("pattern"), roles=tensors["roles"])
         _check(summary)
         check_provenance(header["provenance"])
         return summary, header["provenance"]
@@ -170,7 +178,9 @@ def _check(summary: AttentionSummary) -> None:
     if len(summary.n) != len(summary.ops):
         raise ValueError(f"{len(summary.ops)} ops, but n of {len(summary.n)}")
     for name, of in (("pattern", summary.position_names), ("roles", summary.role_names)):
-        table = getattr(summary, name)
+        table: np.ndarray | None = getattr(summary, name)
+        if table is None:
+            continue
         if table.ndim != 5 or table.shape[::4] != (len(summary.ops), len(of)) or table.shape[3] != len(of):
             raise ValueError(f"{name} has shape {list(table.shape)} for {len(summary.ops)} ops and {len(of)} names")
         if table.dtype.kind != "f":

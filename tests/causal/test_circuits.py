@@ -213,7 +213,7 @@ def test_circuits_of_several_ops_resume(inplace):
     json.dumps(rows)
 
 
-def test_attention_summary(inplace, tmp_path):
+def test_attention_summary(inplace, tmp_path, monkeypatch):
     model = random_model(inplace)
     ops = ["INC", "WHILE"]
     summary = attention_patterns(model, inplace, ops=ops, n=20, batch_size=8)
@@ -238,6 +238,11 @@ def test_attention_summary(inplace, tmp_path):
     assert provenance == {"digest": "abc"}
     assert again.ops == summary.ops == ("INC", "WHILE")
     assert (again.pattern == summary.pattern).all()
+    assert again.top_roles("INC", 0, 1) == summary.top_roles("INC", 0, 1)
+    monkeypatch.setattr("interp.circuits.attention._MOST_KEPT", summary.pattern.size - 1)
+    write_attention(path, summary, provenance={})
+    again, _ = read_attention(path)  # too large a pattern stays out, and what it says by sets of positions is there
+    assert again.pattern is None
     assert again.top_roles("INC", 0, 1) == summary.top_roles("INC", 0, 1)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="not a whole attention file"):
