@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
     """Write `circuits.md` into `out`, with its figures beside it, and return its path.
 
     Args:
-        runs: runs with circuits; several of one shape on one machine also get their agreement across seeds.
+        runs: runs with circuits; those that differ from the first in their seed alone also get their agreement.
         out: the folder.
         n_null: random pairings of heads.
 
@@ -55,11 +56,21 @@ def write_circuit_page(runs: Sequence[Run], out: Path, *, n_null: int = 200) -> 
     ]
     for run in runs:
         parts += _run_part(run, out)
-    if len(runs) > 1:
-        parts += _seeds_part(runs, n_null, out)
+    if len(alike := _alike(runs)) > 1:
+        parts += _seeds_part(alike, n_null, out)
     path = Path(out) / "circuits.md"
     write_text(path, "\n".join(parts))
     return path
+
+
+def _alike(runs: Sequence[Run]) -> list[Run]:
+    """The first run, and those that differ from it in their seed alone."""
+
+    def shape(run: Run) -> tuple[str, Any, Any]:
+        config = run.config
+        return config.task, config.world, dataclasses.replace(config.model, seed=0)
+
+    return [run for run in runs if shape(run) == shape(runs[0])]
 
 
 def _opening(run: Run, out: Path) -> list[str]:
@@ -161,6 +172,8 @@ def _circuit_table(circuits: Sequence[Circuit], frame: pd.DataFrame) -> str:
                 f"{circuit.cmd:.2f}",
             ]
         )
+    filled = [column for column in range(len(headings)) if any(line[column] != "–" for line in lines)]
+    headings, lines = [headings[k] for k in filled], [[line[k] for k in filled] for line in lines]
     first = circuits[0]
     words = (
         f"Scores by {SCORERS[first.method].words} on {first.n_scored} pairs an instruction, faithfulness on "
