@@ -59,6 +59,16 @@ def _without_state(run: Run) -> str | None:
     return f"A model of the kind {config.architecture} declares no state that it carries from token to token."
 
 
+def _without_drafts(run: Run) -> str | None:
+    config = run.config.model
+    if getattr(config, "drafts_in", None):
+        return None
+    return (
+        f"A {config.architecture} gives its answer in one go; looped models, and those that fill in an answer by "
+        "denoising, come to it step by step."
+    )
+
+
 def _without_do(run: Run) -> str | None:
     world = run.config.world
     if "do" in world.capabilities:
@@ -79,6 +89,7 @@ PAGES: dict[str, Page] = {
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention
     ),
     "state": Page("views/state.py", "State", ":material/memory:", "state", refuses=_without_state),
+    "thinking": Page("views/thinking.py", "Thinking", ":material/psychology:", "thinking", refuses=_without_drafts),
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
     "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),

@@ -164,6 +164,11 @@ class ModelFacts:
         """In how many passes at most an answer can be filled in; None where it is not made by denoising."""
         return None
 
+    def drafts(self, task: Any, batch: Any) -> Any:
+        """The answer to a batch of one after each pass over it, `interp.models.drafts.Drafts`, where a model goes over
+        its answer more than once (`ModelConfig.drafts_in`)."""
+        raise ValueError(f"a {self.cfg.architecture} gives its answer in one pass: it has no drafts")  # type: ignore[attr-defined]
+
     @property
     def has_residual_parts(self) -> bool:
         """Whether what is written to the residual stream has the hook points, and the weights the names, by which

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from interp.configuration import later
 from interp.models.config import TransformerConfig
@@ -37,6 +37,8 @@ class LoopedConfig(TransformerConfig):
     backprop_steps: int = later(0)  # learn through the last so many steps, the carry before them detached; 0: all
     least_loops: int = later(0)  # random depth: each batch runs from so many steps to n_loops; 0: always n_loops
     deep_supervision: bool = later(False)  # the loss is the mean over the answers after every step
+
+    drafts_in: ClassVar[str | None] = "loop step"
 
     def __post_init__(self) -> None:
         super().__post_init__()

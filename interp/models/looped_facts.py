@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from interp.models.drafts import Drafts, loop_drafts
 from interp.models.facts import ModelFacts
 from interp.models.looped_config import LoopedConfig
 from interp.models.transformer_facts import TransformerFacts
@@ -95,6 +96,10 @@ class LoopedFacts(ModelFacts):
     def max_loop_steps(self) -> int:
         """See ModelFacts."""
         return self.cfg.most_loops
+
+    def drafts(self, task: Any, batch: Any) -> Drafts:
+        """See ModelFacts: after each step of the loop."""
+        return loop_drafts(self, task, batch)
 
     def _blocks(self) -> list[str]:
         """The blocks in the order in which they run."""

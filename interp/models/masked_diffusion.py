@@ -15,7 +15,7 @@ tasks read a model's answers where they always do; activations of token p stand 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,14 @@ from torch import Tensor, nn
 
 from interp.models.architecture import Architecture, answer_behind_prompt
 from interp.models.config import TransformerConfig
+from interp.models.drafts import Drafts, denoising_drafts
 from interp.models.embed import Embed
 from interp.models.transformer import Transformer
 
 Order = Literal["confidence", "left_to_right", "random"]
 ORDERS: tuple[Order, ...] = ("confidence", "left_to_right", "random")
 _WHOLE = 0.25  # share of training rows that are masked whole: what one step from full mask learns from
+_DRAFTS = 16  # passes in which `drafts` shows an answer
 _LEAST = 1e-3  # the smallest probability of masking: the loss divides by it
 
 
@@ -45,6 +47,8 @@ class MaskedDiffusionConfig(TransformerConfig):
     n_prompt: int  # tokens that are given; the answer is the rest of n_ctx
     denoising_steps: int = 1  # passes in which `answer` fills in the answer
     order: Order = "confidence"  # in which order they fill it in
+
+    drafts_in: ClassVar[str | None] = "denoising pass"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,6 +144,10 @@ class MaskedDiffusion(Transformer):
     def max_denoising_steps(self) -> int:
         """See ModelFacts."""
         return self.cfg.n_answer
+
+    def drafts(self, task: Any, batch: Any) -> Drafts:
+        """See ModelFacts: in sixteen passes, or as many as the answer has tokens."""
+        return denoising_drafts(self, task, batch, passes=min(_DRAFTS, self.cfg.n_answer))
 
     def fast_pass(self) -> None:
         """None: the fast pass reads logits where they are computed, and embeds no mask."""

@@ -24,6 +24,9 @@ class ModelConfig:
     has_attention: ClassVar[bool] = False
     """Whether a model of it has attention patterns, known before it is built; see `ModelFacts.attention_hooks`."""
 
+    drafts_in: ClassVar[str | None] = None
+    """What the passes are called in which a model of it goes over its answer; see `ModelFacts.drafts`."""
+
     @property
     def has_graph(self) -> bool:
         """Whether a model of it declares a graph of edges, known before it is built; see `ModelFacts.graph`."""

@@ -21,7 +21,7 @@ MAIN = ROOT / "app" / "main.py"
 PAGES = {
     name: f"views/{name}.py"
     for name in (
-        *("step", "examples", "string", "stream", "attention", "state", "probe_results"),
+        *("step", "examples", "string", "stream", "attention", "state", "thinking", "probe_results"),
         *("circuit", "intervene", "training", "data"),
     )
 }

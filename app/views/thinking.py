@@ -1,0 +1,163 @@
+"""Thinking: an answer as it comes into being, loop step by loop step or denoising pass by pass, beside the world's."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from app import examples_view, run_access, session, thinking_data, widgets
+from app.components.clickable import clickable
+from app.components.drafts import Draft, draft_table
+from app.example_controls import load
+from app.examples_view import ExamplesView, Shown
+from app.pages import PAGES
+from app.run_access import LoadedModel
+from app.theme import token_text
+from app.thinking_data import Thoughts
+
+LIMIT = 300  # examples that a search looks at
+MOST_COLUMNS = 40  # tokens above which those that change, or are ever wrong, are shown
+
+
+def sentence(found: Thoughts, word: str) -> str:
+    """How the answer came about."""
+    right, n = found.right, len(found.right)
+    if not right.any():
+        line = f"✗ The whole answer is right after none of {n} {word}s."
+    else:
+        first = int(right.argmax())
+        stays = right[first:].all()
+        line = f"{'✓' if right[-1] else '✗'} The whole answer is right from {word} {first + 1} on" if stays else (
+            f"✗ The whole answer is first right after {word} {first + 1} and does not stay so"
+        )  # fmt: skip
+        line += f", of {n}."
+    if found.stop is not None:
+        how = "right" if right[found.stop] else "wrong"
+        line += f" The model stops by itself after {word} **{found.stop + 1}**, where its answer is {how}."
+    return line
+
+
+def columns(found: Thoughts) -> np.ndarray:
+    """Which tokens of the answer are drawn: all, or of many those that change from pass to pass or are ever wrong."""
+    if len(found.positions) <= MOST_COLUMNS:
+        return np.arange(len(found.positions))
+    wrong = ((found.tokens >= 0) & (found.tokens != found.truth)).any(axis=0)
+    when = (found.tokens >= 0).argmax(axis=0)  # the pass that decides it: the last first, they are the hardest
+    order = np.lexsort((-when, ~wrong))
+    return np.sort(order[:MOST_COLUMNS])
+
+
+def draw(view: ExamplesView, shown: Shown, found: Thoughts, now: int, word: str) -> None:
+    """The table of passes."""
+    vocab, names = shown.task.vocab, shown.task.position_names
+    kept = columns(found)
+
+    def text(token: int) -> str:
+        return token_text(vocab[token])
+
+    drafts = [
+        Draft(
+            [None if token < 0 else text(int(token)) for token in row[kept]], p[kept].tolist(), stops=at == found.stop
+        )
+        for at, (row, p) in enumerate(zip(found.tokens, found.p, strict=True))
+    ]
+    start, end = _prompt_twin(shown, found)
+    before = [text(int(shown.batch.tokens[0, at])) if at >= 0 else "" for at in np.arange(start, end)[kept]]
+    if len(kept) < len(found.positions):
+        st.caption(
+            f"The answer has {len(found.positions)} tokens; shown are {len(kept)}: those that are wrong after some "
+            f"{word}, and those that are decided last."
+        )
+    st.caption(
+        f"A row a {word}; ✓ right, ✗ wrong, with the probability that the model gives, · not decided yet. Under them "
+        "the world's answer. Pick a row, or use the slider."
+    )
+    clickable(
+        draft_table(
+            [names[int(at)] for at in found.positions[kept]], [text(int(each)) for each in found.truth[kept]], drafts,
+            now=now, word=word, before=before,
+        ),
+        key="drafts",
+        on_pick=lambda value: session.selection.emit(step=int(value)),
+    )  # fmt: skip
+
+
+def _prompt_twin(shown: Shown, found: Thoughts) -> tuple[int, int]:
+    """Where the prompt says what the answer changes, as a next state does; positions below 0 where it does not."""
+    k = len(found.positions)
+    start = int(found.positions[0]) - k
+    names = shown.task.position_names
+    twins = start >= 0 and shown.task.shows_answer and found.positions[-1] == found.positions[0] + k - 1
+    if twins and names[start].rpartition("next.")[2] == names[int(found.positions[0])].rpartition("next.")[2]:
+        return start, start + k
+    return -k, 0
+
+
+def draw_controls(view: ExamplesView, loaded: LoadedModel) -> None:
+    """Previous and next example, and the next one that is not right at once."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.button(
+            "Previous example", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
+            on_click=examples_view.go, args=(view.number - 1,),
+        )  # fmt: skip
+        st.button(
+            "Next example", icon=":material/last_page:", key="next_example",
+            on_click=examples_view.go, args=(view.number + 1,),
+        )  # fmt: skip
+        searching = st.button(
+            "Next with a wrong draft", icon=":material/error:", key="next_mistake", type="primary",
+            help=f"The next of up to {LIMIT} examples where some token is wrong when it first stands there.",
+        )  # fmt: skip
+    if searching:
+        search(view, loaded)
+    elif said := st.session_state.pop("draft_search", None):
+        st.caption(said)
+
+
+def search(view: ExamplesView, loaded: LoadedModel) -> None:
+    """Go to the next example with a wrong draft."""
+    bar = st.progress(0.0, "Searching …")
+    st.session_state["draft_search"] = f"The {LIMIT} examples after this one are right in every draft."
+    for tried in range(1, LIMIT + 1):
+        bar.progress(tried / LIMIT, f"{tried} of {LIMIT} examples tried")
+        if thinking_data.thoughts(loaded, loaded.key, view.number + tried).errs:
+            st.session_state["draft_search"] = f"Found {tried} {'example' if tried == 1 else 'examples'} further on."
+            examples_view.go(view.number + tried)
+            break
+    st.rerun()
+
+
+def page() -> None:
+    view = examples_view.view(run_access.current())
+    word = view.run.config.model.drafts_in
+    top = st.empty()
+    where = f"{session.describe_model(view.run)} · held-out example {view.number + 1}"
+    top.markdown(f"#### {where}")
+    shown, loaded, problem = load(view)
+    if shown is None:
+        return
+    if problem is not None:
+        run_access.show_problem(problem)
+        return
+    if loaded is None:
+        run_access.model_or_wait(view.run)
+        return
+    found = thinking_data.thoughts(loaded, loaded.key, view.number)
+    n = len(found.tokens)
+    now = min(view.step, n - 1)
+    right = int((found.tokens[now] == found.truth).sum())
+    top.markdown(f"#### {where} · {word} {now + 1} of {n} · {right} of {len(found.truth)} tokens right")
+    st.caption(f"{shown.task.words} The example comes from a {view.run.config.world.unit} kept out of training.")
+    draw_controls(view, loaded)
+    widgets.time_slider(word, n)
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(sentence(found, word), width="stretch")
+        inside = PAGES["attention"]
+        if inside.refuses(view.run) is None and st.button("Attention", icon=inside.icon, key="why"):
+            st.switch_page(inside.file)
+    draw(view, shown, found, now, word)
+    with st.expander("The example in words", icon=":material/notes:"):
+        st.markdown(shown.task.world.describe(shown.batch.examples))
+
+
+page()
