@@ -29,7 +29,8 @@ class Draft:
 def draft_table(
     names: Sequence[str], truth: Sequence[str], drafts: Sequence[Draft], *, now: int, word: str, before: Sequence[str]
 ) -> str:
-    """A row a pass, each to be picked; ✓ and ✗ beside what is said, · where nothing is decided.
+    """A row a pass, each to be picked; ✓ and ✗ beside what is said, · where nothing is decided. Where an answer has more
+    tokens than there are passes, a column a pass and a row a token.
 
     Args:
         names: of the tokens of the answer.
@@ -39,24 +40,56 @@ def draft_table(
         word: what a pass is called.
         before: what stood there before, "" where nothing did; a token that differs from it is underlined.
     """
+    if len(names) > len(drafts):
+        return _across(names, truth, drafts, now=now, word=word, before=before)
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in names)
     rows = [_row(draft, truth, at, now=at == now, word=word, before=before) for at, draft in enumerate(drafts)]
     last = "".join(f"<td><b>{escape(each)}</b></td>" for each in truth)
     return (
         f"<div class='scroll'><table class='drafts'><thead><tr><th></th>{head}<th></th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody>"
-        f"<tfoot><tr><th scope='row'>the machine</th>{last}<td></td></tr></tfoot></table></div>"
+        f"<tfoot><tr><th scope='row'>the world</th>{last}<td></td></tr></tfoot></table></div>"
     )
 
 
-def _row(draft: Draft, truth: Sequence[str], at: int, *, now: bool, word: str, before: Sequence[str]) -> str:
-    right = draft.right(truth)
+def _across(
+    names: Sequence[str], truth: Sequence[str], drafts: Sequence[Draft], *, now: int, word: str, before: Sequence[str]
+) -> str:
+    """The table with a column a pass."""
+    heads = []
+    for at, draft in enumerate(drafts):
+        words = _words(draft, truth, at, word)
+        into_view = " data-into-view" if at == now else ""
+        heads.append(
+            f"<th scope='col' class='{'now' if at == now else ''}'{into_view}>"
+            f"<span {pickable(str(at), words)} title='{escape(words, quote=True)}'>{at + 1}</span></th>"
+        )
+    rows = []
+    for k, (name, is_, was) in enumerate(zip(names, truth, before, strict=True)):
+        cells = "".join(
+            _cell(
+                draft.said[k], draft.p[k], draft.said[k] == is_, changed=bool(was) and draft.said[k] not in (None, was)
+            )
+            for draft in drafts
+        )
+        rows.append(f"<tr><th scope='row'>{escape(name)}</th>{cells}<td><b>{escape(is_)}</b></td></tr>")
+    return (
+        f"<div class='scroll'><table class='drafts across'><thead><tr><th>{word}</th>{''.join(heads)}"
+        f"<th scope='col'>the world</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _words(draft: Draft, truth: Sequence[str], at: int, word: str) -> str:
+    """A pass in words."""
     decided = sum(each is not None for each in draft.said)
-    words = f"{word} {at + 1}: {sum(right)} of {len(truth)} tokens right"
+    words = f"{word} {at + 1}: {sum(draft.right(truth))} of {len(truth)} tokens right"
     if decided < len(truth):
         words += f", {decided} decided"
-    if draft.stops:
-        words += "; the model stops here"
+    return words + ("; the model stops here" if draft.stops else "")
+
+
+def _row(draft: Draft, truth: Sequence[str], at: int, *, now: bool, word: str, before: Sequence[str]) -> str:
+    right, words = draft.right(truth), _words(draft, truth, at, word)
     cells = [
         _cell(said, p, ok, changed=said is not None and bool(was) and said != was)
         for said, p, ok, was in zip(draft.said, draft.p, right, before, strict=True)

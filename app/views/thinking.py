@@ -16,7 +16,7 @@ from app.theme import token_text
 from app.thinking_data import Thoughts
 
 LIMIT = 300  # examples that a search looks at
-MOST_COLUMNS = 40  # tokens above which those that change, or are ever wrong, are shown
+MOST_COLUMNS = 60  # tokens above which those that change, or are ever wrong, are shown
 
 
 def sentence(found: Thoughts, word: str) -> str:
@@ -69,8 +69,9 @@ def draw(view: ExamplesView, shown: Shown, found: Thoughts, now: int, word: str)
             f"{word}, and those that are decided last."
         )
     st.caption(
-        f"A row a {word}; ✓ right, ✗ wrong, with the probability that the model gives, · not decided yet. Under them "
-        "the world's answer. Pick a row, or use the slider."
+        f"{'A column' if len(kept) > len(drafts) else 'A row'} a {word}; ✓ right, ✗ wrong, with the probability that "
+        "the model gives, · not decided yet, underlined what differs from the state before; at the end the world's "
+        "answer. Pick one, or use the slider."
     )
     clickable(
         draft_table(
@@ -147,7 +148,9 @@ def page() -> None:
     now = min(view.step, n - 1)
     right = int((found.tokens[now] == found.truth).sum())
     top.markdown(f"#### {where} · {word} {now + 1} of {n} · {right} of {len(found.truth)} tokens right")
-    st.caption(f"{shown.task.words} The example comes from a {view.run.config.world.unit} kept out of training.")
+    words = shown.task.words
+    words = f"{words[:1].upper()}{words[1:].removesuffix('.')}. " if words else ""
+    st.caption(f"{words}The example comes from a {view.run.config.world.unit} kept out of training.")
     draw_controls(view, loaded)
     widgets.time_slider(word, n)
     with st.container(horizontal=True, vertical_alignment="center", border=True):
