@@ -29,8 +29,9 @@ class Draft:
 def draft_table(
     names: Sequence[str], truth: Sequence[str], drafts: Sequence[Draft], *, now: int, word: str, before: Sequence[str]
 ) -> str:
-    """A row a pass, each to be picked; ✓ and ✗ beside what is said, · where nothing is decided. Where an answer has more
-    tokens than there are passes, a column a pass and a row a token.
+    """A row a pass, each to be picked; ✓ and ✗ beside what is said, · where nothing is decided.
+
+    Where an answer has more tokens than there are passes, a column a pass and a row a token.
 
     Args:
         names: of the tokens of the answer.
