@@ -61,7 +61,7 @@ class Calibration:
 
     def confidence(self, batch: Batch, answer: Tensor) -> np.ndarray:
         """The model's probability of each whole answer, float64 [n]."""
-        tokens = self._task.render(batch.examples, told=answer.cpu().numpy()).tokens
+        tokens = self._task.render(batch.examples, answer.cpu().numpy()).tokens
         logits = self._logits(tokens)
         scores = torch.log_softmax(read_answers(logits, self._task.answer_positions).double(), dim=-1)
         said = scores.gather(-1, answer.clamp(min=0)[..., None]).squeeze(-1)

@@ -293,13 +293,17 @@ def answers_base(
         unpatched: the model's answers to all bases as the pairs show them, [n, k].
         batch_size: rows a forward pass.
     """
-    rows, told = pairs.members[name], pairs.unedited[name]
-    answers = own_answers(model, task, pairs.base.examples[rows], told, pairs.positions[rows], batch_size=batch_size)
-    return ((unpatched[rows] if answers is None else answers) == told).logical_or(~pairs.valid[name]).all(-1).numpy()
+    rows, unedited = pairs.members[name], pairs.unedited[name]
+    answers = own_answers(
+        model, task, pairs.base.examples[rows], unedited, pairs.positions[rows], batch_size=batch_size
+    )
+    return (
+        ((unpatched[rows] if answers is None else answers) == unedited).logical_or(~pairs.valid[name]).all(-1).numpy()
+    )
 
 
 def own_answers(
-    model: Any, task: Task, bases: Any, told: Tensor, positions: Tensor, *, batch_size: int = 256
+    model: Any, task: Task, bases: Any, answers: Tensor, positions: Tensor, *, batch_size: int = 256
 ) -> Tensor | None:
     """The model's answers [n, k] to bases that are shown with their own answer; None where tasks show none.
 
@@ -307,7 +311,7 @@ def own_answers(
     """
     if not task.shows_answer:
         return None
-    tokens = task.render(bases, told.numpy()).tokens
+    tokens = task.render(bases, answers.numpy()).tokens
     return interchange_answers(model, tokens, tokens, [], positions=positions, batch_size=batch_size)[-1]
 
 

@@ -100,11 +100,11 @@ def _shape(model: Any, *, short: bool = False) -> str:
     shape = f"A {model.architecture} of {model.n_layers} layers" + (f" × {heads} heads" if heads else "")
     if short:
         return shape
-    given = [f"{each.name} {getattr(model, each.name)}" for each in fields(model) if _told(model, each)]
+    given = [f"{each.name} {getattr(model, each.name)}" for each in fields(model) if _worth_naming(model, each)]
     return f"{shape}: {', '.join(given)}"
 
 
-def _told(model: Any, each: Field) -> bool:
+def _worth_naming(model: Any, each: Field) -> bool:
     value = getattr(model, each.name)
     plain = isinstance(value, int | float | str) and not isinstance(value, bool)
     named = each.name not in ("architecture", "n_layers", "n_heads", "seed")

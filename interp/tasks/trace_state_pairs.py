@@ -75,7 +75,7 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
     tokens, asked = batch.tokens.numpy(), batch.loss_mask.numpy()
     takes = (batch.step_of >= 0) & ~batch.is_answer & (np.arange(tokens.shape[1]) > 0)  # an instruction stands there
     values = world.read(states, name, np.where(takes, batch.step_of, -1))  # [stream, pos]
-    told = np.where(_visited(task, batch, name), values, -1)
+    known = np.where(_visited(task, batch, name), values, -1)
     pointer = world.read(states, "array_ptr", np.where(takes, batch.step_of, -1))
     edits = (bystanders_of if kind == "bystander" else edits_of)(task, states, name, rng)
     if kind == "retrieved":
@@ -87,7 +87,7 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
     source = np.full((3, len(states)), -1)  # source, one of the same value, another position
     for row in usable:
         place = op_at[0, row]
-        there = (asked if kind == "retrieved" else takes)[:, place] & (told[:, place] >= 0)
+        there = (asked if kind == "retrieved" else takes)[:, place] & (known[:, place] >= 0)
         there[row] = False
         others = np.flatnonzero(there)
         if not len(others):
@@ -96,12 +96,12 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
         alike = others[values[others, place] == values[row, place]]
         if len(alike):
             source[1, row] = rng.choice(alike)
-        elsewhere = np.flatnonzero((told[chosen] >= 0) & (np.arange(tokens.shape[1]) != place))
+        elsewhere = np.flatnonzero((known[chosen] >= 0) & (np.arange(tokens.shape[1]) != place))
         different = elsewhere[values[chosen, elsewhere] != values[chosen, place]]
         source[2, row] = rng.choice(different) if len(different) else rng.choice(elsewhere) if len(elsewhere) else place
     rows = usable[source[0, usable] >= 0]
     at, judged = op_at[0, rows], op_at[1, rows]
-    taken = told[source[0, rows], at]
+    taken = known[source[0, rows], at]
     answers = task.answered(world.answer(states[rows], do={name: taken}, at=edits[rows, 0]), edits[rows, 1])[:, 0]
     keep = answers >= 0
     rows, at, judged, taken, answers = rows[keep], at[keep], judged[keep], taken[keep], answers[keep]
@@ -117,7 +117,7 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
         "expected": answers,
         "unedited": batch.targets.numpy()[rows, judged],
         "values": taken,
-        "own": told[rows, at],
+        "own": known[rows, at],
         "lag": edits[rows, 1] - edits[rows, 0],
         "op": ops[tokens[rows, judged]],
         "apart": pointer[rows, at] != pointer[source[0, rows], at],
