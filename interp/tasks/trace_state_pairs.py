@@ -84,21 +84,7 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
     op_at = np.zeros((2, len(states)), dtype=np.int64)  # of the edited and of the judged instruction
     for place in range(2):
         op_at[place, usable] = batch[usable].op_position(edits[usable, place])
-    source = np.full((3, len(states)), -1)  # source, one of the same value, another position
-    for row in usable:
-        place = op_at[0, row]
-        there = (asked if kind == "retrieved" else takes)[:, place] & (known[:, place] >= 0)
-        there[row] = False
-        others = np.flatnonzero(there)
-        if not len(others):
-            continue
-        source[0, row] = chosen = rng.choice(others)
-        alike = others[values[others, place] == values[row, place]]
-        if len(alike):
-            source[1, row] = rng.choice(alike)
-        elsewhere = np.flatnonzero((known[chosen] >= 0) & (np.arange(tokens.shape[1]) != place))
-        different = elsewhere[values[chosen, elsewhere] != values[chosen, place]]
-        source[2, row] = rng.choice(different) if len(different) else rng.choice(elsewhere) if len(elsewhere) else place
+    source = _sources(values, known, asked if kind == "retrieved" else takes, op_at[0], usable, rng)
     rows = usable[source[0, usable] >= 0]
     at, judged = op_at[0, rows], op_at[1, rows]
     taken = known[source[0, rows], at]
@@ -123,6 +109,37 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
         "apart": pointer[rows, at] != pointer[source[0, rows], at],
         "groups": task.groups(states[rows]).astype(np.int64),
     }
+
+
+def _sources(
+    values: np.ndarray,
+    known: np.ndarray,
+    fits: np.ndarray,
+    places: np.ndarray,
+    usable: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """For each usable stream a source, one of the same value, and another position of the source: [3, stream], or -1.
+
+    A source `fits` and is `known` at the stream's own place; all [stream, pos]. The other position has another value
+    where there is such a one.
+    """
+    source = np.full((3, len(values)), -1)
+    for row in usable:
+        place = places[row]
+        there = fits[:, place] & (known[:, place] >= 0)
+        there[row] = False
+        others = np.flatnonzero(there)
+        if not len(others):
+            continue
+        source[0, row] = chosen = rng.choice(others)
+        alike = others[values[others, place] == values[row, place]]
+        if len(alike):
+            source[1, row] = rng.choice(alike)
+        elsewhere = np.flatnonzero((known[chosen] >= 0) & (np.arange(values.shape[1]) != place))
+        different = elsewhere[values[chosen, elsewhere] != values[chosen, place]]
+        source[2, row] = rng.choice(different) if len(different) else rng.choice(elsewhere) if len(elsewhere) else place
+    return source
 
 
 def _visited(task: Trace, batch: TraceBatch, name: str) -> np.ndarray:
