@@ -37,7 +37,7 @@ class Answers:
 
 def asked_tokens(task: Any, batch: Any) -> np.ndarray:
     """The world's answer on the positions where it is told, int64 [n, pos]; -1 where nothing is asked."""
-    return _told_at(task, batch.targets.numpy())
+    return _at_tokens(task, batch.targets.numpy())
 
 
 def answers(loaded: LoadedModel, batch: Any) -> Answers:
@@ -57,11 +57,11 @@ def answers(loaded: LoadedModel, batch: Any) -> Answers:
     p_truth = p.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
     nothing = torch.full_like(targets, -1)
     return Answers(
-        asked=_told_at(task, asked.numpy(), fill=False),
-        truth=_told_at(task, targets.numpy()),
-        said=_told_at(task, torch.where(asked, said, nothing).numpy()),
-        p=_told_at(task, torch.where(asked, top, 0.0).numpy(), fill=0.0),
-        p_truth=_told_at(task, torch.where(asked, p_truth, 0.0).numpy(), fill=0.0),
+        asked=_at_tokens(task, asked.numpy(), fill=False),
+        truth=_at_tokens(task, targets.numpy()),
+        said=_at_tokens(task, torch.where(asked, said, nothing).numpy()),
+        p=_at_tokens(task, torch.where(asked, top, 0.0).numpy(), fill=0.0),
+        p_truth=_at_tokens(task, torch.where(asked, p_truth, 0.0).numpy(), fill=0.0),
     )
 
 
@@ -77,10 +77,10 @@ def shown_tokens(loaded: LoadedModel, examples: Any) -> np.ndarray:
 def _with_own_answer(task: Any, model: Any, batch: Any) -> Any:
     if not task.shows_answer:
         return batch
-    return task.render(batch.examples, told=model.answer(task, batch).numpy())
+    return task.render(batch.examples, model.answer(task, batch).numpy())
 
 
-def _told_at(task: Any, values: np.ndarray, *, fill: Any = -1) -> np.ndarray:
+def _at_tokens(task: Any, values: np.ndarray, *, fill: Any = -1) -> np.ndarray:
     """Values at the positions that ask [n, pos], moved to where their answer stands: logits say the token after."""
     if not task.shows_answer:
         return values

@@ -45,9 +45,9 @@ def python(view: View, edits: list[dict[str, Any]], folder: str) -> str:
 def as_json(view: View, edits: list[dict[str, Any]], folder: str) -> str:
     """The recipe, with what it was made on."""
     config = view.run.config
-    told = {"run": folder, "config": config.digest, "task": config.task, "example": view.named(),
+    recipe = {"run": folder, "config": config.digest, "task": config.task, "example": view.named(),
             "executed_step": view.executed(), "edits": edits}  # fmt: skip
-    return json.dumps(told, indent=2)
+    return json.dumps(recipe, indent=2)
 
 
 def sentence(answer: EditedAnswer, do: Mapping[str, int], title: str, *, edited: bool) -> str:

@@ -67,8 +67,8 @@ def draw_controls(view: ExamplesView, shown: Shown | None, loaded: LoadedModel |
                 )  # fmt: skip
     if searching and loaded is not None and shown is not None and found is not None:
         go_to_mistake(view, shown, loaded, found)
-    elif told := st.session_state.pop("example_search", None):
-        st.caption(told)
+    elif words := st.session_state.pop("example_search", None):
+        st.caption(words)
 
 
 def wrong_steps(shown: Shown, found: Answers) -> list[int]:
@@ -85,22 +85,22 @@ def go_to_mistake(view: ExamplesView, shown: Shown, loaded: LoadedModel, found: 
         st.rerun()
     limit = example_search.LIMIT
     bar = st.progress(0.0, "Searching …")
-    told = f"No mistake in the {limit} held-out examples after this one."
+    words = f"No mistake in the {limit} held-out examples after this one."
     for tried, number in example_search.search_mistake(loaded, view.number + 1):
         bar.progress(min(1.0, tried / limit), f"{tried} of {limit} examples tried")
         if number is not None:
-            told = f"Found {tried:,} {'example' if tried == 1 else 'examples'} further on."
+            words = f"Found {tried:,} {'example' if tried == 1 else 'examples'} further on."
             there = examples_view.shown_example(loaded.run.task, view.run, number)
             steps = wrong_steps(there, examples_view.answered(loaded, number))
             examples_view.go(number, step=steps[0] if there.n_steps > 1 and steps else 0)
-    st.session_state["example_search"] = told
+    st.session_state["example_search"] = words
     st.rerun()
 
 
 def go_to_stratum(view: ExamplesView, shown: Shown, name: str) -> None:
     number = example_search.search_stratum(shown.task, name, view.number + 1)
     if number is None:
-        told = f"None of the {example_search.MOST:,} held-out examples after this one is of {name}."
-        st.session_state["example_search"] = told
+        words = f"None of the {example_search.MOST:,} held-out examples after this one is of {name}."
+        st.session_state["example_search"] = words
     else:
         examples_view.go(number)

@@ -66,15 +66,15 @@ def sentence(op: str, detail: dict[str, Any], routes: list[Route]) -> str:
     said = f"**{op}**: the answer is said at *{place_words(answer, places)}*."
     if not moves:
         return f"{said} No head brings it there from elsewhere by one of the strongest edges."
-    told = []
+    heads = []
     for number, move in enumerate(moves):
         start, end = (place_words(place, places) for place in (move.start, move.end))
         loses = f"without this the answer loses {-move.effect:.1f}"
         loses += f" of {detail['m_clean']:.1f} logits" if number == 0 else ""
         head = f"**{node_words(move.node)}**"
         first = f"What decides it is read from *{start}* by {head}"
-        told.append(f"{first} ({loses})" if number == 0 else f"{head} brought it to *{end}* from *{start}* ({loses})")
-    return f"{said} {told[0]}; before that, {', and '.join(told[1:])}." if told[1:] else f"{said} {told[0]}."
+        heads.append(f"{first} ({loses})" if number == 0 else f"{head} brought it to *{end}* from *{start}* ({loses})")
+    return f"{said} {heads[0]}; before that, {', and '.join(heads[1:])}." if heads[1:] else f"{said} {heads[0]}."
 
 
 def draw(view: View, circuit: Circuit) -> None:

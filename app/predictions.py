@@ -53,7 +53,7 @@ def _predict(_loaded: LoadedModel, key: str, _states: States, tokens: np.ndarray
         for start in range(0, len(_states), SEARCH_BATCH):
             batch = task.render(_states[start : start + SEARCH_BATCH])
             answer = task.answer(model, batch)
-            shown = task.render(batch.examples, told=answer.numpy()) if task.shows_answer else batch
+            shown = task.render(batch.examples, answer.numpy()) if task.shows_answer else batch
             parts.append((answer, read_answers(model(shown.tokens), task.answer_positions).softmax(dim=-1)))
     answers = torch.cat([answer for answer, _ in parts])
     probabilities = torch.cat([p for _, p in parts])
@@ -82,14 +82,14 @@ def search_mistake(loaded: LoadedModel, *, seed: int) -> Iterator[tuple[int, Sta
 def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
     """What the model gets wrong at one state, in a plain sentence; that all is right, if it is."""
     layout = spec.layout
-    told, real = prediction.tokens[row], prediction.truth[row]
-    if (told == real).all():
+    answered, real = prediction.tokens[row], prediction.truth[row]
+    if (answered == real).all():
         return f"All {layout.length} slots of the predicted state are right."
     parts = []
     for block, noun in (("instruction_ptr", "instruction pointer"), ("array_ptr", "array pointer")):
         part = layout.slice(block)
-        if (told[part] != real[part]).any():
-            marked = np.flatnonzero(told[part] == spec.token_id("1"))
+        if (answered[part] != real[part]).any():
+            marked = np.flatnonzero(answered[part] == spec.token_id("1"))
             where = f"at {' and '.join(map(str, marked))}" if len(marked) else "nowhere"
             parts.append(
                 f"puts the {noun} {where} (the machine: at {int(np.argmax(real[part] == spec.token_id('1')))})"
@@ -101,14 +101,14 @@ def difference(prediction: Prediction, row: int, spec: MachineSpec) -> str:
         ("instructions", "instruction"),
     ):
         part = layout.slice(block)
-        for index in np.flatnonzero(told[part] != real[part]):
-            said, true = (token_text(spec.vocab[int(tokens[part][index])]) for tokens in (told, real))
+        for index in np.flatnonzero(answered[part] != real[part]):
+            said, true = (token_text(spec.vocab[int(tokens[part][index])]) for tokens in (answered, real))
             parts.append(f"says {said} in {noun} {index} (the machine: {true})")
     slots = np.concatenate([np.arange(layout.length)[layout.slice(block)] for block in layout.blocks])
-    brackets = np.setdiff1d(np.flatnonzero(told != real), slots)
+    brackets = np.setdiff1d(np.flatnonzero(answered != real), slots)
     parts += [f"changes the bracket {layout.name(int(position))}" for position in brackets]
     shown = parts[:3] + ([f"errs in {len(parts) - 3} more places"] if len(parts) > 3 else [])
     listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-    rest = int((told == real).sum())
+    rest = int((answered == real).sum())
     others = f"The other {rest} of {layout.length} slots are right." if rest else "No slot is right."
     return f"The model {listed}. {others}"

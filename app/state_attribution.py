@@ -42,9 +42,9 @@ def contrasts(state: States, prediction: Prediction, row: int) -> list[Contrast]
     """
     layout, one = state.spec.layout, state.spec.token_id("1")
     now = encode(state)[0].astype(np.int64)
-    told, truth = prediction.tokens[row], prediction.truth[row]
-    rival = truth if (told != truth).any() else now
-    found = [Contrast(int(slot), int(told[slot]), int(rival[slot])) for slot in np.flatnonzero(told != rival)]
+    answered, truth = prediction.tokens[row], prediction.truth[row]
+    rival = truth if (answered != truth).any() else now
+    found = [Contrast(int(slot), int(answered[slot]), int(rival[slot])) for slot in np.flatnonzero(answered != rival)]
     pointers = ("array_ptr[", "instruction_ptr[")
     return sorted(found, key=lambda c: (layout.name(c.slot).startswith(pointers), c.answer != one))
 

@@ -21,15 +21,15 @@ def search(view: MachineView) -> None:
         return
     seed = st.session_state["search_seed"] = st.session_state.get("search_seed", 0) + 1
     bar = st.progress(0.0, "Searching …")
-    told = f"No mistake in {limit:,} held-out states (seed {seed})."
+    words = f"No mistake in {limit:,} held-out states (seed {seed})."
     for tried, state in predictions.search_mistake(loaded, seed=seed):
         bar.progress(min(1.0, tried / limit), f"{tried:,} of {limit:,} states tried")
         if state is not None:
-            told = (
+            words = (
                 f"Mistake found at held-out state {tried:,} of the search (seed {seed}); the machine now stands there."
             )
             machine_view.set_start(program.of_state(state))
-    st.session_state["search_result"] = told
+    st.session_state["search_result"] = words
     st.rerun()
 
 
@@ -90,21 +90,21 @@ def draw_slots(view: MachineView, prediction: Prediction) -> None:
     """Every slot of the state: now, true, predicted, with probabilities."""
     spec, t = view.spec, view.step
     now = encode(view.state)[0]
-    told, real = prediction.tokens[t], prediction.truth[t]
+    answered, real = prediction.tokens[t], prediction.truth[t]
     table = pd.DataFrame(
         {
             "slot": spec.layout.names,
             "now": [spec.vocab[int(k)] for k in now],
             "machine next": [spec.vocab[int(k)] for k in real],
-            "model says": [spec.vocab[int(k)] for k in told],
-            "": np.where(told == real, "✓", "✗"),
+            "model says": [spec.vocab[int(k)] for k in answered],
+            "": np.where(answered == real, "✓", "✗"),
             "p of what it says": prediction.p[t],
             "p of the truth": prediction.p_truth[t],
         }
     )
     only = st.toggle("Only slots that change, or where the model errs or hesitates", value=True, key="only_changes")
     if only:
-        table = table[(now != real) | (told != real) | (prediction.p[t] < 0.99)]
+        table = table[(now != real) | (answered != real) | (prediction.p[t] < 0.99)]
     st.dataframe(
         table, hide_index=True, width="stretch",
         column_config={

@@ -67,12 +67,12 @@ def by_cell(
         if addressing == PLACE:
             found.append(values.get(f"cell[{cell}]", nothing))
             continue
-        told = nothing.copy()
+        values_there = nothing.copy()
         for offset in range(1 - n_cells, n_cells):
             here = pointer + offset == cell
             if relative_name(offset) in values and here.any():
-                told[here] = values[relative_name(offset)][here]
-        found.append(told)
+                values_there[here] = values[relative_name(offset)][here]
+        found.append(values_there)
     return np.stack(found, axis=-1)
 
 

@@ -16,7 +16,7 @@ class Executed:
     """One executed instruction."""
 
     op: str
-    told: str = ""  # what stands behind it where that is given: the value that GET read
+    given: str = ""  # what stands behind it where that is given: the value that GET read
     truth: str = ""  # the right answer, where one is asked
     said: str | None = None  # the model's; None while it is not there
     p: float = 0.0  # probability of what it says
@@ -34,9 +34,9 @@ def stream_strip(steps: Sequence[Executed], *, now: int) -> str:
 def _tile(index: int, step: Executed, now: bool) -> str:
     missed = bool(step.truth) and step.said is not None and not step.right
     words = f"step {index + 1}, {step.op}"
-    if step.told:
-        below = f"<span class='said'>reads {escape(step.told)}</span>"
-        words += f", reads {step.told}"
+    if step.given:
+        below = f"<span class='said'>reads {escape(step.given)}</span>"
+        words += f", reads {step.given}"
     elif not step.truth:
         below = "<span class='none'>·</span>"
     elif step.said is None:
@@ -79,10 +79,10 @@ def tape_board(
         f"<tr><th scope='row'></th>{_marks(len(cells), pointer)}</tr>",
     ]
     if read is not None:
-        told = "".join(
+        reading = "".join(
             _slot(read[i].token, read_pointer is not None and read_pointer[0] == i, seen[i], read[i]) for i in columns
         )
-        rows.append(f"<tr><th scope='row'>probes read</th>{told}</tr>")
+        rows.append(f"<tr><th scope='row'>probes read</th>{reading}</tr>")
     if read_pointer is not None:
         at, p = read_pointer
         verdict = "<span class='check'>✓</span>" if at == pointer else "<span class='cross'>✗</span>"

@@ -169,9 +169,9 @@ def page() -> None:
     theirs = set() if other_op == NONE else draw_comparison(view, circuit, kept, other_op)
     edges = circuit_data.drawn_edges(circuit, kept, theirs)
     draw_summary(circuit, kept, edges)
-    if told := circuit_parts.sentence(view, op):
+    if sentence := circuit_parts.sentence(view, op):
         with st.expander("In words", icon=":material/notes:"):
-            st.markdown(told.replace("<", "&lt;").replace("@", "&#64;"))
+            st.markdown(sentence.replace("<", "&lt;").replace("@", "&#64;"))
     left, right = st.columns([5, 3], gap="large")
     with left:
         draw_graph(circuit, edges)

@@ -50,12 +50,12 @@ def draw_value(view: View, loaded: LoadedModel, variable: str) -> int:
     world = loaded.run.task.world
     n = world.variable(variable).n_values
     now = int(world.read(view.example(), variable, view.executed())[0])
-    told = "it has none here" if now < 0 else f"now {view.value_words(variable, now)}"
+    current = "it has none here" if now < 0 else f"now {view.value_words(variable, now)}"
     kept = st.session_state.get("edit_value")
     if not isinstance(kept, int) or not 0 <= kept < n or st.session_state.get("edit_value_of") != variable:
         st.session_state["edit_value"] = (now + 1) % n
     st.session_state["edit_value_of"] = variable
-    label = f"Value ({told})"
+    label = f"Value ({current})"
     if n > MANY:
         return int(st.number_input(label, 0, n - 1, key="edit_value"))
     return int(
@@ -122,8 +122,8 @@ def draw_made(edits: list[dict[str, Any]], found: Any) -> None:
 
     lines = []
     for edit, source in zip(edits, found.sources, strict=True):
-        told = "" if source is None else f" (taken from {source.words})"
-        lines.append(f"1. {Edit.from_dict(edit).in_words()}{told}")
+        origin = "" if source is None else f" (taken from {source.words})"
+        lines.append(f"1. {Edit.from_dict(edit).in_words()}{origin}")
     st.markdown("\n".join(lines).replace("<", "&lt;"))
 
 

@@ -26,8 +26,8 @@ MOST_NUMBERS = 48  # of a state that are drawn
 
 def last_position(shown: Shown) -> int:
     """The last token that tells something."""
-    told = np.flatnonzero(shown.times >= 0)
-    return int(told[-1]) if len(told) else len(shown.tokens) - 1
+    reached = np.flatnonzero(shown.times >= 0)
+    return int(reached[-1]) if len(reached) else len(shown.tokens) - 1
 
 
 def position_in_view(shown: Shown, step: int) -> int:

@@ -35,10 +35,10 @@ def guesses(view: MachineView, prediction: Prediction | None, block: str) -> lis
     if prediction is None:
         return None
     part = view.spec.layout.slice(block)
-    told, real, p = (array[view.step, part] for array in (prediction.tokens, prediction.truth, prediction.p))
+    answered, real, p = (array[view.step, part] for array in (prediction.tokens, prediction.truth, prediction.p))
     return [
         Guess(program.slot_text(view.spec.vocab[int(t)]), float(q), bool(t == r))
-        for t, r, q in zip(told, real, p, strict=True)
+        for t, r, q in zip(answered, real, p, strict=True)
     ]
 
 
@@ -130,8 +130,8 @@ def draw_controls(view: MachineView, prediction: Prediction | None) -> None:
             st.markdown(f"The model predicts all **{view.walk.n_steps}** steps right; elsewhere it may not.")
     if searching:
         search(view)
-    elif told := st.session_state.get("search_result"):
-        st.caption(told)
+    elif words := st.session_state.get("search_result"):
+        st.caption(words)
 
 
 def toggle_play(view: MachineView) -> None:

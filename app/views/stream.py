@@ -37,7 +37,7 @@ def executed(shown: Shown, found: Answers | None) -> list[Executed]:
         steps.append(
             Executed(
                 op=op,
-                told="" if asked or not behind else token_text(shown.tokens[at + 1]),
+                given="" if asked or not behind else token_text(shown.tokens[at + 1]),
                 truth=answer_words(op, vocab[int(truth[at])]) if asked else "",
                 said=None if found is None or not asked else answer_words(op, vocab[int(found.said[0, at])]),
                 p=0.0 if found is None else float(found.p[0, at]),

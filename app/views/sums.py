@@ -58,19 +58,19 @@ def draw_controls(view: SumsView, loaded: LoadedModel | None) -> None:
         st.warning(wrong)
     if searching and loaded is not None:
         go_to_mistake(view, loaded)
-    elif told := st.session_state.pop("example_search", None):
-        st.caption(told)
+    elif words := st.session_state.pop("example_search", None):
+        st.caption(words)
 
 
 def go_to_mistake(view: SumsView, loaded: LoadedModel) -> None:
     limit = example_search.LIMIT
-    bar, told = st.progress(0.0, "Searching …"), f"No mistake in the {limit} held-out sums after this one."
+    bar, words = st.progress(0.0, "Searching …"), f"No mistake in the {limit} held-out sums after this one."
     for tried, number in example_search.search_mistake(loaded, view.number + 1):
         bar.progress(min(1.0, tried / limit), f"{tried} of {limit} sums tried")
         if number is not None:
-            told = f"Found {tried:,} {'sum' if tried == 1 else 'sums'} further on."
+            words = f"Found {tried:,} {'sum' if tried == 1 else 'sums'} further on."
             show_number(number)
-    st.session_state["example_search"] = told
+    st.session_state["example_search"] = words
     st.rerun()
 
 

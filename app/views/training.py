@@ -51,8 +51,8 @@ def draw(
         alt=f"{title} over {last:,} steps: " + ", ".join(f"{c.name} ends at {c.points[-1][1]:.2f}" for c in shown[:3]),
     )  # fmt: skip
     least = min((curve.n for curve in shown if curve.n), default=0)
-    told = f" Each point stands on {least:,} examples or more." if least else ""
-    st.caption(f"{note}{told} A click on a point of the thick line opens the kept step nearest to it.")
+    least_words = f" Each point stands on {least:,} examples or more." if least else ""
+    st.caption(f"{note}{least_words} A click on a point of the thick line opens the kept step nearest to it.")
 
 
 def page() -> None:

@@ -22,8 +22,8 @@ class PickLarger(Task):
     def vocab(self):
         return (*map(str, range(self.world.size)), "=")
 
-    def render(self, examples, told=None):
-        answers = self.expected(self.world.answer(examples)) if told is None else told
+    def render(self, examples, answers=None):
+        answers = self.expected(self.world.answer(examples)) if answers is None else answers
         tokens = torch.full((len(examples), 3), self.world.size)
         tokens[:, :2] = torch.from_numpy(examples.values)
         targets = torch.full_like(tokens, -1)
@@ -50,8 +50,8 @@ class PickLarger(Task):
         corrupted = self.world.edit(clean, ("first", "second")[which], other.values[:, which])
         order, before = self.world.read(corrupted, "which") == which, clean.values[:, which]
         rows = np.flatnonzero(order & (corrupted.values[:, which] != before))[:n]
-        told = {"compared": np.ones((len(rows), 1), dtype=bool), "redraw_rate": 1 - len(rows) / len(clean)}
-        return pairs_of(self, ("FIRST", "SECOND")[which], clean[rows], corrupted[rows], **told)
+        facts = {"compared": np.ones((len(rows), 1), dtype=bool), "redraw_rate": 1 - len(rows) / len(clean)}
+        return pairs_of(self, ("FIRST", "SECOND")[which], clean[rows], corrupted[rows], **facts)
 
 
 TASKS["pick_larger"] = PickLarger

@@ -14,6 +14,8 @@ from interp.circuits.pairs import Pairs
 from interp.models.graph import Graph
 from interp.runs.circuit_files import FaithfulnessPoint
 
+Curves = tuple[tuple[FaithfulnessPoint, ...], tuple[FaithfulnessPoint, ...]]  # by |score|, and by -score
+
 
 def null_curves(
     model: Any,
@@ -47,7 +49,7 @@ def curves_of(
     null: np.ndarray | None,
     config: CircuitConfig,
     seed: int,
-) -> tuple[tuple[FaithfulnessPoint, ...], tuple[FaithfulnessPoint, ...]]:
+) -> Curves:
     """Points of both rankings; circuits are the absolute ones, the signed ones, the empty and the full."""
     found = faithfulness(m[:-2], m[-1], m[-2], pairs.groups, seed=seed, n_bootstrap=config.n_bootstrap)
     connected = graph.prune(circuits).sum(axis=(1, 2))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -18,12 +19,13 @@ import torch
 
 from interp.circuits.attribution import incompleteness
 from interp.circuits.config import CircuitConfig
-from interp.circuits.curves import chosen_size, curves_of, null_curves
+from interp.circuits.curves import Curves, chosen_size, curves_of, null_curves
 from interp.circuits.faithfulness import Ranking, areas, ranked, run_circuits, size_grid
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts
 from interp.circuits.scored_parts import scored_edges, scored_nodes
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 from interp.runs.circuit_files import Circuit, circuit_rows
 from interp.tasks import Task
 
@@ -51,20 +53,12 @@ def find_circuit(
     scored = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=0)
     pairs = draw_pairs(task, contrast, config.n_pairs, seed=seed, half=1)
     reference = task.sample(config.n_reference, seed=seed).tokens if config.ablation == "mean" else None
-    scorer = SCORERS[config.method]
-    scores = scorer.function(model, scored, Scoring(config.steps, config.ablation, reference))
+    scores = SCORERS[config.method].function(model, scored, Scoring(config.steps, config.ablation, reference))
     missing = _incompleteness(model, scored, scores, contrast, config)
     report(0.1)
 
     sizes = size_grid(graph.n_edges, n_sizes=config.n_sizes, grid=config.grid)
-    # Scores without a sign: what matters most is taken for what helps most.
-    helpful = scores if scorer.signed else -np.abs(scores)
-    absolute, signed = (
-        np.stack([graph.top(ranked(some, ranking), size) for size in sizes])
-        for some, ranking in zip((scores, helpful), get_args(Ranking), strict=True)
-    )
-    ends = np.stack([np.zeros_like(graph.mask), graph.mask])
-    circuits = np.concatenate([absolute, signed, ends])
+    circuits = _growing(graph, scores, sizes, config)
     runs = run_circuits(
         model,
         pairs,
@@ -84,24 +78,10 @@ def find_circuit(
     )
     nodes = scored_nodes(model, graph, few, scores, chosen, config, seed)
     report(1.0)
-
-    m_empty, m_model = runs.m[-2], runs.m[-1]
-    cpr = areas(sizes, np.array([point.estimate for point in curves[1]]), graph.n_edges, grid=config.grid)[0]
-    cmd = areas(sizes, np.array([point.estimate for point in curves[0]]), graph.n_edges, grid=config.grid)[1]
-    null_areas = (
-        None
-        if null is None
-        else np.mean([areas(sizes, row, graph.n_edges, grid=config.grid) for row in null.T], axis=0)
-    )
     return Circuit(
         op=contrast,
         task=task.name,
-        method=config.method,
-        steps=config.steps,
-        metric="logit_difference",
-        ablation=config.ablation,
-        granularity="edge",
-        ranking="absolute",
+        **_how(config),
         **graph.sizes,
         n_scored=len(scored),
         n=len(pairs),
@@ -110,15 +90,11 @@ def find_circuit(
         redraw_rate=pairs.redraw_rate,
         outcomes=pairs.parts(),
         exact_match=float(runs.exact[-1].mean()),
-        m_clean=float(m_model.mean()),
+        m_clean=float(runs.m[-1].mean()),
         m_corrupted=_mean_difference(model, pairs),
-        m_empty=float(m_empty.mean()),
-        cpr=cpr,
-        cmd=cmd,
-        cpr_null=None if null_areas is None else float(null_areas[0]),
-        cmd_null=None if null_areas is None else float(null_areas[1]),
+        m_empty=float(runs.m[-2].mean()),
+        **_areas(graph, sizes, curves, null, config),
         spearman=spearman,
-        threshold=config.threshold,
         size=size,
         n_connected=int(chosen.sum()),
         seed=seed,
@@ -128,6 +104,45 @@ def find_circuit(
         faithfulness_signed=curves[1],
         incompleteness=missing,
     )
+
+
+def _how(config: CircuitConfig) -> dict[str, Any]:
+    """What a circuit says of the way in which it was found."""
+    return {
+        "method": config.method,
+        "steps": config.steps,
+        "metric": "logit_difference",
+        "ablation": config.ablation,
+        "granularity": "edge",
+        "ranking": "absolute",
+        "threshold": config.threshold,
+    }
+
+
+def _growing(graph: Graph, scores: np.ndarray, sizes: Sequence[int], config: CircuitConfig) -> np.ndarray:
+    """Circuits of all sizes by both rankings, the empty one, the whole graph: bool [circuit, reader, writer]."""
+    # Scores without a sign: what matters most is taken for what helps most.
+    helpful = scores if SCORERS[config.method].signed else -np.abs(scores)
+    absolute, signed = (
+        np.stack([graph.top(ranked(some, ranking), size) for size in sizes])
+        for some, ranking in zip((scores, helpful), get_args(Ranking), strict=True)
+    )
+    return np.concatenate([absolute, signed, np.stack([np.zeros_like(graph.mask), graph.mask])])
+
+
+def _areas(
+    graph: Graph, sizes: list[int], curves: Curves, null: np.ndarray | None, config: CircuitConfig
+) -> dict[str, Any]:
+    """CPR of the signed curve and CMD of the absolute one, each beside its mean over random circuits."""
+    absolute, signed = (np.array([point.estimate for point in curve]) for curve in curves)
+    both = partial(areas, sizes, n_edges=graph.n_edges, grid=config.grid)
+    by_chance = None if null is None else np.mean([both(row) for row in null.T], axis=0)
+    return {
+        "cpr": both(signed)[0],
+        "cmd": both(absolute)[1],
+        "cpr_null": None if by_chance is None else float(by_chance[0]),
+        "cmd_null": None if by_chance is None else float(by_chance[1]),
+    }
 
 
 def _incompleteness(model: Any, pairs: Pairs, scores: np.ndarray, contrast: str, config: CircuitConfig) -> float | None:

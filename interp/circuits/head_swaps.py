@@ -75,8 +75,8 @@ class HeadSwaps:
             source = pool if len(defined) == len(pool) else pool[rng.choice(defined, size=len(base))]
             values = world.read(source, name)
             answer = world.answer(base, do={name: values})
-            told, agree = task.expected(answer), _judged_places(task, base, name, values)
-            rows = np.flatnonzero(answer.valid & ((told != plain) & agree).any(axis=1))[:n]
+            expected, agree = task.expected(answer), _judged_places(task, base, name, values)
+            rows = np.flatnonzero(answer.valid & ((expected != plain) & agree).any(axis=1))[:n]
             if len(np.unique(task.groups(base[rows]))) < MIN_GROUPS:
                 continue  # too rarely, with this op, does the variable change the answer
             same = np.flatnonzero(answer.valid & (values == world.read(base, name)))[: n // 2]
@@ -85,7 +85,7 @@ class HeadSwaps:
                     members[key] = sum(map(len, bases)) + np.arange(len(some))
                     bases.append(base[some])
                     sources.append(source[some])
-                    shown.append(told[some])
+                    shown.append(expected[some])
                     targets[key] = torch.from_numpy(shown[-1].astype(np.int64))
                     before[key] = torch.from_numpy(plain[some].astype(np.int64))
                     judged[key] = torch.from_numpy(agree[some])

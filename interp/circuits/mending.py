@@ -169,9 +169,10 @@ class _Restoring:
     ):
         self.model, self.graph, self.positions = model, graph, task.answer_positions
         self.truth, self.said, self.wrong = truth, said, wrong
-        told = truth.numpy()
+        answers = truth.numpy()
         tokens, other = (
-            (task.render(each, told) if task.shows_answer else task.render(each)).tokens for each in (base, neighbour)
+            (task.render(each, answers) if task.shows_answer else task.render(each)).tokens
+            for each in (base, neighbour)
         )
         self.resid = model(tokens, stop_at_layer=0)
         self.right = written(model, graph, other)[0]  # [writer, 1, pos, d_model]

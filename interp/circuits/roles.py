@@ -33,6 +33,7 @@ from interp.circuits.head_swaps import HeadSwaps, Interval, Move, intervals
 from interp.circuits.nodes import node_effects
 from interp.circuits.pairs import draw_pairs
 from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 from interp.ranges import counted
 from interp.tasks import Batch, Task
 
@@ -101,12 +102,7 @@ def head_roles(
         raise ValueError(
             f"a head's role is measured where every head writes at every position; {model.cfg.architecture!r} has sides"
         )
-    every = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
-    chosen = every if heads is None else list(heads)
-    if unknown := [head for head in chosen if head not in every]:
-        raise ValueError(
-            f"the model has no head {unknown[0]}: layers go to {graph.n_layers - 1}, heads to {graph.n_heads - 1}"
-        )
+    chosen = _heads_of(graph, heads)
     report = progress or (lambda share: None)
     pairs = draw_pairs(task, op, n, seed=seed)
     effects = intervals(node_effects(model, pairs), pairs.groups, seed=seed)
@@ -139,6 +135,17 @@ def head_roles(
         )
     report(1.0)
     return roles
+
+
+def _heads_of(graph: Graph, heads: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
+    """These heads, or all; ValueError on one that there is not."""
+    every = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
+    chosen = every if heads is None else list(heads)
+    if unknown := [head for head in chosen if head not in every]:
+        raise ValueError(
+            f"the model has no head {unknown[0]}: layers go to {graph.n_layers - 1}, heads to {graph.n_heads - 1}"
+        )
+    return chosen
 
 
 class _Looks:

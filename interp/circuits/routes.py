@@ -254,11 +254,11 @@ def routes_detail(routes: Sequence[Route], places: Sequence[str], *, n: int, m_c
     """What a file keeps; `read_routes` reads it back."""
     keys = ("source", "target", "start", "end")
     numbers = ("effect", "ci_low", "ci_high")
-    told = [
+    kept = [
         {key: getattr(each, key) for key in keys} | {name: round(getattr(each, name), 4) for name in numbers}
         for each in routes
     ]
-    return {"places": list(places), "n": n, "m_clean": round(m_clean, 4), "routes": told}
+    return {"places": list(places), "n": n, "m_clean": round(m_clean, 4), "routes": kept}
 
 
 def read_routes(detail: Mapping[str, Any]) -> list[Route]:

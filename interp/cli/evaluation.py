@@ -27,7 +27,7 @@ def evaluate(
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     threads: int = 2,
 ) -> None:
-    """Held-out exact match by op, outcome and block; partial credit, calibration, and rollout of whole programs.
+    """Held-out exact match by op, outcome and block; partial credit, reliability, and rollout of whole programs.
 
     Args:
         run: the run folder.

@@ -1,1 +1,1 @@
-"""What a trained model gets right: counts, partial credit, calibration, rollout, run cards, longer machines."""
+"""What a trained model gets right: counts, partial credit, reliability, rollout, run cards, longer machines."""

@@ -1,4 +1,4 @@
-"""Calibration: is an answer given with confidence p right with probability p?
+"""Reliability of confidence: is an answer given with confidence p right with probability p?
 
 1. The confidence of a whole answer is the product over its positions of the probability of the token answered.
 2. Answers are binned by confidence; the edges crowd towards 1, where a trained model's answers are.
@@ -22,7 +22,7 @@ from interp.tasks.base import read_answers
 EDGES = (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 
 
-class Calibration:
+class Reliability:
     """An observer of `evaluate` for tasks with whole answers. Use it as a context manager.
 
     It listens to the model's forward pass, so that an answer read off one pass costs no second one; an autoregressive
@@ -37,7 +37,7 @@ class Calibration:
         self._right = np.zeros(len(EDGES) - 1)
         self._confidence = np.zeros(len(EDGES) - 1)
 
-    def __enter__(self) -> Calibration:
+    def __enter__(self) -> Reliability:
         if isinstance(self._model, nn.Module):
             self._handle = self._model.register_forward_hook(self._listen)
         return self
@@ -61,7 +61,7 @@ class Calibration:
 
     def confidence(self, batch: Batch, answer: Tensor) -> np.ndarray:
         """The model's probability of each whole answer, float64 [n]."""
-        tokens = self._task.render(batch.examples, told=answer.cpu().numpy()).tokens
+        tokens = self._task.render(batch.examples, answer.cpu().numpy()).tokens
         logits = self._logits(tokens)
         scores = torch.log_softmax(read_answers(logits, self._task.answer_positions).double(), dim=-1)
         said = scores.gather(-1, answer.clamp(min=0)[..., None]).squeeze(-1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.evaluation.confidence import Calibration
+from interp.evaluation.confidence import Reliability
 from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failure, Failures
 from interp.evaluation.rollout import Rollout, rollout
@@ -44,7 +44,7 @@ def measure(
     max_steps: int = EvaluationOptions.max_steps,
     progress: Progress = lambda done, total, at: None,
 ) -> Evaluation:
-    """Exact match, partial credit and calibration on `n` held-out examples, then rollout over held-out programs.
+    """Exact match, partial credit and reliability on `n` held-out examples, then rollout over held-out programs.
 
     Tasks without whole answers have exact match alone, worlds without "rollout" no rollout.
 
@@ -64,10 +64,10 @@ def measure(
     credit, failures = PartialCredit(task), Failures(task)
     with ExitStack() as stack:
         observers: Sequence[Observer] = ()
-        calibration = None
+        reliability = None
         if whole:
-            calibration = stack.enter_context(Calibration(model, task))
-            observers = (calibration, credit, failures)
+            reliability = stack.enter_context(Reliability(model, task))
+            observers = (reliability, credit, failures)
         rows = evaluate(
             model,
             task,
@@ -78,8 +78,8 @@ def measure(
             progress=lambda done, total: progress(done, total, f"{done:,} of {total:,} states"),
         )
     parts = [rows]
-    if calibration is not None:
-        parts.append(rows_frame([*credit.rows(), *calibration.rows()]))
+    if reliability is not None:
+        parts.append(rows_frame([*credit.rows(), *reliability.rows()]))
     rollouts = ()
     if whole and programs and "rollout" in task.world.capabilities:
         rollouts = _rollouts(run, programs, archive, seed, max_steps, progress)

@@ -15,13 +15,13 @@ _SHOWN = tuple(f"{steps} steps" for steps in (1, 5, 10, 20, 50))
 
 
 def evaluation_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str]:
-    """Whole answers by op x outcome, answers by block, partial credit, calibration, rollout, and the headline."""
+    """Whole answers by op x outcome, answers by block, partial credit, reliability, rollout, and the headline."""
     whole = records(select(rows, aggregation=Aggregation.MEAN, metric=Metric.EXACT_MATCH))
     yield _whole(whole, title)
     yield from _blocks(whole, rows)
     yield from _credit(rows)
     yield from _places(rows)
-    yield from _calibration(rows)
+    yield from _reliability(rows)
     yield from _rollouts(rows)
     for row in records(select(rows, metric=Metric.SEQUENCE_MATCH)):
         interval = f"[{row['ci_low']:.2%}, {row['ci_high']:.2%}]"
@@ -118,7 +118,7 @@ def _places(rows: pd.DataFrame) -> Iterator[Table]:
     yield table
 
 
-def _calibration(rows: pd.DataFrame) -> Iterator[Table]:
+def _reliability(rows: pd.DataFrame) -> Iterator[Table]:
     error = records(select(rows, metric=Metric.CALIBRATION_ERROR))
     if not error:
         return

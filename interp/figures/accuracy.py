@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -163,6 +164,7 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
     if macro.empty:
         raise ValueError("the frame has no macro exact match over training; expected the metrics frame of a training")
     macro = macro.sort_values("n", kind="stable").drop_duplicates("checkpoint_step").sort_values("checkpoint_step")
+    loss = select(metrics, metric=Metric.LOSS, method=Method.TRAINING).sort_values("checkpoint_step")
     per_step = select(metrics, metric=Metric.RECORDS).set_index("checkpoint_step").estimate.to_dict()
     counted = set(macro.checkpoint_step) <= set(per_step)
 
@@ -170,22 +172,8 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
         return [float(per_step.get(step, float("nan")) if counted else step) for step in steps]
 
     grid = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.66, 0.34])
-    strata = select(whole, aggregation=Aggregation.MEAN).sort_values("n", kind="stable")
-    strata = strata.drop_duplicates(["checkpoint_step", "op", "stratum"])
-    for op in [op for op in OP_COLORS if op in set(strata.op.dropna())]:
-        curve = select(strata, op=op).groupby("checkpoint_step").estimate.mean()
-        line = {"color": OP_COLORS[op], "width": 1.6, "dash": "dot" if op == "ENDW" else "solid"}
-        label = op_words(op).replace("<", "&lt;")
-        grid.add_scatter(
-            x=x(curve.index.to_series()),
-            y=curve.tolist(),
-            mode="lines",
-            line=line,
-            name=label,
-            hovertemplate=f"{label}: %{{y:.4f}}<extra></extra>",
-            row=1,
-            col=1,
-        )
+    for curve in _curves_by_op(whole, x):
+        grid.add_trace(curve, row=1, col=1)
     grid.add_scatter(
         x=x(macro.checkpoint_step),
         y=macro.estimate.tolist(),
@@ -198,7 +186,6 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
         row=1,
         col=1,
     )
-    loss = select(metrics, metric=Metric.LOSS, method=Method.TRAINING).sort_values("checkpoint_step")
     grid.add_scatter(
         x=x(loss.checkpoint_step),
         y=loss.estimate.tolist(),
@@ -210,11 +197,33 @@ def learning_curve(metrics: pd.DataFrame) -> go.Figure:
         row=2,
         col=1,
     )
+    return _learning_layout(grid, "records seen" if counted else "optimizer steps")
+
+
+def _curves_by_op(whole: pd.DataFrame, x: Callable[[pd.Series], list[float]]) -> Iterator[go.Scatter]:
+    """Exact match of each instruction over training, the mean over its outcomes."""
+    strata = select(whole, aggregation=Aggregation.MEAN).sort_values("n", kind="stable")
+    strata = strata.drop_duplicates(["checkpoint_step", "op", "stratum"])
+    for op in [op for op in OP_COLORS if op in set(strata.op.dropna())]:
+        curve = select(strata, op=op).groupby("checkpoint_step").estimate.mean()
+        label = op_words(op).replace("<", "&lt;")
+        yield go.Scatter(
+            x=x(curve.index.to_series()),
+            y=curve.tolist(),
+            mode="lines",
+            line={"color": OP_COLORS[op], "width": 1.6, "dash": "dot" if op == "ENDW" else "solid"},
+            name=label,
+            hovertemplate=f"{label}: %{{y:.4f}}<extra></extra>",
+        )
+
+
+def _learning_layout(grid: go.Figure, seen: str) -> go.Figure:
+    """Axes and titles of the learning curve, whose horizontal axis is what was `seen`."""
     grid.update_yaxes(row=1, col=1, range=[0, 1.02], title="exact match")
     grid.update_yaxes(
         row=2, col=1, type="log", title="loss, nats a token", exponentformat="power", dtick=2, tickfont={"size": 11}
     )
-    grid.update_xaxes(row=2, col=1, title="records seen" if counted else "optimizer steps")
+    grid.update_xaxes(row=2, col=1, title=seen)
     grid.update_layout(
         template=TEMPLATE,
         title="Learning: held-out exact match by instruction, and training loss",

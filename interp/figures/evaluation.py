@@ -1,4 +1,4 @@
-"""Calibration and rollout of an evaluation: a reliability diagram and survival curves."""
+"""Reliability and rollout of an evaluation: a reliability diagram and survival curves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def reliability_diagram(metrics: pd.DataFrame) -> go.Figure:
     Points above the diagonal: less sure than right. The size of a point grows with the number of answers in its bin.
 
     Raises:
-        ValueError: the frame has no calibration rows.
+        ValueError: the frame has no rows of reliability.
     """
     right = select(metrics, metric=Metric.RELIABILITY).drop_duplicates("stratum", keep="last")
     if right.empty:
-        raise ValueError("the frame has no calibration; expected rows with metric reliability, as tapelens eval gives")
+        raise ValueError(
+            "the frame has no reliability of confidence; expected rows with metric reliability, as tapelens eval gives"
+        )
     sure = select(metrics, metric=Metric.CONFIDENCE).drop_duplicates("stratum", keep="last")
     confidence = dict(zip(sure["stratum"], sure["estimate"], strict=True))
     total = float(right["n"].to_numpy().sum())

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,12 @@ import torch
 from torch import Tensor
 
 from interp.interventions.activations import check_sites
-from interp.interventions.interchange import answers_base, random_basis, swaps_of, wrong_sites
+from interp.interventions.interchange import answers_base, random_basis, swapped_answers, swaps_of, wrong_sites
 from interp.interventions.pairs import WIDER, SharedPairs
 from interp.interventions.patching import check_basis
 from interp.interventions.scores import BASE_RIGHT, Stratum, judge_pairs, place_columns, score_rows
-from interp.interventions.sweep import interchange_answers
 from interp.ranges import counted
-from interp.results import Control, Method, Metric
+from interp.results import Control, Method
 from interp.tasks import Task
 from interp.tasks.counterfactual import Counterfactual
 from interp.tasks.sites import Site
@@ -193,58 +193,20 @@ def stratum_rows(
     if drawn is None:
         return []
     report = progress or (lambda share: None)
-    generator = torch.Generator().manual_seed(seed)
-    random = [None if swap.basis is None else random_basis(*swap.basis.shape, generator=generator) for swap in swaps]
-    keys: list[dict[str, Any]] = [
-        {**place_columns(swap.site), "variable": variable, "rank": None if swap.basis is None else len(swap.basis)}
-        | swap.columns
-        for swap in swaps
-    ]
-    pairs, sites, bases = drawn.pairs, [swap.site for swap in swaps], [swap.basis for swap in swaps]
-    rows = pairs.members[variable]
-    own = swaps_of(task, sites, pairs, bases=bases)
-    controls = [place for place, basis in enumerate(random) if basis is not None]
-    subspaces = swaps_of(task, [sites[place] for place in controls], pairs, bases=[random[place] for place in controls])
-    elsewhere = wrong_sites(own, task.n_ctx, seed=seed)
-
-    def run(some: Sequence[Any], of: SharedPairs, begin: float, end: float) -> Tensor:
-        return interchange_answers(
-            model,
-            of.base.tokens,
-            of.source.tokens,
-            some,
-            positions=of.positions,
-            batch_size=batch_size,
-            progress=lambda share: report(begin + share * (end - begin)),
-        )
-
-    answers = run([*own, *subspaces, *elsewhere.values()], pairs, 0.0, 0.7)
-    right = answers_base(model, task, pairs, variable, answers[-1], batch_size=batch_size)
-    runs: list[tuple[int, Control | None, Tensor]] = [(place, None, answers[place]) for place in range(len(own))]
-    runs += [(place, Control.UNPATCHED, answers[-1]) for place in range(len(own))]
-    runs += [(place, Control.RANDOM_SUBSPACE, answers[len(own) + at]) for at, place in enumerate(controls)]
-    begin = len(own) + len(subspaces)
-    runs += [(place, Control.WRONG_SITE, answers[begin + at]) for at, place in enumerate(elsewhere)]
-    found = _rows(
-        [{**keys[place], "control": control} for place, control, _ in runs],
-        [judge_pairs(pairs, variable, each[rows]) for _, _, each in runs],
-        task.groups(pairs.base.examples[rows]).astype(np.int64),
-        drawn.names,
-        drawn.strata,
-        right,
-        seed=seed,
-        n_bootstrap=n_bootstrap,
-    )
-    if (same := drawn.same_value) is not None:
-        rows = same.members[variable]
-        answers = run(swaps_of(task, sites, same, bases=bases), same, 0.7, 1.0)
-        found += _rows(
-            [{**key, "control": Control.SAME_VALUE} for key in keys],
-            [judge_pairs(same, variable, each[rows]) for each in answers[:-1]],
-            task.groups(same.base.examples[rows]).astype(np.int64),
-            drawn.names,
-            drawn.same_strata,
-            answers_base(model, task, same, variable, answers[-1], batch_size=batch_size),
+    run = partial(swapped_answers, model, batch_size=batch_size)
+    parts = [_changing_runs(task, drawn, swaps, seed, partial(run, progress=lambda share: report(0.7 * share)))]
+    if drawn.same_value is not None:
+        again = partial(run, progress=lambda share: report(0.7 + 0.3 * share))
+        parts.append(_same_value_runs(task, drawn.same_value, drawn.same_strata, swaps, again))
+    found = []
+    for part in parts:
+        pairs, rows = part.pairs, part.pairs.members[variable]
+        right = answers_base(model, task, pairs, variable, part.unpatched, batch_size=batch_size)
+        found += score_rows(
+            [{**_columns(variable, swaps[place]), "control": control} for place, control, _ in part.runs],
+            [judge_pairs(pairs, variable, answers[rows]) for _, _, answers in part.runs],
+            task.groups(pairs.base.examples[rows]).astype(np.int64),
+            _strata(drawn.names, part.strata, right),
             seed=seed,
             n_bootstrap=n_bootstrap,
         )
@@ -252,20 +214,58 @@ def stratum_rows(
     return found
 
 
-def _rows(
-    keys: list[dict[str, Any]],
-    judged: list[dict[Metric, np.ndarray]],
-    groups: np.ndarray,
-    names: Sequence[str],
-    strata: np.ndarray,
-    right: np.ndarray,
-    *,
-    seed: int,
-    n_bootstrap: int,
-) -> list[dict[str, Any]]:
-    parts = [
+@dataclass(frozen=True)
+class _Runs:
+    """What came out on one set of pairs."""
+
+    pairs: SharedPairs
+    strata: np.ndarray  # of each pair, int64 [m]
+    runs: list[tuple[int, Control | None, Tensor]]  # the number of the swap, its control, answers [n, k]
+    unpatched: Tensor  # the model's own answers to bases, [n, k]
+
+
+def _changing_runs(
+    task: Task, drawn: StratifiedPairs, swaps: Sequence[Swap], seed: int, run: Callable[..., Tensor]
+) -> _Runs:
+    """Swaps on pairs whose answer should change: beside each the model alone, a random subspace, a place elsewhere."""
+    sites, bases = [swap.site for swap in swaps], [swap.basis for swap in swaps]
+    generator = torch.Generator().manual_seed(seed)
+    random = [None if basis is None else random_basis(*basis.shape, generator=generator) for basis in bases]
+    controls = [place for place, basis in enumerate(random) if basis is not None]
+    own = swaps_of(task, sites, drawn.pairs, bases=bases)
+    subspaces = swaps_of(
+        task, [sites[place] for place in controls], drawn.pairs, bases=[random[place] for place in controls]
+    )
+    elsewhere = wrong_sites(own, task.n_ctx, seed=seed)
+    answers = run(drawn.pairs, [*own, *subspaces, *elsewhere.values()])
+    runs: list[tuple[int, Control | None, Tensor]] = [(place, None, answers[place]) for place in range(len(own))]
+    runs += [(place, Control.UNPATCHED, answers[-1]) for place in range(len(own))]
+    runs += [(place, Control.RANDOM_SUBSPACE, answers[len(own) + at]) for at, place in enumerate(controls)]
+    begin = len(own) + len(subspaces)
+    runs += [(place, Control.WRONG_SITE, answers[begin + at]) for at, place in enumerate(elsewhere)]
+    return _Runs(drawn.pairs, drawn.strata, runs, answers[-1])
+
+
+def _same_value_runs(
+    task: Task, pairs: SharedPairs, strata: np.ndarray, swaps: Sequence[Swap], run: Callable[..., Tensor]
+) -> _Runs:
+    """Swaps from sources in which the variable has base's own value."""
+    some = swaps_of(task, [swap.site for swap in swaps], pairs, bases=[swap.basis for swap in swaps])
+    answers = run(pairs, some)
+    return _Runs(
+        pairs, strata, [(place, Control.SAME_VALUE, each) for place, each in enumerate(answers[:-1])], answers[-1]
+    )
+
+
+def _columns(variable: str, swap: Swap) -> dict[str, Any]:
+    rank = None if swap.basis is None else len(swap.basis)
+    return {**place_columns(swap.site), "variable": variable, "rank": rank} | swap.columns
+
+
+def _strata(names: Sequence[str], strata: np.ndarray, right: np.ndarray) -> list[Stratum]:
+    """Each stratum of pairs, whole and where the model answers base right."""
+    return [
         Stratum({"op": name, "pair_design": DESIGN, "stratum": stratum}, (strata == number) & chosen)
         for number, name in enumerate(names)
         for stratum, chosen in (("changes", np.ones(len(strata), dtype=bool)), (BASE_RIGHT, right))
     ]
-    return score_rows(keys, judged, groups, parts, seed=seed, n_bootstrap=n_bootstrap)

@@ -156,8 +156,8 @@ def fit_basis(
             patch = Patch(site.hook, swap.base_positions[rows], value[rows], site.head, torch.linalg.qr(weight).Q.T)
             logits = _patched(model, stream[rows], patch, layer=layer, direct=direct)
             answers = read_answers(logits, pairs.positions[rows]).flatten(0, 1)  # [rows * k, d_vocab]
-            told = targets[chosen].flatten()
-            loss = F.cross_entropy(answers, told, ignore_index=-1, reduction="sum") / len(rows)
+            wanted = targets[chosen].flatten()
+            loss = F.cross_entropy(answers, wanted, ignore_index=-1, reduction="sum") / len(rows)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -128,16 +128,11 @@ def deepen(
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"no method {unknown[0]!r} beside full_vector; there are {', '.join(METHODS)}")
+    grouped = [name for group in pairs_of for name in group]
     stream, found = inner_hooks(model), []
-    names_used = {*variables, *(name for group in pairs_of for name in group)}
-    best = {name: best_places(rows, name, stream, sites=sites) for name in names_used}
-    jobs: dict[Job, Site | None] = {}
-    for name in variables:
-        for method in methods:
-            for site, _ in best[name][:places]:
-                where = site.hook if method == Method.POSITION_SEARCH else _spelled(site)
-                jobs.setdefault((name, method, _rank(method, rank), where), site)
-    inner = {name: best_places(rows, name, stream) for group in pairs_of for name in group}
+    best = {name: best_places(rows, name, stream, sites=sites)[:places] for name in {*variables, *grouped}}
+    inner = {name: best_places(rows, name, stream) for name in grouped}
+    jobs = _jobs_at(best, variables, methods, rank)
     jobs |= {(" & ".join(group), "joint", None, ""): None for group in pairs_of if all(inner[name] for name in group)}
     left = [(job, site) for job, site in jobs.items() if job not in done]
     for index, ((names, method, _, where), site) in enumerate(left):
@@ -170,6 +165,19 @@ def deepen(
         if save is not None:
             save(new)
     return found
+
+
+def _jobs_at(
+    best: dict[str, list[tuple[Site, float]]], variables: Sequence[str], methods: Sequence[str], rank: int
+) -> dict[Job, Site | None]:
+    """Each method at the best places of each variable; a search has one job a hook."""
+    jobs: dict[Job, Site | None] = {}
+    for name in variables:
+        for method in methods:
+            for site, _ in best[name]:
+                where = site.hook if method == Method.POSITION_SEARCH else _spelled(site)
+                jobs.setdefault((name, method, _rank(method, rank), where), site)
+    return jobs
 
 
 def _jointly(

@@ -90,10 +90,10 @@ def source_with(task: Task, base: Any, name: str, value: int, *, at: int = 0, se
     if int(world.read(base, name, at)[0]) == value:
         return Source(base, at, "this example as it is")
     if at == 0:
-        for edited, told in one_edits(world, base, first=name):
+        for edited, words in one_edits(world, base, first=name):
             found = np.flatnonzero(world.read(edited, name) == value)
             if len(found):
-                return Source(edited[found[:1]], 0, f"this example with {told[found[0]]}")
+                return Source(edited[found[:1]], 0, f"this example with {words[found[0]]}")
     size = 256
     for start in range(0, SEARCHED, size):
         examples = task.draw(size, seed=seed, start=start, split="evaluation")
@@ -209,10 +209,10 @@ def edited_answer(
     )
     if not values:
         expected = truth
-    told = np.where(expected >= 0, expected, truth)  # where the world has no answer, none is judged
+    answers = np.where(expected >= 0, expected, truth)  # where the world has no answer, none is judged
     left_alone = _probabilities(model, task, base, truth, positions)
     with patched(model, patches):
-        edited = _probabilities(model, task, base, told, positions)
+        edited = _probabilities(model, task, base, answers, positions)
     wanted = torch.from_numpy(np.maximum(expected, 0))[0][:, None]
     return EditedAnswer(
         names=tuple(task.position_names[int(where) + task.shows_answer] for where in positions[0]),
@@ -225,7 +225,7 @@ def edited_answer(
     )
 
 
-def _probabilities(model: Any, task: Task, base: Any, told: np.ndarray, positions: np.ndarray) -> Tensor:
+def _probabilities(model: Any, task: Task, base: Any, answers: np.ndarray, positions: np.ndarray) -> Tensor:
     """What the model gives to each token where the answer is read, [k, d_vocab]."""
-    tokens = (task.render(base, told) if task.shows_answer else task.render(base)).tokens
+    tokens = (task.render(base, answers) if task.shows_answer else task.render(base)).tokens
     return read_answers(model(tokens), positions)[0].float().softmax(-1)

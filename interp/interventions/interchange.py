@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -150,62 +151,14 @@ def iia_sweep(
     n_own = sum(name in pairs.members for name, _ in subspaces)
     n_models = 2 if untrained is not None else 1
     total = len(swaps) * n_models + len(wrong) + n_own * (1 + n_random_subspaces + wrong_site)
-
-    def run(subject: Any, some: Sequence[Interchange], done: int, rows: np.ndarray | None = None) -> Tensor:
-        chosen = slice(None) if rows is None else torch.from_numpy(rows)
-        return interchange_answers(
-            subject,
-            pairs.base.tokens[chosen],
-            pairs.source.tokens[chosen],
-            some,
-            positions=pairs.positions[chosen],
-            batch_size=batch_size,
-            progress=lambda share: report((done + share * len(some)) / max(total, 1)),
-        )
-
     scores = Scores(task, pairs, design=design, seed=seed, n_bootstrap=n_bootstrap)
-    full = run(model, [*swaps, *wrong.values()], 0)
-    base_right = {name: answers_base(model, task, pairs, name, full[-1], batch_size=batch_size) for name in variables}
-    done = len(swaps) + len(wrong)
-    blank = None if untrained is None else run(untrained, swaps, done)
-    done = len(swaps) * n_models + len(wrong)
-    wrong_place = {index: len(swaps) + place for place, index in enumerate(wrong)}
-    for index, site in enumerate(sites):
-        for name in variables:
-            rows = pairs.members[name]
-            key = {"method": Method.FULL_VECTOR}
-            scores.add(name, site, key, full[index, rows])
-            scores.add(name, site, key, full[-1, rows], control=Control.UNPATCHED)
-            if blank is not None:
-                scores.add(name, site, key, blank[index, rows], control=Control.UNTRAINED_MODEL)
-            if index in wrong_place:
-                scores.add(name, site, key, full[wrong_place[index], rows], control=Control.WRONG_SITE)
+    sweep = _Sweep(task, pairs, scores, total, seed=seed, batch_size=batch_size, report=report)
+    unpatched = sweep.whole_vectors(model, sites, swaps, wrong, untrained)
+    base_right = {name: answers_base(model, task, pairs, name, unpatched, batch_size=batch_size) for name in variables}
     for name in variables:  # subspaces are a variable's own: one sweep for all its sites
         own = [(site, basis) for (owner, site), basis in subspaces.items() if owner == name]
-        if not own:
-            continue
-        rows = pairs.members[name]
-        repeated, bases = [], []
-        for site, basis in own:
-            generator = torch.Generator().manual_seed(seed)
-            random = (random_basis(*basis.shape, generator=generator) for _ in range(n_random_subspaces))
-            bases += [basis, *random]
-            repeated += [site] * (1 + n_random_subspaces)
-        some = swaps_of(task, repeated, pairs, rows, bases=bases)
-        elsewhere = wrong_sites(some[:: 1 + n_random_subspaces], task.n_ctx, seed=seed) if wrong_site else {}
-        answers = run(model, [*some, *elsewhere.values()], done, rows)
-        done += len(some) + len(elsewhere)
-        for place, (site, basis) in enumerate(own):
-            first = place * (1 + n_random_subspaces)
-            key = {"method": subspace_method, "rank": len(basis)}
-            scores.add(name, site, key, answers[first])
-            scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
-            if n_random_subspaces:
-                random_answers = answers[first + 1 : first + 1 + n_random_subspaces]
-                scores.add(name, site, key, random_answers, control=Control.RANDOM_SUBSPACE)
-            if place in elsewhere:
-                moved = answers[len(some) + list(elsewhere).index(place)]
-                scores.add(name, site, key, moved, control=Control.WRONG_SITE)
+        if own:
+            sweep.subspaces(model, name, own, subspace_method, n_random=n_random_subspaces, wrong_site=wrong_site)
     rates = [
         {
             "variable": name,
@@ -218,6 +171,113 @@ def iia_sweep(
         for name, rate in pairs.redraw_rate.items()
     ]
     return scores.rows(base_right) + rates
+
+
+@dataclass
+class _Sweep:
+    """The patched passes of a sweep over shared pairs: what comes out goes to `scores`, with its controls."""
+
+    task: Task
+    pairs: SharedPairs
+    scores: Scores
+    total: int  # interchanges in all
+    _: KW_ONLY
+    seed: int
+    batch_size: int
+    report: Callable[[float], None]
+    done: int = 0  # interchanges so far
+
+    def whole_vectors(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        swaps: Sequence[Interchange],
+        wrong: Mapping[int, Interchange],
+        untrained: Any | None,
+    ) -> Tensor:
+        """Swap the whole vector at each site, and elsewhere where `wrong` has an interchange by the site's number.
+
+        Returns the model's own answers to all bases, [n, k].
+        """
+        full = self._run(model, [*swaps, *wrong.values()])
+        blank = None if untrained is None else self._run(untrained, swaps)
+        wrong_place = {index: len(swaps) + place for place, index in enumerate(wrong)}
+        key = {"method": Method.FULL_VECTOR}
+        for index, site in enumerate(sites):
+            for name, rows in self.pairs.members.items():
+                self.scores.add(name, site, key, full[index, rows])
+                self.scores.add(name, site, key, full[-1, rows], control=Control.UNPATCHED)
+                if blank is not None:
+                    self.scores.add(name, site, key, blank[index, rows], control=Control.UNTRAINED_MODEL)
+                if index in wrong_place:
+                    self.scores.add(name, site, key, full[wrong_place[index], rows], control=Control.WRONG_SITE)
+        return full[-1]
+
+    def subspaces(
+        self,
+        model: Any,
+        name: str,
+        own: Sequence[tuple[Site, Tensor]],
+        method: Method,
+        *,
+        n_random: int,
+        wrong_site: bool,
+    ) -> None:
+        """Swap the variable's subspaces, each beside `n_random` random ones of its rank and one place elsewhere."""
+        repeated, bases, each = [], [], 1 + n_random
+        for site, basis in own:
+            generator = torch.Generator().manual_seed(self.seed)
+            bases += [basis, *(random_basis(*basis.shape, generator=generator) for _ in range(n_random))]
+            repeated += [site] * each
+        rows = self.pairs.members[name]
+        some = swaps_of(self.task, repeated, self.pairs, rows, bases=bases)
+        elsewhere = wrong_sites(some[::each], self.task.n_ctx, seed=self.seed) if wrong_site else {}
+        answers = self._run(model, [*some, *elsewhere.values()], rows)
+        for place, (site, basis) in enumerate(own):
+            first = place * each
+            key = {"method": method, "rank": len(basis)}
+            self.scores.add(name, site, key, answers[first])
+            self.scores.add(name, site, key, answers[-1], control=Control.UNPATCHED)
+            if n_random:
+                random = answers[first + 1 : first + each]
+                self.scores.add(name, site, key, random, control=Control.RANDOM_SUBSPACE)
+            if place in elsewhere:
+                moved = answers[len(some) + list(elsewhere).index(place)]
+                self.scores.add(name, site, key, moved, control=Control.WRONG_SITE)
+
+    def _run(self, model: Any, some: Sequence[Interchange], rows: np.ndarray | None = None) -> Tensor:
+        done, total = self.done, max(self.total, 1)
+        self.done += len(some)
+        return swapped_answers(
+            model,
+            self.pairs,
+            some,
+            rows,
+            batch_size=self.batch_size,
+            progress=lambda share: self.report((done + share * len(some)) / total),
+        )
+
+
+def swapped_answers(
+    model: Any,
+    pairs: SharedPairs,
+    swaps: Sequence[Interchange],
+    rows: np.ndarray | None = None,
+    *,
+    batch_size: int = 256,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Answers to bases under each swap, and last to the bases left alone, [swaps + 1, n, k]; of some rows of pairs."""
+    chosen = slice(None) if rows is None else torch.from_numpy(rows)
+    return interchange_answers(
+        model,
+        pairs.base.tokens[chosen],
+        pairs.source.tokens[chosen],
+        swaps,
+        positions=pairs.positions[chosen],
+        batch_size=batch_size,
+        progress=progress,
+    )
 
 
 def answers_base(
@@ -233,13 +293,17 @@ def answers_base(
         unpatched: the model's answers to all bases as the pairs show them, [n, k].
         batch_size: rows a forward pass.
     """
-    rows, told = pairs.members[name], pairs.unedited[name]
-    answers = own_answers(model, task, pairs.base.examples[rows], told, pairs.positions[rows], batch_size=batch_size)
-    return ((unpatched[rows] if answers is None else answers) == told).logical_or(~pairs.valid[name]).all(-1).numpy()
+    rows, unedited = pairs.members[name], pairs.unedited[name]
+    answers = own_answers(
+        model, task, pairs.base.examples[rows], unedited, pairs.positions[rows], batch_size=batch_size
+    )
+    return (
+        ((unpatched[rows] if answers is None else answers) == unedited).logical_or(~pairs.valid[name]).all(-1).numpy()
+    )
 
 
 def own_answers(
-    model: Any, task: Task, bases: Any, told: Tensor, positions: Tensor, *, batch_size: int = 256
+    model: Any, task: Task, bases: Any, answers: Tensor, positions: Tensor, *, batch_size: int = 256
 ) -> Tensor | None:
     """The model's answers [n, k] to bases that are shown with their own answer; None where tasks show none.
 
@@ -247,7 +311,7 @@ def own_answers(
     """
     if not task.shows_answer:
         return None
-    tokens = task.render(bases, told.numpy()).tokens
+    tokens = task.render(bases, answers.numpy()).tokens
     return interchange_answers(model, tokens, tokens, [], positions=positions, batch_size=batch_size)[-1]
 
 

@@ -80,13 +80,13 @@ class SharedPairs:
         """Some rows of each variable's counterfactual pairs, equal ones kept once."""
         own: list[dict[str, Any]] = []
         for pairs, rows in drawn.values():
-            told = pairs.expected[rows].numpy()
-            base, source = (task.render(batch.examples[rows], told) for batch in (pairs.base, pairs.source))
+            expected = pairs.expected[rows].numpy()
+            base, source = (task.render(batch.examples[rows], expected) for batch in (pairs.base, pairs.source))
             own.append(
                 {
                     "base": base.examples,
                     "source": source.examples,
-                    "told": told,
+                    "expected": expected,
                     "positions": pairs.positions[rows].numpy(),
                     "edit_time": pairs.edit_time[rows],
                     "source_time": pairs.source_time[rows],
@@ -102,8 +102,8 @@ class SharedPairs:
         base, source = (type(parts[side][0]).concatenate(parts[side])[first] for side in ("base", "source"))
         ends = np.cumsum([len(rows) for _, rows in drawn.values()])[:-1]
         return cls(
-            base=task.render(base, arrays["told"][first]),
-            source=task.render(source, arrays["told"][first]),
+            base=task.render(base, arrays["expected"][first]),
+            source=task.render(source, arrays["expected"][first]),
             positions=torch.from_numpy(arrays["positions"][first]),
             edit_time=arrays["edit_time"][first],
             source_time=arrays["source_time"][first],

@@ -60,14 +60,14 @@ class Edit:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` reads it back."""
-        told: dict[str, Any] = {"kind": self.kind, "hook": self.site.hook, "positions": self.site.positions}
+        spelled: dict[str, Any] = {"kind": self.kind, "hook": self.site.hook, "positions": self.site.positions}
         if self.site.head is not None:
-            told["head"] = self.site.head
+            spelled["head"] = self.site.head
         if self.kind == "set":
-            return told | {"variable": self.variable, "value": self.value}
+            return spelled | {"variable": self.variable, "value": self.value}
         if self.kind == "swap":
-            return told | {"source": self.source} | ({"variable": self.variable} if self.variable else {})
-        return told | {"ablation": self.ablation}
+            return spelled | {"source": self.source} | ({"variable": self.variable} if self.variable else {})
+        return spelled | {"ablation": self.ablation}
 
     def in_words(self) -> str:
         """The edit in a phrase."""
@@ -161,9 +161,9 @@ def python(run: str, base: Sequence[str], edits: Sequence[Edit], *, at: int = 0)
         *(line for line in base if line not in imports), *body,
     ]  # fmt: skip
     lines += ["patches = [", *(f"    {patch}," for patch in patches), "]"] if patches else ["patches = []"]
-    told = "{" + ", ".join(f"{name!r}: {value}" for name, value in do.items()) + "}"
+    set_to = "{" + ", ".join(f"{name!r}: {value}" for name, value in do.items()) + "}"
     lines += [
-        f"answer = edited_answer(model, task, base, patches, do={told}{when})",
+        f"answer = edited_answer(model, task, base, patches, do={set_to}{when})",
         "for name, was, now, should in zip(answer.names, answer.before, answer.after, answer.expected):",
         "    if was != now or now != should:",
         "        print(name, *(task.vocab[token] for token in (was, now, should)))",

@@ -45,12 +45,12 @@ class MultiTokenTransformer(Transformer):
     def answer(self, task: Any, batch: Any) -> Tensor:
         """Greedy answers, `n_predicted` tokens a pass."""
         where, n = task.answer_positions, len(task.answer_positions)
-        told = torch.zeros((len(batch), n), dtype=torch.long)
+        answers = torch.zeros((len(batch), n), dtype=torch.long)
         for start in range(0, n, self.cfg.n_predicted):
-            tokens = task.render(batch.examples, told=told.numpy()).tokens
+            tokens = task.render(batch.examples, answers.numpy()).tokens
             said = self.all_heads(tokens)[:, int(where[start])].argmax(dim=-1)  # [batch, n_predicted]
-            told[:, start : start + self.cfg.n_predicted] = said[:, : n - start]
-        return task.finished(told)
+            answers[:, start : start + self.cfg.n_predicted] = said[:, : n - start]
+        return task.finished(answers)
 
 
 def objective(model: MultiTokenTransformer, task: Any, batch: Any, generator: torch.Generator) -> Tensor:

@@ -117,8 +117,8 @@ def _attention_words(rows: pd.DataFrame) -> str:
     lines = []
     for site in dict.fromkeys(row["site"] for row in averages):
         own = sorted((row for row in averages if row["site"] == site), key=lambda row: -row["estimate"])
-        told = [f"{row['part']} ({100 * row['estimate']:.0f} %)" for row in own if row["estimate"] >= 0.15][:3]
-        rest = "it looks elsewhere, mostly at what is no digit" if not told else f"it looks at {', '.join(told)}"
+        parts = [f"{row['part']} ({100 * row['estimate']:.0f} %)" for row in own if row["estimate"] >= 0.15][:3]
+        rest = "it looks elsewhere, mostly at what is no digit" if not parts else f"it looks at {', '.join(parts)}"
         lines.append(f"- **{_head(site)}**: while a digit is said, {rest}.")
     n = averages[0]["n"] if averages else 0
     return f"Mean shares of attention over {n} held-out sums and all digits that are said:\n\n" + "\n".join(lines)
@@ -138,17 +138,17 @@ def _accuracy(runs: list[tuple[Run, pd.DataFrame]]) -> str:
 
 
 def _commutes(runs: list[tuple[Run, pd.DataFrame]]) -> str:
-    told = []
+    sentences = []
     for run, rows in runs:
         same = _one(rows, metric=Metric.COMMUTES)
         moved = _one(rows, metric=Metric.LOGIT_CHANGE, aggregation="median")
         if same and moved:
-            told.append(
+            sentences.append(
                 f"`{run.name}` answers {_share(same)} sums alike with the summands exchanged; the right token's logit "
                 f"moves by {moved['estimate']:.2f} in the median (90 % of tokens: {moved['ci_low']:.2f} to "
                 f"{moved['ci_high']:.2f})."
             )
-    return "Addition commutes; does the model? " + " ".join(told)
+    return "Addition commutes; does the model? " + " ".join(sentences)
 
 
 def _rivals_words() -> str:

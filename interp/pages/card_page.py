@@ -15,7 +15,7 @@ _SHAPE = {"n_layers": "layers", "n_heads": "heads"}  # what a model has of these
 
 def card_page(card: dict[str, Any]) -> str:
     """The page for what `make_card` returns."""
-    sections = (_head, _making, _accuracy, _places, _old, _failures, _calibration, _rollout, _again)
+    sections = (_head, _making, _accuracy, _places, _old, _failures, _reliability, _rollout, _again)
     return "\n\n".join(text for section in sections if (text := section(card))) + "\n"
 
 
@@ -150,7 +150,7 @@ def _failures(card: dict[str, Any]) -> str:
     return text
 
 
-def _calibration(card: dict[str, Any]) -> str:
+def _reliability(card: dict[str, Any]) -> str:
     error = rows_of(card, Metric.CALIBRATION_ERROR)
     if not error:
         return ""

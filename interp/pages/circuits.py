@@ -80,9 +80,9 @@ def _opening(run: Run, out: Path) -> list[str]:
     if not circuits:
         return []
     swaps = run.frame("interventions") if (run.path / "interventions.parquet").exists() else None
-    told = circuits_opening(circuits, summary_of(run), run.frame("circuits"), swaps)
+    opening = circuits_opening(circuits, summary_of(run), run.frame("circuits"), swaps)
     file = f"circuits-{run.name}-graphs.svg"
-    return [f"{told}\n", f"![The circuit of each instruction in {run.name}]({file})\n"]
+    return [f"{opening}\n", f"![The circuit of each instruction in {run.name}]({file})\n"]
 
 
 def _run_part(run: Run, out: Path) -> list[str]:

@@ -52,8 +52,8 @@ def interchange_part(run: Run, out: Path) -> list[str]:
             "is flattered by its choice:\n",
             _best_table(whole),
         ]
-    if told := _by_stratum(frame, run):
-        parts += told
+    if by_stratum := _by_stratum(frame, run):
+        parts += by_stratum
     if len(inside := _inside(frame)):
         parts += ["Whole activations inside a layer, a head's output or an MLP's neurons, at their best place:\n"]
         parts.append(_best_table(inside))

@@ -80,9 +80,9 @@ def write_probing_page(runs: Sequence[Run], out: Path) -> Path:
 
 def _opening(runs: Sequence[Run], out: Path) -> str:
     """What was found, and the first run's probes as one picture."""
-    told = probing_opening({run.name: run.frame("probes") for run in runs})
+    opening = probing_opening({run.name: run.frame("probes") for run in runs})
     first = min(runs, key=lambda run: (_kind(run), run.config.seed))
-    return f"{told}\n\n![Probes of {first.name}: variables by layers](probing_{first.name}_1.svg)"
+    return f"{opening}\n\n![Probes of {first.name}: variables by layers](probing_{first.name}_1.svg)"
 
 
 def _kind(run: Run) -> tuple[str, str, str]:

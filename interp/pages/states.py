@@ -18,7 +18,7 @@ from interp.runs import Run, RunError
 from interp.runs.state_file import read_states
 from interp.worlds.machine.relative import offset_of
 
-TOLD = 0.1  # by how much a score must exceed its strongest null to be called found
+CLEAR = 0.1  # by how much a score must exceed its strongest null to be called found
 _ASKED = (
     "A model without attention must carry all that it will need in a vector of fixed size. Parts of that vector are "
     "exchanged between two streams, and the machine says what should come out."
@@ -122,20 +122,20 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
     if all(families.values()):
         means = {word: sum(s.both for s in some) / len(some) for word, some in families.items()}
         nulls = {word: sum(s.null for s in some) / len(some) for word, some in families.items()}
-        clear = [word for word in means if means[word] > nulls[word] + TOLD]
+        clear = [word for word in means if means[word] > nulls[word] + CLEAR]
         verdict = (
             "neither addressing was found" if not clear else f"the {max(clear, key=means.__getitem__)} one fits better"
         )
-        if len(clear) == 2 and abs(means["absolute"] - means["relative"]) <= TOLD:
+        if len(clear) == 2 and abs(means["absolute"] - means["relative"]) <= CLEAR:
             verdict = "both fit about as well"
-        told = ", ".join(f"{word} {means[word]:.2f} (null {nulls[word]:.2f})" for word in means)
-        said.append(f"Are cells kept by their place or by their distance from the pointer? Here {told}: {verdict}.")
+        both = ", ".join(f"{word} {means[word]:.2f} (null {nulls[word]:.2f})" for word in means)
+        said.append(f"Are cells kept by their place or by their distance from the pointer? Here {both}: {verdict}.")
     chosen = best(found)
-    clear = [s for s in chosen.values() if s.both > s.null + TOLD]
-    told = ", ".join(f"`{s.variable}`" for s in clear) or "none"
+    clear = [s for s in chosen.values() if s.both > s.null + CLEAR]
+    names = ", ".join(f"`{s.variable}`" for s in clear) or "none"
     said.append(
         f"Of {len(chosen)} variables {len(clear)} have a part that moves them clearly more often than chance "
-        f"({told}); of the others no part is known."
+        f"({names}); of the others no part is known."
     )
     return said
 

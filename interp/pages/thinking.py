@@ -75,8 +75,10 @@ def _spearman(rows: pd.DataFrame) -> str:
     found = select(rows, metric=Metric.SPEARMAN)
     if found.empty:
         return "It halts after the same number of steps for every program."
-    told = [f"{e:.2f} over {n:,} {s} programs" for e, n, s in zip(found.estimate, found.n, found.stratum, strict=True)]
-    return f"Does it think longer where more runs? Rank correlation of its steps with steps run: {', '.join(told)}."
+    shares = [
+        f"{e:.2f} over {n:,} {s} programs" for e, n, s in zip(found.estimate, found.n, found.stratum, strict=True)
+    ]
+    return f"Does it think longer where more runs? Rank correlation of its steps with steps run: {', '.join(shares)}."
 
 
 def _matrix(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -33,9 +33,9 @@ from interp.probing.edits import (
     scope_edits,
 )
 from interp.probing.examples import HookResult
+from interp.probing.label_sets import family_title
 from interp.probing.places import places_to_edit
 from interp.probing.readout import Edit, Readout
-from interp.probing.targets import family_title
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Task
 

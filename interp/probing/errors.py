@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,33 @@ def probe_errors(
     wrong = np.flatnonzero(defined & (predicted != truth))
     if not (isinstance(probe, LinearProbe) and isinstance(probe, SoftmaxProbe)) or not len(wrong):
         return rows
+    kept: Counter[tuple[int, int]] = Counter()
+    for example, margin in _surest(probe, index, x, truth, predicted, wrong):
+        pair = int(truth[example]), int(predicted[example])
+        if kept[pair] == ALIKE:
+            continue
+        kept[pair] += 1
+        start = held.starts[held.row[example : example + 1]]
+        rows.append(
+            {
+                **columns,
+                "truth": pair[0],
+                "predicted": pair[1],
+                "count": 1,
+                "margin": margin,
+                "start": spell(start)[0].tolist(),
+                "step": int(held.time[example]),
+            }
+        )
+        if kept.total() == WORST:
+            break
+    return rows
+
+
+def _surest(
+    probe: Any, index: int, x: Any, truth: np.ndarray, predicted: np.ndarray, wrong: np.ndarray
+) -> Iterator[tuple[int, float]]:
+    """Mistakes by how much more the probe gave to what it said than to the truth, largest first: (example, margin)."""
     said, right = (
         np.searchsorted(probe.classes_, y[wrong]).clip(max=len(probe.classes_) - 1) for y in (predicted, truth)
     )
@@ -48,25 +75,5 @@ def probe_errors(
     weights = probe.coef_[index]
     at = np.asarray(x[wrong].cpu())
     margin = (at * (weights[said] - weights[right])).sum(1) + intercept[said] - intercept[right]
-    kept: Counter[tuple[int, int]] = Counter()
     for i in np.argsort(-margin, kind="stable"):
-        example = int(wrong[i])
-        pair = int(truth[example]), int(predicted[example])
-        if kept[pair] == ALIKE:
-            continue
-        kept[pair] += 1
-        start = held.starts[held.row[example : example + 1]]
-        rows.append(
-            {
-                **columns,
-                "truth": int(truth[example]),
-                "predicted": int(predicted[example]),
-                "count": 1,
-                "margin": float(margin[i]),
-                "start": spell(start)[0].tolist(),
-                "step": int(held.time[example]),
-            }
-        )
-        if kept.total() == WORST:
-            break
-    return rows
+        yield int(wrong[i]), float(margin[i])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +33,7 @@ from interp.ranges import counted
 from interp.stage_options import ProbeOptions
 from interp.tasks import Batch, Task
 from interp.tasks.sites import Site
+from interp.worlds import Variable
 from interp.worlds.base import Split
 
 Progress = Callable[[float, float, str], None]
@@ -87,15 +89,8 @@ def sweep_hooks(
         ValueError: an unknown method, variable, place or hook, a name of several positions, a variable with one value
             at a place, or too few units.
     """
-    check_methods(config.methods)
-    check_hooks(model, config.hooks)
-    for hook in config.hooks:
-        position_axis(model, hook)
-    names = list(config.variables) or task.variables()
-    # also those that a world knows and does not list, such as cells by their offset from the pointer
-    variables = {**task.world.variables(), **{name: task.world.variable(name) for name in names}}
-    places = config.places or tuple(task.probe_places())
-    hooks = list(config.hooks) or default_hooks(model)
+    asked = _Asked.of(model, task, config)
+    hooks, places = asked.hooks, asked.places
     todo = [(h, m) for m in config.methods for h in hooks if not all(skip(h, place, m) for place in places)]
     total, done = len(hooks) * len(config.methods), len(hooks) * len(config.methods) - len(todo)
     report = progress or (lambda done, total, at: None)
@@ -104,45 +99,21 @@ def sweep_hooks(
         return
     embedding = (*model.residual_hooks(), _EMBEDDING)[0]
     first = [embedding] if embedding in model.hook_dict else []
-    wanted: list[str] = list(dict.fromkeys(first + [hook for hook, _ in todo]))
     models = {"model": model} | ({"untrained": untrained} if config.controls else {})
     with TemporaryDirectory(dir=scratch, prefix="tapelens-activations-") as folder:
         files = ActivationFiles(Path(folder))
-        drawn: dict[str, dict[str, Examples]] = {}
-        for part, split in SPLITS:
-            drawn[part] = draw_examples(
-                task,
-                config.n // 2 if part == "fit" else config.n - config.n // 2,
-                variables=names,
-                places=places,
-                per_example=config.per_stream,
-                seed=config.seed,
-                split=split,
-                each=_keeping(models, wanted, files, part),
-                tell=lambda share, part=part: report(done, total, f"activations to {part}, {share:.0%}"),
-            )
-        targets = {
-            place: Targets.of(
-                names,
-                variables,
-                drawn["fit"][place],
-                drawn["held"][place],
-                at=place,
-                seed=config.seed,
-                controls=config.controls,
-                asked=bool(config.variables),
-            )
-            for place in places
-        }
+        wanted = list(dict.fromkeys(first + [hook for hook, _ in todo]))
+        keeping = partial(_keeping, models, wanted, files)
+        targets = _drawn(task, config, asked, keeping, tell=lambda at: report(done, total, f"activations {at}"))
 
         def read(who: str, hook: str, place: str) -> dict[str, Tensor]:
-            return {part: to_fit(files.read((who, part, place, hook))) for part in drawn}
+            return {part: to_fit(files.read((who, part, place, hook))) for part, _ in SPLITS}
 
         for hook, method in todo:
             rows, errors, readouts = [], [], {}
             for index, place in enumerate(places):
                 report(done + index / len(places), total, f"{method}, {hook}, {place}")
-                if hook != embedding and embedding in wanted:
+                if hook != embedding and first:
                     targets[place].embed(method, lambda place=place: read("model", embedding, place))
                 blank = read("untrained", hook, place) if config.controls else None
                 x = read("model", hook, place)
@@ -153,8 +124,72 @@ def sweep_hooks(
                 errors += found[1]
                 readouts |= found[2]
             done += 1
-            yield HookResult(hook, tuple(places), method, rows, errors, readouts)
+            yield HookResult(hook, places, method, rows, errors, readouts)
     report(total, total, "")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a sweep is asked, checked against the model and the task."""
+
+    names: list[str]
+    variables: dict[str, Variable]  # all that the world lists, and those asked for
+    places: tuple[str, ...]
+    hooks: list[str]
+
+    @classmethod
+    def of(cls, model: Any, task: Task, config: SweepConfig) -> _Asked:
+        """ValueError on an unknown method, hook or variable."""
+        check_methods(config.methods)
+        check_hooks(model, config.hooks)
+        for hook in config.hooks:
+            position_axis(model, hook)
+        names = list(config.variables) or task.variables()
+        # also those that a world knows and does not list, such as cells by their offset from the pointer
+        variables = {**task.world.variables(), **{name: task.world.variable(name) for name in names}}
+        return cls(
+            names,
+            variables,
+            tuple(config.places or task.probe_places()),
+            list(config.hooks) or default_hooks(model),
+        )
+
+
+def _drawn(
+    task: Task,
+    config: SweepConfig,
+    asked: _Asked,
+    keeping: Callable[[str], Callable[[Batch, Chosen], None]],
+    *,
+    tell: Callable[[str], None],
+) -> dict[str, Targets]:
+    """What probes are fitted to at each place, from examples drawn for it; `keeping` takes their activations."""
+    drawn: dict[str, dict[str, Examples]] = {}
+    for part, split in SPLITS:
+        drawn[part] = draw_examples(
+            task,
+            config.n // 2 if part == "fit" else config.n - config.n // 2,
+            variables=asked.names,
+            places=asked.places,
+            per_example=config.per_stream,
+            seed=config.seed,
+            split=split,
+            each=keeping(part),
+            tell=lambda share, part=part: tell(f"to {part}, {share:.0%}"),
+        )
+    return {
+        place: Targets.of(
+            asked.names,
+            asked.variables,
+            drawn["fit"][place],
+            drawn["held"][place],
+            at=place,
+            seed=config.seed,
+            controls=config.controls,
+            asked=bool(config.variables),
+        )
+        for place in asked.places
+    }
 
 
 def _keeping(

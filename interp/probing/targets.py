@@ -27,19 +27,18 @@ from torch import Tensor
 from interp.probing.errors import probe_errors
 from interp.probing.estimators import make_probe, predict_in_parts
 from interp.probing.examples import Examples
+from interp.probing.label_sets import ControlledLabels, LabelSets, probeable_variables, require_units, whole_families
 from interp.probing.readout import Readout
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.tasks import Task
 from interp.worlds import Variable
-from probes import Bootstrap, LinearProbe, LogisticProbe, control_labels, online_code_length, shuffled_labels
+from probes import Bootstrap, LinearProbe, LogisticProbe, online_code_length
 from probes.controls import majority_label
 
 AGES = ((-1, -1), (0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))
 _N_RESAMPLES = 200
-_MIN_UNITS = 10
 _LABELS = 1 << 21  # labels that are fitted at once
 _CODE_TOLERANCE = 1e-3  # nats a row: what a code may be too long by
-LabelSets = dict[Control | None, np.ndarray]  # None: the true labels; each [variables, m]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,64 +85,31 @@ class Targets:
         Raises:
             ValueError: too few units, or a variable without two values or ten labels.
         """
-        for data in (fit, held):
-            if (units := len(np.unique(data.groups))) < _MIN_UNITS:
-                raise ValueError(
-                    f"{len(fit) + len(held)} examples come from {units} {data.unit}s; probes need at least "
-                    f"{_MIN_UNITS} to fit on and as many to score: raise n"
-                )
-        keep = [v for v in range(len(names)) if probeable(fit.labels[v], held.labels[v])]
-        for v, name in enumerate(names):
-            if v not in keep and (asked or not keep):
-                found = np.unique(fit.labels[v][fit.labels[v] >= 0])
-                what = (
-                    "is never determined"
-                    if not len(found)
-                    else f"takes one value only ({found[0]})"
-                    if len(found) == 1
-                    else "is determined too rarely"
-                )
-                raise ValueError(f"variable {name!r} {what} at {at!r}: nothing to probe for")
+        require_units(fit, held)
+        keep = probeable_variables(names, fit, held, at=at, asked=asked)
         names = [names[v] for v in keep]
-        fit_sets: LabelSets = {None: fit.labels[keep]}
-        held_sets: LabelSets = {None: held.labels[keep]}
-        usable = np.zeros(len(names), dtype=bool)
+        sets = ControlledLabels({None: fit.labels[keep]}, {None: held.labels[keep]}, np.zeros(len(names), dtype=bool))
         if controls:
-            fit_types, held_types = fit.types[keep], held.types[keep]
-            for draw in range(seed, seed + 100):  # where all types of a variable drew one label, draw again
-                control = control_labels(fit_sets[None], fit_types, seed=draw, reference=fit_sets[None])
-                if all(len(np.unique(row[row >= 0])) > 1 for row in control):
-                    break
-            else:
-                raise ValueError(f"no control task at {at!r}: the types of some variable are too few for two labels")
-            fit_sets[Control.CONTROL_TASK] = control
-            held_sets[Control.CONTROL_TASK] = control_labels(
-                held_sets[None], held_types, seed=draw, reference=fit_sets[None]
-            )
-            fit_sets[Control.SHUFFLED_LABELS] = shuffled_labels(fit_sets[None], seed=seed)
-            held_sets[Control.SHUFFLED_LABELS] = held_sets[None]
+            sets.add_control_task(fit.types[keep], held.types[keep], at=at, seed=seed)
+            sets.add_shuffled(seed=seed)
             if fit.altered is not None and held.altered is not None:
                 pairs = ((fit.labels, fit.altered), (held.labels, held.altered))
-                both = [np.where(labels >= 0, altered, -1)[keep] for labels, altered in pairs]
-                usable = np.array(
-                    [
-                        probeable(*pair) and not relabelled(true, pair[0])
-                        for true, *pair in zip(fit_sets[None], *both, strict=True)
-                    ],
-                    dtype=bool,
-                )
-                fit_sets[Control.ALTERED_SEMANTICS], held_sets[Control.ALTERED_SEMANTICS] = both
-        draws = Bootstrap(held.groups, seed=seed, n_resamples=_N_RESAMPLES)
-        counts = [variables[name].n_values for name in names]
-        members: dict[str, list[str]] = {}
-        for name, each in variables.items():
-            if name != each.family:
-                members.setdefault(each.family, []).append(name)
-        whole = {
-            family: [names.index(name) for name in some] for family, some in members.items() if set(some) <= set(names)
-        }
-        titles = {family: family_title(variables[members[family][0]]) for family in whole}
-        return cls(at, names, counts, fit, held, fit_sets, held_sets, usable, seed, draws, whole, titles)
+                sets.add_altered(*(np.where(labels >= 0, altered, -1)[keep] for labels, altered in pairs))
+        whole, titles = whole_families(names, variables)
+        return cls(
+            place=at,
+            names=names,
+            n_values=[variables[name].n_values for name in names],
+            fit=fit,
+            held=held,
+            fit_sets=sets.fit,
+            held_sets=sets.held,
+            usable=sets.usable,
+            seed=seed,
+            draws=Bootstrap(held.groups, seed=seed, n_resamples=_N_RESAMPLES),
+            whole=whole,
+            titles=titles,
+        )
 
     def measure(
         self,
@@ -183,15 +149,7 @@ class Targets:
             rows += self._rows(values, columns | {"control": control, "metric": Metric.ACCURACY})
             for family in self.whole:
                 rows += self._family_rows(family, values, columns | {"control": control})
-        if Control.CONTROL_TASK in right:
-            difference = right[None].astype(np.int8) - right[Control.CONTROL_TASK].astype(np.int8)
-            rows += self._rows(difference, columns | {"metric": Metric.SELECTIVITY})
-        if altered is not None and self.usable.any():
-            where = (self.held_sets[Control.ALTERED_SEMANTICS] >= 0) & self.usable[:, None]
-            measured = columns | {"control": Control.ALTERED_SEMANTICS, "metric": Metric.ACCURACY}
-            rows += self._rows(altered, measured, where)
-            gap = right[None].astype(np.int8) - altered.astype(np.int8)
-            rows += self._rows(gap, columns | {"metric": Metric.SEMANTIC_GAP}, where)
+        rows += self._difference_rows(right, altered, columns)
         if code_length and method == Method.LOGISTIC and Control.CONTROL_TASK in right:
             rows += self._code_rows(x["fit"], columns)
         truth = self.held_sets[None]
@@ -237,6 +195,21 @@ class Targets:
                 right[kind][chosen[kind]] = guess == self.held_sets[kind][chosen[kind]]
         assert first is not None
         return right, *first
+
+    def _difference_rows(
+        self, right: LabelSets, altered: np.ndarray | None, columns: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Selectivity; accuracy under altered meanings, and the semantic gap; each where its control was fitted."""
+        true, rows = right[None].astype(np.int8), []
+        if Control.CONTROL_TASK in right:
+            difference = true - right[Control.CONTROL_TASK].astype(np.int8)
+            rows += self._rows(difference, columns | {"metric": Metric.SELECTIVITY})
+        if altered is not None and self.usable.any():
+            where = (self.held_sets[Control.ALTERED_SEMANTICS] >= 0) & self.usable[:, None]
+            measured = columns | {"control": Control.ALTERED_SEMANTICS, "metric": Metric.ACCURACY}
+            rows += self._rows(altered, measured, where)
+            rows += self._rows(true - altered.astype(np.int8), columns | {"metric": Metric.SEMANTIC_GAP}, where)
+        return rows
 
     def _code_rows(self, x: Tensor, columns: dict[str, Any]) -> list[dict[str, Any]]:
         """Compression of each variable's online code, on the labels of the fit."""
@@ -300,20 +273,3 @@ class Targets:
             }
             for estimate, low, high, where in zip(found.estimate, found.low, found.high, defined, strict=True)
         ]
-
-
-def family_title(member: Variable) -> str:
-    """How rows about a whole family name it: the block where its members stand (`cells`), else the family itself."""
-    return member.family if member.place is None else member.place.partition("[")[0]
-
-
-def probeable(fit: np.ndarray, held: np.ndarray) -> bool:
-    """Whether labels have two classes and ten rows to fit, and rows to score."""
-    return len(np.unique(fit[fit >= 0])) > 1 and int((fit >= 0).sum()) >= 10 and bool((held >= 0).any())
-
-
-def relabelled(y: np.ndarray, other: np.ndarray) -> bool:
-    """Whether labels `other` are labels `y` under other names, wherever both are defined: [m], -1 undefined."""
-    both = (y >= 0) & (other >= 0)
-    pairs = np.unique(np.stack([y[both], other[both]]), axis=1)
-    return len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]

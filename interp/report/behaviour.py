@@ -16,6 +16,7 @@ from interp.report.page import Page, code, details, escape, facts, how_to_read, 
 from interp.report.rows import percent
 from interp.report.swaps import swap_finding
 from interp.results import Aggregation, Method, Metric, select
+from interp.worlds import World
 
 
 def overview(material: Material) -> str:
@@ -99,11 +100,11 @@ def _shape(model: Any, *, short: bool = False) -> str:
     shape = f"A {model.architecture} of {model.n_layers} layers" + (f" × {heads} heads" if heads else "")
     if short:
         return shape
-    given = [f"{each.name} {getattr(model, each.name)}" for each in fields(model) if _told(model, each)]
+    given = [f"{each.name} {getattr(model, each.name)}" for each in fields(model) if _worth_naming(model, each)]
     return f"{shape}: {', '.join(given)}"
 
 
-def _told(model: Any, each: Field) -> bool:
+def _worth_naming(model: Any, each: Field) -> bool:
     value = getattr(model, each.name)
     plain = isinstance(value, int | float | str) and not isinstance(value, bool)
     named = each.name not in ("architecture", "n_layers", "n_heads", "seed")
@@ -122,15 +123,25 @@ def accuracy_section(material: Material, page: Page) -> str:
     final = _final(material)
     if final is None:
         return missing("The run has no evaluation yet.", command("eval", material.folder, "--save"))
-    exact = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
-    blocks = select(final, metric=Metric.BLOCK_ACCURACY)
-    total = int(exact.n.sum())
     world = material.run.config.world
+    exact = select(final, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
+    body = _answers(frame, exact, world, page)
+    blocks = select(final, metric=Metric.BLOCK_ACCURACY)
+    if not blocks.empty:
+        return body + _blocks(frame, exact, blocks, world, page)
+    if not world.part_names:
+        return body  # nothing more is measured of this world's answers
+    mend = code(command("eval", material.folder, "--save"))
+    return f'{body}<p class="quiet">Accuracy by block comes with {mend}</p>'
+
+
+def _answers(frame: pd.DataFrame, exact: pd.DataFrame, world: World, page: Page) -> str:
+    """Whole answers, by op x outcome."""
     body = how_to_read(
         f"Every example comes from a {world.unit} that the model never trained on. An answer counts only if all of it "
-        f"is right. The {total:,} answers fall into {len(exact)} cases, by {world.stratum_title} and what happens; the "
-        "macro average counts every case once. Intervals are 95 % Wilson intervals: even without a miss, the true "
-        "share may be as low as the lower end.",
+        f"is right. The {int(exact.n.sum()):,} answers fall into {len(exact)} cases, by {world.stratum_title} and what "
+        "happens; the macro average counts every case once. Intervals are 95 % Wilson intervals: even without a miss, "
+        "the true share may be as low as the lower end.",
         *world.reading_notes(),
     )
     body += page.figure(
@@ -151,13 +162,12 @@ def accuracy_section(material: Material, page: Page) -> str:
         for row in named_rows(exact)
     ]
     headings = [world.stratum_title, "outcome", "answers", "wrong", "exact match", "95 % interval"]
-    body += table(headings, lines, caption="Exact match of whole answers.", numbers=range(2, 6))
-    if blocks.empty and not world.part_names:
-        return body  # nothing more is measured of this world's answers
-    if blocks.empty:
-        mend = code(command("eval", material.folder, "--save"))
-        return f'{body}<p class="quiet">Accuracy by block comes with {mend}</p>'
-    body += page.figure(
+    return body + table(headings, lines, caption="Exact match of whole answers.", numbers=range(2, 6))
+
+
+def _blocks(frame: pd.DataFrame, exact: pd.DataFrame, blocks: pd.DataFrame, world: World, page: Page) -> str:
+    """Where the mistakes sit."""
+    drawing = page.figure(
         accuracy_by_block(frame),
         alt="Share of states whose block is right, instruction and outcome by block; numbers in the table below.",
         caption="Where the mistakes sit: the share of states in which all tokens of a block are right.",
@@ -173,7 +183,7 @@ def accuracy_section(material: Material, page: Page) -> str:
         for row in named_rows(exact)
     ]
     numbers = table([world.stratum_title, "outcome", *map(escape, names)], lines, numbers=range(2, 2 + len(names)))
-    return body + details("The numbers as a table", numbers)
+    return drawing + details("The numbers as a table", numbers)
 
 
 def learning_section(material: Material, page: Page) -> str:

@@ -54,7 +54,7 @@ def _by_stratum(frame: pd.DataFrame, material: Material) -> str:
     for row in named_rows(own):
         key = {"variable": row.variable, "site": row.site, "position": row.position, "op": row.op}
         here = select(rows, method=Method.FULL_VECTOR, **key)
-        told = [
+        beside_it = [
             select(here, metric=metric, control=control).estimate
             for metric, control in (
                 (Metric.EFFECT_ACCURACY, None),
@@ -63,7 +63,7 @@ def _by_stratum(frame: pd.DataFrame, material: Material) -> str:
             )
         ]
         same = select(frame, metric=Metric.IIA, control=Control.SAME_VALUE, method=Method.FULL_VECTOR, **key).estimate
-        cells = [f"{values.iloc[0]:.2f}" if len(values) else "" for values in (*told, same)]
+        cells = [f"{values.iloc[0]:.2f}" if len(values) else "" for values in (*beside_it, same)]
         lines.append(
             [code(row.variable), place(row), escape(op_words(row.op)), certain(row), *cells, f"{int(row.n):,}"]
         )

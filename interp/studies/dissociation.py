@@ -156,17 +156,9 @@ def dissociate(
         later = [_choose(model, level, found, size, first=layer) for layer in range(1, model.cfg.n_layers)]
         parts, predicted = _best(choosing, [(parts, predicted), *later], lambda share: report(0.3 + 0.3 * share))
 
-    tried = [*parts, *nulls]
-    shape = (len(tried), len(ops))
-    loss, low, high, right = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    clean = np.zeros(len(ops))
+    losses = _Losses.zeros(len(parts) + len(nulls), len(ops))
     for column, op in enumerate(ops):
-        here = ablator(op, 1)
-        m, exact = zip(*(here.run(part) for part in tried), strict=True)
-        lost = (here.m_clean - np.stack(m)) / here.gap  # [part, n]; the mean is the loss
-        loss[:, column], right[:, column] = lost.mean(1), np.stack(exact).mean(1)
-        low[:, column], high[:, column] = _interval(lost, here.pairs.groups, seed)
-        clean[column] = here.right.mean()
+        losses.measure(column, ablator(op, 1), [*parts, *nulls], seed)
         report(0.6 + 0.4 * (column + 1) / len(ops))
     n = len(parts)
     return Dissociation(
@@ -176,15 +168,39 @@ def dissociate(
         ops=ops,
         parts=tuple(parts),
         predicted=predicted,
-        loss=loss[:n],
-        loss_low=low[:n],
-        loss_high=high[:n],
-        right=right[:n],
-        right_clean=clean,
-        null_loss=loss[n:],
-        null_right=right[n:],
+        loss=losses.loss[:n],
+        loss_low=losses.low[:n],
+        loss_high=losses.high[:n],
+        right=losses.right[:n],
+        right_clean=losses.right_clean,
+        null_loss=losses.loss[n:],
+        null_right=losses.right[n:],
         n=config.n_pairs,
     )
+
+
+@dataclass
+class _Losses:
+    """What each contrast loses with each part, all [part, op], and how often the model is right with all parts."""
+
+    loss: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    right: np.ndarray
+    right_clean: np.ndarray  # [op]
+
+    @classmethod
+    def zeros(cls, n_parts: int, n_ops: int) -> _Losses:
+        loss, low, high, right = np.zeros((4, n_parts, n_ops))
+        return cls(loss, low, high, right, np.zeros(n_ops))
+
+    def measure(self, column: int, ablator: Ablator, parts: list[Part], seed: int) -> None:
+        """Ablate each part on the pairs of one contrast."""
+        m, exact = zip(*(ablator.run(part) for part in parts), strict=True)
+        lost = (ablator.m_clean - np.stack(m)) / ablator.gap  # [part, n]; the mean is the loss
+        self.loss[:, column], self.right[:, column] = lost.mean(1), np.stack(exact).mean(1)
+        self.low[:, column], self.high[:, column] = _interval(lost, ablator.pairs.groups, seed)
+        self.right_clean[column] = ablator.right.mean()
 
 
 def _interval(values: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

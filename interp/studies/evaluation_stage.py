@@ -17,7 +17,7 @@ def evaluate_run(
     *,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
-    """Exact match, partial credit and calibration on held-out states, as rows of the tidy frame; rollout of programs
+    """Exact match, partial credit and reliability on held-out states, as rows of the tidy frame; rollout of programs
     where the task answers with a state."""
     from interp.evaluation.measure import measure
 

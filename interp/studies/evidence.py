@@ -17,18 +17,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from interp.circuits.criteria import completeness, minimality
 from interp.circuits.faithfulness import run_circuits
 from interp.circuits.overlap import matrices, stability
 from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.standing import taken_apart
+from interp.models.graph import Graph
 from interp.ranges import require_fields
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.runs.circuit_files import Circuit
 from interp.stage_options import ABLATIONS
 from interp.tasks import Task
 
+_Evidence = tuple[list[dict[str, Any]], dict[str, Any]]  # rows, and what does not fit into them
 _FEW = 5  # pairs of an outcome below which it gets no row
 
 
@@ -62,100 +65,165 @@ def gather_evidence(
         ValueError: a circuit of a model of another shape, or of an instruction that the task lacks.
     """
     report = progress or (lambda share: None)
-    graph = taken_apart(model)
-    sizes = {name: getattr(circuit, name) for name in graph.sizes}
-    if graph.sizes != sizes:
-        raise ValueError(f"the circuit is of a model of {_said(sizes)}, this one has {_said(graph.sizes)}")
-    members = matrices(circuit)[1]
-    ablation: Any = circuit.ablation
-    states = task.sample(256, seed=seed).tokens
-    reference = states if ablation == "mean" else None
-    pairs = draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=1)
-    key: dict[str, Any] = {
-        "op": circuit.op,
-        "method": circuit.method,
-        "granularity": "edge",
-        "ablation": circuit.ablation,
-        "circuit_size": int(members.sum()),
-        "aggregation": Aggregation.MEAN,
+    subject = _Subject.of(model, task, circuit, config=config, seed=seed)
+    rows, detail = _examples_and_ablations(subject)
+    report(0.05)
+    found = [
+        (rows, detail),
+        _nulls(subject, lambda share: report(0.05 + 0.5 * share)),
+        _criteria(subject, lambda share: report(0.55 + 0.35 * share)),
+        (_stability_rows(subject), {}),
+    ]
+    report(1.0)
+    return [row for rows, _ in found for row in rows], {
+        name: each for _, detail in found for name, each in detail.items()
     }
-    ends = [np.zeros_like(graph.mask), graph.mask]
-    rng = np.random.default_rng(seed)
-    rows, detail = [], {}
 
-    runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=ablation, reference=reference)
+
+@dataclass(frozen=True)
+class _Subject:
+    """The circuit in question, and what every kind of evidence runs it on."""
+
+    model: Any
+    task: Task
+    circuit: Circuit
+    config: EvidenceConfig
+    seed: int
+    graph: Graph
+    members: np.ndarray  # bool [reader, writer]: the circuit's edges
+    states: Tensor  # tokens [n, pos] of held-out examples, for means
+    pairs: Pairs
+
+    @classmethod
+    def of(cls, model: Any, task: Task, circuit: Circuit, *, config: EvidenceConfig, seed: int) -> _Subject:
+        """Draw states and pairs; ValueError on a circuit of a model of another shape."""
+        graph = taken_apart(model)
+        sizes = {name: getattr(circuit, name) for name in graph.sizes}
+        if graph.sizes != sizes:
+            raise ValueError(f"the circuit is of a model of {_said(sizes)}, this one has {_said(graph.sizes)}")
+        members = matrices(circuit)[1]
+        states = task.sample(256, seed=seed).tokens
+        pairs = draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=1)
+        return cls(model, task, circuit, config, seed, graph, members, states, pairs)
+
+    @property
+    def circuits(self) -> np.ndarray:
+        """The circuit, the empty one and the whole model, bool [3, reader, writer]."""
+        return np.stack([self.members, np.zeros_like(self.graph.mask), self.graph.mask])
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The ablation that the circuit was found under, as options of whatever runs it."""
+        return {
+            "ablation": self.circuit.ablation,
+            "reference": self.states if self.circuit.ablation == "mean" else None,
+        }
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What all rows share."""
+        return {
+            "op": self.circuit.op,
+            "method": self.circuit.method,
+            "granularity": "edge",
+            "ablation": self.circuit.ablation,
+            "circuit_size": int(self.members.sum()),
+            "aggregation": Aggregation.MEAN,
+        }
+
+
+def _examples_and_ablations(subject: _Subject) -> _Evidence:
+    """Faithfulness pair by pair, and on average under each ablation."""
+    runs = run_circuits(subject.model, subject.pairs, subject.circuits, **subject.own)
     found, empty, full = runs.m
+    ended = _ended(subject.task, subject.pairs)
     kept = (found - empty) / (full - empty).mean()
-    ended = _ended(task, pairs)
-    rows += _example_rows(key, kept, ended, tuple(pairs.parts()))
-    detail["examples"] = {
+    rows = _example_rows(subject.key, kept, ended, tuple(subject.pairs.parts()))
+    examples: dict[str, Any] = {
         "m_circuit": found.tolist(),
         "m_empty": empty.tolist(),
         "m_model": full.tolist(),
         "right": runs.exact[0].tolist(),
     }
     if ended is not None:
-        detail["examples"]["outcome"] = ended
-    for other in ABLATIONS:
-        if other != ablation:
-            runs = run_circuits(model, pairs, np.stack([members, *ends]), ablation=other, reference=states)
-        m = runs.m.mean(1) if other != ablation else np.array([found.mean(), empty.mean(), full.mean()])
-        here = {**key, "metric": Metric.FAITHFULNESS, "stratum": "ablation", "ablation": other, "n": len(pairs)}
-        rows.append({**here, "estimate": float((m[0] - m[1]) / (m[2] - m[1]))})
-    report(0.05)
+        examples["outcome"] = ended
+    for ablation in ABLATIONS:
+        if ablation == subject.circuit.ablation:
+            m = np.array([found.mean(), empty.mean(), full.mean()])
+        else:
+            runs = run_circuits(
+                subject.model, subject.pairs, subject.circuits, ablation=ablation, reference=subject.states
+            )
+            m = runs.m.mean(1)
+        here = {**subject.key, "metric": Metric.FAITHFULNESS, "stratum": "ablation", "n": len(subject.pairs)}
+        rows.append({**here, "ablation": ablation, "estimate": float((m[0] - m[1]) / (m[2] - m[1]))})
+    return rows, {"examples": examples}
 
-    few, n = pairs[: config.n_null_pairs], config.n_null
+
+def _nulls(subject: _Subject, report: Callable[[float], None]) -> _Evidence:
+    """The circuit beside random ones of its size, on the same few pairs."""
+    few, n, size = subject.pairs[: subject.config.n_null_pairs], subject.config.n_null, int(subject.members.sum())
+    rng = np.random.default_rng(subject.seed)
     nulls = {
-        Control.RANDOM_CIRCUIT: graph.random(int(members.sum()), n=n, rng=rng),
-        Control.RANDOM_PATHS: graph.random_paths(int(members.sum()), n=n, rng=rng),
+        Control.RANDOM_CIRCUIT: subject.graph.random(size, n=n, rng=rng),
+        Control.RANDOM_PATHS: subject.graph.random_paths(size, n=n, rng=rng),
     }
+    rows, detail = [], {}
     for place, (control, circuits) in enumerate(nulls.items()):
         m = run_circuits(
-            model,
+            subject.model,
             few,
-            np.concatenate([circuits, np.stack([members, *ends])]),
-            ablation=ablation,
-            reference=reference,
-            progress=lambda share, place=place: report(0.05 + 0.25 * (place + share)),
+            np.concatenate([circuits, subject.circuits]),
+            **subject.own,
+            progress=lambda share, place=place: report((place + share) / len(nulls)),
         ).m.mean(1)
         values = (m - m[-2]) / (m[-1] - m[-2])
         low, high = np.percentile(values[:n], [2.5, 97.5])
-        here = {**key, "metric": Metric.FAITHFULNESS, "stratum": "chosen", "n": len(few)}
+        here = {**subject.key, "metric": Metric.FAITHFULNESS, "stratum": "chosen", "n": len(few)}
         interval = {"ci_low": float(low), "ci_high": float(high), "interval_kind": IntervalKind.NULL_RANGE}
         rows.append({**here, "control": control, "estimate": float(values[:n].mean()), **interval})
         if place == 0:
             rows.append({**here, "estimate": float(values[-3])})
         detail[str(control)] = {"values": values[:n].tolist(), "beaten": float((values[:n] < values[-3]).mean())}
+    return rows, detail
 
-    some = pairs[: config.n_criteria_pairs]
-    whole = completeness(
-        model, some, members, n_random=8, n_greedy=1, ablation=ablation, reference=reference, seed=seed
-    )
-    report(0.7)
-    needs = minimality(model, some, members, n_random=1, ablation=ablation, reference=reference, seed=seed)
-    report(0.9)
-    key_few = {**key, "n": len(some)}
-    rows.append({**key_few, "metric": Metric.COMPLETENESS, "estimate": whole.score})
+
+def _criteria(subject: _Subject, report: Callable[[float], None]) -> _Evidence:
+    """Completeness, and the need of each node."""
+    some, options = subject.pairs[: subject.config.n_criteria_pairs], {**subject.own, "seed": subject.seed}
+    whole = completeness(subject.model, some, subject.members, n_random=8, n_greedy=1, **options)
+    report(0.4)
+    needs = minimality(subject.model, some, subject.members, n_random=1, **options)
+    report(1.0)
+    key = {**subject.key, "n": len(some)}
+    rows = [{**key, "metric": Metric.COMPLETENESS, "estimate": whole.score}]
     if needs:
-        rows.append({**key_few, "metric": Metric.MINIMALITY, "estimate": needs[0].score, "site": needs[0].node})
-    detail["completeness"] = {"nodes": list(whole.nodes), "circuit": whole.circuit, "model": whole.model}
-    detail["minimality"] = {need.node: need.score for need in needs}
+        rows.append({**key, "metric": Metric.MINIMALITY, "estimate": needs[0].score, "site": needs[0].node})
+    return rows, {
+        "completeness": {"nodes": list(whole.nodes), "circuit": whole.circuit, "model": whole.model},
+        "minimality": {need.node: need.score for need in needs},
+    }
 
+
+def _stability_rows(subject: _Subject) -> list[dict[str, Any]]:
+    """What the circuit shares with itself, found on resampled pairs."""
+    config, circuit = subject.config, subject.circuit
     stable = stability(
-        model,
-        draw_pairs(task, circuit.op, config.n_pairs, seed=seed, half=0),
+        subject.model,
+        draw_pairs(subject.task, circuit.op, config.n_pairs, seed=subject.seed, half=0),
         size=circuit.size,
         method=circuit.method,
         steps=config.steps,
         n_resamples=config.n_resamples,
-        seed=seed,
+        seed=subject.seed,
     )
-    here = {**key, "metric": Metric.JACCARD, "stratum": "resampled", "circuit_size": stable.size, "n": config.n_pairs}
+    here = {**subject.key, "metric": Metric.JACCARD, "stratum": "resampled"}
+    here |= {"circuit_size": stable.size, "n": config.n_pairs}
     spread = {"ci_low": stable.low, "ci_high": stable.high, "interval_kind": IntervalKind.BOOTSTRAP_PAIRS}
-    rows.append({**here, "estimate": stable.jaccard, **spread})
-    rows.append({**here, "control": Control.RANDOM_CIRCUIT, "estimate": stable.chance})
-    report(1.0)
-    return rows, detail
+    return [
+        {**here, "estimate": stable.jaccard, **spread},
+        {**here, "control": Control.RANDOM_CIRCUIT, "estimate": stable.chance},
+    ]
 
 
 def _ended(task: Task, pairs: Pairs) -> list[str] | None:

@@ -112,8 +112,8 @@ def phase_rows(model: Any, task: Any, models: Mapping[str, Any], *, n: int, step
     common: dict[str, Any] = {"checkpoint_step": step, "aggregation": Aggregation.MEAN, "n": n}
     found = []
     for name, of_states in models.items():
-        told = of_states(states.reshape(-1, states.shape[-1])).reshape(said.shape)
-        kl = (told * (np.log(told) - said)).sum(-1).mean()
+        theirs = of_states(states.reshape(-1, states.shape[-1])).reshape(said.shape)
+        kl = (theirs * (np.log(theirs) - said)).sum(-1).mean()
         found.append(common | {"metric": Metric.KL, "variable": name, "estimate": float(kl)})
     followed = _followed(rows.values[:, : task.n_ctx - 1])
     for hook in hooks:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -23,6 +25,7 @@ from interp.results import Method, Metric, records, rows_frame
 from interp.runs import Run, RunError
 from interp.stage_options import PatchOptions
 from interp.studies.holding import Progress, held, quiet
+from interp.tasks.counterfactual import PairDesign
 
 SUBSPACES = "probes.safetensors"
 
@@ -63,85 +66,83 @@ def patch_stage(
             `seed`, and not `fresh`.
         ValueError: an unknown variable, hook or set of positions.
     """
-    task, asked = run.task, options
-    if "do" not in task.world.capabilities:
-        raise RunError(f"interchange cannot judge {run.path}: {task.world.lacks('do')}")
-    sites: list[Site] = []
-    if asked.hooks or asked.positions:
-        sites = named_sites(run.model, asked.hooks or stream_hooks(run.model), asked.positions or task.position_sets())
-    groups = [tuple(group.split("+")) for group in asked.pairs_of]
-    for name in {name for group in groups for name in group}:
-        task.world.settable(name)
-    further = bool(asked.methods or groups)
-    names = list(asked.variables) or task.swappable()
-    swept = list(dict.fromkeys([*names, *(name for group in groups for name in group)]))
-    settings = {"n_pairs": asked.n_pairs, "seed": asked.seed}
+    task, asked = run.task, _Asked.of(run, options)
+    settings = {"n_pairs": options.n_pairs, "seed": options.seed}
     frame = None if fresh else held(run, "interventions", settings)
     rows = [] if frame is None else records(frame)
     done = {(row["variable"], row["pair_design"]) for row in rows if row["metric"] == Metric.REDRAW_RATE}
-    untrained, subspaces = run.untrained_model(), probe_subspaces(run, swept)
+    untrained, subspaces = run.untrained_model(), probe_subspaces(run, asked.swept)
 
     def save(new: list[dict[str, Any]]) -> None:
         rows.extend(new)
         run.write_frame("interventions", rows_frame(rows), settings=settings)
 
-    run_interventions(
+    swap = partial(
+        run_interventions,
         run.model,
         task,
-        variables=swept,
-        designs=asked.designs if not further else tuple(dict.fromkeys(["independent", *asked.designs])),
-        n_pairs=asked.n_pairs,
-        seed=asked.seed,
-        subspaces=subspaces,
+        variables=asked.swept,
+        n_pairs=options.n_pairs,
+        seed=options.seed,
         untrained=untrained,
-        done=done,
-        save=save,
         progress=progress,
     )
-    for some in _unswept(sites, swept, rows):
-        run_interventions(
-            run.model,
-            task,
-            variables=swept,
+    swap(designs=asked.designs, subspaces=subspaces, done=done, save=save)
+    for some in _unswept(asked.sites, asked.swept, rows):
+        swap(
             sites=some,
             designs=("independent",),
-            n_pairs=asked.n_pairs,
-            seed=asked.seed,
-            untrained=untrained,
             save=lambda new: save([row for row in new if row["metric"] != Metric.REDRAW_RATE]),
-            progress=progress,
         )
-    stratum_sweep(
-        run.model,
-        task,
-        rows,
-        variables=names,
-        sites=sites,
-        subspaces=subspaces,
-        places=asked.places,
-        seed=asked.seed,
-        save=save,
-        progress=progress,
-    )
-    if further:
+    at_best: dict[str, Any] = {"variables": asked.names, "sites": asked.sites, "places": options.places}
+    at_best |= {"seed": options.seed, "save": save, "progress": progress}
+    stratum_sweep(run.model, task, rows, subspaces=subspaces, **at_best)
+    if asked.further:
         deepen(
             run.model,
             task,
             rows,
-            variables=names,
-            methods=asked.methods,
-            pairs_of=groups,
-            sites=sites,
-            places=asked.places,
-            rank=asked.rank,
-            n_pairs=asked.n_pairs,
+            methods=options.methods,
+            pairs_of=asked.groups,
+            rank=options.rank,
+            n_pairs=options.n_pairs,
             untrained=untrained,
             done=jobs_done(rows),
-            seed=asked.seed,
-            save=save,
-            progress=progress,
+            **at_best,
         )
     return run.frame("interventions")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the options ask of a run."""
+
+    names: list[str]  # the variables
+    groups: list[tuple[str, ...]]  # variables to swap together
+    swept: list[str]  # all of these
+    sites: list[Site]  # beside the residual stream's
+    designs: tuple[PairDesign, ...]
+    further: bool  # whether anything goes on from the sweep of whole vectors
+
+    @classmethod
+    def of(cls, run: Run, options: PatchOptions) -> _Asked:
+        """Raises what `patch_stage` says of the run's world, variables, hooks and positions."""
+        task, sites = run.task, []
+        if "do" not in task.world.capabilities:
+            raise RunError(f"interchange cannot judge {run.path}: {task.world.lacks('do')}")
+        if options.hooks or options.positions:
+            hooks = options.hooks or stream_hooks(run.model)
+            sites = named_sites(run.model, hooks, options.positions or task.position_sets())
+        groups = [tuple(group.split("+")) for group in options.pairs_of]
+        grouped = [name for group in groups for name in group]
+        for name in set(grouped):
+            task.world.settable(name)
+        names = list(options.variables) or task.swappable()
+        further = bool(options.methods or groups)
+        designs: list[PairDesign] = ["independent", *options.designs] if further else [*options.designs]
+        return cls(
+            names, groups, list(dict.fromkeys([*names, *grouped])), sites, tuple(dict.fromkeys(designs)), further
+        )
 
 
 def _unswept(sites: Sequence[Site], variables: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[Site]]:

@@ -14,7 +14,7 @@ import logging
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from interp.reading import read_tensors
 from interp.results import Aggregation, Metric, records, rows_frame, select
 from interp.runs import Run, RunError, provenance
 from interp.runs.probe_errors import read_errors, write_errors
+from interp.studies.holding import held
 from interp.studies.read_and_written import WINDOW, localisation_rows
 from interp.tasks import macro_average
 
@@ -62,22 +63,8 @@ def probe_run(
         RunError: it holds probes with other settings, and not `fresh`.
         ValueError: as the sweep.
     """
-    from interp.studies.holding import held
-
-    pooled = bool(run.task.token_places())  # no directions at single positions
-    settings = asdict(config) | {"n_edits": n_edits, "edits": list(edits)}
-    found = None if fresh else held(run, "probes", settings)
-    rows = [] if found is None else records(found)
-    complete = any(row["stratum"] == WINDOW for row in rows)
-    rows = [row for row in rows if row["stratum"] != WINDOW]  # made anew from the whole
-    errors: list[dict[str, Any]] = []
-    if rows:
-        try:
-            errors = _plain(read_errors(run))
-        except RunError:
-            rows, complete = [], False
-    subspaces = _stored(run.path / SUBSPACES) if rows and not pooled else {}
-    done = {(row["site"], row["position"], row["method"]) for row in rows}
+    kept = _Kept.of(run, asdict(config) | {"n_edits": n_edits, "edits": list(edits)}, fresh=fresh)
+    done = {(row["site"], row["position"], row["method"]) for row in kept.rows}
     away = wrong_hooks(list(config.hooks) or default_hooks(run.model))
     pairs: dict[str, EditPairs] = {}
 
@@ -87,11 +74,9 @@ def probe_run(
     untrained = run.untrained_model() if config.controls else None
     results = sweep_hooks(run.model, run.task, untrained=untrained, config=config, skip=skip, progress=progress)
     for result in results:
-        complete = False
-        rows = [row for row in rows if not _of(row, result)] + result.rows  # some places may have been there
-        errors = [row for row in errors if not _of(row, result)] + result.errors
+        kept.add(result)
         if n_edits and result.readouts:
-            rows += edit_rows(
+            kept.rows += edit_rows(
                 run.model,
                 run.task,
                 result,
@@ -101,20 +86,62 @@ def probe_run(
                 kinds=edits,
                 pairs=pairs,
             )
-        run.write_frame("probes", rows_frame(rows), settings=settings)
-        write_errors(run, errors, settings=settings)
-        if not pooled:
-            found_here = directions(run.task, result)
-            new = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in found_here.items()}
-            subspaces = new | subspaces  # those of the first linear method stay
-            with atomic_path(run.path / SUBSPACES) as temporary:
-                header = {"provenance": json.dumps(provenance(run.config, step=run.step))}
-                save_file(subspaces, temporary, metadata=header)
-    if n_edits and not complete:
-        final = rows_frame([*rows, *localisation_rows(rows_frame(rows))])
-        run.write_frame("probes", final, settings=settings)
-    _log.info("%s: %d probes, %.0f MB resident at most", run.name, n_probes(rows), peak_megabytes())
+        kept.write()
+    if n_edits and not kept.complete:
+        kept.complete_with(localisation_rows(rows_frame(kept.rows)))
+    _log.info("%s: %d probes, %.0f MB resident at most", run.name, n_probes(kept.rows), peak_megabytes())
     return run.frame("probes")
+
+
+@dataclass
+class _Kept:
+    """What the three files of a run hold, to which a sweep adds hook by hook."""
+
+    run: Run
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+    subspaces: dict[str, torch.Tensor]
+    complete: bool  # whether the rows hold what is made of the whole
+
+    @classmethod
+    def of(cls, run: Run, settings: dict[str, Any], *, fresh: bool) -> _Kept:
+        """Raises RunError where the run holds probes with other settings, and not `fresh`."""
+        found = None if fresh else held(run, "probes", settings)
+        rows = [] if found is None else records(found)
+        complete = any(row["stratum"] == WINDOW for row in rows)
+        rows = [row for row in rows if row["stratum"] != WINDOW]  # made anew from the whole
+        errors: list[dict[str, Any]] = []
+        if rows:
+            try:
+                errors = _plain(read_errors(run))
+            except RunError:
+                rows, complete = [], False
+        subspaces = _stored(run.path / SUBSPACES) if rows and not run.task.token_places() else {}
+        return cls(run, settings, rows, errors, subspaces, complete)
+
+    def add(self, result: HookResult) -> None:
+        """Take in a hook; some of its places may have been there."""
+        self.complete = False
+        self.rows = [row for row in self.rows if not _of(row, result)] + result.rows
+        self.errors = [row for row in self.errors if not _of(row, result)] + result.errors
+        if not self.run.task.token_places():  # else there are no directions at single positions
+            found = directions(self.run.task, result)
+            new = {f"{name}|{site.hook}|{site.positions}": basis for (name, site), basis in found.items()}
+            self.subspaces = new | self.subspaces  # those of the first linear method stay
+
+    def write(self) -> None:
+        """All three files."""
+        self.run.write_frame("probes", rows_frame(self.rows), settings=self.settings)
+        write_errors(self.run, self.errors, settings=self.settings)
+        if not self.run.task.token_places():
+            with atomic_path(self.run.path / SUBSPACES) as temporary:
+                header = {"provenance": json.dumps(provenance(self.run.config, step=self.run.step))}
+                save_file(self.subspaces, temporary, metadata=header)
+
+    def complete_with(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the frame with what is made of the whole."""
+        self.run.write_frame("probes", rows_frame([*self.rows, *rows]), settings=self.settings)
 
 
 def n_probes(rows: Sequence[dict[str, Any]]) -> int:

@@ -129,8 +129,8 @@ def commutation_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
         batches = [task.render(each) for each in (examples, swapped)]
         one, other = (run.model.answer(task, each) for each in batches)
         where = batches[0].targets >= 0
-        told = batches[0].targets[where]
-        moved = [run.model(each.tokens)[where].gather(-1, told[:, None]) for each in batches]
+        digit = batches[0].targets[where]
+        moved = [run.model(each.tokens)[where].gather(-1, digit[:, None]) for each in batches]
     same = (one == other).all(dim=1).numpy()
     distance = (moved[0] - moved[1]).abs().numpy()
     yield _shares(same, stratum="swapped summands") | {"metric": Metric.COMMUTES}
@@ -155,9 +155,9 @@ def rival_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
         set_to = {f"carry_in[{place}]": np.zeros(len(base), dtype=np.int64)}
         positions = where.expand(len(base), -1)
         for account, world in worlds.items():
-            told = task.expected(world.answer(base, do=set_to))
-            shown = [task.render(each, told) for each in (base, source)]
-            wanted = torch.from_numpy(told)
+            expected = task.expected(world.answer(base, do=set_to))
+            shown = [task.render(each, expected) for each in (base, source)]
+            wanted = torch.from_numpy(expected)
 
             def judged(answers: torch.Tensor, wanted: torch.Tensor = wanted) -> np.ndarray:
                 return ((answers == wanted) | (wanted < 0)).all(dim=1).numpy()
@@ -196,13 +196,13 @@ def clock_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
     fit = task.render(world.draw(n, seed=SEED + 4, split="train", weights=weights))
     held = task.render(world.draw(n // 2, seed=SEED + 4, weights=weights))
     where, generator = torch.from_numpy(task.answer_positions[:-1]), torch.Generator().manual_seed(SEED)
-    told = fit.targets[:, where]
+    digit = fit.targets[:, where]
     for hook in model.residual_hooks()[1:]:
         with torch.no_grad():
             _, cache = model.run_with_cache(fit.tokens, names_filter=[hook])
         seen = cache[hook][:, where]  # [n, digit, d_model]
         for frequency in range(1, world.base // 2 + 1):  # type: ignore[attr-defined]
-            bases = [_wave(seen[:, i], told[:, i], frequency, world.base) for i in range(len(where))]  # type: ignore[attr-defined]
+            bases = [_wave(seen[:, i], digit[:, i], frequency, world.base) for i in range(len(where))]  # type: ignore[attr-defined]
             random = [torch.linalg.qr(torch.randn(each.T.shape, generator=generator))[0].T for each in bases]
             for control, chosen in ((None, bases), (Control.RANDOM_SUBSPACE, random)):
                 right = _without(model, task, held, hook, where, chosen, seen.mean(dim=0))
@@ -234,8 +234,8 @@ def _without(
 
     with torch.no_grad():
         logits = model.run_with_hooks(batch.tokens, fwd_hooks=[(hook, ablate)])
-    told = batch.targets[:, where]
-    return (logits[:, where].argmax(dim=-1) == told)[told >= 0].numpy()
+    digit = batch.targets[:, where]
+    return (logits[:, where].argmax(dim=-1) == digit)[digit >= 0].numpy()
 
 
 def attention_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
@@ -278,13 +278,13 @@ def _looked_at(task: Any, pattern: np.ndarray) -> dict[str, float]:
     at = {name: position for position, name in enumerate(task.position_names)}
     for slot in range(n_digits):
         query = pattern[task.answer_positions[slot]]
-        told = {
+        places = {
             "the digits of the place": [at[f"{each}[{slot}]"] for each in fields],
             "the digits one place below": [at[f"{each}[{slot - 1}]"] for each in fields if slot],
             "digits further below": [at[f"{each}[{i}]"] for each in fields for i in range(slot - 1)],
             "where lower digits are said": [int(each) for each in task.answer_positions[:slot]],
             "itself": [int(task.answer_positions[slot])],
         }
-        for part, keys in told.items():
+        for part, keys in places.items():
             shares[part] = shares.get(part, 0.0) + float(query[keys].sum()) / n_digits
     return shares

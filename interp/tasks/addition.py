@@ -101,8 +101,8 @@ class AdditionTask(Task):
 
     # What a model sees.
 
-    def render(self, examples: Rows, told: np.ndarray | None = None) -> Batch:
-        answers = self.expected(self.world.answer(examples)) if told is None else np.asarray(told)
+    def render(self, examples: Rows, answers: np.ndarray | None = None) -> Batch:
+        answers = self.expected(self.world.answer(examples)) if answers is None else np.asarray(answers)
         prompt = torch.from_numpy(self._prompt(examples))
         tokens = torch.cat([prompt, self._shown(torch.from_numpy(answers.astype(np.int64)))], dim=1)
         targets = torch.full_like(tokens, -1)

@@ -77,11 +77,15 @@ def _draw(
         chosen = np.flatnonzero(target >= 0)
         clean, target = examples[chosen], target[chosen]
         corrupted = exchanged(task, kind, clean, target, seed=seed + 1, start=block * _BLOCK)
-        told = [task.expected(world.answer(each)) for each in (clean, corrupted)]
+        answers = [task.expected(world.answer(each)) for each in (clean, corrupted)]
         # Written from the highest place down, or ended by a plus, a digit's slot depends on how long the answer is.
         slot = target if task.reverse else world.n_digits - target
         rows = np.arange(len(clean))
-        fits = (told[0][rows, slot] >= 0) & (told[1][rows, slot] >= 0) & (told[0][rows, slot] != told[1][rows, slot])
+        fits = (
+            (answers[0][rows, slot] >= 0)
+            & (answers[1][rows, slot] >= 0)
+            & (answers[0][rows, slot] != answers[1][rows, slot])
+        )
         fits &= task.reverse | task.leading_zeros
         cleans.append(clean[fits])
         corrupteds.append(corrupted[fits])

@@ -55,7 +55,7 @@ class Task(ABC):
         words: what the model is shown and asked, in a sentence or two for a newcomer; "" where nobody wrote them.
         answers_state: whether the answer is the world's next state, slot by slot, so that it can be gone on from.
         tells_stream: whether tokens tell executed steps one after the other, and never what the world keeps meanwhile.
-        shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be told.
+        shows_answer: whether the answer stands in the tokens, so that a counterfactual one has to be given to `render`.
         edits_any_step: whether a variable may be set at any executed step of an example, not at its first alone.
         whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
             whole; confidence, partial credit and examples of failures can be taken of such answers.
@@ -136,8 +136,8 @@ class Task(ABC):
         return np.ones(len(self.answer_positions), dtype=bool)
 
     @abstractmethod
-    def render(self, examples: Any, told: np.ndarray | None = None) -> Batch:
-        """The batch that shows these examples; `told`, tokens [n, k], replaces the world's answer."""
+    def render(self, examples: Any, answers: np.ndarray | None = None) -> Batch:
+        """The batch that shows these examples; `answers`, tokens [n, k], replace the world's."""
 
     @abstractmethod
     def expected(self, answer: Any) -> np.ndarray:
@@ -220,8 +220,8 @@ class Task(ABC):
 
         Here EXACT_MATCH, whole answers; intervals are Wilson intervals over examples.
         """
-        told = read_answers(batch.targets[..., None], self.answer_positions)[..., 0]
-        right = (predicted.cpu() == told.cpu()).all(dim=1).numpy()
+        expected = read_answers(batch.targets[..., None], self.answer_positions)[..., 0]
+        right = (predicted.cpu() == expected.cpu()).all(dim=1).numpy()
         strata, rows = self.strata(batch), []
         for stratum, part in strata.present():
             members = strata.members(stratum, part)

@@ -102,9 +102,9 @@ class Chain(MachineTask):
     def content(self) -> np.ndarray:
         return np.array([is_slot(name) for name in self.spec.layout.names] * len(self.shown))
 
-    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
-        """Chains from these states; `told`, tokens [n, states shown x state_length], replace the machine's."""
-        answers = self.expected(self.world.answer(examples)) if told is None else told
+    def render(self, examples: States, answers: np.ndarray | None = None) -> Batch:
+        """Chains from these states; `answers`, tokens [n, states shown x state_length], replace the machine's."""
+        answers = self.expected(self.world.answer(examples)) if answers is None else answers
         length = self.spec.state_length
         if answers.shape != (len(examples), len(self.shown) * length):
             raise ValueError(
@@ -115,10 +115,10 @@ class Chain(MachineTask):
 
     def expected(self, answer: MachineAnswer) -> np.ndarray:
         """The states to be answered, one after the other: tokens [n, states shown x state_length]."""
-        told = [answer.transition]
+        transitions = [answer.transition]
         for _ in range(self.n_steps - 1):
-            told.append(self.world.step(told[-1].next))
-        return np.concatenate([told[k - 1].tokens() for k in self.shown], axis=1).astype(np.int64)
+            transitions.append(self.world.step(transitions[-1].next))
+        return np.concatenate([transitions[k - 1].tokens() for k in self.shown], axis=1).astype(np.int64)
 
     def contrasts(self) -> Mapping[str, Contrast]:
         """Every opcode but STOP, of the first step, judged on the first state to be answered; see `chain_contrasts`.

@@ -36,14 +36,14 @@ def chain_contrasts(task: Chain) -> dict[str, Contrast]:
 def _pairs(task: Chain, contrast: MachineContrast, n: int, *, seed: int, half: int | None = None) -> Pairs:
     clean, corrupted, redraw_rate = contrast.draw(n, seed=seed, half=half, states=partial(_states, task))
     compared, length = compared_slots(clean, corrupted), task.spec.state_length
-    told, other = (task.expected(task.world.answer(states)) for states in (clean, corrupted))
+    expected, other = (task.expected(task.world.answer(states)) for states in (clean, corrupted))
     return Pairs(
         task=task,
         contrast=contrast.name,
-        clean=task.render(clean, told),
-        corrupted=task.render(corrupted, told),
+        clean=task.render(clean, expected),
+        corrupted=task.render(corrupted, expected),
         positions=torch.from_numpy(np.tile(task.answer_positions[:length], (n, 1))),
-        clean_answer=torch.from_numpy(told[:, :length]),
+        clean_answer=torch.from_numpy(expected[:, :length]),
         corrupted_answer=torch.from_numpy(other[:, :length]),
         weights=torch.from_numpy(compared / compared.sum(axis=1, keepdims=True)).float(),
         groups=task.groups(clean).astype(np.int64),

@@ -96,16 +96,16 @@ def pairs_of(
     redraw_rate: float,
 ) -> Pairs:
     """Pairs of one-step examples whose answers stand at `task.answer_positions`; compared: bool [n, k]."""
-    clean_told = task.expected(task.world.answer(clean))
-    corrupted_told = task.expected(task.world.answer(corrupted))
+    clean_expected = task.expected(task.world.answer(clean))
+    corrupted_expected = task.expected(task.world.answer(corrupted))
     return Pairs(
         task=task,
         contrast=contrast,
         clean=task.render(clean),
-        corrupted=task.render(corrupted, clean_told),
+        corrupted=task.render(corrupted, clean_expected),
         positions=torch.from_numpy(np.tile(task.answer_positions, (len(clean), 1))),
-        clean_answer=torch.from_numpy(clean_told.astype(np.int64)),
-        corrupted_answer=torch.from_numpy(corrupted_told.astype(np.int64)),
+        clean_answer=torch.from_numpy(clean_expected.astype(np.int64)),
+        corrupted_answer=torch.from_numpy(corrupted_expected.astype(np.int64)),
         weights=torch.from_numpy(compared / compared.sum(axis=1, keepdims=True)).float(),
         groups=task.groups(clean).astype(np.int64),
         redraw_rate=redraw_rate,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,36 +72,24 @@ def draw_counterfactual(
     weights: np.ndarray | None,
 ) -> Counterfactual:
     """See `Task.counterfactual`."""
-    world = task.world
-    world.settable(name)
+    task.world.settable(name)
     check_design(task, name, design)
-    kept: list[tuple[Any, Any]] = []
-    columns: list[tuple[np.ndarray, ...]] = []
+    kept: list[_Drawn] = []
     found, drawn = 0, 0
     while found < n:
         size = max(64, 2 * (n - found))
         both = task.draw(2 * size, seed=seed, start=2 * drawn, split=split, weights=weights)
         drawn += size
-        base, source, rng = both[0::2], both[1::2], np.random.default_rng([seed, drawn])
-        edit_time, source_time = task.edit_times(base, source, name, rng)
-        if design == "minimal":
-            source = minimal_source(world, base, source, task.edited_ancestors(name), rng=rng)
-            source_time = edit_time
-        values = world.read(source, name, source_time)
-        edited = world.answer(base, do={name: values}, at=edit_time)
-        keep = edited.valid & (values >= 0)
-        if design == "minimal":
-            keep &= values != world.read(base, name, edit_time)
-        expected, unedited = task.expected(edited), task.expected(world.answer(base))
-        rows = np.flatnonzero(keep)
-        found += len(rows)
-        kept.append((base[rows], source[rows]))
-        times = (np.broadcast_to(np.asarray(time), len(base))[rows] for time in (edit_time, source_time))
-        columns.append((values[rows], expected[rows], unedited[rows], *times))
+        kept.append(_with_answers(task, both[0::2], both[1::2], name, design, np.random.default_rng([seed, drawn])))
+        found += len(kept[-1].values)
         if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
             raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
-    bases, sources = (type(parts[0]).concatenate(parts)[:n] for parts in zip(*kept, strict=True))
-    values, expected, unedited, edit_time, source_time = (np.concatenate(c)[:n] for c in zip(*columns, strict=True))
+    bases, sources = (
+        type(parts[0]).concatenate(parts)[:n] for parts in zip(*((k.base, k.source) for k in kept), strict=True)
+    )
+    values, expected, unedited, edit_time, source_time = (
+        np.concatenate([getattr(each, field) for each in kept])[:n] for field in _Drawn._fields[2:]
+    )
     right = torch.from_numpy(expected.astype(np.int64))
     return Counterfactual(
         variable=name,
@@ -118,6 +106,38 @@ def draw_counterfactual(
         judged_time=edit_time.astype(np.int64),
         redraw_rate=1 - found / drawn,
     )
+
+
+class _Drawn(NamedTuple):
+    """Pairs that have a counterfactual value."""
+
+    base: Any  # examples
+    source: Any
+    values: np.ndarray  # [n]
+    expected: np.ndarray  # tokens [n, k]
+    unedited: np.ndarray
+    edit_time: np.ndarray  # [n]
+    source_time: np.ndarray
+
+
+def _with_answers(
+    task: Task, base: Any, source: Any, name: str, design: PairDesign, rng: np.random.Generator
+) -> _Drawn:
+    """Those among drawn bases and sources in which setting the variable has an answer; minimal: where it changes."""
+    world = task.world
+    edit_time, source_time = task.edit_times(base, source, name, rng)
+    if design == "minimal":
+        source = minimal_source(world, base, source, task.edited_ancestors(name), rng=rng)
+        source_time = edit_time
+    values = world.read(source, name, source_time)
+    edited = world.answer(base, do={name: values}, at=edit_time)
+    keep = edited.valid & (values >= 0)
+    if design == "minimal":
+        keep &= values != world.read(base, name, edit_time)
+    expected, unedited = task.expected(edited), task.expected(world.answer(base))
+    rows = np.flatnonzero(keep)
+    times = (np.broadcast_to(np.asarray(time), len(base))[rows] for time in (edit_time, source_time))
+    return _Drawn(base[rows], source[rows], values[rows], expected[rows], unedited[rows], *times)
 
 
 def minimal_source(world: World, base: Any, donor: Any, ancestors: Sequence[str], *, rng: np.random.Generator) -> Any:

@@ -188,13 +188,13 @@ def _first(task: NextStateTask, contrast: MachineContrast, n: int, seed: int) ->
     return task.render(contrast.first(n, seed=seed))
 
 
-def as_targets(tokens: np.ndarray, at: np.ndarray, told: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens [n, pos] as tensors, with `told` [n, k] as the targets at positions `at` [k], and the loss mask."""
+def as_targets(tokens: np.ndarray, at: np.ndarray, answers: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens [n, pos] as tensors, with `answers` [n, k] as the targets at positions `at` [k], and the loss mask."""
     shown = torch.from_numpy(tokens.astype(np.int64))
-    if told.shape == tokens.shape and (at == np.arange(tokens.shape[1])).all():  # every position answers
-        return shown, torch.from_numpy(told.astype(np.int64)), torch.ones_like(shown, dtype=torch.bool)
+    if answers.shape == tokens.shape and (at == np.arange(tokens.shape[1])).all():  # every position answers
+        return shown, torch.from_numpy(answers.astype(np.int64)), torch.ones_like(shown, dtype=torch.bool)
     targets = torch.full_like(shown, -1)
-    targets[:, torch.from_numpy(at)] = torch.from_numpy(told.astype(np.int64))
+    targets[:, torch.from_numpy(at)] = torch.from_numpy(answers.astype(np.int64))
     mask = torch.zeros_like(shown, dtype=torch.bool)
     mask[:, torch.from_numpy(at)] = True
     return shown, targets, mask

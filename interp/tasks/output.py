@@ -112,11 +112,11 @@ class Output(UnitsOfRuns):
             return self.draw_ending(n, (1, self.n_steps), seed=seed, start=start, split=split)
         return self.draw_units(n, (1, self.n_steps), seed=seed, start=start, split=split)
 
-    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
-        """Examples for runs from the start of these states' programs; `told`, tokens [n, n_output], replace the
+    def render(self, examples: States, answers: np.ndarray | None = None) -> Batch:
+        """Examples for runs from the start of these states' programs; `answers`, tokens [n, n_output], replace the
         machine's output."""
         starts = self.world.starts(examples)
-        answers = self.expected(self.world.answer(starts)) if told is None else told
+        answers = self.expected(self.world.answer(starts)) if answers is None else answers
         return Batch(*as_targets(self.world.encode(starts)[:, self.shown], self.slots, answers), starts)
 
     def expected(self, answer: MachineAnswer) -> np.ndarray:
@@ -177,8 +177,8 @@ class Output(UnitsOfRuns):
         curve. TOKEN_ACCURACY is by slot of the output,
         SEQUENCE_MATCH over all examples as they are drawn.
         """
-        told = batch.targets.cpu()[:, self.slots].numpy()
-        right = predicted.cpu().numpy() == told
+        expected = batch.targets.cpu()[:, self.slots].numpy()
+        right = predicted.cpu().numpy() == expected
         whole = right.all(axis=1)
         n_steps = self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
         parts: list[tuple[dict[str, Any], np.ndarray]] = [

@@ -88,8 +88,8 @@ def exchanged(task: Output, starts: States, op: Op, rng: np.random.Generator) ->
 
 def _executed(task: Output, starts: States, op: Op) -> np.ndarray:
     """Which places of each program hold the op and are executed, its freezing included, bool [n, n_instructions]."""
-    told = task.world.run(starts, task.n_steps - 1)  # the states in which the at most n_steps instructions start
-    assert told.states is not None
+    run = task.world.run(starts, task.n_steps - 1)  # the states in which the at most n_steps instructions start
+    assert run.states is not None
     reached = np.zeros(starts.program.shape, dtype=bool)
-    reached[told.row_index, told.states.instruction_ptr] = True
+    reached[run.row_index, run.states.instruction_ptr] = True
     return reached & (starts.program == op)

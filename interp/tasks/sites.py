@@ -11,6 +11,11 @@ A set of positions is written as one or more parts joined by "+":
 Pointed slots are resolved separately in the base and in the source of an interchange: the content of the cell under
 the pointer then moves to the cell under the pointer, wherever the two pointers stand. A set has the same number of
 positions in every state, in the same order, so that base and source correspond.
+
+A site needs no step of its own. Where shared weights run again and again, each step of the loop has hooks of its own,
+and the name says which: "steps.2.hook_carry" is of the third step. Passes of denoising are chosen where they are run
+(`denoise(…, fwd_hooks={2: …})`). Executed steps belong to the world's run and say where pointers are read (`at`,
+`edit_time`, `source_time`); training steps belong to the weights (`checkpoint_step`).
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ _POINTED = re.compile(r"(?P<block>[^@]+)\[@(?P<pointer>[^@]+)\]")
 class Site:
     """A place in the model: `hook` at the positions named `positions`, of `head` alone where one is given."""
 
-    hook: str  # for example "blocks.1.hook_resid_post"
+    hook: str  # for example "blocks.1.hook_resid_post", or of one step of a loop "steps.2.hook_carry"
     positions: str = "all"
     head: int | None = None
 

@@ -43,8 +43,8 @@ class Step(NextStateTask):
     def answer_positions(self) -> np.ndarray:
         return np.arange(self.spec.state_length - 1, 2 * self.spec.state_length - 1)
 
-    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
-        answers = self.expected(self.world.answer(examples)) if told is None else told
+    def render(self, examples: States, answers: np.ndarray | None = None) -> Batch:
+        answers = self.expected(self.world.answer(examples)) if answers is None else answers
         tokens = np.concatenate([self.world.encode(examples), answers], axis=1)
         return Batch(*as_targets(tokens, self.answer_positions, answers), examples)
 

@@ -42,8 +42,8 @@ class StepInplace(NextStateTask):
     def answer_positions(self) -> np.ndarray:
         return np.arange(self.spec.state_length)
 
-    def render(self, examples: States, told: np.ndarray | None = None) -> Batch:
-        answers = self.expected(self.world.answer(examples)) if told is None else told
+    def render(self, examples: States, answers: np.ndarray | None = None) -> Batch:
+        answers = self.expected(self.world.answer(examples)) if answers is None else answers
         return Batch(*as_targets(self.world.encode(examples), self.answer_positions, answers), examples)
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:

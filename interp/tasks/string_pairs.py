@@ -80,8 +80,8 @@ def string_contrasts(task: Strings) -> dict[str, Contrast]:
     row, place = np.nonzero((number >= 0) & (answer >= 0))
     answers: dict[tuple[int, int], set[int]] = {}
     seen = list(zip(place.tolist(), examples.values[row, place].tolist(), strict=True))
-    for (at, last), told in zip(seen, answer[row, place].tolist(), strict=True):
-        answers.setdefault((at, last), set()).add(told)
+    for (at, last), character in zip(seen, answer[row, place].tolist(), strict=True):
+        answers.setdefault((at, last), set()).add(character)
     pairs = [len(answers[each]) > 1 for each in seen]
     names = [world.stratum_names[each] for each in np.unique(number[row, place][np.array(pairs, dtype=bool)])]
     return {
@@ -127,8 +127,8 @@ def _draw(task: Strings, name: str, n: int, *, seed: int, half: int | None = Non
             others = others[last[others] == last[row]]
             if len(others):
                 other = int(rng.choice(others))
-                told = int(answer[row, place]), int(answer[other, place])
-                found.append((examples[row : row + 1], examples[other : other + 1], place + 1, *told))
+                characters = int(answer[row, place]), int(answer[other, place])
+                found.append((examples[row : row + 1], examples[other : other + 1], place + 1, *characters))
         if len(found) == n:
             break
     if len(found) < n:

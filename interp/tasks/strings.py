@@ -63,8 +63,8 @@ class Strings(Task):
         """Every position."""
         return np.arange(self.n_ctx)
 
-    def render(self, examples: Any, told: np.ndarray | None = None) -> Batch:
-        """The strings, which carry their own answers: what would be `told` of a counterfactual is judged, never shown.
+    def render(self, examples: Any, answers: np.ndarray | None = None) -> Batch:
+        """The strings, which carry their own answers: `answers` of a counterfactual are judged, never shown.
         Behind its END nothing is asked of a string."""
         tokens = torch.full((len(examples), self.n_ctx), len(self.vocab) - 1)
         values = torch.from_numpy(examples.values)

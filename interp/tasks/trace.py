@@ -326,22 +326,22 @@ class Trace(UnitsOfRuns):
         has = answer.valid & (answer.transition.outcome == Outcome.RAN) & np.isin(latents["op"], JUDGED)
         return np.where(has, self.answer_tokens(latents), -1)[:, None]
 
-    def render(self, examples: States, told: np.ndarray | None = None) -> TraceBatch:
-        """The streams of the runs from these states, which must be starts. They carry their own answers: what would be
-        `told` of a counterfactual is judged, never shown."""
+    def render(self, examples: States, answers: np.ndarray | None = None) -> TraceBatch:
+        """The streams of the runs from these states, which must be starts. They carry their own answers: `answers` of a
+        counterfactual are judged, never shown."""
         states = examples
-        told_run = self.world.run(states, self.n_steps)
-        assert told_run.states is not None and told_run.offsets is not None
-        latents = self.world.step(told_run.states).latents
+        executed = self.world.run(states, self.n_steps)
+        assert executed.states is not None and executed.offsets is not None
+        latents = self.world.step(executed.states).latents
         op, ran = latents["op"].astype(np.int64), latents["outcome"] == Outcome.RAN
         # The state after the last of n_steps instructions is not executed any more.
-        shown = told_run.time < self.n_steps
+        shown = executed.time < self.n_steps
         answered = shown & ran & np.isin(op, _ANSWERED)
-        row = told_run.row_index
+        row = executed.row_index
         length = shown.astype(np.int64) + answered
         end = np.cumsum(length)
         before = end - length
-        position = 1 + before - before[told_run.offsets[:-1]][row]
+        position = 1 + before - before[executed.offsets[:-1]][row]
 
         tokens = np.full((len(states), self.n_ctx), self.spec.token_id("}"))
         tokens[:, 0] = self.spec.token_id("{")
@@ -349,10 +349,10 @@ class Trace(UnitsOfRuns):
         step_of, is_answer = np.full(tokens.shape, -1), np.zeros(tokens.shape, dtype=bool)
         step_of[:, 0] = 0
         tokens[row[shown], position[shown]] = self._op_tokens[op[shown]]
-        step_of[row[shown], position[shown]] = told_run.time[shown]
+        step_of[row[shown], position[shown]] = executed.time[shown]
         at = (row[answered], position[answered] + 1)
         tokens[at] = self.answer_tokens({name: values[answered] for name, values in latents.items()})
-        step_of[at], is_answer[at] = told_run.time[answered], True
+        step_of[at], is_answer[at] = executed.time[answered], True
         asked = answered & (op != Op.GET)
         targets[row[asked], position[asked]] = tokens[row[asked], position[asked] + 1]
         targets_tensor = torch.from_numpy(targets)
@@ -361,7 +361,7 @@ class Trace(UnitsOfRuns):
             targets_tensor,
             targets_tensor >= 0,
             states,
-            told_run,
+            executed,
             step_of,
             is_answer,
             self.world,

@@ -117,14 +117,14 @@ class Executed:
         if not len(steps):
             return None
         step = int(rng.choice(steps))
-        told = Op(int(self.op[row][step]))
-        if told == Op.GET:
+        executed = Op(int(self.op[row][step]))
+        if executed == Op.GET:
             state = self.states[self.begin[row] + step : self.begin[row] + step + 1]
             values = [value for value in range(self.task.spec.max_value + 1) if value != state.input[0, 0]]
-            return Exchange(step, told, int(rng.choice(values)))
+            return Exchange(step, executed, int(rng.choice(values)))
         # What a reading instruction reads is moved inside the cell; the pointer stays.
         among = (Op.INC, Op.DEC) if op not in EXCHANGED else EXCHANGED
-        others = [other for other in among if other != told and other in self.task.spec.ops]
+        others = [other for other in among if other != executed and other in self.task.spec.ops]
         return Exchange(step, others[int(rng.integers(len(others)))]) if others else None
 
     def _written(self, row: int, reading: int) -> int:

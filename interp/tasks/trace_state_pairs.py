@@ -75,7 +75,7 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
     tokens, asked = batch.tokens.numpy(), batch.loss_mask.numpy()
     takes = (batch.step_of >= 0) & ~batch.is_answer & (np.arange(tokens.shape[1]) > 0)  # an instruction stands there
     values = world.read(states, name, np.where(takes, batch.step_of, -1))  # [stream, pos]
-    told = np.where(_visited(task, batch, name), values, -1)
+    known = np.where(_visited(task, batch, name), values, -1)
     pointer = world.read(states, "array_ptr", np.where(takes, batch.step_of, -1))
     edits = (bystanders_of if kind == "bystander" else edits_of)(task, states, name, rng)
     if kind == "retrieved":
@@ -84,24 +84,10 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
     op_at = np.zeros((2, len(states)), dtype=np.int64)  # of the edited and of the judged instruction
     for place in range(2):
         op_at[place, usable] = batch[usable].op_position(edits[usable, place])
-    source = np.full((3, len(states)), -1)  # source, one of the same value, another position
-    for row in usable:
-        place = op_at[0, row]
-        there = (asked if kind == "retrieved" else takes)[:, place] & (told[:, place] >= 0)
-        there[row] = False
-        others = np.flatnonzero(there)
-        if not len(others):
-            continue
-        source[0, row] = chosen = rng.choice(others)
-        alike = others[values[others, place] == values[row, place]]
-        if len(alike):
-            source[1, row] = rng.choice(alike)
-        elsewhere = np.flatnonzero((told[chosen] >= 0) & (np.arange(tokens.shape[1]) != place))
-        different = elsewhere[values[chosen, elsewhere] != values[chosen, place]]
-        source[2, row] = rng.choice(different) if len(different) else rng.choice(elsewhere) if len(elsewhere) else place
+    source = _sources(values, known, asked if kind == "retrieved" else takes, op_at[0], usable, rng)
     rows = usable[source[0, usable] >= 0]
     at, judged = op_at[0, rows], op_at[1, rows]
-    taken = told[source[0, rows], at]
+    taken = known[source[0, rows], at]
     answers = task.answered(world.answer(states[rows], do={name: taken}, at=edits[rows, 0]), edits[rows, 1])[:, 0]
     keep = answers >= 0
     rows, at, judged, taken, answers = rows[keep], at[keep], judged[keep], taken[keep], answers[keep]
@@ -117,12 +103,43 @@ def _paired(task: Trace, states: States, name: str, rng: np.random.Generator, *,
         "expected": answers,
         "unedited": batch.targets.numpy()[rows, judged],
         "values": taken,
-        "own": told[rows, at],
+        "own": known[rows, at],
         "lag": edits[rows, 1] - edits[rows, 0],
         "op": ops[tokens[rows, judged]],
         "apart": pointer[rows, at] != pointer[source[0, rows], at],
         "groups": task.groups(states[rows]).astype(np.int64),
     }
+
+
+def _sources(
+    values: np.ndarray,
+    known: np.ndarray,
+    fits: np.ndarray,
+    places: np.ndarray,
+    usable: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """For each usable stream a source, one of the same value, and another position of the source: [3, stream], or -1.
+
+    A source `fits` and is `known` at the stream's own place; all [stream, pos]. The other position has another value
+    where there is such a one.
+    """
+    source = np.full((3, len(values)), -1)
+    for row in usable:
+        place = places[row]
+        there = fits[:, place] & (known[:, place] >= 0)
+        there[row] = False
+        others = np.flatnonzero(there)
+        if not len(others):
+            continue
+        source[0, row] = chosen = rng.choice(others)
+        alike = others[values[others, place] == values[row, place]]
+        if len(alike):
+            source[1, row] = rng.choice(alike)
+        elsewhere = np.flatnonzero((known[chosen] >= 0) & (np.arange(values.shape[1]) != place))
+        different = elsewhere[values[chosen, elsewhere] != values[chosen, place]]
+        source[2, row] = rng.choice(different) if len(different) else rng.choice(elsewhere) if len(elsewhere) else place
+    return source
 
 
 def _visited(task: Trace, batch: TraceBatch, name: str) -> np.ndarray:

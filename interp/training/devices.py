@@ -78,7 +78,7 @@ class Devices:
         """The values of all processes, [batch], in the order of the batch's rows."""
         return np.asarray(self.accelerator.gather(values).cpu())  # type: ignore[union-attr]
 
-    def told(self, value: Any) -> Any:
+    def of_main(self, value: Any) -> Any:
         """What the main process has, on every process."""
         return broadcast_object_list([value])[0] if self.n > 1 else value
 

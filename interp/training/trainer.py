@@ -120,7 +120,7 @@ class Trainer:
         return loss.detach(), norm
 
     def _loss(self, forward: Callable[[Tensor], Tensor], own: Batch, step: int) -> tuple[Tensor, Tensor | None]:
-        """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab] where they are told."""
+        """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab] if it has any."""
         if (objective := self.architecture.objective) is not None:
             generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
             found = objective(forward, self.task, own, generator)
@@ -229,7 +229,7 @@ class Trainer:
                     model, self.task, stage, n=self.settings.eval_states, split=self.settings.choosing_split
                 )
                 self.model.train()
-            score = self.devices.told(score)
+            score = self.devices.of_main(score)
         if curriculum.advance(done, score):
             logger.info("stage %r is over after step %d, macro exact match %s", stage.name, done, score)
 

@@ -1,4 +1,4 @@
-"""Counts, partial credit, calibration and failures, against models whose mistakes are known."""
+"""Counts, partial credit, reliability and failures, against models whose mistakes are known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from oracle import SPEC, Oracle
 
 from cython_vm import Op, Transition, encode, step
-from interp.evaluation.confidence import Calibration
+from interp.evaluation.confidence import Reliability
 from interp.evaluation.credit import PartialCredit
 from interp.evaluation.failures import Failures
 from interp.models import build_model
@@ -101,19 +101,19 @@ def test_partial_credit_counts_tokens_that_change() -> None:
     assert value(rows, metric=changed, aggregation="macro") == pytest.approx(np.mean(strata))
 
 
-def test_calibration_of_a_model_with_a_known_confidence() -> None:
+def test_reliability_of_a_model_with_a_known_confidence() -> None:
     """Every token has probability q, so an answer q^length; 1 - share right is the error of INC alone."""
     confidence = 0.97
     q = confidence ** (1 / SPEC.state_length)
     sharpness = math.log(q * (len(SPEC.vocab) - 1) / (1 - q))
     model = Oracle(spoil=keep_the_cell, sharpness=sharpness)
-    with Calibration(model, TASK) as calibration:
-        scores = evaluate(model, TASK, n=300, seed=4, balance="natural", batch_size=100, observers=(calibration,))
+    with Reliability(model, TASK) as reliability:
+        scores = evaluate(model, TASK, n=300, seed=4, balance="natural", batch_size=100, observers=(reliability,))
     assert model.calls == 3  # it listens to the passes that were made
     assert not model._forward_hooks
     exact = select(scores, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN)
     share = float((exact["estimate"] * exact["n"]).to_numpy().sum() / 300)
-    rows = calibration.rows()
+    rows = reliability.rows()
     assert value(rows, metric=str(Metric.CONFIDENCE), stratum="0.95 to 0.99") == pytest.approx(confidence)
     assert value(rows, metric=str(Metric.RELIABILITY), stratum="0.95 to 0.99") == pytest.approx(share)
     assert value(rows, metric=str(Metric.CALIBRATION_ERROR)) == pytest.approx(abs(confidence - share))
@@ -125,8 +125,8 @@ def test_the_confidence_of_a_written_answer_is_the_product_of_its_tokens() -> No
     batch = task.sample(3, seed=0)
     with torch.inference_mode():
         answer = task.answer(model, batch)
-        with Calibration(model, task) as calibration:
-            found = calibration.confidence(batch, answer)
+        with Reliability(model, task) as reliability:
+            found = reliability.confidence(batch, answer)
         tokens = torch.cat([torch.from_numpy(encode(batch.examples).astype(np.int64)), answer], dim=1)
         shares = torch.softmax(model(tokens), dim=-1)
     length = SPEC.state_length

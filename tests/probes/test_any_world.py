@@ -133,9 +133,9 @@ class FourTokens(Task):
     def answer_positions(self) -> np.ndarray:
         return np.array([3])
 
-    def render(self, examples: Sums, told: np.ndarray | None = None) -> Batch:
+    def render(self, examples: Sums, answers: np.ndarray | None = None) -> Batch:
         tokens = np.insert(examples.digits, [0, 2], [4, 5], axis=1)
-        answers = self.expected(self.world.answer(examples)) if told is None else told
+        answers = self.expected(self.world.answer(examples)) if answers is None else answers
         return Batch(*as_targets(tokens, self.answer_positions, answers), examples)
 
     def expected(self, answer: Total) -> np.ndarray:

@@ -15,8 +15,8 @@ from cython_vm import MachineSpec, encode
 from interp.compiled.build import compile_model
 from interp.probing import Readout, SweepConfig, read_tokens, sweep_hooks
 from interp.probing.editing import edit_places
+from interp.probing.label_sets import relabelled
 from interp.probing.places import tokens_of
-from interp.probing.targets import relabelled
 from interp.results import Control, IntervalKind, Metric, records, rows_frame, select
 from interp.runs import Run, RunError
 from interp.runs.probe_errors import read_errors

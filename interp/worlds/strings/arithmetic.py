@@ -60,12 +60,12 @@ class Arithmetic(Rule):
         total = np.asarray(do.get("a", state[:, 1])) + np.asarray(do.get("b", state[:, 2]))
         place = n_digits(total) - 1 - written
         due = np.where(place < 0, _END, np.asarray(do.get("due", digit(total, place))))
-        told = one_hot(np.where(part == 3, _END, due), 13)
-        told[(part == 2) & (place < -1)] = 0
+        asked = one_hot(np.where(part == 3, _END, due), 13)
+        asked[(part == 2) & (place < -1)] = 0
         begun = self._operand(np.where(part == 0, state[:, 1], state[:, 2]), written, part)
         if do:
             begun[:] = 0
-        return np.where((part < 2)[:, None], begun, told)
+        return np.where((part < 2)[:, None], begun, asked)
 
     def _operand(self, value: NDArray[np.int64], written: NDArray[np.int64], part: NDArray[np.int64]) -> NDArray:
         """The distribution while a number is written that is uniform over all."""

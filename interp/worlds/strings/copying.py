@@ -64,16 +64,16 @@ class Copying(Rule):
         at = np.minimum(copied, self.longest - 1)
         letter = np.take_along_axis(state[:, 4:], at[:, None], axis=1)[:, 0]
         due = np.where(copied == size, k + 2, np.asarray(do.get("due", letter)))
-        told = one_hot(np.where(part == 2, k + 2, due), k + 3)
-        told[(part == 1) & (copied > size)] = 0
-        prompt = np.zeros_like(told)
+        asked = one_hot(np.where(part == 2, k + 2, due), k + 3)
+        asked[(part == 1) & (copied > size)] = 0
+        prompt = np.zeros_like(asked)
         ends = np.where(size == 0, 0.0, 1 / (self.longest - size + 1))
         last = 1 / (self.fields - field + 1)
         prompt[:, :k] = ((1 - ends) / k)[:, None]
         prompt[:, k], prompt[:, k + 1] = ends * (1 - last), ends * last
         if do:
             prompt[:] = 0
-        return np.where((part == 0)[:, None], prompt, told)
+        return np.where((part == 0)[:, None], prompt, asked)
 
     def advance(self, state: State, character: NDArray[np.int64]) -> State:
         """As in Rule."""
