@@ -116,6 +116,7 @@ class Metric(StrEnum):
     EDIT_SUCCESS = "edit_success"  # share of edits after which the model answers as the machine does so set, 0 to 1
     JOINT_EXACTNESS = "joint_exactness"  # share of states whose every cell is decoded right, 0 to 1
     IIA = "iia"  # interchange-intervention accuracy: the whole answer is the counterfactual one, 0 to 1
+    RETURN = "return"  # share of pairs whose answer is base's own again after an edit, 0 to 1
     EFFECT_ACCURACY = "effect_accuracy"  # of what should change, the share that is right, averaged over pairs, 0 to 1
     SIDE_ACCURACY = "side_accuracy"  # of what should stay, punctuation left out, the share that stayed, 0 to 1
     LOGIT_DIFFERENCE = "logit_difference"  # logit(clean token) - logit(corrupted token)

@@ -6,6 +6,7 @@ import torch
 
 from interp.models import build_model
 from interp.pages.thinking import thinking_page
+from interp.pages.thinking_drawing import thinking_drawing
 from interp.results import Metric, select
 from interp.runs import RunConfig
 from interp.stage_options import PatchOptions, ProbeOptions
@@ -61,7 +62,14 @@ def test_what_is_told_of_its_thinking(run):
     assert steps["random halting"] == pytest.approx(steps["its own halting"])  # the same distribution
     probes = select(rows, metric=Metric.ACCURACY, variable="instruction_ptr", lag=1)
     assert set(probes["time"]) == {0, 1, 2, 3}
+    swaps = select(rows, part="whole carry")
+    last = swaps.loc[swaps["time"] == swaps["time"].max()].set_index("metric")["estimate"]
+    assert last["iia"] == 1 and last["return"] == 0  # after the last step nothing is left but to read the answer off
+    assert (swaps.groupby("time")["estimate"].sum() <= 1).all()
+    drawn = thinking_drawing(rows)
+    assert drawn.count("<polyline") + drawn.count("<path") >= 5 and "after loop step 4" in drawn
     page = thinking_page("looped", rows, "command")
+    assert "after step 3, the last, it is that program's in 100 %" in page
     assert page.startswith("# How a looped model thinks\n\n`looped` gives the right output for ")
 
 

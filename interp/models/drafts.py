@@ -28,7 +28,7 @@ class Drafts:
 @torch.no_grad()
 def loop_drafts(model: Any, task: Any, batch: Any) -> Drafts:
     """What a looped model answers after each step that it can make, of a batch of one."""
-    shown = batch if not task.shows_answer else task.render(batch.examples, told=model.answer(task, batch).numpy())
+    shown = batch if not task.shows_answer else task.render(batch.examples, answers=model.answer(task, batch).numpy())
     thoughts = model(shown.tokens, thoughts=True, loop_steps=model.max_loop_steps)
     asked = batch.targets[0] >= 0
     p, tokens = thoughts.logits[0][:, asked].float().softmax(-1).max(-1)

@@ -9,38 +9,27 @@ import pandas as pd
 
 from interp.commands import command
 from interp.files import write_text
-from interp.results import Aggregation, Metric, select
+from interp.pages.thinking_drawing import thinking_drawing
+from interp.results import Aggregation, Metric, records, select
 from interp.runs import Run
 
-_SHADES = " ·:-=+*#%@"
+FIGURE = "thinking.svg"
 
 
 def write_thinking_page(run: Run, rows: pd.DataFrame, out: Path) -> Path:
-    """Write thinking.md into a folder; returns its path."""
+    """Write thinking.md and its figure into a folder; returns its path."""
     path = out / "thinking.md"
+    write_text(out / FIGURE, thinking_drawing(rows))
     write_text(path, thinking_page(run.name, rows, command("thinking", run.path, "--out", out)))
     return path
 
 
 def thinking_page(name: str, rows: pd.DataFrame, command: str) -> str:
     """The page as Markdown."""
-    steps = _by_step(rows)
-    halting = _halting(rows)
-    best = max(steps, key=lambda each: each[1])
-    first = steps[0]
-    own = halting.get("its own halting")
-    chance = halting.get("random halting")
-    found = (
-        f"`{name}` gives the right output for {100 * first[1]:.1f} % of programs after one loop step and for "
-        f"{100 * best[1]:.1f} % after {best[0]} (each number of steps run counted once). "
-    )
-    if own and chance:
-        found += (
-            f"Where it halts by itself, after {own[1]:.1f} steps on average, it is right in {100 * own[0]:.1f} %; "
-            f"halting at random after as many, in {100 * chance[0]:.1f} %. "
-        )
+    steps, halting = _by_step(rows), _halting(rows)
     return (
-        f"# How a looped model thinks\n\n{found}{_map_words(rows)}\n\n{_picture(rows)}\n\n"
+        f"# How a looped model thinks\n\n{_opening(name, rows, steps, halting)}\n\n"
+        f"![Right by steps run, and what the answer is after a swap]({FIGURE})\n\n"
         f"Written by `{command}`; every number comes from its rows.\n\n"
         "## Right by loop step\n\nMacro average over the number of steps that programs run, %.\n\n"
         + _table(["loop steps", "right"], [[str(t), f"{100 * share:.1f}"] for t, share in steps])
@@ -52,10 +41,60 @@ def thinking_page(name: str, rows: pd.DataFrame, command: str) -> str:
             [[part, f"{100 * right:.1f}", f"{mean:.2f}"] for part, (right, mean) in halting.items()],
         )
         + f"\n\n{_spearman(rows)}\n\n"
-        "## Which executed step does a loop step hold?\n\nA ridge probe of each variable after s instructions, scored "
-        "only where the last instruction changed it; the best loop step was chosen on validation and is scored on "
-        "evaluation, beside the same probe on what enters the loop.\n\n" + _table(*_matrix(rows)) + "\n"
+        "## Is the carry what the rest of the run goes by?\n\nTwo held-out programs that the model answers "
+        "differently: after loop step t base goes on from source's whole carry, with its own program still fed in at "
+        "every step. The answer then is source's, as if the carry were the state of the run, or base's own again, as "
+        "if nothing had been done, or neither.\n\n"
+        + _table(*_swaps(rows))
+        + "\n\n## Which executed step does a loop step hold?\n\nA ridge probe of each variable after s instructions, "
+        "scored only where the last instruction changed it; the best loop step was chosen on validation and is scored "
+        "on evaluation, beside the same probe on what enters the loop.\n\n" + _table(*_matrix(rows)) + "\n"
     )
+
+
+def _opening(
+    name: str, rows: pd.DataFrame, steps: list[tuple[int, float]], halting: dict[str, tuple[float, float]]
+) -> str:
+    """What was found, in sentences."""
+    best, first = max(steps, key=lambda each: each[1]), steps[0]
+    said = [
+        f"`{name}` gives the right output for {100 * first[1]:.1f} % of programs after one loop step and for "
+        f"{100 * best[1]:.1f} % after {best[0]} (each number of steps run counted once)."
+    ]
+    if (own := halting.get("its own halting")) and (chance := halting.get("random halting")):
+        said.append(
+            f"Where it halts by itself, after {own[1]:.1f} steps on average, it is right in {100 * own[0]:.1f} %; "
+            f"halting at random after as many, in {100 * chance[0]:.1f} %."
+        )
+    if swaps := _swap_shares(rows):
+        t, (as_source, as_base) = next(iter(swaps.items()))
+        last = max(swaps)
+        said.append(
+            f"Another program's carry, put in after loop step {t}, makes the answer that program's in "
+            f"{100 * as_source:.0f} % and is forgotten in {100 * as_base:.0f} % (base's own answer again); after step "
+            f"{last}, the last, it is that program's in {100 * swaps[last][0]:.0f} %."
+        )
+    said.append(_map_words(rows))
+    return " ".join(each for each in said if each)
+
+
+def _swap_shares(rows: pd.DataFrame) -> dict[int, tuple[float, float]]:
+    """By loop step: how often the answer is source's, and how often base's."""
+    as_source, as_base = (
+        {int(row["time"]): float(row["estimate"]) for row in records(select(rows, metric=metric, part="whole carry"))}
+        for metric in (Metric.IIA, Metric.RETURN)
+    )
+    return {t: (as_source[t], as_base[t]) for t in sorted(as_source)}
+
+
+def _swaps(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    shares, counts = _swap_shares(rows), select(rows, metric=Metric.IIA, part="whole carry")["n"]
+    lines = [
+        [str(t), f"{100 * source:.1f}", f"{100 * base:.1f}", f"{100 * max(0.0, 1 - source - base):.1f}"]
+        for t, (source, base) in shares.items()
+    ]
+    n = f"{max((int(n) for n in counts), default=0):,}"
+    return [f"after loop step ({n} pairs)", "source's, %", "base's again, %", "neither, %"], lines
 
 
 def _by_step(rows: pd.DataFrame) -> list[tuple[int, float]]:
@@ -102,20 +141,6 @@ def _map_words(rows: pd.DataFrame) -> str:
     order = float(np.corrcoef(at, when)[0, 1])
     kind = "later instructions are read best at later loop steps" if order > 0.5 else "there is no clear map"
     return f"Of executed against loop steps: {kind} (correlation {order:.2f} over {len(at)} variables and steps)."
-
-
-def _picture(rows: pd.DataFrame) -> str:
-    """Right by loop step (down) and steps run (across), as shades."""
-    found = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN).dropna(subset=["stratum", "time"])
-    table = found.pivot_table(index="time", columns="stratum", values="estimate")
-    lines = [
-        f"{int(t):2d} |" + "".join(_SHADES[min(9, int(10 * share))] for share in row)
-        for t, row in zip(table.index, table.to_numpy(), strict=True)
-    ]
-    return (
-        "Right after each loop step (down) by the steps that the program runs (across, 1 to "
-        f"{table.shape[1]}), from blank (under 10 %) to @ (90 % and more):\n\n```\n" + "\n".join(lines) + "\n```"
-    )
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

@@ -8,6 +8,7 @@
    t (all positions, on their first principal components), fitted on training units and scored only where the variable
    differs from what it was after s - 1 instructions: else neighbouring states smear the diagonal. The step t that is
    best for each s is chosen on validation, and scored on evaluation, beside the same probe on what enters the loop.
+3. The whole carry swapped between two programs after each loop step (thinking_swaps.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.stats import spearmanr
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
 from interp.runs import Run
 from interp.studies.holding import Progress, quiet
+from interp.studies.thinking_swaps import swap_rows
 from interp.training.scoring import BATCH_SIZE, evaluate
 from interp.worlds import Split
 from probes import RidgeProbe
@@ -90,6 +92,8 @@ def measure_thinking(run: Run, *, n: int = 4096, seed: int = 2, progress: Progre
     rows = [*_steps_rows(seen["evaluation"], most), *_halting_rows(seen["validation"], seen["evaluation"], seed)]
     progress(2, 4, "what each step holds")
     rows += _matrix_rows(run, n, seed=seed)
+    progress(3, 4, "carries swapped")
+    rows += swap_rows(run, min(n, 2048), seed=seed)
     return run.identified(rows_frame(rows))
 
 
