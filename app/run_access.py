@@ -71,6 +71,11 @@ def linked_path(name: str) -> Path:
     Raises:
         RunError: it lies elsewhere, once `..` and links are followed, whether it is there or not.
     """
+    if name.strip().lower().startswith("hf:"):
+        raise RunError(
+            f"the link asks for the run {quoted(name)}; a link opens no run of a hub; fetch it with "
+            "tapelens app hf://OWNER/NAME"
+        )
     allowed = [folder / name for folder in (Path.cwd(), ROOT) for name in ("runs", "checkpoints")] + [started_path()]
     try:
         inside = any(Path(name).resolve().is_relative_to(folder.resolve()) for folder in allowed)
