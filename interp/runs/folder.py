@@ -30,17 +30,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from interp.commands import command as command_line
 from interp.configuration import config_dict
-from interp.files import atomic_path, write_json
+from interp.files import atomic_path, sha256_of, write_json
 from interp.reading import BrokenFileError, RunError, count, read_header, read_json, read_tensors, reading
 from interp.results import read_frame, write_frame
 from interp.runs.hub_names import MAX_GB, is_address
 from interp.worlds import World, as_world, world_from_dict
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
+    import pandas as pd
     import torch
 
     from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
@@ -329,7 +329,7 @@ class Run:
         write_frame(
             self.identified(rows),
             self.path / f"{kind}.parquet",
-            provenance=provenance(self.config, step=self.step, **extra),
+            provenance=provenance(self.config, step=self.step, weights=sha256_of(self.weights), **extra),
         )
 
 
