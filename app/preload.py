@@ -4,7 +4,7 @@ import contextlib
 from importlib import import_module
 
 import interp
-from app import attention_data, circuit_data, results_view, run_access, run_picker, session  # noqa: F401
+from app import attention_data, circuit_data, run_access, run_picker, session  # noqa: F401
 from app.first_pages import STEP, first_page
 from interp import RunError
 

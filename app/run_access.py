@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 import interp
@@ -30,6 +29,9 @@ from interp.commands import find_command
 from interp.compiled.config import KEY_FILE
 from interp.reading import read_json, reading
 from interp.runs import frame_command
+
+if TYPE_CHECKING:  # half a second that the first view does without
+    import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "checkpoints" / "quickstart"
@@ -71,6 +73,11 @@ def linked_path(name: str) -> Path:
     Raises:
         RunError: it lies elsewhere, once `..` and links are followed, whether it is there or not.
     """
+    if name.strip().lower().startswith("hf:"):
+        raise RunError(
+            f"the link asks for the run {quoted(name)}; a link opens no run of a hub; fetch it with "
+            "tapelens app hf://OWNER/NAME"
+        )
     allowed = [folder / name for folder in (Path.cwd(), ROOT) for name in ("runs", "checkpoints")] + [started_path()]
     try:
         inside = any(Path(name).resolve().is_relative_to(folder.resolve()) for folder in allowed)

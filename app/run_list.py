@@ -7,18 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from app import run_access
 from app.run_access import fingerprint
 from interp import RunError
+from interp.files import sha256_of
 from interp.reading import read_json
-from interp.results import Aggregation, Metric, read_frame, records, select
+from interp.results import Aggregation, Metric, read_table
 from interp.runs.folder import FORMAT
 from interp.tasks.registry import TASKS
 from interp.worlds import WORLDS
+
+_READ = ("config.json", "card.json", "metrics.parquet", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """How much of what a run is asked is right: mean exact match over strata, 0 to 1, on `n` held-out examples."""
+
+    estimate: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,12 @@ class Listed:
     world: str
     task: str
     bundled: bool
-    accuracy: float | None  # mean exact match over strata, 0 to 1; None where nothing was evaluated
+    headline: Headline | None  # None where nothing was evaluated, or on other weights
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean exact match over strata, 0 to 1; None where nothing was evaluated."""
+        return None if self.headline is None else self.headline.estimate
 
 
 def folders() -> list[Path]:
@@ -52,11 +67,15 @@ def listed() -> tuple[list[Listed], int]:
     for folder in folders():
         try:
             run_access.linked_path(str(folder))
-            prints = tuple(fingerprint(folder / name) for name in ("config.json", "card.json", "metrics.parquet"))
-            runs.append(_read(str(folder), prints))
+            runs.append(read(folder))
         except RunError:
             unreadable += 1
     return sorted(runs, key=lambda run: (run.world, run.task, not run.bundled, run.name)), unreadable
+
+
+def read(folder: Path) -> Listed:
+    """What the files of a run folder say of it, read again where they have changed. Raises RunError for no run."""
+    return _read(str(folder), tuple(fingerprint(folder / name) for name in _READ))
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
@@ -72,34 +91,38 @@ def _read(folder: str, fingerprints: tuple[str, ...]) -> Listed:
     if not known or not (path / "model.safetensors").is_file():
         raise RunError(f"{folder} holds no run that this version reads")
     bundled = path.resolve().parent == (run_access.ROOT / "checkpoints").resolve()
-    accuracies = [found for read in (_of_card, _of_metrics) if (found := _attempt(read, path, digest)) is not None]
-    return Listed(address_of(path), path.name, world, task, bundled, accuracies[0] if accuracies else None)
+    return Listed(address_of(path), path.name, world, task, bundled, _headline(path, digest))
 
 
-def _attempt(read: Any, path: Path, digest: str) -> float | None:
-    """What a file says of the run's accuracy; None where it is not there, broken, or of another config."""
-    try:
-        return read(path, digest)
-    except (FileNotFoundError, KeyError, TypeError, ValueError, RunError):
-        return None
+def _headline(path: Path, digest: str) -> Headline | None:
+    """What the card says, else the last evaluation during or after training; nothing that is about other weights."""
+    for file, read_file in (("card.json", _of_card), ("metrics.parquet", _of_metrics)):
+        try:
+            found, about, weights = read_file(path / file)
+            if about == digest and weights not in (None, sha256_of(path / "model.safetensors")):
+                return None  # the folder holds what was measured on the weights that it had before
+            if about == digest and found is not None:
+                return found
+        except (OSError, KeyError, TypeError, ValueError, RunError):  # not there, or broken
+            continue
+    return None
 
 
-def _of_card(path: Path, digest: str) -> float | None:
-    """From the evaluation that the run's card tells of."""
-    card = read_json(path / "card.json", "a card")
-    whole = [row for row in card["rows"] if (row["metric"], row["aggregation"]) == ("exact_match", "macro")]
-    return float(whole[0]["estimate"]) if whole and card["digest"] == digest else None
+def _of_card(file: Path) -> tuple[Headline | None, str, str | None]:
+    """What a card tells, of which config, and of weights with which hash (None: it does not say)."""
+    card = read_json(file, "a card")
+    whole = [row for row in card["rows"] if (row["metric"], row.get("aggregation")) == ("exact_match", "macro")]
+    found = Headline(float(whole[0]["estimate"]), int(whole[0]["n"])) if whole else None
+    return found, card["digest"], card.get("weights")
 
 
-def _of_metrics(path: Path, digest: str) -> float | None:
-    """From the last evaluation during or after training."""
-    frame = read_frame(path / "metrics.parquet")
-    if frame.attrs["provenance"].get("digest") != digest:
-        return None
-    macro = records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
-    if not macro:
-        return None
-    return float(max(macro, key=lambda row: (row["checkpoint_step"], row["n"]))["estimate"])
+def _of_metrics(file: Path) -> tuple[Headline | None, str, str | None]:
+    """The same of the last evaluation in a frame, which is read without pandas."""
+    table, made = read_table(file)
+    columns = table.select(["metric", "aggregation", "checkpoint_step", "n", "estimate"]).to_pylist()
+    macro = [row for row in columns if (row["metric"], row["aggregation"]) == (Metric.EXACT_MATCH, Aggregation.MACRO)]
+    last = max(macro, key=lambda row: (row["checkpoint_step"], row["n"]), default=None)
+    return None if last is None else Headline(last["estimate"], last["n"]), made["digest"], made.get("weights")
 
 
 def address_of(path: Path) -> str:

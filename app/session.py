@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import run_access, selection
+from app import run_access, run_list, selection
 from app.first_pages import first_page
 from app.theme import GLYPHS, OP_MEANINGS
 from interp import Run, RunError
 from interp.calibration import score
-from interp.results import Aggregation, Metric, records, select
 
 
 @dataclass(frozen=True)
@@ -171,17 +170,17 @@ def describe_run(run: Run) -> str:
     """What the numbers on the pages belong to: run, task, world, weights, and how good the model is."""
     config = run.config
     parts = [f"Run {run.name}: task {config.task}", config.world.in_words(), f"config {config.digest}"]
+    if run.source:
+        parts.append(f"fetched from {run.source}")
     try:
         parts.append(f"weights of step {run.step:,}")
-        metrics = run_access.frame(run, "metrics")
-    except RunError:
+        headline = run_list.read(run.path).headline
+    except RunError:  # no weights, or those of a step along the run
         return " · ".join(parts)
-    macro = select(metrics, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
-    final = [row for row in records(macro) if row["checkpoint_step"] == run.step]
-    if final:
-        best = max(final, key=lambda row: row["n"])
+    if headline is not None:
         mean = "mean over op × outcome" if config.world.part_names else f"mean over each {config.world.stratum_title}"
-        parts.append(f"exact match {best['estimate']:.2%} ({mean}, {best['n']:,} held-out examples)")
+        right = f"{min(headline.estimate, 0.9999) if headline.estimate < 1 else 1:.2%}"
+        parts.append(f"exact match {right} ({mean}, {headline.n:,} held-out examples)")
     return " · ".join(parts)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from app import machine_view, predictions, program, run_access
@@ -88,6 +87,8 @@ def draw_legend(view: MachineView) -> None:
 
 def draw_slots(view: MachineView, prediction: Prediction) -> None:
     """Every slot of the state: now, true, predicted, with probabilities."""
+    import pandas as pd  # there is a prediction, so the model has loaded, and pandas with it
+
     spec, t = view.spec, view.step
     now = encode(view.state)[0]
     answered, real = prediction.tokens[t], prediction.truth[t]

@@ -1,28 +1,11 @@
-"""Colours and glyphs, once: Okabe–Ito by pair of opcodes, always beside the glyph, never colour alone."""
+"""Colours and glyphs of the app: those of all figures, and what only a page needs; never colour alone."""
 
-GLYPHS = {
-    "NEXT": ">",
-    "PREV": "<",
-    "INC": "+",
-    "DEC": "-",
-    "PUT": ".",
-    "GET": ",",
-    "WHILE": "[",
-    "ENDW": "]",
-    "STOP": "■",
-}
+from interp.figures.style import DARK_TEXT, GLYPHS, NEGATIVE, OP_COLORS, POSITIVE, SIGNED
 
-OP_COLORS = {
-    "NEXT": "#0072B2",
-    "PREV": "#56B4E9",
-    "INC": "#009E73",
-    "DEC": "#D55E00",
-    "WHILE": "#CC79A7",
-    "ENDW": "#CC79A7",
-    "PUT": "#E69F00",
-    "GET": "#F0E442",
-    "STOP": "#999999",
-}
+__all__ = [
+    "CIVIDIS", "DARK_TEXT", "GLYPHS", "HATCHED", "LIGHT_TEXT", "NEGATIVE", "OP_COLORS", "OP_MEANINGS", "POSITIVE",
+    "SIGNED", "contrast", "luminance", "text_on", "token_text",
+]  # fmt: skip
 
 HATCHED = frozenset({"ENDW"})  # the same colour as its partner WHILE, told apart by hatching
 
@@ -39,10 +22,8 @@ OP_MEANINGS = {
 }
 
 CIVIDIS = ["#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838"]
-SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange − … 0 … + blue
-POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the two ends of SIGNED that read on light and on dark
 
-DARK_TEXT, LIGHT_TEXT = "#101418", "#FFFFFF"
+LIGHT_TEXT = "#FFFFFF"
 
 
 def token_text(token: str) -> str:

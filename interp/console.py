@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -15,6 +14,8 @@ from rich.text import Text
 from interp.evaluation.tables import evaluation_tables, plain_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from interp.training import TrainingProgress
 
 __all__ = ["console", "plain_table", "say", "show_scores", "stage_display", "training_display"]

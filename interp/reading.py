@@ -141,7 +141,7 @@ def check_provenance(values: Any) -> None:
             raise TypeError(f"{name} of its provenance must be of type {kind.__name__}, got {values[name]!r:.60}")
 
 
-_PROVENANCE: dict[str, type] = {"digest": str, "step": int, "settings": dict, "versions": dict}
+_PROVENANCE: dict[str, type] = {"digest": str, "step": int, "weights": str, "settings": dict, "versions": dict}
 
 
 def count(text: str) -> int:

@@ -16,15 +16,16 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from interp.files import atomic_path
 from interp.reading import read_parquet, reading
+
+if TYPE_CHECKING:  # the names of metrics and methods are asked for before any frame is: these take half a second
+    import pandas as pd
+    import pyarrow as pa
 
 
 class Method(StrEnum):
@@ -220,8 +221,6 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "aggregation": Aggregation,
     "interval_kind": IntervalKind,
 }
-_ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
-
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -254,6 +253,8 @@ def rows_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Raises:
         ResultsError: a row names an unknown column, or a value that its enum lacks.
     """
+    import pandas as pd
+
     rows = list(rows)
     for row in rows:
         if unknown := set(row) - set(COLUMNS):
@@ -268,8 +269,11 @@ def rows_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def write_frame(frame: pd.DataFrame, path: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a tidy frame to Parquet, whole or not at all. `provenance` (versions, seed, hash) travels in the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     frame = rows_frame([]) if frame.empty else frame[list(COLUMNS)].astype(COLUMNS)  # type: ignore[arg-type]
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in COLUMNS.items()])
+    schema = pa.schema(list(_arrow_types().items()))
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
     table = table.replace_schema_metadata({"tapelens": json.dumps(dict(provenance or {}))})
     with atomic_path(path) as temporary:
@@ -283,23 +287,40 @@ def read_frame(path: Path) -> pd.DataFrame:
         FileNotFoundError: there is no such file.
         BrokenFileError: the file is not a tidy frame of this version.
     """
+    table, provenance = read_table(path)
+    frame = table.to_pandas().astype(COLUMNS)
+    frame.attrs["provenance"] = provenance
+    return frame
+
+
+def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """As `read_frame`, without pandas: the table, and what was written beside it. Raises as `read_frame`."""
+    import pyarrow as pa
+
     table, provenance = read_parquet(path)
+    types = _arrow_types()
     with reading(path, "a results frame of this version", pa.ArrowException):
         if missing := set(COLUMNS) - set(table.column_names) - set(_LATER):
             raise ResultsError(f"it lacks the columns {sorted(missing)}")
         for name in (name for name in _LATER if name not in table.column_names):
-            table = table.append_column(name, pa.nulls(len(table), _ARROW[COLUMNS[name]]))
+            table = table.append_column(name, pa.nulls(len(table), types[name]))
         table = table.select(list(COLUMNS))
-        for column, kind in COLUMNS.items():
-            if (found := table.schema.field(column).type) != _ARROW[kind]:
-                raise ResultsError(f"its column {column} holds {found}, not {_ARROW[kind]}")
+        for column, kind in types.items():
+            if (found := table.schema.field(column).type) != kind:
+                raise ResultsError(f"its column {column} holds {found}, not {kind}")
         for column, enum in _ENUMS.items():
             found = set(table[column].unique().drop_null().to_pylist()) - set(enum)
             if unknown := {value for value in found if not _foreign(column, value)}:
                 raise ResultsError(f"its column {column} holds {min(unknown)!r:.60}, which is no {enum.__name__}")
-        frame = table.to_pandas().astype(COLUMNS)
-    frame.attrs["provenance"] = provenance
-    return frame
+    return table, provenance
+
+
+def _arrow_types() -> dict[str, pa.DataType]:
+    """The type of each column in a file."""
+    import pyarrow as pa
+
+    types = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
+    return {name: types[kind] for name, kind in COLUMNS.items()}
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -313,6 +334,8 @@ def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dicts, with None where a column is absent."""
+    import pandas as pd
+
     rows: list[dict[str, Any]] = frame.astype(object).to_dict("records")  # type: ignore[call-overload]
     return [{name: None if pd.isna(value) else value for name, value in row.items()} for row in rows]
 

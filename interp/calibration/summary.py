@@ -6,12 +6,13 @@ import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from interp.files import write_json
 from interp.results import Method, Metric, method_named, select
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUMMARY_FILE = "summary.json"
 _PROBES = (Method.LOGISTIC, Method.RIDGE, Method.MEAN_DIFFERENCE, Method.MLP)
@@ -61,6 +62,8 @@ def write_summary(folder: Path, frame: pd.DataFrame, *, provenance: dict[str, An
 
 def mean(frame: pd.DataFrame, **columns: Any) -> float | None:
     """Mean estimate of the rows that match, weighted by n for shares of cells, heads or mutants; None for no rows."""
+    import pandas as pd
+
     rows = select(frame, **columns)
     if rows.empty:
         return None

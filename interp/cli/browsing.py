@@ -60,8 +60,8 @@ def app(run: RunPath = Path("checkpoints/quickstart"), *, port: int = 8501) -> N
         run: the run folder.
         port: where to serve it (0: where there is room).
     """
-    load(run)  # what cannot be opened is said before a server starts
-    serve(run, port=port)
+    opened = load(run)  # what cannot be opened is said before a server starts
+    serve(opened.path, port=port)
 
 
 def free_port(port: int) -> int:

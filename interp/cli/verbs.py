@@ -18,6 +18,7 @@ from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
+from interp.cli.sharing import push
 from interp.cli.sums import sums, sums_page
 from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
@@ -47,6 +48,7 @@ COMMANDS = {
     "lengths": lengths,
     "thinking": thinking,
     "report": report,
+    "push": push,
     "app": app,
     "bench": bench,
 }

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from interp.models.denoising import answer_bound, denoise
-from interp.models.masked_diffusion import ORDERS, Order
+from interp.models.masked_diffusion_config import ORDERS, Order
 from interp.results import Aggregation, IntervalKind, Metric, rows_frame
 from interp.tasks import Batch, Task
 from interp.training.scoring import evaluate

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.box import SIMPLE
 from rich.table import Table
 
 from interp.results import Aggregation, Metric, records, select
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHOWN = tuple(f"{steps} steps" for steps in (1, 5, 10, 20, 50))
 

@@ -9,18 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import (
-    INK,
-    MUTED,
-    OP_COLORS,
-    SEQUENTIAL,
-    TEMPLATE,
-    figure,
-    named_rows,
-    op_words,
-    present,
-    with_certainty,
-)
+from interp.figures.style import INK, MUTED, OP_COLORS, SEQUENTIAL, named_rows, op_words, present, with_certainty
+from interp.figures.template import TEMPLATE, figure
 from interp.results import Aggregation, Method, Metric, select
 
 _FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.5, 0.0)  # where the accuracy axis may start

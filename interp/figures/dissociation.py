@@ -131,7 +131,8 @@ def along_curves(circuits: pd.DataFrame) -> go.Figure:
     own, chance = select(rows, control=None), select(rows, control=Control.RANDOM_CIRCUIT)
     if own.empty:
         raise ValueError("the frame has no circuits along the run; tapelens circuit --along measures them")
-    from interp.figures.style import OP_COLORS, figure
+    from interp.figures.style import OP_COLORS
+    from interp.figures.template import figure
 
     traces = []
     for op in present(own, "op"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.style import INK, MUTED, figure, named_rows, with_certainty
+from interp.figures.style import INK, MUTED, named_rows, with_certainty
+from interp.figures.template import figure
 from interp.results import Metric, select
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73")

@@ -11,7 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import GRID, MUTED, NEGATIVE, POSITIVE, TEMPLATE, figure, named_rows, op_words, present
+from interp.figures.style import GRID, MUTED, NEGATIVE, POSITIVE, named_rows, op_words, present
+from interp.figures.template import TEMPLATE, figure
 from interp.results import Control, Metric, select
 
 if TYPE_CHECKING:  # interp.circuits brings torch

@@ -14,7 +14,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import SEQUENTIAL, SIGNED, TEMPLATE, named_rows, present, site_words, with_certainty
+from interp.figures.style import SEQUENTIAL, SIGNED, named_rows, present, site_words, with_certainty
+from interp.figures.template import TEMPLATE
 from interp.results import Control, Method, Metric, select, site_order
 
 _CONSTANT = {Control.MAJORITY_CLASS, Control.EMBEDDING_ONLY, Control.UNPATCHED}  # the same at every layer

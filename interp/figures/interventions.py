@@ -8,7 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.style import SEQUENTIAL, TEMPLATE, named_rows, present, site_words, with_certainty
+from interp.figures.style import SEQUENTIAL, named_rows, present, site_words, with_certainty
+from interp.figures.template import TEMPLATE
 from interp.results import Method, Metric, select, site_order
 
 

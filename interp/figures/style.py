@@ -1,15 +1,14 @@
-"""Colours, words and the template that all figures share."""
+"""Colours, glyphs and words that all figures share, the app's too: no plotly, no pandas."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
-
-import pandas as pd
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
 
 from interp.models.graph import Reader, Writer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GLYPHS = {
     "NEXT": ">",
@@ -41,29 +40,6 @@ SEQUENTIAL = "Cividis"  # 0 to 1
 SIGNED = ["#A64B00", "#D97B1F", "#F2B872", "#F7F7F7", "#9CC7E6", "#3A8CC4", "#005A9C"]  # orange - … 0 … + blue
 POSITIVE, NEGATIVE = "#2E86C8", "#D97B1F"  # the ends of SIGNED that read on light and on dark
 PICKED = "#FF2D78"  # outline of what is picked; seen on blue, yellow and orange alike
-
-AXIS = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "ticks": "", "automargin": True}
-TEMPLATE = go.layout.Template(
-    layout={
-        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
-        "title": {
-            "font": {"size": 14}, "x": 0, "xref": "container", "xanchor": "left",
-            "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 4, "t": 6},
-        },
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": INK},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"align": "left", "font": {"family": "system-ui, sans-serif", "size": 12}},
-        "xaxis": {**AXIS, "title": {"font": {"size": 12}, "standoff": 8}},
-        "yaxis": {**AXIS, "title": {"font": {"size": 12}, "standoff": 8}},
-        "legend": {"bgcolor": "rgba(0,0,0,0)"},
-    }
-)  # fmt: skip
-
-
-def figure(traces: Iterable[Any] = (), **layout: Any) -> go.Figure:
-    """A figure in the shared template."""
-    return go.Figure(data=list(traces), layout={"template": TEMPLATE, **layout})
 
 
 def op_words(op: str) -> str:
@@ -98,6 +74,8 @@ def node_words(node: str) -> str:
 
 def with_certainty(row: Any, *, digits: int = 3) -> str:
     """ "0.930 [0.912, 0.945], n = 812" from a row of the tidy frame; an absent interval or n is left out."""
+    import pandas as pd
+
     text = f"{row.estimate:.{digits}f}"
     if pd.notna(row.ci_low) and pd.notna(row.ci_high):
         text += f" [{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]"

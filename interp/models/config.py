@@ -203,9 +203,13 @@ def config_class(architecture: str) -> type:
     if architecture == TransformerConfig.architecture:
         return TransformerConfig
     from interp.models.encoder_decoder_config import EncoderDecoderConfig
+    from interp.models.looped_config import LoopedConfig
+    from interp.models.masked_diffusion_config import MaskedDiffusionConfig
     from interp.models.state_configs import STATE_CONFIGS
+    from interp.models.window_config import WINDOW_CONFIGS
 
-    for config in (*STATE_CONFIGS, EncoderDecoderConfig):
+    answering = (EncoderDecoderConfig, LoopedConfig, MaskedDiffusionConfig, MultiTokenConfig)
+    for config in (*STATE_CONFIGS, *WINDOW_CONFIGS, *answering):
         if config.architecture == architecture:
             return config
     from interp.models.registry import MODELS

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.models.masked_diffusion import ORDERS, MaskedDiffusion, Order, masking, weighted_losses
+from interp.models.masked_diffusion import MaskedDiffusion, masking, weighted_losses
+from interp.models.masked_diffusion_config import ORDERS, Order
 
 
 @dataclass(frozen=True)

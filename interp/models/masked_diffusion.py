@@ -14,8 +14,7 @@ tasks read a model's answers where they always do; activations of token p stand 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,49 +24,12 @@ from interp.models.architecture import Architecture, answer_behind_prompt
 from interp.models.config import TransformerConfig
 from interp.models.drafts import Drafts, denoising_drafts
 from interp.models.embed import Embed
+from interp.models.masked_diffusion_config import MaskedDiffusionConfig
 from interp.models.transformer import Transformer
 
-Order = Literal["confidence", "left_to_right", "random"]
-ORDERS: tuple[Order, ...] = ("confidence", "left_to_right", "random")
 _WHOLE = 0.25  # share of training rows that are masked whole: what one step from full mask learns from
 _DRAFTS = 16  # passes in which `drafts` shows an answer
 _LEAST = 1e-3  # the smallest probability of masking: the loss divides by it
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MaskedDiffusionConfig(TransformerConfig):
-    """A bidirectional transformer, and where the answer begins.
-
-    Raises:
-        ValueError: as TransformerConfig; or a causal model, or no answer behind the prompt.
-    """
-
-    architecture: str = "masked_diffusion"
-    attention_dir: Literal["causal", "bidirectional"] = "bidirectional"
-    n_prompt: int  # tokens that are given; the answer is the rest of n_ctx
-    denoising_steps: int = 1  # passes in which `answer` fills in the answer
-    order: Order = "confidence"  # in which order they fill it in
-
-    drafts_in: ClassVar[str | None] = "denoising pass"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.attention_dir != "bidirectional":
-            raise ValueError(f"masked diffusion needs attention_dir='bidirectional'; got {self.attention_dir!r}")
-        if not 0 < self.n_prompt < self.n_ctx:
-            raise ValueError(f"n_prompt must be from 1 to n_ctx - 1 = {self.n_ctx - 1}; got {self.n_prompt!r}")
-        if self.order not in ORDERS:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {self.order!r}")
-        if not 1 <= self.denoising_steps <= self.n_answer:
-            raise ValueError(
-                f"denoising_steps must be from 1 to the {self.n_answer} tokens of an answer; "
-                f"got {self.denoising_steps!r}"
-            )
-
-    @property
-    def n_answer(self) -> int:
-        """Tokens of an answer."""
-        return self.n_ctx - self.n_prompt
 
 
 class MaskableEmbed(Embed):

@@ -15,7 +15,7 @@ import pandas as pd
 from interp.commands import command
 from interp.evaluation.measure import Evaluation, Progress, measure
 from interp.evaluation.overlap import overlap
-from interp.files import write_json, write_text
+from interp.files import sha256_of, write_json, write_text
 from interp.pages.card_page import card_page
 from interp.reading import read_json
 from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, rows_frame, select
@@ -81,14 +81,25 @@ def _overlap(run: Run, rows: pd.DataFrame, *, n: int, seed: int, progress: Progr
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """`card.json` of a run folder. Raises RunError where there is none, or one of another version."""
+    """`card.json` of a run folder. Raises RunError where there is none, or one of another version or other weights."""
     try:
         values = read_json(path / "card.json", "a run's card")
     except FileNotFoundError:
         raise RunError(f"{path} has no card.json; make it with: {command('card', path)}") from None
     if values.get("format") != FORMAT:
         raise RunError(f"{path / 'card.json'} has format {values.get('format')}; this version reads {FORMAT}")
+    require_own_weights(path, values)
     return values
+
+
+def require_own_weights(path: Path, card: dict[str, Any]) -> None:
+    """Refuse a card that came into the folder with other weights than lie there now. Raises RunError.
+
+    Cards made before they kept the hash of their weights say nothing of it, and pass.
+    """
+    weights = path / "model.safetensors"
+    if "weights" in card and weights.is_file() and sha256_of(weights) != card["weights"]:
+        raise RunError(f"{path / 'card.json'} is of other weights; make it anew with: {command('card', path)}")
 
 
 def card_values(
@@ -105,6 +116,7 @@ def card_values(
     return {
         "format": FORMAT,
         **provenance(config, step=run.step),
+        "weights": sha256_of(run.weights),
         "name": run.name,
         "command": made.get("command"),
         "config": shown,

@@ -6,6 +6,7 @@ metrics.parquet      training curve and evaluation        (`tapelens train`)
 probes.parquet       variables x layers x positions       (`tapelens probe`)
 interventions.parquet  interchange and ablation           (`tapelens patch`)
 circuits.parquet, circuits/OP.json, attention.safetensors (`tapelens circuit`)
+hub.json             where it was fetched from            (`interp.load("hf://OWNER/NAME")`)
 report.html          all of it on one page                (`tapelens report`)
 steps/STEP.safetensors  weights along the way, bfloat16   (`tapelens train --training.steps-along N`)
 resume/              optimizer state of an unfinished training
@@ -29,16 +30,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from interp.commands import command as command_line
 from interp.configuration import config_dict
-from interp.files import atomic_path, write_json
+from interp.files import atomic_path, sha256_of, write_json
 from interp.reading import BrokenFileError, RunError, count, read_header, read_json, read_tensors, reading
 from interp.results import read_frame, write_frame
+from interp.runs.hub_names import MAX_GB, is_address
 from interp.worlds import World, as_world, world_from_dict
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
+    import pandas as pd
     import torch
 
     from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
@@ -194,6 +196,13 @@ class Run:
         return f"{self.path.parent.parent.name}@{self.path.name}" if along else self.path.name
 
     @property
+    def source(self) -> str | None:
+        """Where the run was fetched from, `hf://OWNER/NAME@COMMIT`; None for one that was made here."""
+        from interp.runs.hub_download import source_of
+
+        return source_of(self.path)
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """The steps whose weights were kept along the run, rising; () where none were."""
         return tuple(
@@ -320,7 +329,7 @@ class Run:
         write_frame(
             self.identified(rows),
             self.path / f"{kind}.parquet",
-            provenance=provenance(self.config, step=self.step, **extra),
+            provenance=provenance(self.config, step=self.step, weights=sha256_of(self.weights), **extra),
         )
 
 
@@ -331,12 +340,21 @@ def frame_command(kind: str, folder: str | Path, *, fresh: bool = False) -> str:
     return command_line(FRAMES[kind], folder, *(["--fresh"] if fresh else []))
 
 
-def load(path: str | os.PathLike[str], *, step: int | None = None) -> Run:
+def load(path: str | os.PathLike[str], *, step: int | None = None, max_gb: float = MAX_GB) -> Run:
     """Open a run folder or a bundled checkpoint, or one of the checkpoints along the run (see `Run.at_step`).
+
+    Args:
+        path: a folder; or `hf://OWNER/NAME@REVISION`, fetched from a hub if it is not here yet (`docs/sharing.md`).
+        step: of a checkpoint along the run (default: the final weights).
+        max_gb: how many gigabytes may be fetched.
 
     Raises:
         RunError: nothing is there, or it is not a run that this version can read, or it did not keep that step.
     """
+    if is_address(path):
+        from interp.runs.hub_download import fetch
+
+        path = fetch(path, max_gb=max_gb)
     run = Run(Path(path), read_config(Path(path)))
     return run if step is None else run.at_step(step)
 

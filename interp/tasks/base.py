@@ -196,6 +196,11 @@ class Task(ABC):
         values = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
         return type(self)(self.world, self.Options(**(values | {"n_steps": n_steps})))
 
+    def notice_before_sharing(self) -> str | None:
+        """What a person should know before a run of this task is shown to others, in a sentence: that its files hold
+        something of what it was trained on, say. None: nothing."""
+        return None
+
     # What a model answers.
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

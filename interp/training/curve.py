@@ -62,8 +62,9 @@ class Curve:
                 shares.setdefault(row["op"], []).append(row["estimate"])
         return {op: sum(each) / len(each) for op, each in shares.items()} or None
 
-    def write(self, step: int, *, threads: Mapping[int, int]) -> None:
-        """Write `metrics.parquet`, as of `step`; its provenance says how many steps were made with how many threads."""
+    def write(self, step: int, *, threads: Mapping[int, int], weights: str | None = None) -> None:
+        """Write `metrics.parquet`, as of `step`; its provenance says how many steps were made with how many threads,
+        and the SHA-256 of the weights that the last of these rows are about, where they are written already."""
         made_on = hardware() | {"threads": {str(each): threads[each] for each in sorted(threads)}}
         frame = rows_frame(self.rows).assign(
             run=self.folder.name,
@@ -71,4 +72,6 @@ class Curve:
             architecture=self.config.model.architecture,
             task=self.config.task,
         )
-        write_frame(frame, self.folder / CURVE_FILE, provenance=provenance(self.config, step=step, hardware=made_on))
+        about = {} if weights is None else {"weights": weights}
+        made = provenance(self.config, step=step, hardware=made_on, **about)
+        write_frame(frame, self.folder / CURVE_FILE, provenance=made)

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interp.files import sha256_of
 from interp.models import MODELS, build_model
 from interp.results import Metric
 from interp.runs import RunConfig, save_weights
@@ -234,8 +235,10 @@ class Trainer:
             logger.info("stage %r is over after step %d, macro exact match %s", stage.name, done, score)
 
     def _checkpoint(self, state: TrainingState) -> None:
-        """Metrics first, then weights, then the state that vouches for both."""
+        """Metrics first, then weights, whose hash the metrics then tell, then the state that vouches for both."""
+        weights = self.folder / "model.safetensors"
         self.curve.write(state.step, threads=self.threads.used)
-        save_weights(self.folder / "model.safetensors", self.result, self.config, step=state.step)
+        save_weights(weights, self.result, self.config, step=state.step)
+        self.curve.write(state.step, threads=self.threads.used, weights=sha256_of(weights))
         save_checkpoint(self.folder, self.model, self.parts, state, self.config)
         self.state = state

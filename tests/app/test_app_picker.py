@@ -16,7 +16,11 @@ from streamlit.testing.v1 import AppTest
 from app import run_list
 from app.run_picker import percent
 from app.selection import Selection, parse
+from interp.files import sha256_of
+from interp.pages.cards import read_card
+from interp.reading import RunError
 from interp.results import read_frame, records
+from interp.runs import Run
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
@@ -65,6 +69,33 @@ def test_a_number_of_another_config_is_left_out(place: Path) -> None:
     file = place / "runs" / "mine" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"digest": "0" * 16}))
     assert next(run.accuracy for run in run_list.listed()[0] if run.name == "mine") is None
+
+
+def test_a_copied_run_with_other_weights_does_not_show_the_accuracy_of_the_original(
+    place: Path, open_page: Open, words: Words
+) -> None:
+    """Of the config that the card and the metrics are about, and trained, but not by this training."""
+    folder = place / "runs" / "mine"
+    shutil.copy(CHECKPOINTS / "quickstart" / "card.json", folder / "card.json")
+    assert next(run.accuracy for run in run_list.listed()[0] if run.name == "mine") == 1
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1  # the smallest change there is
+    (folder / "model.safetensors").write_bytes(weights)
+    assert next(run.accuracy for run in run_list.listed()[0] if run.name == "mine") is None
+    with pytest.raises(RunError, match="card.json is of other weights; make it anew with: tapelens card"):
+        read_card(folder)
+    said = words(open_page("step", folder))
+    assert "weights of step 12,000" in said and "exact match" not in said
+
+
+def test_metrics_that_name_their_weights_go_with_them(place: Path, tiny_run: Run) -> None:
+    folder = Path(shutil.copytree(tiny_run.path, place / "runs" / "tiny"))
+    made = read_frame(folder / "metrics.parquet").attrs["provenance"]
+    assert made["weights"] == sha256_of(folder / "model.safetensors")
+    before = run_list.read(folder)
+    assert before.headline is not None and before.headline.n > 0
+    shutil.copy(CHECKPOINTS / "quickstart" / "model.safetensors", folder / "model.safetensors")
+    assert run_list.read(folder).headline is None
 
 
 def test_the_list_needs_no_torch() -> None:
