@@ -18,6 +18,7 @@ from interp.cli.browsing import free_port
 from interp.files import require_file, require_folder
 from interp.runs import Run
 
+SWEEP = Path(__file__).parents[1] / "examples" / "sweep_tiny.toml"
 MAIN = [sys.executable, "-c", "from interp.cli import main; main()"]
 
 
@@ -47,6 +48,7 @@ INTO_PLACE = {
     "sample": [["sample", "PLACE"], ["sample", "PLACE/x", "--format", "original"]],
     "evolve": [["evolve", "--out", "PLACE/x.npz"]],
     "train": [["train", "--out", "PLACE"]],
+    "sweep": [["sweep", str(SWEEP), "--out", "PLACE"]],
     "eval": [["eval", "RUN", "--json", "PLACE/rows.json"]],
     "model-page": [["model-page", "RUN", "--out", "PLACE"]],
     "probing-page": [["probing-page", "RUN", "--out", "PLACE"]],

@@ -19,6 +19,7 @@ from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, t
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sums import sums, sums_page
+from interp.cli.sweeping import sweep
 from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
 from interp.commands import called_with
@@ -28,6 +29,7 @@ COMMANDS = {
     "sample": sample,
     "evolve": evolve,
     "train": train,
+    "sweep": sweep,
     "eval": evaluate,
     "sample-text": sample_text,
     "strings-page": strings_page,
