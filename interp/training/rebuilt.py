@@ -26,7 +26,8 @@ def filled_in_for(
         ValueError: the task does not say where its prompt ends.
     """
     config, task = config_class(architecture), TASKS[task_name](as_world(world), options)
-    if not isinstance(getattr(task, "prompt_positions", None), slice):
+    n_prompt = getattr(getattr(task, "prompt_positions", None), "stop", None)
+    if n_prompt is None or n_prompt >= task.n_ctx:
         raise ValueError(
             f"the architecture {architecture} needs a prompt and an answer behind it; {task_name} has none"
         )
@@ -35,7 +36,7 @@ def filled_in_for(
     like = transformer_for(task_name, world, options=options, seed=seed, **sizes)
     known = {each.name for each in fields(config)} - {"architecture", "attention_dir"}
     alike = {name: getattr(like, name) for name in shared & known}
-    return config(**alike, n_prompt=task.prompt_positions.stop, **own)
+    return config(**alike, n_prompt=n_prompt, **own)
 
 
 # How the config of an architecture is made for a task; any other: `model_for`, from its vocabulary and sizes alone.
