@@ -80,10 +80,11 @@ def main(*, runs: int = 200, pool: Literal["processes", "ray"] = "processes", wo
         early = [mb for n, mb in samples if n <= max(2, runs // 20)]
         late = [mb for n, mb in samples if n >= runs - max(2, runs // 20)]
         print(f"{runs} runs, {pool}, {workers} at a time: {finished - planned:.1f} s")
-        print(f"configs of all runs: {planned - began:.1f} s; start to the first run: "
-              f"{finished - planned - span:.1f} s; gathering {len(frame):,} rows: {time.perf_counter() - finished:.1f} s")  # fmt: skip
-        print(f"a run: stages {statistics.median(stages):.2f} s (median), "
-              f"overhead {(span * workers - sum(stages)) / runs:.3f} s")  # fmt: skip
+        begun, gathered = finished - planned - span, time.perf_counter() - finished
+        print(f"configs of all runs: {planned - began:.1f} s; start to the first run: {begun:.1f} s")
+        print(f"gathering {len(frame):,} rows: {gathered:.1f} s")
+        overhead = (span * workers - sum(stages)) / runs
+        print(f"a run: stages {statistics.median(stages):.2f} s (median), overhead {overhead:.3f} s")
         print(f"driver: {statistics.median(early):.0f} MB at the start, {statistics.median(late):.0f} MB at the end")
         print(f"files a run: {len(files) / runs:.1f}, {sum(f.stat().st_size for f in files) / runs / 1e3:.0f} kB")
 

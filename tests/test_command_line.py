@@ -59,6 +59,7 @@ INTO_PLACE = {
     "compile": [["compile", "--out", "PLACE"]],
     "calibrate": [["calibrate", "--quick", "--out", "PLACE"]],
     "curves": [["curves", "RUN", "--out", "PLACE/curves.svg"]],
+    "compare": [["compare", "RUN", "--out", "PLACE/compare.md"]],
     "lengths": [["lengths", "--out", "PLACE"]],
 }
 INTO_RUN = {

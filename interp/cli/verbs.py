@@ -14,6 +14,7 @@ from interp.cli import UsageError
 from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch, states_page
+from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
@@ -45,6 +46,7 @@ COMMANDS = {
     "sums-page": sums_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
+    "compare": compare,
     "curves": curves,
     "lengths": lengths,
     "thinking": thinking,

@@ -208,9 +208,9 @@ def test_ctrl_c_closes_the_pool_and_leaves_the_sweep(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_sweep(spec, orders_of(spec), Interrupted)
     assert pools[0].closed
-    with sole_worker(tmp_path / "driver.lock", wait=0, what="it"):  # nobody holds it any more
-        with pytest.raises(RunError, match="another process works at the sweep"):
-            run_sweep(spec, orders_of(spec), Here)
+    held = sole_worker(tmp_path / "driver.lock", wait=0, what="it")  # nobody holds it any more
+    with held, pytest.raises(RunError, match="another process works at the sweep"):
+        run_sweep(spec, orders_of(spec), Here)
 
 
 def test_a_plan_is_measured_and_kept(tmp_path: Path) -> None:
