@@ -50,7 +50,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt $(CYTHON)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,sweep]'
 	@touch $@
 
 clean:  ## remove what was built; runs/ stays

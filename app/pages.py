@@ -94,5 +94,6 @@ PAGES: dict[str, Page] = {
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
     "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),
     "training": Page("views/training.py", "Training", ":material/timeline:", "training"),
+    "compare": Page("views/compare.py", "Compare", ":material/compare_arrows:", "compare"),
     "data": Page("views/data.py", "Data", ":material/inventory:", "data"),
 }

@@ -123,6 +123,12 @@ def whole_run() -> Run:
     return _open(str(path), fingerprint(path / "config.json"))
 
 
+def opened(name: str) -> Run:
+    """Another run, one that a link could name. Raises RunError as `linked_path`, or where it cannot be opened."""
+    path = linked_path(name)
+    return _open(str(path), fingerprint(path / "config.json"))
+
+
 def choose(name: str) -> None:
     """Show another run in this visit, one that a link could name. Raises RunError as `linked_path`."""
     st.session_state[_PATH] = str(linked_path(name))

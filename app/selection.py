@@ -20,6 +20,7 @@ _EXTRA = "address_extra"  # what else the address holds: which example, or where
 _EDITS = "address_edits"  # the recipe of the Intervene page, as JSON
 _WEIGHTS = "address_weights"  # the step of the training whose weights are looked at, where it is not the last
 _RUN = "address_run"  # and the run, where it is another than the one that the app was started with
+_COMPARED = ("against", "question", "variable")  # of the Compare page: another run, what is asked, of what
 _NOTICES, _SHOWN, _HELD = "notices", "notices_shown", "notices_held"
 
 
@@ -139,9 +140,25 @@ def set_weights(step: str) -> None:
     publish()
 
 
+def compared(part: str) -> str:
+    """What the Compare page shows: `against` (the address of a run), `question` or `variable`; "" for the first."""
+    key = f"address_{part}"
+    if key not in st.session_state:
+        st.session_state[key] = st.query_params.get(part, "")
+    return st.session_state[key]
+
+
+def set_compared(**parts: str) -> None:
+    """Change what the Compare page shows."""
+    for part, text in parts.items():
+        st.session_state[f"address_{part}"] = text
+    publish()
+
+
 def publish() -> None:
     """Write selection and extras to the address where they differ from it."""
     kept = {"run": st.session_state.get(_RUN), "edits": edits(), "weights": weights()}
+    kept |= {part: compared(part) for part in _COMPARED}
     wanted = st.session_state.get(_EXTRA, {}) | {name: text for name, text in kept.items() if text} | spell(current())
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)

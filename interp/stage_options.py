@@ -42,6 +42,18 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
+class CardOptions:
+    """What `tapelens card` is asked."""
+
+    n: int = 100_000
+    """How many held-out states, spread evenly over op x outcome."""
+    seed: int = 7
+    """Of the states."""
+    programs: int = 500
+    """How many long-running held-out programs to run on the model's own predictions (0: none)."""
+
+
+@dataclass(frozen=True)
 class ProbeOptions:
     """What `tapelens probe` is asked."""
 

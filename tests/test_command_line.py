@@ -18,6 +18,7 @@ from interp.cli.browsing import free_port
 from interp.files import require_file, require_folder
 from interp.runs import Run
 
+SWEEP = Path(__file__).parents[1] / "examples" / "sweep_tiny.toml"
 MAIN = [sys.executable, "-c", "from interp.cli import main; main()"]
 
 
@@ -47,6 +48,7 @@ INTO_PLACE = {
     "sample": [["sample", "PLACE"], ["sample", "PLACE/x", "--format", "original"]],
     "evolve": [["evolve", "--out", "PLACE/x.npz"]],
     "train": [["train", "--out", "PLACE"]],
+    "sweep": [["sweep", str(SWEEP), "--out", "PLACE"]],
     "eval": [["eval", "RUN", "--json", "PLACE/rows.json"]],
     "model-page": [["model-page", "RUN", "--out", "PLACE"]],
     "probing-page": [["probing-page", "RUN", "--out", "PLACE"]],
@@ -57,6 +59,7 @@ INTO_PLACE = {
     "compile": [["compile", "--out", "PLACE"]],
     "calibrate": [["calibrate", "--quick", "--out", "PLACE"]],
     "curves": [["curves", "RUN", "--out", "PLACE/curves.svg"]],
+    "compare": [["compare", "RUN", "--out", "PLACE/compare.md"]],
     "lengths": [["lengths", "--out", "PLACE"]],
 }
 INTO_RUN = {

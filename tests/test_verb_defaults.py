@@ -45,7 +45,7 @@ BELOW = {
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
 RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "sample-text"}
-PAGES = {"circuit-page", "model-page", "probing-page", "states-page", "strings-page", "sums-page", "curves"}
+PAGES = {"compare", "circuit-page", "model-page", "probing-page", "states-page", "strings-page", "sums-page", "curves"}
 
 
 def named(place: str) -> Callable[..., Any]:

@@ -14,12 +14,14 @@ from interp.cli import UsageError
 from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch, states_page
+from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push
 from interp.cli.sums import sums, sums_page
+from interp.cli.sweeping import sweep
 from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
 from interp.commands import called_with
@@ -29,6 +31,7 @@ COMMANDS = {
     "sample": sample,
     "evolve": evolve,
     "train": train,
+    "sweep": sweep,
     "eval": evaluate,
     "sample-text": sample_text,
     "strings-page": strings_page,
@@ -44,6 +47,7 @@ COMMANDS = {
     "sums-page": sums_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
+    "compare": compare,
     "curves": curves,
     "lengths": lengths,
     "thinking": thinking,

@@ -6,6 +6,7 @@ again with another seed (`tapelens eval RUN --seed …`) gives figures inside th
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from interp.pages.card_page import card_page
 from interp.reading import read_json
 from interp.results import COLUMNS, Aggregation, Metric, read_frame, records, rows_frame, select
 from interp.runs import Run, RunError, hardware, provenance
+from interp.stage_options import CardOptions
 
 CARD_SEED = 7  # of the card's states; training, its curve and the final evaluation use others
 FORMAT = 1
@@ -48,6 +50,21 @@ def make_card(
     values |= _overlap(run, evaluation.rows, n=n, seed=seed, progress=progress)
     _write(run, values)
     return values
+
+
+def card_stage(
+    run: Run,
+    options: CardOptions = CardOptions(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress = lambda done, total, at: None,
+) -> dict[str, Any]:
+    """The run's card as it is on the disk, where it is of these weights and was asked the same; else made anew."""
+    with contextlib.suppress(RunError):
+        values = read_card(run.path)
+        same = (values["digest"], values["step"]) == (run.config.digest, run.step)
+        if same and all(values["evaluation"].get(name) == value for name, value in vars(options).items()):
+            return values
+    return make_card(run, **vars(options), progress=progress)
 
 
 def add_overlap(run: Run, *, progress: Progress = lambda done, total, at: None) -> dict[str, Any]:

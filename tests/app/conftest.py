@@ -22,7 +22,7 @@ PAGES = {
     name: f"views/{name}.py"
     for name in (
         *("step", "examples", "string", "stream", "attention", "state", "thinking", "probe_results"),
-        *("circuit", "intervene", "training", "data"),
+        *("circuit", "intervene", "training", "compare", "data"),
     )
 }
 
