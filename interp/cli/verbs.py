@@ -21,6 +21,7 @@ from interp.cli.probing import probe, probing_page
 from interp.cli.sums import sums, sums_page
 from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
+from interp.cli.writing import chat, generate
 from interp.commands import called_with
 
 COMMANDS = {
@@ -31,6 +32,8 @@ COMMANDS = {
     "eval": evaluate,
     "sample-text": sample_text,
     "strings-page": strings_page,
+    "generate": generate,
+    "chat": chat,
     "card": card,
     "model-page": model_page,
     "probe": probe,

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.reading import BrokenFileError
 from interp.worlds.base import Split, Strata, Variable, World, in_split
 from interp.worlds.rows import uniform
 from interp.worlds.text.classes import CLASSES, LONGEST_WORD, WIDEST, character_class, columns, lengths_of_words
@@ -164,18 +165,18 @@ class TextWorld(World):
         """The text as tokens, unit by unit.
 
         Raises:
-            ValueError: the text is gone, or is no longer what the run was made with.
+            BrokenFileError: the text is gone, or is no longer what the run was made with.
         """
         try:
             found = _sha256(self.source, None if self.source == DEFAULT else _stamp(self.source))
         except OSError as error:
-            raise ValueError(
+            raise BrokenFileError(
                 f"the text {self.source} of this run cannot be read ({error.strerror or error}); the model can write, "
                 "but nothing can be measured on the text"
             ) from None
         if found != self.sha256:
             why = " (every Python brings its own)" if self.source == DEFAULT else ""
-            raise ValueError(
+            raise BrokenFileError(
                 f"the text {self.source} has SHA-256 {found} here, and this run was made with {self.sha256}{why}: the "
                 "model can write, but nothing can be measured on another text"
             )
