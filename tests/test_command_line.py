@@ -53,6 +53,7 @@ INTO_PLACE = {
     "states-page": [["states-page", "RUN", "--out", "PLACE"]],
     "circuit-page": [["circuit-page", "RUN", "--out", "PLACE"]],
     "strings-page": [["strings-page", "RUN", "--out", "PLACE"]],
+    "text-page": [["text-page", "--out", "PLACE"]],
     "sums-page": [["sums-page", "RUN", "--out", "PLACE"]],
     "compile": [["compile", "--out", "PLACE"]],
     "calibrate": [["calibrate", "--quick", "--out", "PLACE"]],

@@ -12,7 +12,9 @@ from interp.console import say
 
 
 def bench(
-    what: Annotated[Literal["machine", "training", "models", "throughput", "probes", "circuits"], tyro.conf.Positional],
+    what: Annotated[
+        Literal["machine", "training", "models", "throughput", "probes", "circuits", "text"], tyro.conf.Positional
+    ],
     *,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:

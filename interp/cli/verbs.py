@@ -19,7 +19,7 @@ from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, t
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sums import sums, sums_page
-from interp.cli.texts import sample_text, strings_page
+from interp.cli.texts import sample_text, strings_page, text_page
 from interp.cli.training import train
 from interp.cli.writing import chat, generate
 from interp.commands import called_with
@@ -34,6 +34,7 @@ COMMANDS = {
     "strings-page": strings_page,
     "generate": generate,
     "chat": chat,
+    "text-page": text_page,
     "card": card,
     "model-page": model_page,
     "probe": probe,

@@ -58,6 +58,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "delta": {"n_layers": 4, "d_model": 128, "d_mlp": 384},
     "mamba": {"n_layers": 4, "d_model": 160},
     "mamba2": {"n_layers": 4, "d_model": 168},
+    "ngram": {"context": 2},
     "window": {"context": 12, "d_model": 48, "d_mlp": 1024},
 }
 """What gives each architecture about as many parameters as the transformer has."""
@@ -69,7 +70,7 @@ def _run(architecture: str, *, steps: int, rate: float = 2e-3) -> RunConfig:
     return RunConfig("text", _WORLD, text_model(architecture, _WORLD), training_for(steps, rate=rate))
 
 
-TEXT_SMALL = _run("transformer", steps=5000)
+TEXT_SMALL = _run("transformer", steps=2500)
 TEXT_GRU = _run("gru", steps=3000)
 TEXT_DELTA = _run("delta", steps=3000)
 TEXT_MAMBA = _run("mamba", steps=3000)
