@@ -38,6 +38,7 @@ STEP = FirstPage("step", "app.machine_view")
 EXAMPLES = FirstPage("examples", "app.examples_view")
 SUMS = FirstPage("sums", "app.sums_view")
 STRING = FirstPage("string", "app.examples_view")
+TEXT = FirstPage("text", "app.text_view")
 
 
 def _of_machine(run: Run) -> FirstPage:
@@ -51,6 +52,7 @@ VIEWS: dict[str, Callable[[Run], FirstPage]] = {
     "machine": _of_machine,
     "addition": lambda run: SUMS,
     "strings": lambda run: STRING,
+    "text": lambda run: TEXT,
 }
 
 
@@ -63,5 +65,5 @@ def first_page(run: Run) -> FirstPage:
 def pages_of(run: Run) -> dict[str, Page]:
     """The pages in the order of the navigation: the first page, then those that are about the model."""
     first = first_page(run)
-    own = {each.name for each in (STEP, EXAMPLES, SUMS, STRING)}
+    own = {each.name for each in (STEP, EXAMPLES, SUMS, STRING, TEXT)}
     return {first.name: first.page} | {name: page for name, page in PAGES.items() if name not in own}

@@ -31,7 +31,7 @@ st.html(
     "</style>"
 )
 pages = {
-    name: each for name, each in PAGES.items() if name not in ("examples", "sums")
+    name: each for name, each in PAGES.items() if name not in ("examples", "sums", "text")
 }  # until a run says what it opens with
 view, problem = None, None
 try:

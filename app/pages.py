@@ -32,7 +32,12 @@ def _without_attention(run: Run) -> str | None:
 
 
 def _without_graph(run: Run) -> str | None:
-    config = run.config.model
+    config, world = run.config.model, run.config.world
+    if not world.contrast_names:
+        return (
+            f"Circuits are found from pairs that differ in one thing; the world {world.name} draws none. Two prompts "
+            "of your own can be patched on the first page."
+        )
     if getattr(config, "has_graph", False):
         return None
     return (
@@ -82,6 +87,7 @@ def _without_do(run: Run) -> str | None:
 PAGES: dict[str, Page] = {
     "step": Page("views/step.py", "Step", ":material/footprint:", "step"),
     "string": Page("views/string.py", "String", ":material/text_fields:", "string"),
+    "text": Page("views/text.py", "Text", ":material/article:", "text"),
     "examples": Page("views/examples.py", "Examples", ":material/view_carousel:", "examples"),
     "stream": Page("views/stream.py", "Stream", ":material/timeline:", "stream", refuses=_without_stream),
     "sums": Page("views/sums.py", "Sum", ":material/add:", "sums"),

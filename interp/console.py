@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from interp.training import TrainingProgress
 
-__all__ = ["console", "plain_table", "say", "show_scores", "stage_display", "training_display"]
+__all__ = ["console", "plain_table", "printable", "say", "show_scores", "stage_display", "training_display"]
 
 
 class _Console(Console):
@@ -126,3 +127,18 @@ def show_scores(scores: pd.DataFrame, *, title: str) -> None:
     """Tables of an evaluation's rows: by op x outcome, by block, calibration, rollout; the headline last."""
     for part in evaluation_tables(scores, title=title):
         console.print(part)
+
+
+def printable(text: str) -> str:
+    """Text that a terminal may be given: control and direction characters, newline and tab aside, are spelled out."""
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
+        else _spelt(character)
+        for character in text
+    )
+
+
+def _spelt(character: str) -> str:
+    point = ord(character)
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

@@ -100,7 +100,8 @@ def _safetensors(path: Path, framework: str, what: str = "a whole safetensors fi
 
     with reading(path, what, SafetensorError):
         with open(path, "rb") as file:
-            if file.read(4).startswith(_PICKLE_STARTS):
+            start = file.read(9)  # eight are the length of a header, which may look like a pickle; then it opens
+            if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
                 raise BrokenFileError(
                     f"{path} is a pickle; weights are read from safetensors only, and nothing is ever unpickled"
                 )

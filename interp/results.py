@@ -56,6 +56,8 @@ class Method(StrEnum):
     ABLATION = "ablation"  # an activation replaced by zero, a mean or a resample
     CIRCUIT_RUN = "circuit_run"  # a circuit run alone, all other edges ablated
     EXACT_CONDITIONAL = "exact_conditional"  # against the rule's distribution of each character, summed, not sampled
+    LIKELIHOOD = "likelihood"  # what a model says of a text, token by token, the true ones before each
+    BOUND = "bound"  # an upper bound on that, of a model that fills in rather than writes on
     SAMPLED_TEXT = "sampled_text"  # texts that were sampled, or brought, and judged by the rule
     HEAD_ROLE = "head_role"  # a sentence generated from measurements of a head
 
@@ -138,6 +140,7 @@ class Metric(StrEnum):
     CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
+    BITS = "bits"  # cross-entropy of held-out text in bits a character, lower is better
     KL = "kl"  # KL(exact distribution of the next character || model's), nats a character, 0 is best
     ILLEGAL_MASS = "illegal_mass"  # probability given to characters that the rule forbids, a character, 0 is best
     IN_DISTRIBUTION = "in_distribution"  # share of texts that the rule allows, 0 to 1

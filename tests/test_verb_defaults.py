@@ -44,7 +44,7 @@ BELOW = {
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "sample-text"}
+RUN = {"generate", "chat", "eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "sample-text"}
 PAGES = {"compare", "circuit-page", "model-page", "probing-page", "states-page", "strings-page", "sums-page", "curves"}
 
 

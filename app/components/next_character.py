@@ -69,3 +69,15 @@ def _bar(p: float | None, kind: str) -> str:
     if p is None:
         return "<td class='bar'>…</td>"
     return f"<td class='bar'><i class='{kind}' style='width:{100 * p:.1f}px'></i> {p:.4f}</td>"
+
+
+def likeliest_table(likeliest: Sequence[tuple[str, float]]) -> str:
+    """One row a token: its bar and its probability."""
+    rows = [f"<tr><th scope='row'><b>{escape(visible(name))}</b></th>{_bar(p, 'model')}</tr>" for name, p in likeliest]
+    return f"<table class='next'>{''.join(rows)}</table>"
+
+
+def visible(name: str) -> str:
+    """A token as a label: what cannot be seen is drawn."""
+    drawn = name.replace("\n", "⏎").replace("\t", "⇥").replace("\f", "↡").replace(" ", "␣").replace("\r", "↵")
+    return drawn if drawn.isprintable() else repr(drawn)[1:-1]

@@ -13,7 +13,8 @@ from interp.console import say
 
 def bench(
     what: Annotated[
-        Literal["machine", "training", "models", "throughput", "probes", "circuits", "app"], tyro.conf.Positional
+        Literal["machine", "training", "models", "throughput", "probes", "circuits", "text", "app"],
+        tyro.conf.Positional,
     ],
     *,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,

@@ -94,3 +94,16 @@ def strings_page(
             for each in opened:
                 language_stage(each, progress=progress)
     say(f"page in {write_strings_page(opened, out)}")
+
+
+def text_page(rows: tyro.conf.Positional[Path] = Path("docs/text.json"), *, out: Path = Path("docs")) -> None:
+    """Write text.md and its figure from the rows of tapelens bench text.
+
+    Args:
+        rows: the file that tapelens bench text --json was kept in.
+        out: the folder to write to.
+    """
+    from interp.pages.text import write_text_page
+
+    writes(out, "text.md")
+    say(f"page in {write_text_page(rows, out)}")

@@ -51,8 +51,9 @@ def train(
         preset: a named run; a name that does not exist lists them.
         out: the run folder (default: runs/PRESET).
         data: train on these records: a folder that tapelens sample wrote, or NAME.npy of the original project. The
-            machine is theirs; records of held-out programs are left out.
-        machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index.
+            machine is theirs; records of held-out programs are left out. Of a preset about text: a UTF-8 file.
+        machine: fields of the machine instead of the preset's, such as n_cells=4 outcome_token=true pointers=index; or
+            of another world, such as length=256 unit=document vocabulary=byte_pairs of a text.
         start: begin with the weights of this run, and a --seed of its own, instead of random weights.
         resume: continue what --out holds, with the settings it was begun with.
         fresh: start over.
@@ -73,8 +74,8 @@ def train(
 
     if preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {preset!r}")
-    if machine and (resume or data is not None):
-        raise ValueError("--machine needs a new run that draws its own records: leave --resume and --data out")
+    if machine and resume:
+        raise ValueError("--machine needs a new run: leave --resume out")
     if start is not None and resume:
         raise ValueError("--resume goes on with the weights that --out holds; leave --start out")
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
@@ -92,8 +93,12 @@ def train(
     else:
         config = PRESETS[preset]
         split = replace(config.training, **changes).training_split
-        records = _training_records(data, config.world, split) if data is not None else None
-        world = world_from(config.world, machine) if records is None else as_world(records.spec)
+        of_text = "text" in config.world.capabilities
+        if machine and data is not None and not of_text:
+            raise ValueError("--machine needs a new run that draws its own records: leave --data out")
+        records = _training_records(data, config.world, split) if data is not None and not of_text else None
+        told = (*machine, f"source={data}") if data is not None and of_text else machine
+        world = world_from(config.world, told) if records is None else as_world(records.spec)
         config = overridden(config, world, training=changes, model=given(model), options=given(options))
         if records is not None:
             config = replace(config, data=DataSource(str(records.path), records.digest))

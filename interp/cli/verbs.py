@@ -22,8 +22,9 @@ from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push
 from interp.cli.sums import sums, sums_page
 from interp.cli.sweeping import sweep
-from interp.cli.texts import sample_text, strings_page
+from interp.cli.texts import sample_text, strings_page, text_page
 from interp.cli.training import train
+from interp.cli.writing import chat, generate
 from interp.commands import called_with
 
 COMMANDS = {
@@ -35,6 +36,9 @@ COMMANDS = {
     "eval": evaluate,
     "sample-text": sample_text,
     "strings-page": strings_page,
+    "generate": generate,
+    "chat": chat,
+    "text-page": text_page,
     "card": card,
     "model-page": model_page,
     "probe": probe,

@@ -37,7 +37,7 @@ def generate_tokens(
     for _ in range(max_new_tokens):
         logits = model(sequence) if past is None else model(unread, past_kv_cache=past)
         last = logits[:, -1]  # [batch, d_vocab]
-        unread = _draw(last, temperature, top_k, top_p, generator) if do_sample else last.argmax(-1, keepdim=True)
+        unread = draw_token(last, temperature, top_k, top_p, generator) if do_sample else last.argmax(-1, keepdim=True)
         stopped = torch.isin(sequence[:, -1:], stops) if sequence.shape[1] > prompt.shape[1] else None
         if stopped is not None:
             unread = torch.where(stopped, sequence[:, -1:], unread)
@@ -47,7 +47,7 @@ def generate_tokens(
     return sequence
 
 
-def _draw(
+def draw_token(
     logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
 ) -> Tensor:
     """One token a row from logits [batch, d_vocab], [batch, 1]."""

@@ -102,6 +102,12 @@ class MaskedDiffusion(Transformer):
         prompt = batch.tokens[:, : self.cfg.n_prompt]
         return denoise(self, prompt, steps=self.cfg.denoising_steps, order=self.cfg.order).tokens
 
+    def answer_bound(self, tokens: Tensor, *, draws: int = 8, seed: int = 0) -> Tensor:
+        """See `interp.models.denoising.answer_bound`, [batch]."""
+        from interp.models.denoising import answer_bound  # it imports this module
+
+        return answer_bound(self, tokens, draws=draws, seed=seed)
+
     @property
     def max_denoising_steps(self) -> int:
         """See ModelFacts."""

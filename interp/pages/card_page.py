@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from interp.results import Aggregation, Metric
+from interp.results import Aggregation, Method, Metric
 from interp.runs.folder import world_of
 
 _STEPS = (1, 5, 10, 20, 50, 100)
@@ -35,7 +35,19 @@ def _head(card: dict[str, Any]) -> str:
         f"for the task `{config['task']}` on "
         f"{world.in_words()}.\n\n"
         f"Macro average over {over} on held-out programs, greedy: **{percent(macro)}** {interval(macro)}, "
-        f"n = {macro['n']:,}.{wrong}"
+        f"n = {macro['n']:,}.{wrong}{_bits(card)}"
+    )
+
+
+def _bits(card: dict[str, Any]) -> str:
+    """Of a model of text: what a character of held-out text costs it."""
+    if not (rows := [row for row in card["rows"] if row["metric"] == Metric.BITS]):
+        return ""
+    row = rows[0]
+    bound = "at most " if row.get("method") == Method.BOUND else ""
+    return (
+        f"\n\nHeld-out text costs it {bound}**{row['estimate']:.4f} bits a character** [{row['ci_low']:.3f}, "
+        f"{row['ci_high']:.3f}], n = {row['n']:,} characters; the interval is over held-out units."
     )
 
 

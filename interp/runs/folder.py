@@ -106,9 +106,11 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the places of its data and of the
-        run it starts from left out)."""
+        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the places of its data, of its
+        text and of the run it starts from left out)."""
         values = self.to_dict()
+        if "world" in values:
+            values["world"] = {"name": self.world.name, **self.world.identity()}
         if self.data is not None:
             values["data"] = self.data.digest
         if self.start is not None:
@@ -231,6 +233,7 @@ class Run:
         if self.config.task not in TASKS:
             known = ", ".join(TASKS)
             raise RunError(f"{self.path / 'config.json'} names the task {self.config.task!r}; this version has {known}")
+        self.config.world.keep_beside(self.weights.parent.parent)
         return TASKS[self.config.task](self.config.world, self.config.options)
 
     @cached_property

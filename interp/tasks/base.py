@@ -237,6 +237,10 @@ class Task(ABC):
             rows.append({**named, "metric": Metric.EXACT_MATCH, **shares})
         return pd.DataFrame(rows)
 
+    def also_measured(self, model: Any, *, n: int, split: Split) -> list[dict[str, Any]]:
+        """What is measured of a model beside its answers, on at most `n` examples of a split, as rows; here nothing."""
+        return []
+
     def right(self, predicted: Tensor, batch: Batch) -> np.ndarray:
         """Whether each answer [n, k] is the world's, bool [n]; positions at which none is expected aside."""
         expected = self.expected(self.world.answer(batch.examples))

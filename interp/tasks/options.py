@@ -70,11 +70,27 @@ class OutputOptions(StreamOptions):
 
 
 @dataclass(frozen=True)
-class TaskOptions(ChainOptions, OutputOptions, AdditionOptions):
+class TextOptions:
+    """Of `text`.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    given: int = later(1)
+    """For `text`: how many tokens are given before the first is asked for."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.given, int) or self.given < 1:
+            raise ValueError(f"given must be an integer of at least 1, got {self.given!r}")
+
+
+@dataclass(frozen=True)
+class TaskOptions(ChainOptions, OutputOptions, AdditionOptions, TextOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""
 
     def __post_init__(self) -> None:
-        for each in (ChainOptions, AdditionOptions):
+        for each in (ChainOptions, AdditionOptions, TextOptions):
             each.__post_init__(self)
 
 
@@ -83,5 +99,6 @@ OPTIONS: dict[str, type] = {
     "output": OutputOptions,
     "chain": ChainOptions,
     "addition": AdditionOptions,
+    "text": TextOptions,
 }
 """What the tasks of this package take beyond `NoOptions`, for whoever must not import them: they bring torch."""

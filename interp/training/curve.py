@@ -38,8 +38,9 @@ class Curve:
         self.rows += [{**common, "metric": metric, "estimate": value} for metric, value in values.items()]
 
     def add_evaluation(self, step: int, scores: pd.DataFrame) -> None:
-        """Exact match of an evaluation's rows: the macro average, and by op x outcome."""
-        self.rows += [{**row, "checkpoint_step": step} for row in records(select(scores, metric=Metric.EXACT_MATCH))]
+        """Exact match of an evaluation's rows: the macro average, and by op x outcome; and bits a character of text."""
+        for metric in (Metric.EXACT_MATCH, Metric.BITS):
+            self.rows += [{**row, "checkpoint_step": step} for row in records(select(scores, metric=metric))]
 
     @property
     def last_evaluation(self) -> list[dict[str, Any]]:

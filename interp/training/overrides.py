@@ -129,11 +129,11 @@ def overridden(
 
 def world_from(world: World, changes: Sequence[str]) -> World:
     """The world with some settings changed, each given as NAME=VALUE. Raises ValueError on anything else."""
-    known, values = world.to_dict(), {}
+    values: dict[str, Any] = {}
     settings = world.settings()
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in settings:
             raise ValueError(f"--machine takes NAME=VALUE with one of {', '.join(settings)}, got {change!r}")
         values[name] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdigit() else value)
-    return type(world).from_dict({**known, **values})
+    return world.changed(values) if values else world

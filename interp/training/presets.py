@@ -18,6 +18,7 @@ _ADDITION = "interp.training.addition_presets"
 STRING_PRESETS = (
     "sticky", "sticky_transformer", "sticky_ngram", "sticky_bigram", "sticky_mlp", "counting", "markov",
 )  # fmt: skip
+TEXT_PRESETS = ("text_small", "text_gru", "text_delta", "text_mamba", "text_looped", "text_masked_diffusion")
 
 PRESETS: Registry[RunConfig] = Registry(
     "preset",
@@ -40,6 +41,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",
         "output": f"{_MACHINE}:OUTPUT",
         **{name: f"interp.training.string_presets:{name.upper()}" for name in STRING_PRESETS},
+        **{name: f"interp.training.text_presets:{name.upper()}" for name in TEXT_PRESETS},
         "addition": f"{_ADDITION}:ADDITION",
         "addition_16": f"{_ADDITION}:ADDITION_16",
         "addition_heads": f"{_ADDITION}:ADDITION_HEADS",

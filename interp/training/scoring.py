@@ -80,4 +80,5 @@ def evaluate(
     macro = macro_row([row for row in shares if row["metric"] == Metric.EXACT_MATCH]) | {"n": n}
     common: dict[str, Any] = {"aggregation": Aggregation.MEAN, "interval_kind": IntervalKind.WILSON}
     rows = [macro, *({**row, **common} for row in shares)]
-    return rows_frame({**row, "method": Method.GREEDY} for row in rows)
+    further = task.also_measured(model, n=n, split=split)
+    return rows_frame([*({**row, "method": Method.GREEDY} for row in rows), *further])

@@ -59,6 +59,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, folder: Path, devices: Devices, *, records: Any = None):
         self.config, self.folder, self.devices, self.settings = config, folder, devices, config.training
+        config.world.keep_beside(folder.parent)
         self.task: Task = TASKS[config.task](config.world, config.options)
         self.architecture = MODELS[config.model.architecture]
         if reason := self.architecture.suits(self.task):

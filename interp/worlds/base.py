@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["root", "fetch", "decide", "result", "latent"]
-Capability = Literal["do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records", "language"]
+Capability = Literal[
+    "do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records", "language", "text"
+]
 # "train" is all but evaluation, as runs drew before there was a validation split; "fit" leaves out both.
 Split = Literal["all", "train", "fit", "validation", "evaluation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -94,7 +96,8 @@ class World(ABC):
         capabilities: what may be asked of it. "do": `answer(do=…)`; "edit": stored variables and minimal pairs;
             "contrasts": `contrasts()`; "rollout": `advance`, `rollout_starts`, `different_steps`; "altered": permuted
             meanings; "adaptive", "curriculum", "records": ways to draw training batches; "language": examples are
-            texts, each with its exact distribution of the next character (`interp.worlds.strings`).
+            texts, each with its exact distribution of the next character (`interp.worlds.strings`); "text": examples
+            are stretches of a plain text, with `encode` and `decode` (`interp.worlds.text`).
         edits_change_units: whether the unit is all that is stored, so that whatever is edited, another unit comes out.
         stratum_title: its word for a stratum.
         stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
@@ -151,6 +154,22 @@ class World(ABC):
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings, without the name; `from_dict` takes them."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of `to_dict` says which world it is: all of it, unless there is a place that may move."""
+        return self.to_dict()
+
+    def changed(self, values: Mapping[str, Any]) -> World:
+        """The world with other values of some `settings`. Raises as `from_dict`."""
+        return type(self).from_dict({**self.to_dict(), **values})
+
+    def from_source(self, path: Path) -> World:
+        """The same kind of world, of the text of another file."""
+        raise self.lacks("text")
+
+    def keep_beside(self, folder: Path) -> None:
+        """Where files may be kept that are made once and read by every run of this world: here nothing is."""
+        del folder
 
     def settings(self) -> tuple[str, ...]:
         """The names of the settings that `from_dict` takes."""

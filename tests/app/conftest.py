@@ -21,7 +21,7 @@ MAIN = ROOT / "app" / "main.py"
 PAGES = {
     name: f"views/{name}.py"
     for name in (
-        *("step", "examples", "string", "stream", "attention", "state", "thinking", "probe_results"),
+        *("step", "examples", "string", "text", "stream", "attention", "state", "thinking", "probe_results"),
         *("circuit", "intervene", "training", "compare", "data"),
     )
 }
@@ -63,7 +63,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         for name, value in parameters.items():
             at.query_params[name] = value
         at.run()
-        if page not in ("step", "examples", "sums", "string"):  # the first pages
+        if page not in ("step", "examples", "sums", "string", "text"):  # the first pages
             at.switch_page(PAGES[page]).run()
         return _settle(at)
 

@@ -57,7 +57,7 @@ def told(task: Task, batch: Batch) -> torch.Tensor:
 
 
 def test_every_task_is_in_the_battery() -> None:
-    assert {*OPTIONS, "strings"} == set(TASKS)  # strings: tests/tasks/test_strings.py
+    assert {*OPTIONS, "strings", "text"} == set(TASKS)  # these two: tests/tasks/test_strings.py, test_text.py
     assert {config.task for config in PRESETS.values()} == set(TASKS)
 
 

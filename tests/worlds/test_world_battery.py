@@ -15,6 +15,7 @@ from interp.worlds.addition import Addition
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
 from interp.worlds.strings import Arithmetic, Copying, Counting, Markov, Sticky, StringWorld
+from interp.worlds.text import TextWorld
 
 SMALL = {
     "machine": MachineSpec(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2),
@@ -26,6 +27,8 @@ SMALL = {
     "strings-last-field": StringWorld(Copying(fields=3, longest=3)),
     "strings-markov": StringWorld(Markov(length=16)),
     "addition": Addition(n_digits=4, base=3),
+    "text": TextWorld.of(length=24, block=256),
+    "text-documents": TextWorld.of(length=24, unit="document"),
 }
 
 

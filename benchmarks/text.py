@@ -1,0 +1,274 @@
+"""Models of text side by side: the baseline beside nanoGPT, every architecture in equal time, and what length costs.
+
+    nanogpt_…            nanoGPT's setting for a CPU (4 layers, 4 heads, 128 wide, block 64, batch 12), ours and the
+                         plain module on the same batches, step by step in turns: time of a step, bits a character
+    bits_<architecture>  about equal parameters, equal processor time of training: bits a character of held-out text
+    distinct_…, copied_… what each of these writes behind the beginnings of held-out windows, beside the text itself
+    write_…_<length>     tokens a second that are written when so many were read, and memory_…: what is held for it
+
+Seconds are processor time of one thread, so that load from elsewhere falls on nobody. Settings are the same for all and
+were chosen on no evaluation text.
+
+    tapelens bench text --json
+    python -m benchmarks.text --steps 2000 --seconds 25 > docs/text.json     (the rows of docs/text.md)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain_gpt import PlainGPT
+from interp.evaluation.text_quality import copied, distinct
+from interp.models import MODELS, build_model
+from interp.models.kv_cache import KeyValueCache
+from interp.tasks import TASKS
+from interp.training.text_presets import LENGTH, text_model
+from interp.worlds.text import TextWorld
+
+logger = logging.getLogger(__name__)
+
+ARCHITECTURES = (
+    "transformer", "rnn", "gru", "lstm", "linear_attention", "delta", "mamba", "mamba2", "looped", "masked_diffusion",
+    "window", "ngram",
+)  # fmt: skip
+LENGTHS = (256, 1024, 4096)
+RATE, WARM_UP = 2e-3, 50  # of AdamW for all; then the rate falls to nothing over the time there is
+_PROMPT, _WRITTEN, _ROWS = 16, 112, 24  # tokens given and written, and how many texts
+_PASSES = 32  # of masked diffusion, for a text
+_AT_LENGTH = 8  # tokens that are timed at each length
+
+
+def rows(
+    *,
+    steps: int = 600,
+    seconds: float = 8.0,
+    lengths: tuple[int, ...] = LENGTHS,
+    architectures: tuple[str, ...] = ARCHITECTURES,
+    threads: int = 1,
+) -> list[dict[str, Any]]:
+    """The benchmark's rows: name, ours, peer, peer_name, ratio (above 1 = ours is better), unit.
+
+    Args:
+        steps: of the comparison with nanoGPT; its own setting has 2,000.
+        seconds: of processor time, each architecture's training.
+        lengths: tokens read before writing is timed.
+        architectures: which to train; the first is what the others are held against.
+        threads: PyTorch threads; restored afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = beside_nanogpt(steps)
+        found += in_equal_time(architectures, seconds)
+        for length in lengths:
+            found += at_length(length, tuple(each for each in architectures if each in _WRITERS))
+        return found
+    finally:
+        torch.set_num_threads(before)
+
+
+def _row(name: str, ours: float, peer: float, peer_name: str, unit: str, *, more: bool) -> dict[str, Any]:
+    """more: whether more is better."""
+    ratio = (ours / peer if more else peer / ours) if ours and peer else float("nan")
+    return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio, "unit": unit}
+
+
+# Our baseline beside a plain module.
+
+
+def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
+    """Both on the same batches, in turns and in changing order; ours at its own rate, nanoGPT at nanoGPT's."""
+    world = TextWorld.of(length=65)  # 64 are asked for
+    task: Any = TASKS["text"](world)
+    ours = build_model(text_model("transformer", world))
+    peer = PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
+    steppers = [_Stepper(ours, task, RATE), _Stepper(peer, task, 1e-3)]
+    times: list[list[float]] = [[], []]
+    for step in range(steps):
+        batch = task.sample(12, seed=0, start=12 * step, split="fit")
+        scale = min(1.0, (step + 1) / 100) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
+        for which in (0, 1) if step % 2 else (1, 0):
+            start = time.thread_time()
+            steppers[which].step(batch, scale)
+            times[which].append(time.thread_time() - start)
+        if step % 200 == 199:
+            logger.info("beside nanoGPT: step %d of %d", step + 1, steps)
+    medians = [1e3 * statistics.median(each) for each in times]
+    bits = [_bits(model, task) for model in (ours.eval(), peer.eval())]
+    name = "plain nanoGPT module"
+    return [
+        _row("nanogpt_step", medians[0], medians[1], name, "ms/step", more=False),
+        _row("nanogpt_bits", bits[0], bits[1], name, "bits/character", more=False),
+        _row("nanogpt_parameters", _size(ours), _size(peer), name, "parameters", more=False),
+        _row("nanogpt_steps", steps, steps, name, "steps", more=False),
+    ]
+
+
+class _Stepper:
+    """AdamW as nanoGPT sets it: weight decay on matrices, gradients clipped at 1."""
+
+    def __init__(self, model: nn.Module, task: Any, rate: float, objective: Callable | None = None) -> None:
+        self.model, self.task, self.rate, self.objective = model.train(), task, rate, objective
+        groups = [
+            {"params": [p for p in model.parameters() if (p.ndim >= 2) == wide], "weight_decay": 0.1 if wide else 0.0}
+            for wide in (True, False)
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+        self.count = 0
+
+    def step(self, batch: Any, scale: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * scale
+        if self.objective is None:
+            loss = self.task.loss(self.model(batch.tokens), batch)
+        else:
+            found = self.objective(self.model, self.task, batch, torch.Generator().manual_seed(self.count))
+            loss = found[0] if isinstance(found, tuple) else found
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.count += 1
+
+
+def _bits(model: Any, task: Any) -> float:
+    """Bits a character of all held-out text, windows side by side."""
+    return task.also_measured(model, n=10**9, split="evaluation")[0]["estimate"]
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# Every architecture in equal time.
+
+
+def in_equal_time(names: tuple[str, ...], seconds: float) -> list[dict[str, Any]]:
+    """Train each for so much processor time; then bits, size, steps, and what it writes."""
+    world = TextWorld.of(length=LENGTH)
+    task: Any = TASKS["text"](world)
+    windows = world.side_by_side("evaluation", _ROWS)
+    told = [task.decode(row[_PROMPT:]) for row in windows.tokens]
+    own = {"distinct_2": distinct(told, 2), "copied_4": copied(told, world.units_of("fit"))}
+    found: list[dict[str, Any]] = []
+    first: dict[str, float] = {}
+    for name in names:
+        config = text_model(name, world)
+        model: Any = build_model(config)
+        count = _train(name, model, task, seconds)
+        model.eval()
+        measured = {"bits": _bits(model, task), "parameters": _size(model), "steps": count}
+        logger.info("%s: %.3f bits a character after %d steps", name, measured["bits"], count)
+        texts = _written(model, task, windows.tokens[:, :_PROMPT])
+        written = {"distinct_2": distinct(texts, 2), "copied_4": copied(texts, world.units_of("fit"))}
+        first = first or measured
+        units = {"bits": "bits/character", "parameters": "parameters", "steps": "steps"}
+        found += [
+            _row(f"{what}_{name}", value, first[what], names[0], units[what], more=what == "steps")
+            for what, value in measured.items()
+        ]
+        found += [
+            _row(f"{what}_{name}", value, own[what], "held-out text", "share", more=True)
+            for what, value in written.items()
+        ]
+    found.append(_row("seconds", seconds, seconds, "processor time of each training", "s", more=False))
+    return found
+
+
+def _train(name: str, model: Any, task: Any, seconds: float) -> int:
+    architecture = MODELS[name]
+    stepper = _Stepper(model, task, RATE, architecture.objective)
+    spent = 0.0
+    while spent < seconds:
+        batch = task.sample(16, seed=0, start=16 * stepper.count, split="fit")
+        start = time.thread_time()
+        if architecture.fit is not None:
+            with torch.no_grad():
+                architecture.fit(model, task, batch)
+            stepper.count += 1
+        else:
+            stepper.step(batch, min(1.0, (stepper.count + 1) / WARM_UP) * max(0.02, 1 - spent / seconds))
+        spent += time.thread_time() - start
+    return stepper.count
+
+
+def _written(model: Any, task: Any, prompts: Any) -> list[str]:
+    """What is written behind the beginning of each window, sampled at temperature 0.8."""
+    start = torch.from_numpy(prompts)
+    if model.max_denoising_steps is not None:
+        from interp.models.denoising import denoise
+
+        given, length = model.cfg.n_prompt, task.n_ctx
+        shown = torch.full((len(start), length), model.cfg.d_vocab)
+        shown[:, :_PROMPT] = start
+        answer = denoise(model, shown[:, :given], steps=_PASSES, start=shown[:, given:]).tokens
+        whole = torch.cat([shown[:, :given], answer], dim=1)
+    else:
+        whole = model.generate(start, _WRITTEN, temperature=0.8, seed=0, return_type="tokens")
+    return [task.decode(row[_PROMPT:]) for row in whole]
+
+
+# What length costs.
+
+_WRITERS = ("transformer", "rnn", "gru", "lstm", "linear_attention", "delta", "mamba", "mamba2", "looped")
+
+
+@torch.no_grad()
+def at_length(length: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Tokens a second of writing, one text, with `length` tokens read; and MiB that are held between two tokens."""
+    world = TextWorld.of(length=length)
+    found: list[dict[str, Any]] = []
+    first: tuple[float, float] | None = None
+    for name in names:
+        model: Any = build_model(text_model(name, _longer(world, length + _AT_LENGTH))).eval()
+        tokens = torch.randint(model.cfg.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))
+        past = model.new_cache(1)
+        if past is not None:
+            model(tokens, past_kv_cache=past)
+        times = []
+        for number in range(_AT_LENGTH):
+            start = time.thread_time()
+            if past is None:
+                model(torch.cat([tokens, tokens[:, :number]], dim=1))
+            else:
+                model(tokens[:, number : number + 1], past_kv_cache=past)
+            times.append(time.thread_time() - start)
+        speed, held = 1 / statistics.median(times), _held(past) / 2**20
+        logger.info("%s at %d tokens: %.0f tokens a second", name, length, speed)
+        first = first or (speed, held)
+        found.append(_row(f"write_{name}_{length}", speed, first[0], names[0], "tokens/s", more=True))
+        if past is not None:
+            found.append(_row(f"memory_{name}_{length}", held, first[1], names[0], "MiB", more=False))
+    return found
+
+
+def _longer(world: TextWorld, length: int) -> TextWorld:
+    """The same text in longer examples."""
+    return TextWorld.from_dict({**world.to_dict(), "length": length})
+
+
+def _held(past: Any) -> int:
+    """Bytes of what a cache holds of one text."""
+    if past is None:
+        return 0
+    if isinstance(past, KeyValueCache):
+        parts: list[Tensor] = [past.keys[:, :, :, : past.length], past.values[:, :, :, : past.length]]
+    else:
+        parts = [value for layer in past.layers for value in layer.values()]
+    return sum(each.numel() * each.element_size() for each in parts)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    print(json.dumps(tyro.cli(rows), indent=1))

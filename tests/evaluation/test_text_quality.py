@@ -1,0 +1,64 @@
+"""How varied texts are and how much of them is copied, by hand; and the benchmark of text with its page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import text
+from benchmarks.plain_gpt import PlainGPT
+from interp.cli import main
+from interp.evaluation.text_quality import copied, distinct, word_grams
+from interp.models import build_model
+from interp.tasks import TASKS
+from interp.training.text_presets import text_model
+from interp.worlds.text import TextWorld
+
+
+def test_distinct_and_copied_by_hand() -> None:
+    assert word_grams("a b  c\nd", 2) == [("a", "b"), ("b", "c"), ("c", "d")]
+    assert distinct(["a b a b", "a b c"], 2) == pytest.approx(3 / 5)  # ab, ba and bc of ab ba ab ab bc
+    assert distinct(["a", "b"], 1) == 1 and math.isnan(distinct(["a"], 2))
+    training = ["the cat sat on the mat", "on the mat it sat"]
+    assert copied(["cat sat on the roof"], training, 3) == pytest.approx(2 / 3)
+    assert copied(["mat on the mat it slept"], training, 4) == pytest.approx(1 / 3)  # never across two texts
+    assert math.isnan(copied(["a b"], training))
+
+
+def test_the_plain_module_is_causal_and_about_as_large_as_ours() -> None:
+    world = TextWorld.of(length=65)
+    task: Any = TASKS["text"](world)
+    peer, ours = PlainGPT(d_vocab=len(task.vocab), n_ctx=65), build_model(text_model("transformer", world))
+    assert abs(text._size(peer) / text._size(ours) - 1) < 0.05
+    tokens = task.sample(2, seed=0).tokens
+    other = tokens.clone()
+    other[:, 40:] = 0
+    assert torch.allclose(peer(tokens)[:, :40], peer(other)[:, :40], atol=1e-5)
+    assert not torch.allclose(peer(tokens)[:, 40:], peer(other)[:, 40:], atol=1e-2)
+
+
+def test_rows_of_the_benchmark_make_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = text.rows(steps=2, seconds=0.01, lengths=(256,), architectures=("transformer", "gru"))
+    for row in rows:
+        assert row.keys() == {"name", "ours", "peer", "peer_name", "ratio", "unit"}
+    by_name = {row["name"]: row for row in rows}
+    vocab = len(TASKS["text"](TextWorld.of()).vocab)
+    for name in ("nanogpt_bits", "bits_transformer", "bits_gru"):  # hardly trained: near uniform, whatever the text
+        assert 0.6 * math.log2(vocab) < by_name[name]["ours"] < 1.6 * math.log2(vocab)
+    held = {name: by_name[f"memory_{name}_256"]["ours"] * 2**20 for name in ("transformer", "gru")}
+    assert held["transformer"] == (256 + 8) * 4 * 2 * 128 * 4  # tokens x layers x keys and values x width x bytes
+    assert held["gru"] == 3 * 208 * 4
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    main(["text-page", str(tmp_path / "rows.json"), "--out", str(tmp_path)])
+    page = (tmp_path / "text.md").read_text()
+    assert f"| gru | {by_name['bits_gru']['ours']:.3f} |" in page and (tmp_path / "text_bits.svg").exists()
+    assert f"{by_name['nanogpt_bits']['peer']:.3f}" in page
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(SystemExit):
+        main(["text-page", str(tmp_path / "other.json"), "--out", str(tmp_path)])
+    assert "is not what tapelens bench text --json writes" in capsys.readouterr().err
