@@ -52,6 +52,9 @@ class CardOptions:
     programs: int = 500
     """How many long-running held-out programs to run on the model's own predictions (0: none)."""
 
+    def __post_init__(self) -> None:
+        require_fields(self, n=1, programs=0, seed=0)
+
 
 @dataclass(frozen=True)
 class ProbeOptions:

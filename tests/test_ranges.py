@@ -83,7 +83,7 @@ def configurations() -> dict[str, Any]:
         for name, kind in vars(import_module(module.name)).items():
             asked = name.endswith(("Config", "Options", "Settings", "Fit")) and is_dataclass(kind)
             if asked and name not in found and not any(each.default is MISSING for each in fields(kind)):
-                found[name] = kind()
+                found[name] = kind()  # type: ignore[operator]
     return found
 
 

@@ -258,6 +258,7 @@ class _Sweep:
         )
 
 
+@counted(batch_size=1)
 def swapped_answers(
     model: Any,
     pairs: SharedPairs,

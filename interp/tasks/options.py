@@ -81,7 +81,7 @@ class TextOptions:
     """For `text`: how many tokens are given before the first is asked for."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.given, int) or self.given < 1:
+        if type(self.given) is not int or self.given < 1:
             raise ValueError(f"given must be an integer of at least 1, got {self.given!r}")
 
 

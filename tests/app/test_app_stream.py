@@ -213,7 +213,7 @@ def test_numbers_of_a_state_have_names() -> None:
 def test_drawings_escape_and_say_what_they_show() -> None:
     right = Executed("PUT", truth="2", said="2", p=0.99)
     wrong = Executed("ENDW", truth="jumps", said="goes on", p=0.7)
-    strip = stream_strip([Executed("GET", told="3"), right, wrong], now=1)
+    strip = stream_strip([Executed("GET", given="3"), right, wrong], now=1)
     assert "step 1, GET, reads 3" in strip
     assert "step 2, PUT, the model says 2, right" in strip and 'data-pick="1"' in strip
     assert "the model says goes on, wrong: it is jumps" in strip and strip.count("✗") == 1

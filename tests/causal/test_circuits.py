@@ -217,6 +217,7 @@ def test_attention_summary(inplace, tmp_path, monkeypatch):
     model = random_model(inplace)
     ops = ["INC", "WHILE"]
     summary = attention_patterns(model, inplace, ops=ops, n=20, batch_size=8)
+    assert summary.pattern is not None
     assert summary.pattern.shape == (2, 2, 2, inplace.n_ctx, inplace.n_ctx)
     np.testing.assert_allclose(summary.pattern.astype(float).sum(-1), 1, atol=5e-3)
     assert summary.n == (20, 20)

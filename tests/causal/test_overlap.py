@@ -88,6 +88,7 @@ def test_sharing_names_what_all_use_and_what_one_uses(inplace):
 def shuffled(summary: AttentionSummary, heads: np.ndarray) -> AttentionSummary:
     """A model whose head h of layer l is the first one's head heads[l, h]."""
     layers = np.arange(len(heads))[:, None]
+    assert summary.pattern is not None
     return AttentionSummary(
         summary.ops, summary.n, summary.position_names, summary.role_names,
         summary.pattern[:, layers, heads], summary.roles[:, layers, heads],

@@ -47,7 +47,7 @@ def test_the_demo_leaves_every_file_of_a_run(demo: interp.Run) -> None:
         frame = demo.frame(kind)
         assert len(frame) and not bool(frame["estimate"].isna().any()) and set(frame["run"]) == {"tiny"}
         assert frame.attrs["provenance"]["digest"] == demo.config.digest
-    assert read_attention(demo.path / "attention.safetensors")[0].pattern.shape[0] == len(ops)
+    assert read_attention(demo.path / "attention.safetensors")[0].roles.shape[0] == len(ops)
     report = (demo.path / "report.html").read_text()
     assert demo.config.digest in report and all(op in report for op in ops)
 
