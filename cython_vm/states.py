@@ -228,14 +228,7 @@ class States:
             rows[:, _COUNTERS[name]] = values
         for name, given in parts.items():
             slots = columns[name].stop - columns[name].start
-            table = np.zeros((len(given), slots), dtype=np.uint8)
-            for row, values in enumerate(given):
-                if len(values) > slots:
-                    raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
-                limit = len(Op) if name == "program" else spec.max_value + 1
-                check_range(f"{name} of row {row}", values, limit, axes=("slot",))
-                table[row, : len(values)] = values
-            rows[:, columns[name]] = table
+            rows[:, columns[name]] = _padded(name, given, slots, len(Op) if name == "program" else spec.max_value + 1)
             if name in ("input", "output"):
                 rows[:, _COUNTERS[f"{name}_length"]] = [len(values) for values in given]
         for offset, (size, values) in enumerate(own.items()):
@@ -402,6 +395,17 @@ def _integers(name: str, values: ArrayLike) -> NDArray[Any]:
     given = integers(name, values)
     beyond = given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max
     return given if beyond else given.astype(np.int64)
+
+
+def _padded(name: str, given: Sequence[Any], slots: int, limit: int) -> NDArray[np.uint8]:
+    """Rows of values below `limit` in a block of slots, padded with 0: uint8 [row, slot]. ValueError names the row."""
+    table = np.zeros((len(given), slots), dtype=np.uint8)
+    for row, values in enumerate(given):
+        if len(values) > slots:
+            raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
+        check_range(f"{name} of row {row}", values, limit, axes=("slot",))
+        table[row, : len(values)] = values
+    return table
 
 
 def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:

@@ -52,19 +52,7 @@ def heatmap(
         "tooltip": {"formatter": "{@[3]}", "confine": True},
         "xAxis": [_axis(columns, rotate=_rotation(columns)), *([_axis(groups, rotate=0) | _ABOVE] if groups else [])],
         "yAxis": _axis(rows, rotate=0) | {"inverse": True},
-        "visualMap": {
-            "min": _scaled(limits[0], root_scale),
-            "max": _scaled(limits[1], root_scale),
-            "dimension": 2,
-            "calculable": False,
-            "orient": "horizontal",
-            "right": 10,
-            "bottom": 0,
-            "itemHeight": 160,
-            "itemWidth": 12,
-            "text": [f"{limits[1]:g}", f"{limits[0]:g}"],
-            "inRange": {"color": list(colors)},
-        },
+        "visualMap": _color_bar(limits, colors, root_scale),
         "series": [
             {
                 "type": "heatmap",
@@ -76,6 +64,22 @@ def heatmap(
                 "progressive": 0,
             }
         ],
+    }
+
+
+def _color_bar(limits: tuple[float, float], colors: Sequence[str], root_scale: bool) -> dict[str, Any]:
+    return {
+        "min": _scaled(limits[0], root_scale),
+        "max": _scaled(limits[1], root_scale),
+        "dimension": 2,
+        "calculable": False,
+        "orient": "horizontal",
+        "right": 10,
+        "bottom": 0,
+        "itemHeight": 160,
+        "itemWidth": 12,
+        "text": [f"{limits[1]:g}", f"{limits[0]:g}"],
+        "inRange": {"color": list(colors)},
     }
 
 

@@ -157,20 +157,7 @@ def _curve(points: list[_Point]) -> list[go.Scatter]:
     if all(p.low is not None for p in points):
         traces += _band([p.n_edges for p in points], [p.low for p in points], [p.high for p in points], POSITIVE, 0.22)
     if nulls:
-        traces.append(
-            go.Scatter(
-                x=[n[0] for n in nulls],
-                y=[n[1] for n in nulls],
-                mode="lines+markers",
-                name="random circuits",
-                line={"color": MUTED, "width": 1.6, "dash": "dot"},
-                marker={"symbol": "triangle-up", "size": 6},
-                hovertext=[
-                    f"{n[0]} edges, random: {n[1]:.3f}, 95 % of them in [{n[2]:.3f}, {n[3]:.3f}]" for n in nulls
-                ],
-                hoverinfo="text",
-            )
-        )
+        traces.append(_random_circuits(nulls))
     exact = [(p.n_edges, p.exact_match) for p in points if p.exact_match is not None]
     if exact:
         traces.append(
@@ -200,6 +187,20 @@ def _curve(points: list[_Point]) -> list[go.Scatter]:
         )
     )
     return traces
+
+
+def _random_circuits(nulls: list[tuple[int, float, float, float]]) -> go.Scatter:
+    """The mean over random circuits, from (edges, mean, low, high)."""
+    return go.Scatter(
+        x=[n[0] for n in nulls],
+        y=[n[1] for n in nulls],
+        mode="lines+markers",
+        name="random circuits",
+        line={"color": MUTED, "width": 1.6, "dash": "dot"},
+        marker={"symbol": "triangle-up", "size": 6},
+        hovertext=[f"{n[0]} edges, random: {n[1]:.3f}, 95 % of them in [{n[2]:.3f}, {n[3]:.3f}]" for n in nulls],
+        hoverinfo="text",
+    )
 
 
 def _band(x: list[int], low: Iterable[Any], high: Iterable[Any], color: str, opacity: float) -> list[go.Scatter]:
