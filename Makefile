@@ -6,7 +6,7 @@ RUN ?= checkpoints/quickstart
 CODE := cython_vm interp probes app benchmarks tests examples docs/site_hooks.py
 CYTHON := $(wildcard cython_vm/*.pyx cython_vm/*.pxd)
 
-.PHONY: demo app test docs lint format house browser clean
+.PHONY: demo app test test-long docs lint format house browser clean
 
 demo: $(VENV)/.installed  ## train, probe, intervene, find circuits, report, serve
 	$(BIN)/tapelens demo $(if $(FRESH),--fresh) $(if $(filter 0,$(APP)),--no-app)
@@ -16,6 +16,9 @@ app: $(VENV)/.installed  ## browse the bundled run (RUN=runs/quickstart for anot
 
 test: $(VENV)/.installed-dev browser lint  ## everything that CI runs
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-long: $(VENV)/.installed-dev  ## what takes minutes, and CI leaves out
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 docs: $(VENV)/.installed-dev  ## the documentation site, into site/: strict, offline
 	$(BIN)/mkdocs build --strict --quiet

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -13,6 +14,11 @@ from interp.commands import command
 from interp.console import console, say, stage_display
 from interp.runs import RunError
 
+if TYPE_CHECKING:
+    from interp.studies.sweep_pool import Pool
+    from interp.studies.sweep_spec import SweepSpec
+
+PoolKind = Literal["auto", "ray", "processes"]
 SWEPT = ("runs/", "state/", "results.parquet", "plan.json", "sweep.json")  # what is written into a sweep's folder
 
 
@@ -22,7 +28,7 @@ def sweep(
     out: Path | None = None,
     dry_run: bool = False,
     status: bool = False,
-    pool: Literal["auto", "ray", "processes"] = "auto",
+    pool: PoolKind = "auto",
     address: str | None = None,
     workers: int | None = None,
     fresh: bool = False,
@@ -90,7 +96,7 @@ def sweep(
         )
 
 
-def _pool(asked, pool, address, workers):  # type: ignore[no-untyped-def]
+def _pool(asked: SweepSpec, pool: PoolKind, address: str | None, workers: int) -> Callable[[], Pool]:
     """What makes the pool that is asked for, once there is something to do."""
     from interp.studies.sweep_pool import ProcessPool
     from interp.studies.sweep_ray import RayPool, has_ray

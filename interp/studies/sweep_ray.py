@@ -51,7 +51,7 @@ class RayPool:
         cpus: of a cluster that is started (None: as many as this machine has).
 
     Raises:
-        ValueError: Ray is not installed, or there is no cluster at the address.
+        ValueError: Ray is not installed, there is no cluster at the address, or no node has what a run needs.
     """
 
     def __init__(self, out: Path, resources: Resources, *, address: str | None = None, cpus: int | None = None):
@@ -67,6 +67,9 @@ class RayPool:
         self._ray: Any = importlib.import_module("ray")
         try:
             self._connect(address, cpus)
+            if not self.slots:
+                needs = f"{resources.cpus} cpus and {resources.gpus:g} gpus"
+                raise ValueError(f"no node of the cluster has the {needs} that a run is to have")
         except BaseException:
             self._clean()
             raise
@@ -93,12 +96,12 @@ class RayPool:
 
     @property
     def slots(self) -> int:
-        """From what the cluster has at this moment: nodes come and go."""
-        there, asked = self._ray.cluster_resources(), self._resources
-        fit = [int(there.get("CPU", 0) // asked.cpus)]
-        if asked.gpus:
-            fit.append(int(there.get("GPU", 0) // asked.gpus))
-        return max(1, min(fit))
+        """From what the nodes have at this moment: they come and go. A run does not stretch over two of them."""
+        asked, fit = self._resources, 0
+        for there in (node["Resources"] for node in self._ray.nodes() if node["Alive"]):
+            kinds = [("CPU", asked.cpus), *([("GPU", asked.gpus)] if asked.gpus else [])]
+            fit += int(min(there.get(kind, 0) // each for kind, each in kinds))
+        return fit
 
     def submit(self, order: Mapping[str, Any]) -> None:
         self._running[self._task.remote(dict(order))] = order["name"]

@@ -69,13 +69,14 @@ class Nodes:
             [sys.executable, "-c", CLUSTER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=(folder / "cluster.log").open("w"),
             text=True,
             env=self.environment,
         )
         assert self.process.stdout is not None
-        self.address, second = self.process.stdout.readline().split()
-        self.second = int(second)
+        told = self.process.stdout.readline().split()
+        assert len(told) == 2, (folder / "cluster.log").read_text()[-2000:]
+        self.address, self.second = told[0], int(told[1])
 
     def is_on_second(self, pid: int) -> bool:
         """Whether a process is one of the second node's."""
@@ -241,3 +242,16 @@ def test_without_ray_the_sentence_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setattr("interp.studies.sweep_ray.has_ray", lambda: False)
     with pytest.raises(ValueError, match=r"pip install 'tapelens\[sweep\]'"):
         RayPool(tmp_path, Resources())
+
+
+@pytest.mark.long
+def test_the_small_example_has_one_frame_with_and_without_ray(tmp_path: Path) -> None:
+    frames = []
+    for pool in ("processes", "ray"):
+        out = tmp_path / pool
+        asked = [sys.executable, "-m", "interp", "sweep", str(TINY.with_name("sweep_small.toml")), "--out", str(out)]
+        done = subprocess.run([*asked, "--pool", pool], capture_output=True, text=True, timeout=3600)
+        assert done.returncode == 0, done.stderr[-2000:]
+        frames.append(results(out))
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    assert {"exact_match", "accuracy", "iia", "faithfulness"} <= set(frames[0]["metric"])

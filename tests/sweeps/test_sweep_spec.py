@@ -57,7 +57,7 @@ def test_what_is_told_reaches_the_config() -> None:
     [({"records": 1000}, 125), ({"steps": 3}, 3), ({"seconds": 2.0}, 8), ({"records": 1}, 1), ({}, 20)],
 )
 def test_a_budget_is_steps_of_the_training(budget: dict[str, Any], steps: int) -> None:
-    seconds = dict.fromkeys(("trace_gru_s0", "trace_gru_s1"), 0.25)
+    seconds: dict[str, float] = {"trace_gru_s0": 0.25, "trace_gru_s1": 0.25}
     orders = orders_of(spec(budget=budget), step_seconds=seconds)
     assert {order["config"]["training"]["steps"] for order in orders.values()} == {steps}
 
