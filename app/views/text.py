@@ -119,6 +119,7 @@ def draw_induction(loaded: LoadedModel, on_prompt: Any) -> None:
     st.caption(
         f"On random tokens said twice: the share of attention on the token behind the earlier use of the one at hand. "
         f"Layer {layer} head {head} has {scores.max():.2f}; attention spread evenly would give {even:.3f}."
+        + (" No head stands out: this model has no induction heads." if scores.max() < 5 * even else "")
     )
     if on_prompt is not None:
         shares, spread = on_prompt
