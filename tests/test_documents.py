@@ -5,21 +5,30 @@ from __future__ import annotations
 import re
 import runpy
 import subprocess
+from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from house import PAGE, page
 
-from interp.cli import main
+from interp.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SHOWN = README + (ROOT / "docs" / "machine.md").read_text()
+PICTURES = sorted(file.name for file in (ROOT / "docs").iterdir() if file.suffix in (".svg", ".png"))
+REMADE = re.findall(
+    r"^\| ([^|\n]+) \| [^|\n]+ \| ([^|\n]+) \|$",
+    (ROOT / "CONTRIBUTING.md").read_text().partition("## How a figure is remade")[2],
+    flags=re.MULTILINE,
+)
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", SHOWN, flags=re.DOTALL))
 def test_readme_code_runs(block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "a page", "exec"), {})
     out = capsys.readouterr().out
     if "[[3 2 1]]" in block:
         assert out.strip() == "[[3 2 1]]"
@@ -87,3 +96,29 @@ def test_bundled_files_are_small() -> None:
     sizes = {name: (ROOT / name).stat().st_size for name in names.split("\0") if name and (ROOT / name).exists()}
     assert {name: size for name, size in sizes.items() if size > 4_000_000} == {}
     assert sum(sizes.values()) < 100_000_000
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_how_each_picture_is_remade_is_told_with_its_command(picture: str) -> None:
+    """In one row of the table in CONTRIBUTING.md, by its name or by a pattern of names."""
+    commands = [
+        made for names, made in REMADE if any(fnmatch(picture, each) for each in re.findall(r"`([^`]+)`", names))
+    ]
+    assert len(commands) == 1, f"{picture} stands in {len(commands)} rows"
+    (told,) = re.findall(r"`([^`]+)`", commands[0])[:1]
+    program, verb, *_ = told.split()
+    if program == "tapelens":
+        assert verb in COMMANDS
+    else:
+        assert told.startswith(("python -m benchmarks.", "python -m pytest tests/app/"))
+        assert find_spec(told.split()[2]) is not None
+
+
+def test_every_picture_that_is_told_is_there() -> None:
+    for names, _ in REMADE[2:]:
+        for each in re.findall(r"`([^`]+\.(?:svg|png))`", names):
+            assert any(fnmatch(picture, each) for picture in PICTURES), f"no picture of docs/ is named {each}"
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.splitlines()) <= 110

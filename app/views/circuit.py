@@ -52,8 +52,10 @@ def draw_summary(circuit: Circuit, kept: set[str], edges: list[DrawnEdge]) -> No
         if point.null_mean is not None:
             spread = f"{two(point.null_mean)} [{two(point.null_low)}, {two(point.null_high)}]"
             null = f"; {point.n_null} random circuits of that size, on {circuit.n_null_pairs} pairs: {spread}"
+        idle = point.n_edges - len(kept)
+        best = f" (the {point.n_edges} of the highest score, less {idle} on no path to the answer)" if idle else ""
         st.markdown(
-            f"**{len(kept)} of {len(circuit.edges)} edges** keep **{point.estimate:.2f}** "
+            f"**{len(kept)} of {len(circuit.edges)} edges**{best} keep **{point.estimate:.2f}** "
             f"[{point.ci_low:.2f}, {point.ci_high:.2f}] of what the model does for {circuit.op} "
             f"(1 = the full model, 0 = nothing{null}). n = {circuit.n:,} held-out pairs."
         )

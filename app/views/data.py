@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -19,6 +20,7 @@ KINDS = {
     "circuits": "circuits and their evidence",
 }
 MOST = 50_000_000  # bytes of a file that is offered
+READY = 8_000_000  # bytes of a file that lies ready for a download; larger ones are read when they are asked for
 
 
 def draw_identity(run: Run) -> None:
@@ -36,7 +38,7 @@ def draw_identity(run: Run) -> None:
     except (FileNotFoundError, KeyError, RunError, ValueError):
         pass
     st.dataframe(
-        pd.DataFrame({"": list(rows), "value": list(rows.values())}), hide_index=True, width="stretch",
+        pd.DataFrame({"what": list(rows), "value": list(rows.values())}), hide_index=True, width="stretch",
     )  # fmt: skip
 
 
@@ -67,10 +69,9 @@ def draw_files(run: Run) -> None:
                 st.code(frame_command(kind, run.path), language="bash")
                 continue
             st.markdown(f"**{kind}.parquet**, {words}: {len(frame):,} rows", width="stretch")
-            st.download_button(
-                "CSV", lambda frame=frame: frame.to_csv(index=False), f"{run.name}_{kind}.csv", "text/csv",
-                key=f"csv_{kind}", icon=":material/download:",
-            )  # fmt: skip
+            file = run.path / f"{kind}.parquet"
+            data = _csv(frame, str(file), run_access.fingerprint(file))
+            offer("CSV", data, f"{run.name}_{kind}.csv", "text/csv", key=f"csv_{kind}")
             if kind != "metrics":
                 st.code(frame_command(kind, run.path), language="bash")
     for name, words in (("config.json", "the config"), ("card.md", "the run's card"), ("model.safetensors", "weights")):
@@ -78,10 +79,20 @@ def draw_files(run: Run) -> None:
         if file.is_file() and file.stat().st_size <= MOST:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(f"**{name}**, {words}: {file.stat().st_size:,} bytes", width="stretch")
-                st.download_button(
-                    "Download", lambda file=file: file.read_bytes(), f"{run.name}_{name}", key=f"file_{name}",
-                    icon=":material/download:",
-                )  # fmt: skip
+                small = file.stat().st_size <= READY
+                data = file.read_bytes() if small else lambda file=file: file.read_bytes()
+                offer("Download", data, f"{run.name}_{name}", key=f"file_{name}")
+
+
+def offer(label: str, data: Any, name: str, mime: str | None = None, *, key: str) -> None:
+    """A download that a redraw of the page does not lose: what is asked for lies at an address of its own contents, and
+    asking draws nothing anew."""
+    st.download_button(label, data, name, mime, key=key, icon=":material/download:", on_click="ignore")
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _csv(_frame: pd.DataFrame, file: str, fingerprint: str) -> bytes:
+    return _frame.to_csv(index=False).encode()
 
 
 def page() -> None:

@@ -26,6 +26,7 @@ from interp.runs import save_weights
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = Path(__file__).with_name("screenshots")
 PATIENCE = 240_000  # milliseconds; the first page imports torch, cold, beside other tests
+STRANGERS = ("app.py", "interp.py", "probes.py", "cython_vm.py", "streamlit.py", "numpy.py")
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 RULES = ["color-contrast", "button-name", "link-name", "aria-valid-attr-value", "nested-interactive"]
 MARKS = [
@@ -46,13 +47,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(run_folder: Path, home: Path) -> Iterator[str]:
-    """The address of the app, served from another folder as an installed one would be."""
+    """The address of the app, served from another folder as an installed one would be: one with a stranger's modules of
+    the names that we import, which leave a file `ran` if they ever are."""
+    for name in STRANGERS:
+        (home / name).write_text("open('ran', 'a').write(__name__)\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = home / "log.txt"
-    command = [sys.executable, "-m", "interp", "app", str(run_folder.resolve()), "--port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = (
+        f"import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.', {str(home)!r})]; "
+        f"sys.path.insert(0, {str(ROOT)!r}); from interp.cli import main; main()"
+    )
+    command = [sys.executable, "-P", "-c", start, "app", str(run_folder.resolve()), "--port", str(port)]
+    searched = os.pathsep.join([str(ROOT), "."])  # as some have it
+    environment = {**os.environ, "PYTHONPATH": searched, "OMP_NUM_THREADS": "1"}
     with open(log, "w") as out:
         process = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:

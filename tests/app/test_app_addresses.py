@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +16,11 @@ from app import program
 from app.numbers import quoted, whole_number
 from app.run_access import linked_path
 from app.selection import parse
+from benchmarks.app import visit as open_first_page
 from cython_vm import MachineSpec
-from interp.cli.browsing import free_port
 from interp.reading import RunError
+
+from .browser import STRANGERS
 
 Open = Callable[..., AppTest]
 Words = Callable[[AppTest], str]
@@ -184,32 +181,12 @@ def test_a_file_that_contradicts_itself_ends_in_a_sentence(open_page: Open, copi
     assert at.error[0].value.startswith("This page could not be drawn (ValueError: ")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("searched", ["", "."])
-def test_the_app_is_our_own_whatever_lies_in_the_folder(searched: str, tmp_path: Path, run_folder: Path) -> None:
+@pytest.mark.xdist_group("browser")  # whose server it is
+def test_the_app_is_our_own_whatever_lies_in_the_folder(server: str, home: Path) -> None:
     """A stranger's app.py, and modules of the names that we import, in the folder where the command is called."""
-    for name in ("app.py", "interp.py", "probes.py", "cython_vm.py", "streamlit.py", "numpy.py"):
-        (tmp_path / name).write_text("open('ran', 'a').write(__name__)\n")
-    port = free_port(0)
-    start = f"import sys; sys.path[:] = [p for p in sys.path if p not in ('', {str(tmp_path)!r})]; sys.path.insert(0, "
-    start += f"{str(ROOT)!r}); from interp.cli import main; main()"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), searched])}
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-c", start, "app", str(run_folder.resolve()), "--port", str(port)],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None, server.stdout.read() if server.stdout else ""
-            assert time.monotonic() < deadline
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
-                    assert answer.read() == b"ok"
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-    assert not (tmp_path / "ran").exists()
+    assert all((home / name).exists() for name in STRANGERS)
+    with urllib.request.urlopen(f"{server}/_stcore/health", timeout=30) as answer:
+        assert answer.read() == b"ok"
+    drawn = open_first_page(int(server.rpartition(":")[2]))
+    assert any("4 layers × 4 heads" in words for words in drawn)
+    assert not (home / "ran").exists()
