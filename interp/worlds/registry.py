@@ -14,6 +14,7 @@ WORLDS: Registry[type[World]] = Registry(
         "machine": "interp.worlds.machine:MachineWorld",
         "strings": "interp.worlds.strings:StringWorld",
         "addition": "interp.worlds.addition:Addition",
+        "slots": "interp.worlds.slots:SlotWorld",
     },
 )
 

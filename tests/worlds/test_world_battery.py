@@ -14,6 +14,7 @@ from interp.worlds import SPLITS, WORLDS, World, as_world, in_split, world_from_
 from interp.worlds.addition import Addition
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
+from interp.worlds.slots import SlotWorld
 from interp.worlds.strings import Arithmetic, Copying, Counting, Markov, Sticky, StringWorld
 
 SMALL = {
@@ -26,6 +27,8 @@ SMALL = {
     "strings-last-field": StringWorld(Copying(fields=3, longest=3)),
     "strings-markov": StringWorld(Markov(length=16)),
     "addition": Addition(n_digits=4, base=3),
+    "slots": SlotWorld(size=4, base=3, n_values=8),
+    "slots-substring": SlotWorld(program="substring", size=8),
 }
 
 
