@@ -16,5 +16,6 @@ TASKS: Registry[Any] = Registry(  # classes of Task
         "output": "interp.tasks.output:Output",
         "strings": "interp.tasks.strings:Strings",
         "addition": "interp.tasks.addition:AdditionTask",
+        "slots": "interp.tasks.slots:SlotsTask",
     },
 )

@@ -19,6 +19,8 @@ STRING_PRESETS = (
     "sticky", "sticky_transformer", "sticky_ngram", "sticky_bigram", "sticky_mlp", "counting", "markov",
 )  # fmt: skip
 
+SLOT_PRESETS = ("slots_add", "slots_add_straight", "slots_sort", "slots_search", "slots_strings", "slots_alu")
+
 PRESETS: Registry[RunConfig] = Registry(
     "preset",
     {
@@ -44,6 +46,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "addition_16": f"{_ADDITION}:ADDITION_16",
         "addition_heads": f"{_ADDITION}:ADDITION_HEADS",
         "addition_long": f"{_ADDITION}:ADDITION_LONG",
+        **{name: f"interp.training.slot_presets:{name.upper()}" for name in SLOT_PRESETS},
         "output_even": f"{_MACHINE}:OUTPUT_EVEN",
         "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
         "step_inplace_looped": f"{_MACHINE}:STEP_INPLACE_LOOPED",

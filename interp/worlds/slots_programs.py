@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cython_vm._slots import Kind
-from interp.worlds.slots_assembler import Assembler, Program
+from interp.worlds.slots_assembler import Assembler, Program, array_role
 
 
 def add(m: Assembler, n: int, straight: bool) -> tuple[list[str], list[str]]:
     """The sum of two numbers of `n` digits, least significant first, in n + 1 digits."""
     if straight:
         for i in range(n):
-            m.op(Kind.ADC, f"a[{i}]", f"b[{i}]", f"sum[{i}]")
+            m.op(Kind.ADC, f"a[{i}]", f"b[{i}]", f"sum[{i}]", place=(i, n))
         m.op(Kind.ADC, "nil", "nil", f"sum[{n}]")
         m.op(Kind.HALT)
     else:
@@ -33,8 +33,9 @@ def add(m: Assembler, n: int, straight: bool) -> tuple[list[str], list[str]]:
             m.data(pointer, following=to)
         m.data("flag")
         m.data("one", 1)
-    for name, size in (("a", n), ("b", n), ("sum", n + 1)):
-        m.array(name, size)
+    for name in ("a", "b", "sum"):
+        m.array(name, n)
+    m.data(f"sum[{n}]", role=("carried out", 0))
     return [*_named("a", n), *_named("b", n)], _named("sum", n + 1)
 
 
@@ -78,7 +79,7 @@ def sort(m: Assembler, n: int, straight: bool) -> tuple[list[str], list[str]]:
         m.data("one", 1)
     for name, content in (("flag", 0), ("held", 0), ("two", 2)):
         m.data(name, content)
-    m.array("v", n)
+    m.array("v", n, linked=True)
     return _named("v", n), _named("v", n)
 
 
@@ -139,7 +140,7 @@ def binary_search(m: Assembler, n: int, straight: bool) -> tuple[list[str], list
     children = _middles(0, n)
     for i in range(n):
         left, right = ("nil" if each is None else f"v[{each}]" for each in children[i])
-        m.data(f"v[{i}]", left=left, right=right)
+        m.data(f"v[{i}]", left=left, right=right, role=array_role("v", i, n))
     return ["key", *_named("v", n)], ["found"]
 
 
@@ -171,7 +172,7 @@ def _moved(m: Assembler, n: int, straight: bool, *, backwards: bool) -> tuple[li
         m.data("end", following="behind")
         m.data("flag")
         m.data("one", 1)
-    m.array("v", n)
+    m.array("v", n, linked=backwards)
     m.array("out", n)
     m.data("behind")
     return _named("v", n), _named("out", n)
@@ -203,8 +204,8 @@ def compare(m: Assembler, n: int, straight: bool) -> tuple[list[str], list[str]]
         m.data("flag")
         m.data("one", 1)
     m.data("order")
-    m.array("a", n)
-    m.array("b", n)
+    m.array("a", n, linked=True)
+    m.array("b", n, linked=True)
     return [*_named("a", n), *_named("b", n)], ["order"]
 
 
