@@ -41,6 +41,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.models.hooks import live, live_backward
 from interp.models.initial_weights import draw_weights
 from interp.models.propagation import ask
+from interp.models.scattered_positions import ScatteredPositions
 from interp.models.slot_machine_config import SlotMachineConfig
 from interp.models.slot_memory import (
     N_KINDS,
@@ -97,6 +98,8 @@ class SlotMachine(Transformer):
     def __init__(self, cfg: SlotMachineConfig) -> None:
         super().__init__(cfg)
         cfg = self.cfg.as_written
+        if cfg.index_table_size:
+            self.pos_embed = ScatteredPositions(cfg)
         d, n_pointers = cfg.d_model, N_POINTERS + 1  # and one for the free list
         self.unembed_kind, self.unembed_content = nn.Linear(d, N_KINDS), nn.Linear(d, cfg.n_values)
         self.pointer_queries = nn.Linear(d, n_pointers * cfg.d_head, bias=False)
@@ -164,6 +167,13 @@ class SlotMachine(Transformer):
             return executed._replace(plan=plan)
         held = F.pad(executed.final.contents, (0, cfg.d_vocab - cfg.n_values))
         return torch.cat([self.unembed(resid[:, : -cfg.n_slots]), held.clamp(min=_LEAST).log()], dim=1)
+
+    def answer(self, task: Any, batch: Any) -> Any:
+        """What the answer's slots hold in the end: of the controller's plan, or with `plan_given` of the true one."""
+        if not self.cfg.plan_given:
+            return super().answer(task, batch)
+        memory = task.memories(batch).to(batch.tokens.device)
+        return task.answer(lambda tokens: self(tokens, memory=memory), batch)
 
     # The plan.
 

@@ -29,7 +29,7 @@ class SlotMachineConfig(TransformerConfig):
     plan_weight: float = 1.0  # of the loss of the plan: every field of every slot
     trace_weight: float = 0.0  # of the loss of the executed trace: contents and counter after every step
     answer_weight: float = 0.0  # of the loss of what the answer's slots hold in the end
-    plan_given: bool = False  # in training the true plan is executed, not the controller's
+    plan_given: bool = False  # the true plan is executed, not the controller's, in training and in `answer`
     backprop_steps: int = 0  # gradients flow through the last so many steps; 0: all
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ def onehots(world: SlotWorld, states: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("program", "form"), FORMS)
 def test_hard_execution_is_the_symbolic_machine_after_every_step(program: str, form: str) -> None:
     world = SlotWorld(program=program, size=4, form=form)
-    task, model = TASKS["slots"](world, None), small(world, shifted=False)
+    task, model = TASKS["slots"](world, None), small(world, scattered=False)
     batch = task.sample(6, seed=0)
     n_steps = model.cfg.max_steps
     with torch.enable_grad():
