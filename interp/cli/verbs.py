@@ -18,6 +18,7 @@ from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
+from interp.cli.slots import slots, slots_page
 from interp.cli.sums import sums, sums_page
 from interp.cli.texts import sample_text, strings_page
 from interp.cli.training import train
@@ -41,6 +42,8 @@ COMMANDS = {
     "circuit-page": circuit_page,
     "sums": sums,
     "sums-page": sums_page,
+    "slots": slots,
+    "slots-page": slots_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
     "curves": curves,

@@ -1,69 +1,157 @@
-"""Slot machines: what is planned, executed and both, by size, and interchange on their own state at any step.
+"""Slot machines: what is planned, what is executed, and what happens when the machine's own state is exchanged.
 
 1. Plan exact: every field of every slot, and where the free list begins, is the likeliest. Execution given the true
    plan: the memory after every step is the symbolic machine's, and the answer is right. Both: the answer is right from
    the controller's own plan.
-2. How sharp: the least probability that a plan gives to the true entry of a field, and the counter's entropy.
-3. Interchange: at an executed step of base, the carry, a content, a pointer or the counter takes the value that it has
+2. How sharp: the least probability that a plan gives to the true entry of a field.
+3. A learned ALU: of the entries of the operators' tables that runs on inputs of the trained size visit, the share that
+   it has right, result and carry, under the renaming of the carry's two symbols that suits it best.
+4. Interchange: at an executed step of base, the carry, a content, a pointer or the counter takes the value that it has
    at that step of source; the rest of the run is judged by the world's `do` there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.models import resize
+from interp.models import build_model, resize
+from interp.models.slot_machine_config import SlotMachineConfig
 from interp.models.slot_memory import N_KINDS
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric, wilson_interval
+from interp.ranges import require_count
+from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
 from interp.runs import Run
+from interp.studies.holding import Progress, quiet
 from interp.tasks import TASKS
 from interp.training.slot_presets import resized_for
+from interp.worlds import Split
+from interp.worlds.slots_tables import ARITHMETIC, CARRYING, KINDS, arithmetic_tables
 
 SEED = 20_017
-PLANNED, EXECUTED, BOTH = "plan", "execution of the true plan", "plan and execution"
+PLANNED, EXECUTED, BOTH, ENTRIES = "plan", "execution of the true plan", "plan and execution", "entries of the ALU"
+SIZES = (5, 10, 20, 22)
 _AT_ONCE = 50  # examples in memory together
+_LAST_STEP = 6  # before which the second place's digits are added
 
 
-def size_rows(run: Run, sizes: tuple[int, ...], *, n: int, progress: Any = lambda *_: None) -> list[dict[str, Any]]:
-    """Plan exact, execution given the true plan, and both, on `n` held-out inputs of exactly each size."""
-    rows, world = [], run.config.world
-    for number, size in enumerate(sizes):
-        progress(number, len(sizes), f"size {size}")
-        larger = world.changed(size=size, least=size)  # type: ignore[attr-defined]
-        task = TASKS[run.config.task](larger)
-        model = resize(run.model, resized_for(run.config.model, larger)).eval()
-        found = {name: np.zeros(0, dtype=bool) for name in (PLANNED, EXECUTED, BOTH)}
-        shares = np.zeros(0)
-        for start in range(0, n, _AT_ONCE):
-            batch = task.sample(min(_AT_ONCE, n - start), seed=SEED, start=start)
-            exact, share = plan_exact(model, task, batch)
-            parts = {PLANNED: exact, EXECUTED: executed_exact(model, task, batch)}
-            with torch.no_grad():
-                parts[BOTH] = task.right(model.answer(task, batch), batch)
-            found = {name: np.concatenate([each, parts[name]]) for name, each in found.items()}
-            shares = np.concatenate([shares, share])
-        for name, right in found.items():
-            low, high = wilson_interval(int(right.sum()), n)
-            rows.append(
-                {
-                    "method": Method.GREEDY, "metric": Metric.EXACT_MATCH, "part": name, "stratum": f"size {size}",
-                    "time": size, "estimate": float(right.mean()), "ci_low": low, "ci_high": high,
-                    "interval_kind": IntervalKind.WILSON, "aggregation": Aggregation.MEAN, "n": n,
-                }
-            )  # fmt: skip
-        rows.append(
-            {
-                "method": Method.GREEDY, "metric": Metric.CONFIDENCE, "part": PLANNED, "stratum": f"size {size}",
-                "time": size, "estimate": float(shares.min()), "aggregation": Aggregation.MINIMUM, "n": n,
-            }
-        )  # fmt: skip
+def measure_slots(
+    run: Run, *, n: int = 1000, n_pairs: int = 200, sizes: tuple[int, ...] = SIZES, progress: Progress = quiet
+) -> pd.DataFrame:
+    """Every row of this module's docstring that the run can give.
+
+    Args:
+        run: of a slot machine.
+        n: held-out inputs of each size.
+        n_pairs: of the interchange.
+        sizes: digits, or values.
+        progress: told how far it is.
+
+    Raises:
+        ValueError: a run of another architecture, or a count below 1.
+    """
+    require_count("n", n)
+    require_count("n_pairs", n_pairs)
+    if not isinstance(run.config.model, SlotMachineConfig):
+        raise ValueError(f"{run.name} is no slot machine: it is a {run.config.model.architecture}")
+    rows = [row for size in sizes for row in size_rows(run, size, n=n)]
+    progress(1, 3, "sizes")
+    if run.config.model.alu == "learned":
+        rows.append(alu_row(run))
+    progress(2, 3, "ALU")
+    if run.config.world.task.program == "add" and run.config.world.task.form == "looped":  # type: ignore[attr-defined]
+        rows += interchange_rows(run, n_pairs=n_pairs)
+    progress(3, 3, "interchange")
+    return run.identified(rows_frame(rows))
+
+
+def size_rows(run: Run, size: int, *, n: int, split: Split = "evaluation") -> list[dict[str, Any]]:
+    """Plan exact, execution given the true plan, and both, on `n` inputs of a split of exactly a size, run hard.
+
+    A run that is given its plan has the execution alone.
+    """
+    larger = run.config.world.changed(size=size, least=size)  # type: ignore[attr-defined]
+    task = TASKS[run.config.task](larger)
+    model = hardened(run, resized_for(run.config.model, larger))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (PLANNED, EXECUTED, BOTH)}
+    sharpness = []
+    for start in range(0, n, _AT_ONCE):
+        batch = task.sample(min(_AT_ONCE, n - start), seed=SEED, start=start, split=split)
+        parts[EXECUTED].append(executed_exact(model, task, batch))
+        if model.cfg.plan_given:
+            continue
+        exact, least = plan_exact(model, task, batch)
+        parts[PLANNED].append(exact)
+        sharpness.append(least)
+        with torch.no_grad():
+            parts[BOTH].append(task.right(model.answer(task, batch), batch))
+    columns = {"method": Method.GREEDY, "stratum": f"size {size}", "time": size, "n": n}
+    rows = [
+        {**columns, "part": name, "metric": Metric.EXACT_MATCH, **_share(np.concatenate(found))}
+        for name, found in parts.items()
+        if found
+    ]
+    if sharpness:
+        least = {"estimate": float(np.concatenate(sharpness).min()), "aggregation": Aggregation.MINIMUM}
+        rows.append({**columns, "part": PLANNED, "metric": Metric.CONFIDENCE, **least})
     return rows
+
+
+def hardened(run: Run, cfg: SlotMachineConfig) -> Any:
+    """The run's weights in a machine of this size that executes hard."""
+    model = build_model(replace(cfg, execution="hard")).eval()
+    weights = resize(run.model, cfg).state_dict()
+    model.load_state_dict(weights)
+    return model
+
+
+def _share(right: np.ndarray) -> dict[str, Any]:
+    """The share of what is right, with its interval."""
+    low, high = wilson_interval(int(right.sum()), len(right))
+    interval = {"ci_low": low, "ci_high": high, "interval_kind": IntervalKind.WILSON}
+    return {"estimate": float(right.mean()), **interval, "aggregation": Aggregation.MEAN, "n": len(right)}
+
+
+def visited_entries(world: Any, n: int = 2000) -> np.ndarray:
+    """The distinct (operator in ARITHMETIC, x, y, carry) that runs on drawn inputs compute, int64 [entries, 4]."""
+    examples, found = world.draw(n, seed=SEED, split="all"), []
+    numbers = np.array([KINDS[name] for name in ARITHMETIC])
+    for at in range(int(world.n_steps(examples).max())):
+        op, x, y, carry = (world.read(examples, name, at) for name in ("op", "x", "y", "carry"))
+        here = (op[:, None] == numbers).any(axis=1)
+        entries = np.stack([(op[:, None] == numbers).argmax(axis=1), x, y, carry], axis=1)
+        found.append(np.unique(entries[here], axis=0))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+@torch.no_grad()
+def alu_row(run: Run) -> dict[str, Any]:
+    """The share of the visited entries that a learned ALU has right: what is written, and what is carried."""
+    model, world = run.model, run.config.world
+    entries = torch.from_numpy(visited_entries(world))
+    operator, x, y, carry = entries.unbind(1)
+    written, carried = arithmetic_tables(model.cfg.base, model.cfg.n_values)
+    at = tuple(entries.numpy().T)
+    sets = torch.tensor([name in CARRYING for name in ARITHMETIC])[operator]
+    best = np.zeros(0, dtype=bool)
+    for names in ((0, 1), (1, 0)):  # what the two symbols of the carry are called inside
+        renamed = torch.tensor(names)
+        onehots = [F.one_hot(each, size).to(model.dtype) for each, size in
+                   ((x, model.cfg.n_values), (y, model.cfg.n_values), (renamed[carry], 2))]  # fmt: skip
+        results, carries = model.alu(*onehots)
+        rows = torch.arange(len(entries))
+        right = results[rows, operator].argmax(-1) == torch.from_numpy(written[at])
+        says = renamed[carries[rows, operator].argmax(-1)] == torch.from_numpy(carried[at])
+        found = (right & (says | ~sets)).numpy()
+        best = found if found.sum() >= best.sum() else best
+    return {"method": Method.GREEDY, "metric": Metric.EXACT_MATCH, "part": ENTRIES, **_share(best)}
 
 
 @torch.no_grad()
@@ -94,64 +182,54 @@ def executed_exact(model: Any, task: Any, batch: Any) -> np.ndarray:
     return torch.stack(right).all(0).numpy()
 
 
-def interchange_rows(run: Run, *, n_pairs: int, steps: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """IIA of what the machine holds after so many steps, running the controller's own plans."""
-    model, task, world = run.model, run.task, run.config.world
+def interchange_rows(run: Run, *, n_pairs: int) -> Iterator[dict[str, Any]]:
+    """IIA of what the machine holds at every step up to the second place's sum, beside the run without an exchange.
+
+    The controller writes its own plan; with `plan_given` the true one is run.
+    """
+    task, world = run.task, run.config.world
+    model = hardened(run, run.config.model)
     base, source = (task.sample(n_pairs, seed=SEED + each) for each in (1, 2))
+    places = _places(model, world)
+    memory = task.memories(source) if model.cfg.plan_given else None
     with torch.no_grad():
-        _, cache = model.run_with_cache(source.tokens, names_filter=[hook for hook, _ in _places(model).values()])
+        hooks = {hook for hook, _ in places.values()}
+        _, cache = model.run_with_cache(source.tokens, names_filter=list(hooks), memory=memory)
         unpatched = model.answer(task, base).numpy()
-    for at in steps:
-        for part, (name, variable) in _variables(world).items():  # type: ignore[arg-type]
-            hook, where = _places(model)[part]
+    plain = world.answer(base.examples).values
+    for at in range(1, _LAST_STEP + 1):
+        for variable, (hook, where) in places.items():
             values = world.read(source.examples, variable, at)
             expected = world.answer(base.examples, do={variable: values}, at=at)
-            valid = expected.valid
-            if not valid.any():
-                continue
-            plain = world.answer(base.examples).values
-            changes = (expected.values != plain).any(axis=1)
-
-            def put(act: Tensor, hook: Any, at: int = at, where: Any = where) -> Tensor:
-                act = act.clone()
-                index = (slice(None), at if hook.name == "hook_pc" else at - 1, *where(world))
-                act[index] = cache[hook.name][index]
-                return act
-
+            put = partial(_put, given=cache[hook], index=(slice(None), at - (hook != "hook_pc"), *where))
             with torch.no_grad(), model.hooks(fwd_hooks=[(hook, put)]):
                 swapped = model.answer(task, base).numpy()
+            changes = (expected.values != plain).any(axis=1)
             for control, answers in ((None, swapped), (Control.UNPATCHED, unpatched)):
                 right = (answers == expected.values).all(axis=1)
-                for stratum, members in (("changes", valid & changes), ("same", valid & ~changes)):
-                    if count := int(members.sum()):
-                        low, high = wilson_interval(int(right[members].sum()), count)
+                for stratum, members in (("changes", changes), ("same", ~changes)):
+                    if (members := members & expected.valid).any():
                         yield {
                             "method": Method.FULL_VECTOR, "metric": Metric.IIA, "control": control, "site": hook,
-                            "variable": name, "part": variable, "time": at,
-                            "stratum": stratum, "pair_design": "independent",
-                            "estimate": float(right[members].mean()), "ci_low": low, "ci_high": high,
-                            "interval_kind": IntervalKind.WILSON, "aggregation": Aggregation.MEAN, "n": count,
+                            "variable": variable, "time": at, "stratum": stratum, "pair_design": "independent",
+                            **_share(right[members]),
                         }  # fmt: skip
 
 
-def _variables(world: Any) -> dict[str, tuple[str, str]]:
-    """What is exchanged: by kind of part, its name in words and the world's variable."""
-    names = world.program.names
-    content, pointer = names.index("a[1]"), names.index("q")
-    return {
-        "carry": ("the carry", "carry"),
-        "content": ("a digit in memory", f"content[{content}]"),
-        "pointer": ("a pointer", f"next[{pointer}]"),
-        "counter": ("the counter", "pc"),
-    }
+def _put(act: Tensor, hook: Any, given: Tensor, index: Any) -> Tensor:
+    """The activation with one part taken from another run."""
+    act = act.clone()
+    act[index] = given[index]
+    return act
 
 
-def _places(model: Any) -> dict[str, tuple[str, Any]]:
-    """Hook of each kind of part, and what of an activation it is, beside batch and step."""
-    s, v = model.cfg.n_slots, model.cfg.n_values
+def _places(model: Any, world: Any) -> dict[str, tuple[str, Any]]:
+    """What is exchanged: by the world's variable the hook, and what of its activation, beside batch and step."""
+    s, v, names = model.cfg.n_slots, model.cfg.n_values, world.program.names
+    digit, pointer = names.index("a[1]"), names.index("q")
     return {
-        "carry": ("hook_registers", lambda world: (slice(0, 2),)),
-        "content": ("hook_memory", lambda world: (world.program.names.index("a[1]"), slice(-v, None))),
-        "pointer": ("hook_memory", lambda world: (world.program.names.index("q"), slice(N_KINDS, N_KINDS + s))),
-        "counter": ("hook_pc", lambda world: (slice(None),)),
+        "carry": ("hook_registers", (slice(0, 2),)),
+        f"content[{digit}]": ("hook_memory", (digit, slice(-v, None))),
+        f"next[{pointer}]": ("hook_memory", (pointer, slice(N_KINDS, N_KINDS + s))),
+        "pc": ("hook_pc", (slice(None),)),
     }
