@@ -160,6 +160,7 @@ class Aggregation(StrEnum):
     MEAN = "mean"  # over the n examples of the row
     MACRO = "macro"  # over op x outcome strata, each counted once
     MEDIAN = "median"  # over the n examples of the row
+    MINIMUM = "minimum"  # the least of the n examples of the row
 
 
 class IntervalKind(StrEnum):

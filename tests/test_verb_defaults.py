@@ -41,11 +41,18 @@ BELOW = {
     "thinking": ["interp.studies.thinking:measure_thinking"],
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
+    "slots": ["interp.studies.slots:measure_slots"],
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"generate", "chat", "eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "sample-text"}
-PAGES = {"compare", "circuit-page", "model-page", "probing-page", "states-page", "strings-page", "sums-page", "curves"}
+RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+    "generate",
+    "chat",
+}
+PAGES = {f"{name}-page" for name in ("circuit", "model", "probing", "states", "slots", "strings", "sums")} | {
+    "compare",
+    "curves",
+}
 
 
 def named(place: str) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, t
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push
+from interp.cli.slots import slots, slots_page
 from interp.cli.sums import sums, sums_page
 from interp.cli.sweeping import sweep
 from interp.cli.texts import sample_text, strings_page, text_page
@@ -49,6 +50,8 @@ COMMANDS = {
     "circuit-page": circuit_page,
     "sums": sums,
     "sums-page": sums_page,
+    "slots": slots,
+    "slots-page": slots_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,
     "compare": compare,

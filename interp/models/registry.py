@@ -18,6 +18,7 @@ from interp.models.mamba2 import MAMBA2_ARCHITECTURE
 from interp.models.masked_diffusion import MASKED_DIFFUSION_ARCHITECTURE
 from interp.models.multi_token import MULTI_TOKEN_ARCHITECTURE
 from interp.models.recurrent import GRU_ARCHITECTURE, LSTM_ARCHITECTURE, RNN_ARCHITECTURE
+from interp.models.slot_machine_training import SLOT_MACHINE_ARCHITECTURE
 from interp.models.transformer import Transformer
 from interp.models.window import NGRAM_ARCHITECTURE, WINDOW_ARCHITECTURE
 
@@ -40,6 +41,7 @@ MODELS: dict[str, Architecture] = {
     "window": WINDOW_ARCHITECTURE,
     "ngram": NGRAM_ARCHITECTURE,
     "looped": LOOPED_ARCHITECTURE,
+    "slot_machine": SLOT_MACHINE_ARCHITECTURE,
 }
 
 

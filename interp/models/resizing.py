@@ -11,7 +11,16 @@ from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.registry import build_model
 
-RESIZABLE = ("n_ctx", "position_roles", "position_indices", "index_table_size", "attention_chunk", "seed")
+RESIZABLE = (
+    "n_ctx",
+    "position_roles",
+    "position_indices",
+    "index_table_size",
+    "attention_chunk",
+    "seed",
+    "n_slots",
+    "max_steps",
+)
 
 
 @torch.no_grad()
@@ -28,7 +37,7 @@ def resize(model: HookedModel, cfg: TransformerConfig) -> HookedModel:
     Args:
         model: a model, whose mode (train or eval), device, dtype and `vocab` the new one takes.
         cfg: `dataclasses.replace(model.cfg, n_ctx=…, position_roles=…, position_indices=…)`, say. Only these fields,
-            index_table_size, attention_chunk and seed may differ.
+            index_table_size, attention_chunk, seed and a memory's sizes may differ.
 
     Raises:
         ValueError: another field differs; the message names it.

@@ -59,6 +59,7 @@ class Task(ABC):
         edits_any_step: whether a variable may be set at any executed step of an example, not at its first alone.
         whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
             whole; confidence, partial credit and examples of failures can be taken of such answers.
+        has_plan: whether a memory of slots is known that does each example, see `SlotsTask.memories`.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
         n_probed: how many examples, or tokens of a set of `token_places`, probes are fitted and scored on by default.
@@ -76,6 +77,7 @@ class Task(ABC):
     shows_answer: bool = False
     edits_any_step: bool = False
     whole_answers: bool = False
+    has_plan: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000
     refused_contrasts: Mapping[str, str] = {}  # a constant of the class

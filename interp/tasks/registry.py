@@ -17,5 +17,6 @@ TASKS: Registry[Any] = Registry(  # classes of Task
         "strings": "interp.tasks.strings:Strings",
         "addition": "interp.tasks.addition:AdditionTask",
         "text": "interp.tasks.text:Text",
+        "slots": "interp.tasks.slots:SlotsTask",
     },
 )

@@ -20,6 +20,8 @@ STRING_PRESETS = (
 )  # fmt: skip
 TEXT_PRESETS = ("text_small", "text_gru", "text_delta", "text_mamba", "text_looped", "text_masked_diffusion")
 
+SLOT_PRESETS = ("slots_add", "slots_add_straight", "slots_sort", "slots_search", "slots_strings", "slots_alu")
+
 PRESETS: Registry[RunConfig] = Registry(
     "preset",
     {
@@ -46,6 +48,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "addition_16": f"{_ADDITION}:ADDITION_16",
         "addition_heads": f"{_ADDITION}:ADDITION_HEADS",
         "addition_long": f"{_ADDITION}:ADDITION_LONG",
+        **{name: f"interp.training.slot_presets:{name.upper()}" for name in SLOT_PRESETS},
         "output_even": f"{_MACHINE}:OUTPUT_EVEN",
         "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
         "step_inplace_looped": f"{_MACHINE}:STEP_INPLACE_LOOPED",

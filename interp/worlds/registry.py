@@ -15,6 +15,7 @@ WORLDS: Registry[type[World]] = Registry(
         "strings": "interp.worlds.strings:StringWorld",
         "addition": "interp.worlds.addition:Addition",
         "text": "interp.worlds.text:TextWorld",
+        "slots": "interp.worlds.slots:SlotWorld",
     },
 )
 

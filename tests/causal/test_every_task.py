@@ -31,18 +31,24 @@ from interp.tasks import TASKS, Task
 from interp.tasks.base import read_answers
 from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineSpec, MachineWorld
+from interp.worlds.slots import SlotWorld
 from interp.worlds.strings import Sticky, StringWorld
 
 from .test_patching import n_hooks
 
 WORLD = MachineWorld(MachineSpec(n_instructions=6, n_cells=3, n_input=3, n_output=3, bits=2))
-WORLDS = {"addition": Addition(n_digits=3), "strings": StringWorld(Sticky(n=2, letters=2, length=10))}
+WORLDS = {
+    "addition": Addition(n_digits=3),
+    "strings": StringWorld(Sticky(n=2, letters=2, length=10)),
+    "slots": SlotWorld(size=2),
+}
 LENGTHS = {"trace": 10, "chain": 2, "output": 8}
 QUICK = DasConfig(n_pairs=24, n_held_out=24, steps=3, batch_size=8)
 JOINT = {
     "addition": ["carry_in[1]", "digit_sum[1]"],
     "trace": ["array_ptr", "cell[1]"],
     "output": ["array_ptr", "cell[0]"],
+    "slots": ["a[1]", "b[0]"],
     "strings": ["run", "class"],
 }
 STREAMS = {*LENGTHS, "strings"}
@@ -74,7 +80,7 @@ def case(request) -> tuple[Any, Any]:
 
 def asked_of(task: Task) -> str:
     """One variable of the task's world that any task of it knows."""
-    return {"addition": "carry_in[1]", "strings": "class"}.get(task.world.name, "array_ptr")
+    return {"addition": "carry_in[1]", "strings": "class", "slots": "a[1]"}.get(task.world.name, "array_ptr")
 
 
 def test_the_answers_are_the_world_s(case):

@@ -12,6 +12,7 @@ from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.models.window_config import NgramConfig, WindowConfig
 from tests.models.looped_cases import LOOPED_CASES
+from tests.models.slot_cases import SLOT_CASES
 from tests.models.state_cases import STATE_CASES
 
 N_CTX, D_VOCAB, BATCH = 9, 13, 3
@@ -115,6 +116,7 @@ CASES: dict[str, Any] = {
     **SIDES,
     **WINDOWS,
     **LOOPED_CASES,
+    **SLOT_CASES,
 }
 
 

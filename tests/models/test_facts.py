@@ -44,6 +44,11 @@ def sizes(model: Any, tokens: torch.Tensor) -> dict[str, int]:
         known |= {f"{side}_{axis}": getattr(cfg, f"n_{side}") for axis in ("pos", "query_pos", "key_pos")}
         known["memory_reader"] = 2 * cfg.n_heads
     known |= {"step": cfg.n_loops} if hasattr(cfg, "n_loops") else {}
+    if hasattr(cfg, "n_slots"):
+        addresses, values, kinds = cfg.n_slots, cfg.n_values, 19
+        known |= {"slot": addresses, "address": addresses, "kind": kinds, "argument": 2, "step": cfg.max_steps}
+        known |= {"planned": kinds + values + 4 * addresses, "held": kinds + 3 * addresses + values}
+        known |= {"alu_in": 2 * values + 2, "alu_out": values + 2, "register": 2 + addresses}
     known |= {"householder": cfg.n_householder} if hasattr(cfg, "n_householder") else {}
     return known | ({"head": cfg.n_heads, "reader": 3 * cfg.n_heads} if hasattr(cfg, "n_heads") else {})
 
@@ -215,6 +220,7 @@ def test_every_entry_of_the_registry():
         assert architecture.words.endswith(".")
         assert architecture.words.count(".") == 1
         shown = {"n_ctx": 4, "prompt_positions": slice(0, 2), "answer_positions": (1, 2), "shows_answer": True}
+        shown["has_plan"] = True
         both = ("causal", "bidirectional")
         said = [architecture.suits(SimpleNamespace(name="a", attention_dir=each, **shown)) for each in both]
         assert said[0] is None and (said[1] is None or "the task a" in said[1])

@@ -22,9 +22,10 @@ from interp.training import TrainingConfig, evaluate, train
 from interp.training.presets import PRESETS, transformer_for
 from interp.worlds.addition import Addition
 from interp.worlds.base import in_split
+from interp.worlds.slots import SlotWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
-WORLDS = {"addition": Addition(n_digits=3)}  # of the other tasks the machine
+WORLDS = {"addition": Addition(n_digits=3), "slots": SlotWorld(size=3)}  # of the other tasks the machine
 OPTIONS = {
     "addition": TaskOptions(at_once=2),
     "step_inplace": TaskOptions(),
@@ -32,6 +33,7 @@ OPTIONS = {
     "trace": TaskOptions(n_steps=12),
     "chain": TaskOptions(n_steps=3),
     "output": TaskOptions(n_steps=10),
+    "slots": TaskOptions(),
 }
 DIRECT = ("chain", TaskOptions(n_steps=3, direct=True))
 CASES = [*OPTIONS.items(), DIRECT]

@@ -14,6 +14,7 @@ from interp.worlds import SPLITS, WORLDS, World, as_world, in_split, world_from_
 from interp.worlds.addition import Addition
 from interp.worlds.base import half
 from interp.worlds.machine import MachineWorld
+from interp.worlds.slots import SlotWorld
 from interp.worlds.strings import Arithmetic, Copying, Counting, Markov, Sticky, StringWorld
 from interp.worlds.text import TextWorld
 
@@ -29,6 +30,8 @@ SMALL = {
     "addition": Addition(n_digits=4, base=3),
     "text": TextWorld.of(length=24, block=256),
     "text-documents": TextWorld.of(length=24, unit="document"),
+    "slots": SlotWorld(size=4, base=3, n_values=8),
+    "slots-substring": SlotWorld(program="substring", size=8),
 }
 
 
