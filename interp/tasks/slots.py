@@ -88,8 +88,9 @@ class SlotsTask(Task):
     # What a model sees.
 
     def render(self, examples: Any, answers: np.ndarray | None = None) -> Batch:
-        """`told` is judged, never shown."""
-        answers = self.expected(self.world.answer(examples)) if told is None else np.asarray(told)
+        """The tokens of the task, and what is asked; `answers` are judged, never shown."""
+        if answers is None:
+            answers = self.expected(self.world.answer(examples))
         vocab, inputs = self.vocab, list(self.world.input_names)
         tokens = torch.full((len(examples), self.n_ctx), vocab.index("_"))
         values = torch.from_numpy(examples.values)
@@ -99,7 +100,7 @@ class SlotsTask(Task):
             else:
                 tokens[:, position] = vocab.index(self.world.task.program if name == "task" else name.partition(" ")[0])
         targets = torch.full_like(tokens, -1)
-        targets[:, torch.from_numpy(self.answer_positions)] = torch.from_numpy(answers.astype(np.int64))
+        targets[:, torch.from_numpy(self.answer_positions)] = torch.from_numpy(np.asarray(answers).astype(np.int64))
         return Batch(tokens, targets, targets >= 0, examples)
 
     def expected(self, answer: Any) -> np.ndarray:
