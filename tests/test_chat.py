@@ -83,7 +83,7 @@ def test_numbers_out_of_range_are_refused(world: TextWorld) -> None:
     model = build_model(small(world, "gru")).eval()
     for name, value in (("temperature", -1), ("top_k", 0), ("top_p", 0), ("top_p", 1.5)):
         with pytest.raises(ValueError, match=f"^{name} must be"):
-            Writer(model, **{name: value})
+            Writer(model, **{name: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a token to write on from"):
         next(Writer(model).write(1))
     with pytest.raises(ValueError, match="this one is bidirectional"):

@@ -31,7 +31,7 @@ An edit at any of them is made in the run itself: all later steps go on from it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -226,7 +226,7 @@ class SlotMachine(Transformer):
 
     def _execute(self, state: State, n_steps: int, detach_before: int) -> Executed:
         """Run, with every edit that hooks make; hooks fire in the order of MACHINE_HOOKS, each once."""
-        points = {name: self.get_submodule(f"hook_{name}") for name in MACHINE_HOOKS}
+        points = {name: cast(HookPoint, self.get_submodule(f"hook_{name}")) for name in MACHINE_HOOKS}
         listening = [name for name in MACHINE_HOOKS if live(points[name])]
         sets: dict[str, list[Callable[[Tensor], Tensor]]] = {}
         trace: dict[str, Tensor] | None = None

@@ -108,7 +108,7 @@ def _accuracy(run: str, frame: pd.DataFrame) -> list[Answer]:
             by_op.setdefault(row["op"], []).append(row)
     for op, of in by_op.items():
         mean = sum(row["estimate"] for row in of) / len(of)
-        one = _interval(of[0]) if len(of) == 1 else {"n": sum(row["n"] or 0 for row in of)}
+        one: dict[str, Any] = _interval(of[0]) if len(of) == 1 else {"n": sum(row["n"] or 0 for row in of)}
         found.append(Answer(run, "exact match", op, op, mean, **one))
     return found
 

@@ -31,7 +31,7 @@ _TRAINING = TrainingConfig(
 
 def slot_machine_for(world: SlotWorld, *, seed: int = 0, scattered: bool = True, **changes: Any) -> SlotMachineConfig:
     """The slot machine that suits a world: as many slots and steps as its program has. `changes`: its other fields."""
-    sizes = {"n_layers": 3, "n_heads": 4, "d_model": 48}
+    sizes: dict[str, Any] = {"n_layers": 3, "n_heads": 4, "d_model": 48}
     sizes |= {name: changes.pop(name) for name in ("n_layers", "n_heads", "d_model", "d_mlp") if name in changes}
     like = transformer_for("slots", world, seed=seed, **sizes)
     if scattered:
