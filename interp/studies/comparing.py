@@ -108,10 +108,10 @@ def _accuracy(run: str, frame: pd.DataFrame) -> list[Answer]:
             by_op.setdefault(row["op"], []).append(row)
     for op, of in by_op.items():
         mean = sum(row["estimate"] for row in of) / len(of)
-        ends = (
-            _interval(of[0]) if len(of) == 1 else {}
-        )  # several outcomes: a mean of shares, which has no interval here
-        found.append(Answer(run, "exact match", op, op, mean, **ends | {"n": sum(row["n"] or 0 for row in of)}))
+        # Of several outcomes it is a mean of shares, for which no interval was measured.
+        told: dict[str, Any] = _interval(of[0]) if len(of) == 1 else {}
+        told["n"] = sum(row["n"] or 0 for row in of)
+        found.append(Answer(run, "exact match", op, op, mean, **told))
     return found
 
 
