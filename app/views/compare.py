@@ -99,8 +99,8 @@ def draw_pairs(rows: pd.DataFrame, names: tuple[str, str], question: str) -> Non
 
 def sentence(rows: pd.DataFrame, names: tuple[str, str]) -> str:
     """In how many of what was asked each is higher, and where they differ most."""
-    apart = rows["difference"].to_numpy(dtype=float)
-    higher = int((apart > 0).sum()), int((apart < 0).sum())
+    differences = rows["difference"].tolist()
+    higher = sum(each > 0 for each in differences), sum(each < 0 for each in differences)
     largest = rows.loc[rows["difference"].abs().idxmax()]
     if not any(higher):
         return f"**{names[0]}** and **{names[1]}** are alike in " + (

@@ -148,4 +148,4 @@ def _records(run: Run) -> str:
         rows = select(run.frame("metrics"), metric=Metric.RECORDS)
     except RunError:
         return NOT_ASKED
-    return f"{int(rows['estimate'].to_numpy(dtype=float).max()):,}" if len(rows) else NOT_ASKED
+    return f"{int(max(rows['estimate'].tolist())):,}" if len(rows) else NOT_ASKED

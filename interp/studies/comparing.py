@@ -108,8 +108,10 @@ def _accuracy(run: str, frame: pd.DataFrame) -> list[Answer]:
             by_op.setdefault(row["op"], []).append(row)
     for op, of in by_op.items():
         mean = sum(row["estimate"] for row in of) / len(of)
-        one: dict[str, Any] = _interval(of[0]) if len(of) == 1 else {"n": sum(row["n"] or 0 for row in of)}
-        found.append(Answer(run, "exact match", op, op, mean, **one))
+        # Of several outcomes it is a mean of shares, for which no interval was measured.
+        told: dict[str, Any] = _interval(of[0]) if len(of) == 1 else {}
+        told["n"] = sum(row["n"] or 0 for row in of)
+        found.append(Answer(run, "exact match", op, op, mean, **told))
     return found
 
 
@@ -196,6 +198,7 @@ def _answer(
 
 
 def _interval(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields `low`, `high` and `n` of an answer; ends that a row lacks are left out."""
     low, high = row["ci_low"], row["ci_high"]
     ends = {} if low is None or high is None else {"low": float(low), "high": float(high)}
     return {**ends, "n": None if row["n"] is None else int(row["n"])}
