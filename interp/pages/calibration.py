@@ -148,6 +148,35 @@ _ANGLES: tuple[dict[str, Any], ...] = (
 
 def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
     rows = select(frame, control=None)
+    return (
+        "## Attribution and search: trust what is found, mind attention\n\n"
+        f"True edges and nodes change the metric when they alone are patched, on the same {settings.n_pairs} pairs an "
+        "instruction; in `redundant`, whatever either copy would use alone. Mean over instructions, and the worst.\n\n"
+        + _found_table(rows)
+        + "\n\n![Share of true edges found at true size](calibration.svg)\n\n"
+        "Where it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
+        + _kinds_table(rows)
+        + "\n\nA sharp softmax has almost no gradient: what reaches a head through queries and keys is what EAP misses "
+        "first, and all of it where attention is saturated. EAP-IG averages gradients on the way between two patterns "
+        "and holds up, but WHILE and ENDW, which hang on where heads look through two hops, stay its worst. In "
+        "`redundant` the gradient at the clean run is zero at both copies, since either will do: EAP misses what "
+        "patching finds. STOP is another matter: its few true edges are those that matter *alone*, but halting is "
+        "decided twice, so that most of its mechanism matters only jointly, and no score of single edges shows it. "
+        f"Scores below {RESOLUTION:g} of the largest count as ties: rounding errors must not rank.\n\n"
+        "What is true depends on the ablation, too. Held against it, AUROC:\n\n"
+        + _ablations_table(rows)
+        + "\n\nAttribution and exact edge patching swap in a corrupted state alone (left column: their own ablation; "
+        "the others, with a star, ask how far the same scores serve another claim: not far). Nodes of `redundant` are "
+        f"found by exact patching at AUROC {_nodes(frame, 'redundant', 'zero')} under zero and "
+        f"{_nodes(frame, 'redundant', 'resample')} under resample ablation, but under zero a copy is told from an idle "
+        "head by what attention leaks alone, thousands of times below a real effect: read sizes, not only ranks. "
+        "For scale: an audit of InterpBench found edge "
+        "AUROC .868 for EAP and .894 for EAP-IG."
+    )
+
+
+def _found_table(rows: pd.DataFrame) -> str:
+    """How well each method finds what is true, model by model."""
     lines = []
     for granularity, methods in (
         ("edge", _EDGE_METHODS),
@@ -157,14 +186,24 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
             some = select(rows, method=method, granularity=granularity, ablation="resample")
             for model in models_of(some, method):
                 lines.append([granularity, _NAMES[method], f"`{model}`", *_quality(select(some, run=model))])
+    return table(["", "method", "model", "AUROC", "worst", "precision at true size", "worst"], lines)
+
+
+def _kinds_table(rows: pd.DataFrame) -> str:
+    """The share found at true size, by the kind of input that an edge feeds."""
     kinds = ("q", "k", "v", "mlp", "logits")
-    missed = [
+    lines = [
         [_NAMES[method], f"`{model}`", *(short(mean(_of(rows, model, method), site=kind)) for kind in kinds)]
         for method in _EDGE_METHODS
         for model in models_of(rows, method)
         if not _of(rows, model, method).empty
     ]
-    ablations = [
+    return table(["method", "model", *kinds], lines)
+
+
+def _ablations_table(rows: pd.DataFrame) -> str:
+    """AUROC against what is true under each ablation."""
+    lines = [
         [_NAMES[method], granularity, *(_ablation(rows, method, granularity, kind) for kind in _ABLATIONS)]
         for granularity, methods in (
             ("edge", _EDGE_METHODS),
@@ -172,31 +211,7 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         )
         for method in methods
     ]
-    return (
-        "## Attribution and search: trust what is found, mind attention\n\n"
-        f"True edges and nodes change the metric when they alone are patched, on the same {settings.n_pairs} pairs an "
-        "instruction; in `redundant`, whatever either copy would use alone. Mean over instructions, and the worst.\n\n"
-        + table(["", "method", "model", "AUROC", "worst", "precision at true size", "worst"], lines)
-        + "\n\n![Share of true edges found at true size](calibration.svg)\n\n"
-        "Where it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
-        + table(["method", "model", *kinds], missed)
-        + "\n\nA sharp softmax has almost no gradient: what reaches a head through queries and keys is what EAP misses "
-        "first, and all of it where attention is saturated. EAP-IG averages gradients on the way between two patterns "
-        "and holds up, but WHILE and ENDW, which hang on where heads look through two hops, stay its worst. In "
-        "`redundant` the gradient at the clean run is zero at both copies, since either will do: EAP misses what "
-        "patching finds. STOP is another matter: its few true edges are those that matter *alone*, but halting is "
-        "decided twice, so that most of its mechanism matters only jointly, and no score of single edges shows it. "
-        f"Scores below {RESOLUTION:g} of the largest count as ties: rounding errors must not rank.\n\n"
-        "What is true depends on the ablation, too. Held against it, AUROC:\n\n"
-        + table(["method", "", *(f"true under {kind}" for kind in _ABLATIONS)], ablations)
-        + "\n\nAttribution and exact edge patching swap in a corrupted state alone (left column: their own ablation; "
-        "the others, with a star, ask how far the same scores serve another claim: not far). Nodes of `redundant` are "
-        f"found by exact patching at AUROC {_nodes(frame, 'redundant', 'zero')} under zero and "
-        f"{_nodes(frame, 'redundant', 'resample')} under resample ablation, but under zero a copy is told from an idle "
-        "head by what attention leaks alone, thousands of times below a real effect: read sizes, not only ranks. "
-        "For scale: an audit of InterpBench found edge "
-        "AUROC .868 for EAP and .894 for EAP-IG."
-    )
+    return table(["method", "", *(f"true under {kind}" for kind in _ABLATIONS)], lines)
 
 
 _ABLATIONS = ("resample", "mean", "zero")

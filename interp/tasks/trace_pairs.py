@@ -49,18 +49,11 @@ def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: Pair
         edits = edits_of(task, base, name, rng)
         if design == "minimal":
             other = _other_input(world, base, edits[:, 0], task.n_steps, cell, rng)
-        there, source_step = _source_steps(world, base, other, edits[:, 0], task.n_steps, rng, same=design == "minimal")
-        keep = (edits[:, 0] >= 0) & there
-        rows = np.flatnonzero(keep)
-        values = world.read(other[rows], name, source_step[rows])
-        answer, valid = _edited_answer(task, base[rows], name, values, edits[rows, 0], edits[rows, 1])
-        if design == "minimal":
-            valid &= values != world.read(base[rows], name, edits[rows, 0])
-        good = rows[valid]
+        good, some = _with_answers(task, base, other, name, edits, rng, minimal=design == "minimal")
         found += len(good)
         bases.append(base[good])
         sources.append(other[good])
-        columns.append(np.stack([values[valid], edits[good, 0], source_step[good], edits[good, 1], answer[valid]]))
+        columns.append(some)
         if found < n and drawn > _MAX_DRAWS_PER_PAIR * max(n, 10):
             raise ValueError(f"variable {name!r}: only {found} of {drawn} drawn pairs have a counterfactual value")
     base, source = (task.render(States.concatenate(each)[:n]) for each in (bases, sources))
@@ -81,6 +74,25 @@ def draw_stream_pairs(task: Trace, n: int, name: str, *, seed: int, design: Pair
         judged_time=judged_step,
         redraw_rate=1 - found / drawn,
     )
+
+
+def _with_answers(
+    task: Trace, base: States, other: States, name: str, edits: np.ndarray, rng: np.random.Generator, *, minimal: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in which other's value, put into base, has an answer (minimal: and is another one than base's).
+
+    Beside them, int64 [5, rows]: the value, the step of base that is edited, the step of other that it is taken from,
+    the step that is judged, and its answer.
+    """
+    world = task.world
+    there, source_step = _source_steps(world, base, other, edits[:, 0], task.n_steps, rng, same=minimal)
+    rows = np.flatnonzero((edits[:, 0] >= 0) & there)
+    values = world.read(other[rows], name, source_step[rows])
+    answer, valid = _edited_answer(task, base[rows], name, values, edits[rows, 0], edits[rows, 1])
+    if minimal:
+        valid &= values != world.read(base[rows], name, edits[rows, 0])
+    good = rows[valid]
+    return good, np.stack([values[valid], edits[good, 0], source_step[good], edits[good, 1], answer[valid]])
 
 
 def edits_of(task: Trace, starts: States, name: str, rng: np.random.Generator) -> np.ndarray:
