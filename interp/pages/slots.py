@@ -166,10 +166,11 @@ def _interchange(runs: Told) -> list[str]:
         return []
     return [
         "## What the rest of a run hangs on",
-        "After so many steps the memory, or a register, of one run takes one value from another run at the same step, "
-        "and execution goes on. Share of answers that are what the symbolic machine says with that value set, where "
-        "the exchange should change the answer and where it should not; in brackets the run without the exchange. A "
-        "dash: no such pair.",
+        "After so many steps the memory, or a register, of one run takes one value from another, seven steps further "
+        "on, and execution goes on. Share of answers that are what the symbolic machine says with that value "
+        "set, where the exchange should change the answer and where it should not; in brackets the run without the "
+        "exchange. A dash: no such pair whose run then halts. The machine is exact, so that this says that its hooks "
+        "reach what the rest of the run hangs on, and nothing of the controller.",
         *found,
     ]
 

@@ -7,7 +7,7 @@
 3. A learned ALU: of the entries of the operators' tables that runs on inputs of the trained size visit, the share that
    it has right, result and carry, under the renaming of the carry's two symbols that suits it best.
 4. Interchange: at an executed step of base, the carry, a content, a pointer or the counter takes the value that it has
-   at that step of source; the rest of the run is judged by the world's `do` there.
+   seven steps later in source; the rest of the run is judged by the world's `do` there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ SEED = 20_017
 PLANNED, EXECUTED, BOTH, ENTRIES = "plan", "execution of the true plan", "plan and execution", "entries of the ALU"
 SIZES = (5, 10, 20, 22)
 _AT_ONCE = 50  # examples in memory together
-_LAST_STEP = 6  # before which the second place's digits are added
+_LAST_STEP = 5  # of base; the second place's digits are added at step 6
+_LATER = 7  # steps by which source is ahead: a place and an instruction, so that pointers and counter differ
 
 
 def measure_slots(
@@ -199,9 +200,11 @@ def interchange_rows(run: Run, *, n_pairs: int) -> Iterator[dict[str, Any]]:
     plain = world.answer(base.examples).values
     for at in range(1, _LAST_STEP + 1):
         for variable, (hook, where) in places.items():
-            values = world.read(source.examples, variable, at)
+            values = world.read(source.examples, variable, at + _LATER)
             expected = world.answer(base.examples, do={variable: values}, at=at)
-            put = partial(_put, given=cache[hook], index=(slice(None), at - (hook != "hook_pc"), *where))
+            index = (slice(None), at - (hook != "hook_pc"), *where)
+            given = cache[hook][(index[0], index[1] + _LATER, *where)]
+            put = partial(_put, given=given, index=index)
             with torch.no_grad(), model.hooks(fwd_hooks=[(hook, put)]):
                 swapped = model.answer(task, base).numpy()
             changes = (expected.values != plain).any(axis=1)
@@ -219,7 +222,7 @@ def interchange_rows(run: Run, *, n_pairs: int) -> Iterator[dict[str, Any]]:
 def _put(act: Tensor, hook: Any, given: Tensor, index: Any) -> Tensor:
     """The activation with one part taken from another run."""
     act = act.clone()
-    act[index] = given[index]
+    act[index] = given
     return act
 
 

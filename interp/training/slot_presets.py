@@ -74,10 +74,17 @@ SLOTS_STRINGS = _planned("reverse", 8)
 
 def _alu() -> RunConfig:
     """The plan is given; the operators on contents are learned from final answers alone, by soft execution."""
-    world = SlotWorld(program="add", size=2)
-    learned = {"alu": "learned", "execution": "soft", "plan_given": True, "plan_weight": 0.0, "answer_weight": 1.0}
+    world = SlotWorld(program="add", size=2, form="straight")
+    learned = {
+        "alu": "learned",
+        "d_alu": 512,
+        "execution": "soft",
+        "plan_given": True,
+        "plan_weight": 0.0,
+        "answer_weight": 1.0,
+    }
     model = slot_machine_for(world, n_layers=1, n_heads=1, d_model=8, **learned)
-    training = replace(_TRAINING, steps=3000, optimizer="adamw", adamw_lr=1e-2, weight_decay=0.0)
+    training = replace(_TRAINING, steps=2000, optimizer="adamw", adamw_lr=3e-3, weight_decay=0.0)
     return RunConfig("slots", world, model, training)
 
 
