@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def test_a_slot_has_one_role_at_every_size() -> None:
 
 def test_in_training_indices_are_scattered_and_alike_in_prompt_and_memory() -> None:
     world = SlotWorld(size=6)
-    task, model = TASKS["slots"](world, None), build_model(slot_machine_for(world))
+    task: Any = TASKS["slots"](world, None)
+    model: Any = build_model(slot_machine_for(world))
     batch = task.sample(50, seed=0, split="fit")
     drawn = model.pos_embed.drawn(batch.tokens)
     names, offset = world.program.names, len(task._shown)
@@ -86,13 +88,13 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 def test_a_small_run_learns_its_plan_and_is_measured(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = measure_slots(load(run.path), n=20, n_pairs=12, sizes=(2, 3))
     executed = select(rows, part=EXECUTED)
-    assert (executed["estimate"] == 1).all() and set(executed["time"]) == {2, 3}
+    assert set(executed["estimate"]) == {1} and set(executed["time"]) == {2, 3}
     planned = records(select(rows, part=PLANNED, metric=Metric.EXACT_MATCH, time=2))
     assert planned[0]["estimate"] > 0.9
     swaps = select(rows, metric=Metric.IIA)
     assert {"carry", "pc"} <= set(swaps["variable"]) and swaps["estimate"].between(0, 1).all()
     patched = swaps[swaps["control"].isna() & (swaps["variable"] == "carry")]
-    assert (patched["estimate"] > 0.9).all(), "a carry that is set is carried on"
+    assert min(patched["estimate"].tolist()) > 0.9, "a carry that is set is carried on"
     main(["slots", str(run.path), "--n", "20", "--n-pairs", "12", "--sizes", "2", "3", "--threads", "1"])
     assert len(read_frame(run.path / "slots.parquet")) == len(rows)
     main(["slots-page", str(run.path), "--out", str(tmp_path)])
