@@ -104,12 +104,13 @@ def visit(port: int, *, query: str = "") -> list[str]:
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
     from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
 
     told: list[str] = []
     deadline = time.monotonic() + _PATIENCE
     with connect(
         f"ws://127.0.0.1:{port}/_stcore/stream",
-        subprotocols=["streamlit"],
+        subprotocols=[Subprotocol("streamlit")],
         max_size=None,
         proxy=None,  # type: ignore
     ) as line:
