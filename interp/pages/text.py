@@ -70,7 +70,8 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
         f"{bits['transformer']:.2f} then."
         if "transformer" in bits
         else "",
-        f"At nanoGPT's own setting, after {rows['nanogpt_steps']['ours']:,.0f} steps, our transformer needs {anchor['ours']:.2f} bits, and the plain module "
+        f"At nanoGPT's own setting, after {rows['nanogpt_steps']['ours']:,.0f} steps, our "
+        f"transformer needs {anchor['ours']:.2f} bits, and the plain module "
         f"{anchor['peer']:.2f}.",
         f"A step of ours, with all its hook points, takes {step['ours'] / step['peer']:.2f} times as long.",
     ]
