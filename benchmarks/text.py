@@ -21,6 +21,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,9 +77,10 @@ def rows(
         torch.set_num_threads(before)
 
 
-def _row(name: str, ours: float, peer: float, peer_name: str, unit: str, *, more: bool) -> dict[str, Any]:
-    """more: whether more is better."""
-    ratio = (ours / peer if more else peer / ours) if ours and peer else float("nan")
+def _row(name: str, ours: float | None, peer: float | None, peer_name: str, unit: str, *, more: bool) -> dict[str, Any]:
+    """more: whether more is better. What could not be measured, such as words of a text without any, is None."""
+    ours, peer = (None if value is None or math.isnan(value) else value for value in (ours, peer))
+    ratio = (ours / peer if more else peer / ours) if ours and peer else None
     return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio, "unit": unit}
 
 
@@ -86,12 +88,29 @@ def _row(name: str, ours: float, peer: float, peer_name: str, unit: str, *, more
 
 
 def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
-    """Both on the same batches, in turns and in changing order; ours at its own rate, nanoGPT at nanoGPT's."""
+    """Both on the same batches, in turns and in changing order; ours at its own rate, nanoGPT at nanoGPT's. Then the
+    time of a step once more, with our module set to nanoGPT's very shape: what the hook points cost."""
     world = TextWorld.of(length=65)  # 64 are asked for
     task: Any = TASKS["text"](world)
-    ours = build_model(text_model("transformer", world))
-    peer = PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
-    steppers = [_Stepper(ours, task, RATE), _Stepper(peer, task, 1e-3)]
+    config = text_model("transformer", world)
+    ours, peer = build_model(config), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
+    medians = _in_turns([_Stepper(ours, task, RATE), _Stepper(peer, task, 1e-3)], task, steps)
+    bits = [_bits(model, task) for model in (ours.eval(), peer.eval())]
+    same = replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
+    twins = [build_model(same), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)]
+    shape = _in_turns([_Stepper(model, task, 1e-3) for model in twins], task, min(steps, 100))
+    name = "plain nanoGPT module"
+    return [
+        _row("nanogpt_step", medians[0], medians[1], name, "ms/step", more=False),
+        _row("nanogpt_step_same_shape", shape[0], shape[1], name, "ms/step", more=False),
+        _row("nanogpt_bits", bits[0], bits[1], name, "bits/character", more=False),
+        _row("nanogpt_parameters", _size(ours), _size(peer), name, "parameters", more=False),
+        _row("nanogpt_steps", steps, steps, name, "steps", more=False),
+    ]
+
+
+def _in_turns(steppers: list[_Stepper], task: Any, steps: int) -> list[float]:
+    """Train both, a step each in turn; the median milliseconds of processor time of a step of each."""
     times: list[list[float]] = [[], []]
     for step in range(steps):
         batch = task.sample(12, seed=0, start=12 * step, split="fit")
@@ -102,15 +121,7 @@ def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
             times[which].append(time.thread_time() - start)
         if step % 200 == 199:
             logger.info("beside nanoGPT: step %d of %d", step + 1, steps)
-    medians = [1e3 * statistics.median(each) for each in times]
-    bits = [_bits(model, task) for model in (ours.eval(), peer.eval())]
-    name = "plain nanoGPT module"
-    return [
-        _row("nanogpt_step", medians[0], medians[1], name, "ms/step", more=False),
-        _row("nanogpt_bits", bits[0], bits[1], name, "bits/character", more=False),
-        _row("nanogpt_parameters", _size(ours), _size(peer), name, "parameters", more=False),
-        _row("nanogpt_steps", steps, steps, name, "steps", more=False),
-    ]
+    return [1e3 * statistics.median(each) for each in times]
 
 
 class _Stepper:

@@ -19,8 +19,10 @@ def main_contrasts(task: Task) -> tuple[str, ...]:
     Raises:
         ValueError: the task has no contrasts.
     """
-    known = task.contrasts().values()
-    first = next(iter(known)).kind
+    known = list(task.contrasts().values())
+    if not known:
+        raise ValueError(f"the task {task.name} has no contrasts, so no circuit can be looked for")
+    first = known[0].kind
     return tuple(each.name for each in known if each.kind == first)
 
 

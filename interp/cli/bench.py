@@ -34,6 +34,8 @@ def bench(
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
+        if row["ratio"] is None:  # one of the two could not be measured
+            continue
         say(
             f"{row['name']}: {row['ratio']:.2f}x  (ours {row['ours']:.4g}, {row['peer_name']} {row['peer']:.4g} "
             f"{row['unit']})"

@@ -66,7 +66,12 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
         f"{rows['seconds']['ours']:g} seconds of one processor core.",
         f"The `{best}` needs the fewest bits for a character of text that it never saw, {bits[best]:.2f}; the "
         f"`{worst}` needs {bits[worst]:.2f}.",
-        f"At nanoGPT's own setting our baseline needs {anchor['ours']:.2f} bits, and the plain module "
+        f"So short a time is the beginning of learning, and says who begins fast: the transformer is at "
+        f"{bits['transformer']:.2f} then."
+        if "transformer" in bits
+        else "",
+        f"At nanoGPT's own setting, after {rows['nanogpt_steps']['ours']:,.0f} steps, our "
+        f"transformer needs {anchor['ours']:.2f} bits, and the plain module "
         f"{anchor['peer']:.2f}.",
         f"A step of ours, with all its hook points, takes {step['ours'] / step['peer']:.2f} times as long.",
     ]
@@ -79,7 +84,7 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
             f"With {longest:,} characters read the transformer holds {held['peer']:.1f} MiB to go on from, and a GRU "
             f"{_amount(held['ours'])}, whatever it has read."
         )
-    return " ".join(said)
+    return " ".join(sentence for sentence in said if sentence)
 
 
 def _baseline(rows: Rows) -> str:
@@ -87,6 +92,7 @@ def _baseline(rows: Rows) -> str:
     for name, words, form in (
         ("nanogpt_bits", "bits a character, held out", ".3f"),
         ("nanogpt_step", "milliseconds a step", ".1f"),
+        ("nanogpt_step_same_shape", "the same, ours set to the plain module's very shape", ".1f"),
         ("nanogpt_parameters", "parameters", ",.0f"),
     ):
         row = rows[name]
@@ -119,8 +125,8 @@ def _own(rows: Rows, names: Sequence[str], what: str) -> str:
     return _share(rows[f"{what}_{names[0]}"]["peer"])
 
 
-def _share(value: float) -> str:
-    return "–" if value != value else f"{value:.1%}".replace("%", " %")
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}".replace("%", " %")
 
 
 def _lengths_of(rows: Rows) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from interp.circuits import draw_pairs
+from interp.circuits.pairs import main_contrasts
 from interp.cli import main
 from interp.models import build_model
 from interp.results import Metric, select
@@ -145,4 +146,6 @@ def test_causal_methods_refuse_text_in_a_sentence(task: Any) -> None:
         task.world.settable("class")
     with pytest.raises(ValueError, match="the task text has no contrast 'space'; it has none"):
         draw_pairs(task, "space", 4, seed=0)
+    with pytest.raises(ValueError, match="the task text has no contrasts, so no circuit can be looked for"):
+        main_contrasts(task)
     assert task.swappable() == [] and task.contrasts() == {} and task.world.contrast_names == ()
