@@ -46,8 +46,8 @@ def slots_page(runs: Told) -> str:
         "*execution of the true plan*: the tensors hold the symbolic machine's memory and counter when it halts (the "
         "tests hold them after every step). *plan and execution*: the answer is right from the controller's own plan. "
         "*least sure*: the smallest probability that any plan gives to the true entry of a field. Held-out inputs of "
-        "exactly the size; in brackets the 95 % interval. Positions tell the controller which part of the layout a slot "
-        "belongs to, and which are an array's first and last; what is written there it must find out.",
+        "exactly the size; in brackets the 95 % interval. Positions tell the controller which part of the layout a "
+        "slot belongs to, and which are an array's first and last; what is written there it must find out.",
         *_alu(runs),
         *_interchange(runs),
         "## The same again",
