@@ -215,6 +215,8 @@ BUNDLED = {
     "chain": "719c7ff59d5ed5cb",
     "output": "a127e0bbe4520532",
     "quickstart": "5bcd9344768facec",
+    "slots_add": "b0fd3311e01a15ee",
+    "slots_alu": "c2688a0f3cd5d912",
     "step": "0b0a13c79a65cecb",
     "step_inplace": "2f7fb071c7259784",
     "step_inplace_1": "2dbdf2dc168ec663",

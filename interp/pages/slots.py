@@ -46,7 +46,8 @@ def slots_page(runs: Told) -> str:
         "*execution of the true plan*: the tensors hold the symbolic machine's memory and counter when it halts (the "
         "tests hold them after every step). *plan and execution*: the answer is right from the controller's own plan. "
         "*least sure*: the smallest probability that any plan gives to the true entry of a field. Held-out inputs of "
-        "exactly the size; in brackets the 95 % interval.",
+        "exactly the size; in brackets the 95 % interval. Positions tell the controller which part of the layout a "
+        "slot belongs to, and which are an array's first and last; what is written there it must find out.",
         *_alu(runs),
         *_interchange(runs),
         "## The same again",
@@ -80,7 +81,8 @@ def _opening(runs: Told) -> list[str]:
             )
     executed = [row["estimate"] for _, rows in runs for row in _by_size(rows, EXECUTED).values()]
     said.append(
-        "Given the true plan, execution with exact tables never errs; where answers are wrong, the plan was."
+        "Given the true plan, execution did not err once, whether its operators are exact tables or learned; where "
+        "answers are wrong, the plan was."
         if min(executed) == 1
         else f"Given the true plan, execution is right in {min(executed):.1%} of runs at worst."
     )
@@ -123,7 +125,7 @@ def _alu(runs: Told) -> list[str]:
     lines = []
     for run, rows in runs:
         for row in records(select(rows, part=ENTRIES)):
-            lines.append(f"| `{run.name}` | {row['n']} | {_percent(row)} |")
+            lines.append(f"| `{run.name}` | {row['n']} | {row['estimate']:.1%} |")
     if not lines:
         return []
     return [
@@ -132,7 +134,7 @@ def _alu(runs: Told) -> list[str]:
         "final digits are right. An entry is an operator with two contents and a carry that some run of the trained "
         "size computes; it is right if what is written and what is carried are, whatever the two carries are called "
         "inside.",
-        "\n".join(["| run | entries visited | right, % |", "| --- | ---: | ---: |", *lines]),
+        "\n".join(["| run | entries visited | right |", "| --- | ---: | ---: |", *lines]),
     ]
 
 
