@@ -232,9 +232,9 @@ def lengths(
 
     at_least("--steps", steps, 1)
     at_least("--n", n, 1)
-    writes(out, "lengths.parquet", "length_generalisation.md")
+    writes(out, "lengths.parquet", "length_generalisation.md", "length_generalisation.svg")
     if publish:
-        writes(Path("docs"), "length_generalisation.md")
+        writes(Path("docs"), "length_generalisation.md", "length_generalisation.svg")
     use_threads(threads)
     config = LengthsConfig(encodings=encodings or tuple(ENCODINGS), steps=steps, n_states=n, seed=seed, threads=threads)
     with stage_display("training and testing") as progress:

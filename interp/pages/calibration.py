@@ -16,6 +16,7 @@ from interp.circuits import CircuitConfig
 from interp.circuits.scorers import SCORERS
 from interp.files import write_text
 from interp.pages.calibration_drawing import precision_drawing
+from interp.pages.openings import calibration_opening
 from interp.results import Control, Method, Metric, method_named, select
 
 _NAMES = {
@@ -60,7 +61,8 @@ def _head(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
     models = [name for name in SETTINGS if name in set(frame.run)]
     lines = [[f"`{name}`", SETTINGS[name].words, f"{SETTINGS[name].sharpness:g}"] for name in models]
     return (
-        "# What each method can be trusted with\n\n"
+        f"# What each method can be trusted with\n\n{calibration_opening(_facts(frame))}\n\n"
+        "![Share of true edges found at true size](calibration.svg)\n\n"
         "Written by `tapelens calibrate`; every number below comes from its rows. Each method is run, with the "
         "functions that trained models are measured with, on transformers whose weights were written and not trained "
         "(`interp.compiled`), so that where every variable is and which edges every instruction uses is known.\n\n"
@@ -70,6 +72,28 @@ def _head(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         "right, evenly drawn over op × outcome. “Nats” is by how much the key attended to outscores the others.\n\n"
         + table(["model", "disguise", "nats"], lines)
     )
+
+
+def _facts(frame: pd.DataFrame) -> dict[str, float]:
+    """What the opening says, as far as it was measured."""
+    probe = select(frame, run="distracted", method=Method.LOGISTIC, granularity="cell")
+    sets = select(frame, run="rotated", granularity="set", metric=Metric.IIA)
+    own, edges = select(sets, method=Method.TRUE_SUBSPACE), select(frame, granularity="edge", ablation="resample")
+    scores = select(edges, metric=Metric.AUROC, control=None)
+    found = {
+        "recall": mean(probe, stratum="decodable", metric=Metric.RECALL),
+        "false": mean(probe, stratum="decodable", metric=Metric.FALSE_POSITIVE_RATE),
+        "edit_recall": mean(probe, stratum="edit", metric=Metric.RECALL),
+        "edit_false": mean(probe, stratum="edit", metric=Metric.FALSE_POSITIVE_RATE),
+        "true": mean(own, control=None),
+        "random": mean(own, control=Control.RANDOM_SUBSPACE),
+        "whole": mean(sets, method=Method.FULL_VECTOR, control=None),
+        "exact": mean(scores, run="rotated", method=Method.EXACT_PATCHING),
+        "eap_ig": mean(scores, run="rotated", method=Method.EAP_IG),
+        "eap": mean(scores, run="rotated", method=Method.EAP),
+        "saturated": mean(scores, run="saturated", method=Method.EAP),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _probes(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
@@ -153,8 +177,7 @@ def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
         f"True edges and nodes change the metric when they alone are patched, on the same {settings.n_pairs} pairs an "
         "instruction; in `redundant`, whatever either copy would use alone. Mean over instructions, and the worst.\n\n"
         + _found_table(rows)
-        + "\n\n![Share of true edges found at true size](calibration.svg)\n\n"
-        "Where it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
+        + "\n\nWhere it goes wrong, by the kind of input that a true edge feeds (share found at true size):\n\n"
         + _kinds_table(rows)
         + "\n\nA sharp softmax has almost no gradient: what reaches a head through queries and keys is what EAP misses "
         "first, and all of it where attention is saturated. EAP-IG averages gradients on the way between two patterns "

@@ -8,7 +8,7 @@ from interp.figures.style import GLYPHS
 from interp.figures.svg import INK, QUIET, drawing, text
 from interp.results import Metric, select
 
-_CELL, _LEFT, _TOP = 34, 190, 54
+CELL, _LEFT, _TOP = 34, 190, 54
 _LOW, _HIGH = (0xF2, 0xB8, 0x72), (0x00, 0x5A, 0x9C)  # orange 0 … blue 1, light in the middle
 _MIDDLE = (0xF7, 0xF7, 0xF7)
 
@@ -24,27 +24,28 @@ def precision_drawing(frame: pd.DataFrame, rows: list[tuple[str, str, str]]) -> 
     lines = [(label, select(found, run=model, method=method)) for label, model, method in rows]
     lines = [(label, dict(zip(some.op, some.estimate, strict=True))) for label, some in lines if len(some)]
     ops = [op for op in GLYPHS if any(op in values for _, values in lines)]
-    width, height = _LEFT + _CELL * len(ops) + 10, _TOP + _CELL * len(lines) + 10
+    width, height = _LEFT + CELL * len(ops) + 10, _TOP + CELL * len(lines) + 10
     parts = [text(10, 18, "Edges found at true size (resample ablation)", size=13)]
     for column, op in enumerate(ops):
-        x = _LEFT + _CELL * column + _CELL / 2
+        x = _LEFT + CELL * column + CELL / 2
         parts.append(text(x, _TOP - 8, op, size=9, fill=QUIET, anchor="middle"))
     for place, (label, values) in enumerate(lines):
-        y = _TOP + _CELL * place
+        y = _TOP + CELL * place
         parts.append(text(10, y + 21, label))
         for column, op in enumerate(ops):
             if op in values:
-                parts.append(_cell(_LEFT + _CELL * column, y, float(values[op])))
+                parts.append(shaded(_LEFT + CELL * column, y, float(values[op])))
     title = "Share of true edges among the top edges at true size, by method and instruction"
     return drawing(parts, width=width, height=height, title=title)
 
 
-def _cell(x: int, y: int, value: float) -> str:
+def shaded(x: int, y: int, value: float) -> str:
+    """A cell of a heat map: its share from 0 to 1 as a colour and as a number; SVG text."""
     ends, share = ((_LOW, _MIDDLE), 2 * value) if value < 0.5 else ((_MIDDLE, _HIGH), 2 * value - 1)
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(*ends, strict=True))
     ink = "#ffffff" if value > 0.8 else INK
     number = "1" if value == 1 else f"{value:.2f}".lstrip("0") if value else "0"
     return (
-        f'<rect x="{x}" y="{y}" width="{_CELL - 2}" height="{_CELL - 2}" fill="rgb({red},{green},{blue})"/>'
-        f'<text x="{x + _CELL / 2 - 1}" y="{y + 20}" text-anchor="middle" fill="{ink}" font-size="11">{number}</text>'
+        f'<rect x="{x}" y="{y}" width="{CELL - 2}" height="{CELL - 2}" fill="rgb({red},{green},{blue})"/>'
+        f'<text x="{x + CELL / 2 - 1}" y="{y + 20}" text-anchor="middle" fill="{ink}" font-size="11">{number}</text>'
     )

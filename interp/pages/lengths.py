@@ -8,16 +8,21 @@ from typing import Any
 import pandas as pd
 
 from interp.files import write_text
+from interp.pages.lengths_drawing import lengths_drawing
 from interp.pages.openings import lengths_opening
 from interp.results import Metric, records, select
 from interp.studies.lengths import ENCODINGS, TASK, LengthsConfig
 from interp.tasks import TASKS
 from interp.worlds import World
 
+PICTURE = "length_generalisation.svg"
+
 
 def write_lengths_page(folder: Path, rows: pd.DataFrame, config: LengthsConfig) -> Path:
-    """Write length_generalisation.md into a folder; returns its path."""
+    """Write length_generalisation.md and its picture into a folder; returns the page's path."""
     path = folder / "length_generalisation.md"
+    exact = {(row["run"], row["stratum"]): row["estimate"] for row in records(select(rows, metric=Metric.EXACT_MATCH))}
+    write_text(folder / PICTURE, lengths_drawing(exact, [*config.encodings, "copy"], list(config.tests())))
     write_text(path, lengths_page(rows, config))
     return path
 
@@ -57,7 +62,10 @@ def _opening(rows: pd.DataFrame, config: LengthsConfig) -> str:
     copied = exact.pop("copy", None)
     trained.pop("copy", None)
     return (
-        "" if not exact or not trained or copied is None else lengths_opening(hardest, exact, trained, copied) + "\n\n"
+        ""
+        if not exact or not trained or copied is None
+        else lengths_opening(hardest, exact, trained, copied)
+        + f"\n\n![Exact match by scheme and machine]({PICTURE})\n\n"
     )
 
 

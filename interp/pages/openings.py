@@ -137,6 +137,31 @@ def lengths_opening(hardest: str, exact: Mapping[str, float], trained: Mapping[s
     )
 
 
+def calibration_opening(facts: Mapping[str, float]) -> str:
+    """Of methods held against hand-set models: what each finds there, and what it says too much.
+
+    Args:
+        facts: shares from 0 to 1 and AUROCs; those that were not measured are absent, and with them their sentence.
+    """
+    said = ["Every method was run on models whose weights were written and not trained, so that it can be checked."]
+    sentences = (
+        "A logistic probe calls a variable readable at {recall:.0%} of the places where it is in use and at "
+        "{false:.0%} of the others; asking that an edit along the probe works as well leaves {edit_recall:.0%} and "
+        "{edit_false:.0%}.",
+        "Swapped inside its true subspace a variable moves the answer as the machine says in {true:.0%} of pairs, "
+        "inside random subspaces in {random:.1%}, and as whole vectors at the same places in {whole:.0%}.",
+        "Exact patching tells true edges from others (AUROC {exact:.3f}); EAP-IG has {eap_ig:.3f} and EAP {eap:.3f}, "
+        "which is {saturated:.3f} where attention is saturated.",
+    )
+    for sentence in sentences:
+        try:
+            said.append(sentence.format(**facts))
+        except KeyError:
+            continue
+    said.append("So an edit or a swap that works is evidence, and a probe's score alone is not.")
+    return " ".join(said)
+
+
 def percent_of(share: float) -> str:
     """ "99.98 %"; 100 % only where nothing is wrong."""
     return "100 %" if share == 1 else f"{min(share, 0.9999):.2%}".replace("%", " %")
