@@ -71,8 +71,8 @@ def _opening(runs: Told) -> list[str]:
             form = "a loop" if _world(run).task.form == "looped" else "a straight line"
             size = sum(each.numel() for each in run.model.parameters())
             said.append(
-                f"The run `{run.name}`, {size:,} parameters, learned plans of {form} from inputs of up to size {trained}; "
-                f"at size {far} it answers {_percent(planned[far])} % right."
+                f"The run `{run.name}`, {size:,} parameters, learned plans of {form} from inputs of up to size "
+                f"{trained}; at size {far} it answers {_percent(planned[far])} % right."
             )
         for row in records(select(rows, part=ENTRIES)):
             said.append(
