@@ -71,12 +71,12 @@ def _opening(runs: Told) -> list[str]:
             form = "a loop" if _world(run).task.form == "looped" else "a straight line"
             size = sum(each.numel() for each in run.model.parameters())
             said.append(
-                f"`{run.name}`, {size:,} parameters, learned plans of {form} from inputs of up to size {trained}; "
-                f"at size {far} it answers {_percent(planned[far])} % right."
+                f"The run `{run.name}`, {size:,} parameters, learned plans of {form} from inputs of up to size "
+                f"{trained}; at size {far} it answers {_percent(planned[far])} % right."
             )
         for row in records(select(rows, part=ENTRIES)):
             said.append(
-                f"`{run.name}` was given the plan and learned what its operators do from final answers alone: "
+                f"The run `{run.name}` was given the plan and learned what its operators do from final answers alone: "
                 f"{row['estimate']:.1%} of the {row['n']} entries that its runs visit are right."
             )
     executed = [row["estimate"] for _, rows in runs for row in _by_size(rows, EXECUTED).values()]
