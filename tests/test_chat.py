@@ -137,7 +137,7 @@ class Terminal:
     def type(self, line: str) -> None:
         os.write(self.parent, line.encode() + b"\n")
 
-    def until(self, words: str, *, seconds: float = 60) -> str:
+    def until(self, words: str, *, seconds: float = 240) -> str:
         """What was shown since the last call, up to `words`."""
         deadline = time.monotonic() + seconds
         while words not in self.shown:
