@@ -88,6 +88,13 @@ class Text(Task):
         """The text of token ids [pos]."""
         return self.world.decode(torch.as_tensor(tokens).flatten().tolist())
 
+    def notice_before_sharing(self) -> str | None:
+        """Byte pairs are pieces of the text."""
+        if not self.world.vocabulary.holds_text:
+            return None
+        count = len(self.world.vocabulary.names)
+        return f"its config holds {count:,} byte pairs learned from {self.world.source}: pieces of that text"
+
     def strata(self, batch: Batch, at: int | np.ndarray = 0) -> Strata:
         """The class of the token that comes behind the `at`-th."""
         return self.world.strata(batch.examples, at)

@@ -92,6 +92,13 @@ def test_bits_of_uniform_text_are_the_logarithm_of_the_vocabulary(task: Any) -> 
     assert characters.sum() > 2 * int(batch.loss_mask.sum())
 
 
+def test_byte_pairs_are_told_of_before_a_run_is_shared(task: Any) -> None:
+    assert task.notice_before_sharing() is None
+    pairs = TASKS["text"](task.world.changed({"vocabulary": "byte_pairs", "vocab_size": 290}))
+    said = pairs.notice_before_sharing()
+    assert said is not None and "290 byte pairs learned from" in said and str(pairs.world.source) in said
+
+
 def test_a_model_that_knows_the_text_scores_one(task: Any) -> None:
     batch = task.sample(40, seed=1)
 

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,13 @@ END = "<|endoftext|>"  # the token behind a document; no piece of a text is ever
 
 
 class Vocabulary(ABC):
-    """Token ids of texts and back. The id after the last is END's."""
+    """Token ids of texts and back. The id after the last is END's.
+
+    Attributes:
+        holds_text: whether the tokens are stretches of the text that the vocabulary was learned from.
+    """
+
+    holds_text: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -82,6 +88,8 @@ class BytePairs(Vocabulary):
 
     Its merges are frequent stretches of the text that it was learned from: whoever holds it can read them.
     """
+
+    holds_text = True
 
     def __init__(self, tokenizer: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
