@@ -176,6 +176,7 @@ def test_a_conversation_at_a_terminal(world: TextWorld, tmp_path: Path) -> None:
         terminal.type("/save empty.txt")
         terminal.until("saved in empty.txt")
         terminal.until("> ")
+        time.sleep(3)  # until the prompt is read: a signal just before that waits for the next key
         os.kill(terminal.process.pid, signal.SIGINT)  # at the prompt: the program goes on
         terminal.until("/quit ends)")
         terminal.until("> ")
