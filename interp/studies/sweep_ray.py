@@ -13,6 +13,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -80,6 +81,7 @@ class RayPool:
     def _connect(self, address: str | None, cpus: int | None) -> None:
         common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if address is not None:
+            _require_listening(address)
             try:
                 self._ray.init(address=address, **common)
             except (ConnectionError, RuntimeError) as error:
@@ -145,6 +147,18 @@ def _do(order: dict[str, Any]) -> dict[str, Any]:
     from interp.studies.sweep_work import work
 
     return work(order)
+
+
+def _require_listening(address: str) -> None:
+    """Raise ValueError where nobody listens: Ray would end the process in its place. Names such as auto are Ray's."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"no Ray cluster to work on at {address}: {reason}") from None
 
 
 def _write_token(out: Path) -> Path:
