@@ -70,7 +70,7 @@ def _making(card: dict[str, Any]) -> str:
 
 def _validation(made: dict[str, Any]) -> str:
     if made.get("validation"):
-        return "left out of training; what was chosen along the way was chosen on it, and evaluation was read once"
+        return "left out of training, which was followed on it: what is chosen on the way is chosen there"
     return "none: what was chosen was chosen on the split that the figures below are of"
 
 
