@@ -74,6 +74,13 @@ def _without_drafts(run: Run) -> str | None:
     )
 
 
+def _without_memory(run: Run) -> str | None:
+    config = run.config.model
+    if getattr(config, "has_slots", False):
+        return None
+    return f"A {config.architecture} has no memory of slots; models of the kind slot_machine write one and run it."
+
+
 def _without_do(run: Run) -> str | None:
     world = run.config.world
     if "do" in world.capabilities:
@@ -95,6 +102,7 @@ PAGES: dict[str, Page] = {
         "views/attention.py", "Attention", ":material/visibility:", "attention", refuses=_without_attention
     ),
     "state": Page("views/state.py", "State", ":material/memory:", "state", refuses=_without_state),
+    "memory": Page("views/memory.py", "Memory", ":material/grid_on:", "memory", refuses=_without_memory),
     "thinking": Page("views/thinking.py", "Thinking", ":material/psychology:", "thinking", refuses=_without_drafts),
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),

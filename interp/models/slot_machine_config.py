@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from interp.models.config import TransformerConfig
 
@@ -31,6 +31,8 @@ class SlotMachineConfig(TransformerConfig):
     answer_weight: float = 0.0  # of the loss of what the answer's slots hold in the end
     plan_given: bool = False  # the true plan is executed, not the controller's, in training and in `answer`
     backprop_steps: int = 0  # gradients flow through the last so many steps; 0: all
+
+    has_slots: ClassVar[bool] = True  # a memory of slots, which its hooks show step by step
 
     def __post_init__(self) -> None:
         super().__post_init__()

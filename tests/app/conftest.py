@@ -21,7 +21,7 @@ MAIN = ROOT / "app" / "main.py"
 PAGES = {
     name: f"views/{name}.py"
     for name in (
-        *("step", "examples", "string", "text", "stream", "attention", "state", "thinking", "probe_results"),
+        *("step", "examples", "string", "text", "stream", "attention", "state", "memory", "thinking", "probe_results"),
         *("circuit", "intervene", "training", "compare", "data"),
     )
 }
