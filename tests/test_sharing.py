@@ -268,7 +268,7 @@ def test_more_than_a_gigabyte_is_refused_before_anything_is_fetched(
         interp.load("hf://me/mine")
     assert hub.fetched() == []
     assert "more than 1e-06 GB" in line(capsys, ["push", str(mine.path), "me/mine", "--max-gb", "0.000001"])
-    assert "max_gb must be positive" in line(capsys, ["push", str(mine.path), "me/mine", "--max-gb", "0"])
+    assert "--max-gb must be positive" in line(capsys, ["push", str(mine.path), "me/mine", "--max-gb", "0"])
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_what_is_told_of_its_thinking(run):
     assert drawn.count("<polyline") + drawn.count("<path") >= 5 and "after loop step 4" in drawn
     page = thinking_page("looped", rows, "command")
     assert "after step 3, the last, it is that program's in 100 %" in page
-    assert page.startswith("# How a looped model thinks\n\n`looped` gives the right output for ")
+    assert page.startswith("# How a looped model thinks\n\nA looped") and "`looped` gives the right output for " in page
 
 
 def test_the_carry_is_probed_and_swapped(run):

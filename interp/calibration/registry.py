@@ -63,6 +63,8 @@ WITHIN: dict[Method, str] = {Method.PROBE_SUBSPACE: "logistic"}
 EXEMPT: dict[Method, str] = {
     Method.EXACT_CONDITIONAL: "summed over a rule's own chain of states: of what a model says, not of its inside",
     Method.SAMPLED_TEXT: "texts that a model writes, judged by a rule; they say nothing about a mechanism",
+    Method.LIKELIHOOD: "how likely a model holds a text to be: of what it says, not of its inside",
+    Method.BOUND: "a bound on how likely a model holds a text to be: of what it says, not of its inside",
     Method.TRAINING: "a curve of the training loop; it says nothing about a mechanism",
     Method.GREEDY: "the answers themselves; every calibration model must give them without an error",
     Method.ACTIVATION_PATCHING: "an operation; node effects (exact_nodes) and interchange are the claims made with it",

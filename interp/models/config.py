@@ -205,10 +205,11 @@ def config_class(architecture: str) -> type:
     from interp.models.encoder_decoder_config import EncoderDecoderConfig
     from interp.models.looped_config import LoopedConfig
     from interp.models.masked_diffusion_config import MaskedDiffusionConfig
+    from interp.models.slot_machine_config import SlotMachineConfig
     from interp.models.state_configs import STATE_CONFIGS
     from interp.models.window_config import WINDOW_CONFIGS
 
-    answering = (EncoderDecoderConfig, LoopedConfig, MaskedDiffusionConfig, MultiTokenConfig)
+    answering = (EncoderDecoderConfig, LoopedConfig, MaskedDiffusionConfig, MultiTokenConfig, SlotMachineConfig)
     for config in (*STATE_CONFIGS, *WINDOW_CONFIGS, *answering):
         if config.architecture == architecture:
             return config

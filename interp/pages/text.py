@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from interp.commands import command
 from interp.figures.svg import FAINT, PALETTE, QUIET, dot, drawing, line, text
 from interp.files import write_text
 from interp.reading import BrokenFileError
@@ -48,12 +49,22 @@ def write_text_page(source: Path, folder: Path) -> Path:
         "## What length costs",
         *_lengths(rows),
         "## Again",
-        f"```\ntapelens train --preset text_small\ntapelens generate runs/text_small --prompt 'The '\n"
-        f"tapelens chat runs/text_small\npython -m benchmarks.text --steps {rows['nanogpt_steps']['ours']:g} --seconds "
-        f"{rows['seconds']['ours']:g} > {source.name}\ntapelens text-page {source.name}\n```",
+        "\n".join(["```", *_commands(rows, source), "```"]),
     ]
     write_text(folder / "text.md", "\n\n".join(parts) + "\n")
     return folder / "text.md"
+
+
+def _commands(rows: Rows, source: Path) -> list[str]:
+    """What makes a run like the bundled one, what it can be asked, and what makes this page."""
+    steps, seconds = (f"{rows[name]['ours']:g}" for name in ("nanogpt_steps", "seconds"))
+    return [
+        command("train", "--preset", "text_small"),
+        command("generate", "runs/text_small", "--prompt", "The "),
+        command("chat", "runs/text_small"),
+        f"python -m benchmarks.text --steps {steps} --seconds {seconds} > {source.name}",
+        command("text-page", source.name),
+    ]
 
 
 def _opening(rows: Rows, names: Sequence[str]) -> str:

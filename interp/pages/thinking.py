@@ -58,8 +58,10 @@ def _opening(
     """What was found, in sentences."""
     best, first = max(steps, key=lambda each: each[1]), steps[0]
     said = [
+        "A looped model runs the same layers again and again before it answers. Whether that helps it, and what it "
+        "carries from step to step, was measured here.",
         f"`{name}` gives the right output for {100 * first[1]:.1f} % of programs after one loop step and for "
-        f"{100 * best[1]:.1f} % after {best[0]} (each number of steps run counted once)."
+        f"{100 * best[1]:.1f} % after {best[0]} (each number of steps run counted once).",
     ]
     if (own := halting.get("its own halting")) and (chance := halting.get("random halting")):
         said.append(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from interp.ranges import counted
+from interp.ranges import require_count
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class _Worker:
 class ProcessPool:
     """So many workers, each a fresh interpreter that imports what it needs once and takes one order after another."""
 
-    @counted(workers=1, threads=1)
     def __init__(self, workers: int, *, threads: int = 1):
+        require_count("workers", workers)
+        require_count("threads", threads)
         self._size, self._threads = workers, threads
         self._workers: list[_Worker] = []
         self._queue: list[Mapping[str, Any]] = []

@@ -1,4 +1,7 @@
-"""What the slot machine's operators compute, as tables made by running it: for machines made of tensors."""
+"""What the slot machine's operators compute, as tables made by running it: for machines made of tensors.
+
+The kinds stand here by name, so that models can be imported where the machine is not; a test holds them to it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from cython_vm import slots as machine
-from cython_vm._slots import Kind
-
-KINDS: dict[str, int] = {each.name: int(each) for each in Kind}
+_NAMES = (
+    *("FREE", "DATA", "HALT", "ADC", "SBB", "ADD", "DIV", "MOD", "CMP", "COPY"),
+    *("ORDER", "POINT", "STEP", "NEXT", "LEFT", "RIGHT", "JUMP", "NEW", "DROP"),
+)
+KINDS: dict[str, int] = {name: number for number, name in enumerate(_NAMES)}
 ARITHMETIC: tuple[str, ...] = ("ADC", "SBB", "ADD", "DIV", "MOD", "CMP", "COPY")  # write what follows from contents
 CARRYING: tuple[str, ...] = ("ADC", "SBB")  # of these, those that set the carry
 N_MODES = 3  # bits of an instruction's content: which of its three operands are reached through a pointer
@@ -18,6 +22,8 @@ N_MODES = 3  # bits of an instruction's content: which of its three operands are
 
 def arithmetic_tables(base: int, n_values: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each of ARITHMETIC what is written, and what is carried then, [operator, x, y, carry]; −1: it freezes."""
+    from cython_vm import slots as machine
+
     spec = machine.SlotSpec(6, base, n_values)
     cases = np.array(list(product(range(len(ARITHMETIC)), range(n_values), range(n_values), range(2))))
     rows = np.zeros((len(cases), spec.width), dtype=np.int32)

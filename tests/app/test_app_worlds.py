@@ -142,7 +142,8 @@ def test_pages_ask_what_a_model_declares() -> None:
         "step": [False] * 3, "examples": [False] * 3, "probes": [False] * 3, "intervene": [False] * 3,
         "training": [False] * 3, "compare": [False] * 3, "data": [False] * 3,
         "attention": [True, False, False], "circuit": [True, False, True], "stream": [False, True, True],
-        "state": [False, True, True], "sums": [False] * 3, "string": [False] * 3, "text": [False] * 3,
+        "state": [False, True, True], "thinking": [True] * 3, "memory": [True] * 3,
+        "sums": [False] * 3, "string": [False] * 3, "text": [False] * 3,
     }  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def build(task: Task, architecture: str, *, seed: int = 0) -> HookedModel:
     ).eval()  # fmt: skip
 
 
-CASES = [(name, "transformer") for name in TASKS] + [("trace", "gru"), ("step", "gru")]
+CASES = [(name, "transformer") for name in TASKS if name != "text"]  # of a text nobody knows what should come out
+CASES += [("trace", "gru"), ("step", "gru")]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])

@@ -29,12 +29,16 @@ from interp.training import train
 from interp.training.presets import transformer_for
 from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineWorld
+from interp.worlds.slots import SlotWorld
 from interp.worlds.strings import Sticky, StringWorld
+from interp.worlds.text import TextWorld
 
 SPEC = MachineSpec(n_instructions=8, n_cells=3, n_input=2, n_output=2, bits=2)
 WORLDS: dict[str, Any] = {  # of the other tasks the machine
     "addition": Addition(n_digits=3),
     "strings": StringWorld(Sticky(n=2, letters=2, length=10)),
+    "slots": SlotWorld(size=2),
+    "text": TextWorld.of(length=16, block=256),
 }
 ROOT = Path(__file__).parents[2]
 OPTIONS = TaskOptions(n_steps=4)

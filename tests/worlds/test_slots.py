@@ -16,9 +16,14 @@ from cython_vm.slots import SEEN, SlotSpec
 from interp.worlds.slots import SlotWorld
 from interp.worlds.slots_assembler import Assembler
 from interp.worlds.slots_programs import COMPILERS, compile_program
+from interp.worlds.slots_tables import KINDS
 
 SPEC = SlotSpec(n_slots=6, base=3, n_values=8)
 FORMS = [(name, straight) for name, each in COMPILERS.items() for straight in (False, True)[: 1 + each.has_straight]]
+
+
+def test_kinds_are_the_kernels() -> None:
+    assert {each.name: int(each) for each in Kind} == KINDS
 
 
 def unpacked(spec: SlotSpec, row: np.ndarray) -> slots_reference.Memory:
