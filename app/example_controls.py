@@ -41,19 +41,24 @@ def here(shown: Shown, step: int) -> np.ndarray:
     return shown.times == shown.steps[step]
 
 
+def draw_neighbours(view: ExamplesView, *, what: str = "example", keys: bool = False) -> None:
+    """Previous and next example, with `keys` by the arrow keys too; call inside a row of controls."""
+    st.button(
+        f"Previous {what}", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
+        shortcut="Left" if keys else None, on_click=examples_view.go, args=(view.number - 1,),
+    )  # fmt: skip
+    st.button(
+        f"Next {what}", icon=":material/last_page:", key="next_example", shortcut="Right" if keys else None,
+        on_click=examples_view.go, args=(view.number + 1,),
+    )  # fmt: skip
+
+
 def draw_controls(view: ExamplesView, shown: Shown | None, loaded: LoadedModel | None, found: Answers | None) -> None:
     """Previous and next example, next mistake, the next of a stratum."""
     keys = shown is not None and shown.n_steps == 1  # else the arrow keys move in time
     searching = False
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.button(
-            "Previous example", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
-            shortcut="Left" if keys else None, on_click=examples_view.go, args=(view.number - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next example", icon=":material/last_page:", key="next_example", shortcut="Right" if keys else None,
-            on_click=examples_view.go, args=(view.number + 1,),
-        )  # fmt: skip
+        draw_neighbours(view, keys=keys)
         searching = st.button(
             "Next mistake", icon=":material/error:", key="next_mistake", disabled=loaded is None, type="primary",
             help=f"The next place where the model is wrong: in this example, else in up to {example_search.LIMIT} "

@@ -1,12 +1,12 @@
 """The tidy frame: every number that the project measures is one row of one table.
 
 A row names what was measured (`metric`) of what (`world`, `task`, `op`, `site`, `position`, `variable`), how
-(`method`, `map`, `ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`), and with what certainty
-(`estimate`, `ci_low`, `ci_high`, `interval_kind`, `n`). `op` holds the world's stratum; `time` is an executed, loop or
-denoising step, `lag` the steps from an edit to the answer that is judged, `part` a part of what a model carries from
-position to position, `part_size` and `carrier_size` the floats of it and of all that is carried. A control is a row of
-its own that differs from the row it controls in `control` alone. Columns that do not apply are absent (null), never
-zero.
+(`method`, `map`, `ablation`, `granularity`, `pair_design`, `stratum`, `rank`, `circuit_size`, and of integrated
+gradients how many `steps`), and with what certainty (`estimate`, `ci_low`, `ci_high`, `interval_kind`, `n`). `op` holds
+the world's stratum; `time` is an executed, loop or denoising step, `lag` the steps from an edit to the answer that is
+judged, `part` a part of what a model carries from position to position, `part_size` and `carrier_size` the floats of it
+and of all that is carried. A control is a row of its own that differs from the row it controls in `control` alone.
+Columns that do not apply are absent (null), never zero.
 """
 
 from __future__ import annotations
@@ -200,6 +200,7 @@ COLUMNS: dict[str, str] = {
     "granularity": "string",
     "ablation": "string",
     "circuit_size": "Int64",
+    "steps": "Int64",
     "control": "string",
     "metric": "string",
     "aggregation": "string",
@@ -217,6 +218,7 @@ _LATER = (
     "part",
     "part_size",
     "carrier_size",
+    "steps",
 )  # columns that files written before they existed lack: null there
 _ENUMS: dict[str, type[StrEnum]] = {
     "method": Method,
@@ -227,6 +229,11 @@ _ENUMS: dict[str, type[StrEnum]] = {
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def steps_of(method: str, steps: int) -> int | None:
+    """What the column `steps` holds of a method's rows: None where it integrates no gradients."""
+    return steps if method == Method.EAP_IG else None
 
 
 def method_named(name: str) -> str:

@@ -8,7 +8,7 @@ import streamlit as st
 from app import examples_view, memory_data, run_access, session, widgets
 from app.components.clickable import clickable
 from app.components.memory_table import Slot, memory_table
-from app.example_controls import load
+from app.example_controls import draw_neighbours, load
 from app.examples_view import ExamplesView, Shown
 from app.memory_data import Memories, Setting
 from app.run_access import LoadedModel
@@ -121,14 +121,7 @@ def page() -> None:
         "are its two arguments and its destination. The input was kept out of training."
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.button(
-            "Previous example", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
-            on_click=examples_view.go, args=(view.number - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next example", icon=":material/last_page:", key="next_example", on_click=examples_view.go,
-            args=(view.number + 1,),
-        )  # fmt: skip
+        draw_neighbours(view)
     widgets.time_slider("step", n)
     with st.container(border=True):
         st.markdown(sentence(shown, found, step))

@@ -11,7 +11,7 @@ import streamlit as st
 from app import examples_view, run_access, session, widgets
 from app.components.clickable import clickable
 from app.components.next_character import Place, next_table, string_strip
-from app.example_controls import load
+from app.example_controls import draw_neighbours, load
 from app.examples_view import ExamplesView, Shown
 from app.pages import PAGES
 from app.run_access import LoadedModel
@@ -60,19 +60,6 @@ def status(view: ExamplesView, exact: np.ndarray, model: np.ndarray | None, step
     return f"{where} · KL to the rule {kl:.4f} nats · {forbidden(exact, model):.1e} on what it forbids"
 
 
-def draw_controls(view: ExamplesView) -> None:
-    """Previous and next string."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.button(
-            "Previous string", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
-            on_click=examples_view.go, args=(view.number - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next string", icon=":material/last_page:", key="next_example",
-            on_click=examples_view.go, args=(view.number + 1,),
-        )  # fmt: skip
-
-
 def draw_variables(shown: Shown, step: int) -> None:
     """The rule's variables with their values here."""
     st.markdown("**The rule's state** here")
@@ -111,7 +98,8 @@ def page() -> None:
     model = None if loaded is None else said(loaded, loaded.key, view.number)
     top.markdown(f"#### {status(view, exact[step], None if model is None else model[step], step)}")
     st.caption(f"{shown.task.words} The rule: {world.in_words()}. The string was kept out of training.")
-    draw_controls(view)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        draw_neighbours(view, what="string")
     widgets.time_slider("character", shown.n_steps)
     if problem is not None:
         run_access.show_problem(problem)

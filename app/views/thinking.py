@@ -8,7 +8,7 @@ import streamlit as st
 from app import examples_view, run_access, session, thinking_data, widgets
 from app.components.clickable import clickable
 from app.components.drafts import Draft, draft_table
-from app.example_controls import load
+from app.example_controls import draw_neighbours, load
 from app.examples_view import ExamplesView, Shown
 from app.pages import PAGES
 from app.run_access import LoadedModel
@@ -97,14 +97,7 @@ def _prompt_twin(shown: Shown, found: Thoughts) -> tuple[int, int]:
 def draw_controls(view: ExamplesView, loaded: LoadedModel) -> None:
     """Previous and next example, and the next one that is not right at once."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.button(
-            "Previous example", icon=":material/first_page:", key="previous_example", disabled=view.number == 0,
-            on_click=examples_view.go, args=(view.number - 1,),
-        )  # fmt: skip
-        st.button(
-            "Next example", icon=":material/last_page:", key="next_example",
-            on_click=examples_view.go, args=(view.number + 1,),
-        )  # fmt: skip
+        draw_neighbours(view)
         searching = st.button(
             "Next with a wrong draft", icon=":material/error:", key="next_mistake", type="primary",
             help=f"The next of up to {LIMIT} examples where some token is wrong when it first stands there.",

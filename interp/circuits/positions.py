@@ -116,6 +116,6 @@ def position_rows(model: Any, pairs: Pairs, *, steps: int = 5, n_exact: int = 30
             "aggregation": Aggregation.MEAN,
             "n": len(pairs),
         }
-        rows.append({**key, "method": Method.EAP_IG, "estimate": float(scores[place])})
+        rows.append({**key, "method": Method.EAP_IG, "steps": steps, "estimate": float(scores[place])})
         rows.append({**key, "method": Method.EXACT_PATCHING, "estimate": float(effect.mean())})
     return rows

@@ -16,7 +16,7 @@ from typing import Any
 from interp.files import write_json
 from interp.models.graph import Edge, Reader, Writer
 from interp.reading import BrokenFileError, check_provenance, read_json, reading
-from interp.results import Aggregation, Control, IntervalKind, Metric, method_named
+from interp.results import Aggregation, Control, IntervalKind, Metric, method_named, steps_of
 
 FORMAT = 1
 
@@ -214,6 +214,7 @@ def circuit_rows(circuit: Circuit) -> list[dict[str, Any]]:
         "method": method_named(circuit.method),
         "granularity": circuit.granularity,
         "ablation": circuit.ablation,
+        "steps": steps_of(circuit.method, circuit.steps),
         "aggregation": Aggregation.MEAN,
         "n": circuit.n,
     }

@@ -26,7 +26,7 @@ from interp.circuits.pairs import draw_pairs
 from interp.circuits.scorers import score_edges
 from interp.circuits.standing import taken_apart
 from interp.ranges import require_fields, require_number
-from interp.results import Aggregation, Control, Metric, method_named
+from interp.results import Aggregation, Control, Metric, method_named, steps_of
 from interp.runs.circuit_files import Circuit
 from interp.tasks import Task
 
@@ -90,6 +90,7 @@ def _rows(model: Any, task: Task, final: Circuit, config: AlongConfig, seed: int
         "op": final.op,
         "method": method_named(final.method),
         "granularity": "edge",
+        "steps": steps_of(final.method, config.steps),
         "ablation": "resample",
         "aggregation": Aggregation.MEAN,
         "n": len(pairs),

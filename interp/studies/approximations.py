@@ -23,7 +23,7 @@ from interp.circuits.nodes import attribution_patching, node_effects
 from interp.circuits.pairs import Pairs
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
-from interp.results import Aggregation, Control, Method, Metric, method_named
+from interp.results import Aggregation, Control, Method, Metric, method_named, steps_of
 
 MATTERS = 0.01  # of the gap
 
@@ -65,7 +65,9 @@ def compare_approximations(
         if scorer.searches:
             scoring, some = Scoring(steps, progress=lambda share: report(0.6 + 0.4 * share)), pairs[:n_search]
         scores = ours[method_named(name)] = scorer.function(model, some, scoring)[graph.mask]
-        rows += agreement_rows(scores, exact, gap, method=method_named(name), granularity="edge", signed=scorer.signed)
+        method = method_named(name)
+        found = agreement_rows(scores, exact, gap, method=method, granularity="edge", signed=scorer.signed)
+        rows += [{**row, "steps": steps_of(method, steps)} for row in found]
     by_node = {
         "one gradient": attribution_patching(model, pairs).mean(1)[1:],
         f"{steps} gradients": attribution_patching(model, pairs, steps=steps).mean(1)[1:],

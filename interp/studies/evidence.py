@@ -26,7 +26,7 @@ from interp.circuits.pairs import Pairs, draw_pairs
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
 from interp.ranges import require_fields
-from interp.results import Aggregation, Control, IntervalKind, Metric
+from interp.results import Aggregation, Control, IntervalKind, Metric, steps_of
 from interp.runs.circuit_files import Circuit
 from interp.stage_options import ABLATIONS
 from interp.tasks import Task
@@ -125,6 +125,7 @@ class _Subject:
         return {
             "op": self.circuit.op,
             "method": self.circuit.method,
+            "steps": steps_of(self.circuit.method, self.circuit.steps),
             "granularity": "edge",
             "ablation": self.circuit.ablation,
             "circuit_size": int(self.members.sum()),
@@ -218,7 +219,7 @@ def _stability_rows(subject: _Subject) -> list[dict[str, Any]]:
         seed=subject.seed,
     )
     here = {**subject.key, "metric": Metric.JACCARD, "stratum": "resampled"}
-    here |= {"circuit_size": stable.size, "n": config.n_pairs}
+    here |= {"circuit_size": stable.size, "n": config.n_pairs, "steps": steps_of(circuit.method, config.steps)}
     spread = {"ci_low": stable.low, "ci_high": stable.high, "interval_kind": IntervalKind.BOOTSTRAP_PAIRS}
     return [
         {**here, "estimate": stable.jaccard, **spread},

@@ -60,7 +60,7 @@ def measured(tiny_run, tmp_path_factory):
 
 
 def test_every_job_leaves_its_file_and_rows(measured):
-    run, frame, calls, *_ = measured
+    run, frame, calls, config, _ = measured
     assert {path.name for path in (run.path / "circuits").glob("*.json")} == {
         "NEXT.json", "INC.json", "VALUE_OVERFLOW.json", "summary.json"
     }  # fmt: skip
@@ -83,6 +83,10 @@ def test_every_job_leaves_its_file_and_rows(measured):
     metrics = {"ablation_loss", "dissociation", "jaccard", "completeness", "spearman", "effect", "faithfulness"}
     assert metrics <= set(frame.metric)
     assert len(frame[frame.method == "path_patching"]) == 3 * 2
+    integrated = frame[frame.method == "eap_ig"]
+    expected = {config.circuit.steps, config.checkpoints.steps}
+    assert integrated.steps.notna().all() and set(integrated.steps) <= expected, "EAP-IG is not monotone in its steps"
+    assert frame[frame.method != "eap_ig"].steps.isna().all()
 
 
 def test_the_final_checkpoint_holds_its_own_circuit(measured):
