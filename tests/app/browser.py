@@ -225,9 +225,10 @@ def mistaken(run_folder: Path, home: Path) -> dict[str, str]:
 
 
 def faults(tab: Visit) -> list[tuple[str, list[str]]]:
-    """What axe finds against the rules."""
+    """What axe finds against the rules, once nothing fades any more: text that a redraw dims has too little contrast."""
     from axe_playwright_python.sync_playwright import Axe
 
+    tab.settle()
     found = Axe().run(tab.page, options={"runOnly": RULES})
     return [(v["id"], [node["html"][:160] for node in v["nodes"]]) for v in found.response["violations"]]
 
