@@ -225,7 +225,7 @@ def mistaken(run_folder: Path, home: Path) -> dict[str, str]:
 
 
 def faults(tab: Visit) -> list[tuple[str, list[str]]]:
-    """What axe finds against the rules, once nothing fades any more: text that a redraw dims has too little contrast."""
+    """What axe finds against the rules, once nothing fades: text that a redraw dims has too little contrast."""
     from axe_playwright_python.sync_playwright import Axe
 
     tab.settle()
