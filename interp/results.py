@@ -107,6 +107,7 @@ class Metric(StrEnum):
     VARIATIONAL_BOUND = "variational_bound"  # on the nats of a whole answer given its prompt, lower is better
     DECIDED_AT = "decided_at"  # when a token is filled in, as a share of the passes, 0 = in the first, 1 = in the last
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best
+    RUN_STEPS = "run_steps"  # executed instructions of an example
     LOOP_STEPS = "loop_steps"  # steps of a loop until it halts, at least 1
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
@@ -175,6 +176,11 @@ class IntervalKind(StrEnum):
     EXAMPLES = "examples"  # 5 and 95 percentile of the examples themselves: spread, not uncertainty
     BOOTSTRAP_PAIRS = "bootstrap_pairs"  # 2.5 and 97.5 percentile over resamples of the pairs themselves: spread
 
+
+# Of state interchange: two strata, and the part that is read at the asking position alone.
+APART = "changes, pointers apart"  # where cell[i] and cell[@array_ptr+k] are different cells
+BYSTANDERS = "bystanders"  # pairs whose answer does not hang on the edit
+READOUT = "readout"
 
 COLUMNS: dict[str, str] = {
     "run": "string",

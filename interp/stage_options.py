@@ -116,6 +116,38 @@ class PatchOptions:
 
 
 @dataclass(frozen=True)
+class StateOptions:
+    """What `tapelens patch RUN --part` is asked, in a sweep."""
+
+    variables: tuple[str, ...] = ()
+    """Which to exchange (default: the task's, such as the pointer and cells)."""
+    parts: tuple[str, ...] = ("all", "layers", "groups", "subspaces")
+    """Of what the model carries: all, layers, groups (heads or channels), subspaces, or names of single ones."""
+    n_pairs: int = PatchOptions.n_pairs
+    """Pairs a variable whose answer should change."""
+    seed: int = PatchOptions.seed
+    """Of the pairs."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n_pairs=1, parts=1, seed=0)
+
+
+@dataclass(frozen=True)
+class BeyondOptions:
+    """What `tapelens eval RUN --n-steps` is asked: runs longer than those that were trained on."""
+
+    n_steps: tuple[int, ...] = (96, 128)
+    """Executed instructions of a run, several lengths; the trained one is measured too."""
+    n: int = 2000
+    """Held-out runs of each length."""
+    seed: int = EvaluationOptions.seed
+    """Of the runs."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n=1, n_steps=1, seed=0)
+
+
+@dataclass(frozen=True)
 class CircuitOptions:
     """What `tapelens circuit` is asked."""
 

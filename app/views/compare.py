@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 import streamlit as st
 
@@ -11,10 +13,13 @@ from app.numbers import quoted
 from app.run_picker import percent
 from interp import Run, RunError
 from interp.commands import command
+from interp.runs.folder import STREAM_TASKS
+from interp.runs.further_frames import BEYOND, STATES
 from interp.studies.comparing import QUESTIONS
 
 EVERY = "all"
 _VERBS = {"exact match": "eval", "read": "probe", "used": "patch", "circuit": "circuit"}
+_OF_STREAMS = {"longer": BEYOND, "carried": STATES}  # asked of tasks that tell executed steps one after the other
 
 
 def pick_other(run: Run) -> Run | None:
@@ -75,6 +80,18 @@ def pick_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
                 on_pick=lambda each: selection.emit(op="" if each == EVERY else each),
             )  # fmt: skip
     return compared.filtered(rows, question=question, variable=variable, op=op), question
+
+
+def to_measure(run: Run, asked: Collection[str]) -> list[str]:
+    """The commands that would answer what has not been asked of a run."""
+    lines = [
+        command(verb, run.path, *(["--save"] if verb == "eval" else []))
+        for question, verb in _VERBS.items()
+        if question not in asked
+    ]
+    if run.config.task in STREAM_TASKS:
+        lines += [frame.command(run) for question, frame in _OF_STREAMS.items() if question not in asked]
+    return lines
 
 
 def draw_pairs(rows: pd.DataFrame, names: tuple[str, str], question: str) -> None:
@@ -161,11 +178,11 @@ def page() -> None:
                 st.caption(
                     "Each at the best of its places inside that model: the best of many is flattered by its choice."
                 )
-    lacking = [(verb, each) for each, there in missing.items() for name, verb in _VERBS.items() if name not in there]
+    lacking = [line for each, there in missing.items() for line in to_measure(each, there)]
     if lacking:
         with st.expander("Not measured on both"):
-            for verb, each in lacking:
-                st.code(command(verb, each.path, *(["--save"] if verb == "eval" else [])), language="bash")
+            for line in lacking:
+                st.code(line, language="bash")
 
 
 try:

@@ -22,6 +22,7 @@ def evaluate(
     asked: Annotated[EvaluationOptions, tyro.conf.arg(name="")] = EvaluationOptions(),  # noqa: B008 (frozen)
     archive: Path | None = None,
     denoising_steps: tuple[int, ...] = (),
+    n_steps: tuple[int, ...] = (),
     save: bool = False,
     loop_steps: tuple[str, ...] = (),
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
@@ -35,6 +36,8 @@ def evaluate(
         archive: run as many evolved programs too, of this file that tapelens evolve wrote.
         denoising_steps: of a model that fills in answers: exact match when it does so in as many passes, in each order
             (say 1 2 4 8); --save keeps these rows in RUN/denoising.parquet.
+        n_steps: of a task that tells runs: exact match on held-out runs of as many executed instructions, longer than
+            those trained on (say 96 128), on a world with room for them; --save keeps these rows in RUN/beyond.parquet.
         save: add the result to RUN/metrics.parquet as the run's final evaluation.
         loop_steps: of a looped model: how many steps to run, such as 1 2 4 8, or halt; exact match alone, for each.
         json_file: write every row to this file.
@@ -50,6 +53,9 @@ def evaluate(
     opened = load(run)
     if denoising_steps:
         _denoised(opened, denoising_steps, asked, save=save, json_file=json_file, threads=threads)
+        return
+    if n_steps:
+        _beyond(opened, n_steps, asked, save=save, json_file=json_file, threads=threads)
         return
     if save:
         writes(opened.path, "metrics.parquet")
@@ -95,6 +101,29 @@ def _denoised(
             console.print(part)
     if save:
         run.write_frame("denoising", rows, settings={"n": n, "seed": seed, "steps": list(steps)})
+    if json_file is not None:
+        write_json(json_file, records(run.identified(rows)))
+
+
+def _beyond(
+    run: Run, n_steps: tuple[int, ...], asked: EvaluationOptions, *, save: bool, json_file: Path | None, threads: int
+) -> None:
+    from interp.evaluation.tables import beyond_table
+    from interp.stage_options import BeyondOptions
+    from interp.studies.beyond import beyond_curve, beyond_stage
+
+    options = BeyondOptions(n_steps, n=asked.n, seed=asked.seed)
+    if save:
+        writes(run.path, "beyond.parquet")
+    if json_file is not None:
+        require_file(json_file)
+    use_threads(threads)
+    with stage_display("longer runs") as progress:
+        if save:
+            rows = beyond_stage(run, options, progress=progress)
+        else:
+            rows = beyond_curve(run, options.n_steps, n=options.n, seed=options.seed, progress=progress)
+    console.print(beyond_table(rows, title=f"{run.name}: exact match by executed instructions, held-out runs"))
     if json_file is not None:
         write_json(json_file, records(run.identified(rows)))
 

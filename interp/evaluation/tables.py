@@ -52,6 +52,18 @@ def denoising_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str]
         )
 
 
+def beyond_table(rows: pd.DataFrame, *, title: str) -> Table:
+    """Exact match by the length of runs, each beside whole runs and how long they were."""
+    table = plain_table(title, "at most", right=("runs", "answers right", "whole runs right", "executed, mean"))
+    found = {(row["stratum"], row["metric"]): row for row in records(rows) if row["op"] is None}
+    for length in dict.fromkeys(stratum for stratum, _ in found):
+        steps = found[length, Metric.RUN_STEPS]
+        shares = [found.get((length, metric)) for metric in (Metric.EXACT_MATCH, Metric.SEQUENCE_MATCH)]
+        cells = ["–" if row is None else f"{row['estimate']:.2%}" for row in shares]
+        table.add_row(length, f"{steps['n']:,}", *cells, f"{steps['estimate']:.1f}")
+    return table
+
+
 def _wrong(row: dict[str, Any]) -> int:
     return round((1 - row["estimate"]) * row["n"])
 

@@ -33,20 +33,17 @@ from interp.interventions.recipe import Done, Edit, carry_out, python
 from interp.interventions.scores import BASE_RIGHT, site_column
 from interp.interventions.search import PositionSet, candidate_parts, smallest_set, smallest_set_rows
 from interp.interventions.state import carrier_swapped, carrier_values
-from interp.interventions.state_interchange import APART, BYSTANDERS, LAGS, READOUT, state_rows
+from interp.interventions.state_interchange import LAGS, state_rows
 from interp.interventions.stratum_sweep import stratum_sweep
 from interp.interventions.subspaces import mean_difference_basis, subspace_rows
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.tasks.sites import Site, block_slots, resolve
 
 __all__ = [
-    "APART",
     "BASE_RIGHT",
-    "BYSTANDERS",
     "FITTED",
     "LAGS",
     "METHODS",
-    "READOUT",
     "Carrier",
     "DasConfig",
     "DasFit",

@@ -39,16 +39,13 @@ from interp.interventions.carrier_subspaces import SubspaceFit, fit_subspace
 from interp.interventions.patching import Patch, patched
 from interp.interventions.scores import BASE_RIGHT, Stratum, score_rows
 from interp.ranges import counted
-from interp.results import Control, Method, Metric
+from interp.results import APART, BYSTANDERS, READOUT, Control, Method, Metric
 from interp.tasks import Task
 from interp.tasks.state_pairs import RETRIEVED, Kind, StatePairs
 from interp.worlds.base import Split
 
 LAGS = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 4096))  # executed steps; rows name the first
 DESIGN = "aligned"  # the pair design of these rows
-APART = "changes, pointers apart"  # where cell[i] and cell[@array_ptr+k] are different cells
-BYSTANDERS = "bystanders"  # pairs whose answer does not hang on the edit
-READOUT = "readout"
 Rows = list[dict[str, Any]]
 Report = Callable[[float], None]
 

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from interp.figures.style import present
 from interp.files import write_text
-from interp.interventions import APART, BYSTANDERS, LAGS, READOUT
+from interp.interventions import LAGS
 from interp.pages.states_drawing import addressing_drawing
-from interp.results import Control, Metric, select
+from interp.results import READOUT, Control, Metric, select
 from interp.runs import Run, RunError
-from interp.runs.state_file import read_states
+from interp.runs.further_frames import STATES
+from interp.studies.carried import CLEAR, Score, best, scores
 from interp.worlds.machine.relative import offset_of
 
-CLEAR = 0.1  # by how much a score must exceed its strongest null to be called found
 _ASKED = (
     "A model without attention must carry all that it will need in a vector of fixed size. Parts of that vector are "
     "exchanged between two streams, and the machine says what should come out."
 )
-_NULLS = (Control.RANDOM_PART, Control.UNTRAINED_MODEL)
-
-
-class Score(NamedTuple):
-    """How well one part exchanges one variable, and nothing else."""
-
-    variable: str
-    part: str
-    size: int
-    moved: float  # IIA, of cells where the pointers differ
-    stayed: float | None  # side_accuracy; None where every answer hangs on the variable
-    null: float  # the highest IIA among random parts and untrained models, on the same pairs
-    n: int
-
-    @property
-    def both(self) -> float:
-        """The lesser of what moved and what stayed."""
-        return self.moved if self.stayed is None else min(self.moved, self.stayed)
 
 
 def write_states_page(runs: Sequence[Run], out: Path) -> Path:
@@ -52,7 +33,7 @@ def write_states_page(runs: Sequence[Run], out: Path) -> Path:
     """
     if not runs:
         raise ValueError("the page needs at least one run, got none")
-    frames = {run.name: read_states(run) for run in runs}
+    frames = {run.name: STATES.read(run) for run in runs}
     scored = {name: scores(frame) for name, frame in frames.items()}
     write_text(out / "states_addressing.svg", addressing_drawing(scored))
     parts = [
@@ -69,32 +50,6 @@ def write_states_page(runs: Sequence[Run], out: Path) -> Path:
     path = out / "states.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
-
-
-def scores(frame: pd.DataFrame) -> list[Score]:
-    """Of each variable every part, everything together and what is read at the asking position left out."""
-    pooled = frame.loc[frame["lag"].isna() & frame["op"].isna()]
-    found = []
-    for name in present(pooled, "variable"):
-        stratum = APART if "cell[" in name else "changes"
-        controls = (*_NULLS, Control.WRONG_TIME) if name == "array_ptr" else _NULLS  # a cell may be the same then
-        moved = select(pooled, variable=name, metric=Metric.IIA, stratum=stratum)
-        for part in present(select(moved, control=None), "part"):
-            if part == "all" or part.startswith(READOUT):
-                continue
-            here, own = select(moved, part=part), select(moved, part=part, control=None).iloc[0]
-            nulls = [value for control in controls for value in select(here, control=control)["estimate"]]
-            side = select(pooled, variable=name, part=part, stratum=BYSTANDERS, control=None)["estimate"]
-            stayed = float(side.iloc[0]) if len(side) else None
-            sizes = int(own["part_size"]), float(own["estimate"])
-            found.append(Score(name, part, *sizes, stayed, max(nulls, default=0.0), int(own["n"])))
-    return found
-
-
-def best(found: Sequence[Score]) -> dict[str, Score]:
-    """By variable the part that moves it and leaves the rest, the best by the lesser of the two."""
-    order = dict.fromkeys(score.variable for score in found)
-    return {name: max((s for s in found if s.variable == name), key=lambda s: s.both) for name in order}
 
 
 def _family(found: Sequence[Score], *, relative: bool) -> list[Score]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from interp.figures.svg import dot, drawing, line, text
-
-if TYPE_CHECKING:
-    from interp.pages.states import Score
+from interp.studies.carried import Score, best
 
 _MOVED, _STAYED, _NULL = "#0072B2", "#009E73", "#999999"
 _ROW, _LEFT, _PANEL, _GAP, _TOP = 20, 150, 220, 30, 54
@@ -16,8 +13,6 @@ _ROW, _LEFT, _PANEL, _GAP, _TOP = 20, 150, 220, 30, 54
 
 def addressing_drawing(scored: Mapping[str, Sequence[Score]]) -> str:
     """Dots for what moved, what stayed and the null, of the best part of each variable."""
-    from interp.pages.states import best
-
     chosen = {name: best(found) for name, found in scored.items()}
     variables = list(dict.fromkeys(each for found in chosen.values() for each in found))
     height = _TOP + _ROW * len(variables) + 24

@@ -11,7 +11,7 @@ from interp.report.page import Page, code, escape, how_to_read, missing, table
 from interp.report.rows import certain
 from interp.results import Control, Metric, select
 from interp.runs import RunError
-from interp.runs.state_file import read_states, states_command
+from interp.runs.further_frames import STATES
 
 _CONTROLS = {
     Control.UNPATCHED: "left alone",
@@ -30,9 +30,9 @@ def has_states(material: Material) -> bool:
 def states_section(material: Material, page: Page) -> str:
     """Each variable at each part of what is carried, beside its controls, and the curve over the delay."""
     try:
-        frame = read_states(material.run)
+        frame = STATES.read(material.run)
     except RunError:
-        return missing("The run has no state interchange yet.", states_command(material.run))
+        return missing("The run has no state interchange yet.", STATES.command(material.run))
     rows = frame.loc[frame["op"].isna() & (frame["metric"] == Metric.IIA) & (frame["stratum"] == "changes")]
     pooled = rows.loc[rows["lag"].isna()]
     body = how_to_read(

@@ -3,9 +3,12 @@
     exact match   of held-out examples, all and by stratum                            control: none
     read          of each variable, a linear probe at its best place                  strongest of its controls there
     used          of each variable, whole vectors swapped at their best place (IIA)   the model left alone, same pairs
+    longer        of runs longer than the trained ones, exact match                   control: none
+    carried       of each variable, the part of the carrier that moves it and leaves  strongest null of that part
+                  the rest (the lesser of the two), at its best
     circuit       of each instruction, the share of edges that keeps .9               random circuits of that size
 
-The first three are better the higher; a circuit is the sparser the lower. All lie from 0 to 1. The best of many places
+The first five are better the higher; a circuit is the sparser the lower. All lie from 0 to 1. The best of many places
 is flattered by its choice, in every run alike: places are those that the run was measured at.
 """
 
@@ -21,6 +24,8 @@ import pandas as pd
 from interp.reading import RunError
 from interp.results import Aggregation, Control, Method, Metric, records, select, site_order
 from interp.runs import Run
+from interp.runs.further_frames import BEYOND, STATES, FurtherFrame
+from interp.studies.carried import best, scores
 
 FAITHFUL = 0.9
 ALL = "all"
@@ -28,6 +33,8 @@ QUESTIONS = {
     "exact match": "how much of what it is asked is right, on held-out examples",
     "read": "how well a linear probe reads a variable, at its best place inside the model",
     "used": "how often a swap of the activation there moves the answer as the variable would (IIA)",
+    "longer": "how much is right on runs of more executed instructions than any in training",
+    "carried": "how often a part of what goes on from token to token moves a variable, and leaves the rest",
     "circuit": "the share of edges that keeps .9 of the difference between two inputs",
 }
 _ENDS = ("hook_embed", "hook_pos_embed", "blocks.0.hook_resid_pre")  # swaps and probes there are about the input
@@ -60,7 +67,7 @@ def answers_of(run: Run, *, name: str | None = None) -> list[Answer]:
     found: list[Answer] = []
     for kind, answer in _ANSWERS:
         try:
-            frame = run.frame(kind)
+            frame = kind.read(run) if isinstance(kind, FurtherFrame) else run.frame(kind)
         except RunError:
             continue
         found += answer(name or run.name, frame)
@@ -160,6 +167,28 @@ def _used(run: str, frame: pd.DataFrame) -> list[Answer]:
     return found
 
 
+def _longer(run: str, frame: pd.DataFrame) -> list[Answer]:
+    rows = select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
+    return [Answer(run, "longer", row["stratum"], None, row["estimate"], **_interval(row)) for row in records(rows)]
+
+
+def _carried(run: str, frame: pd.DataFrame) -> list[Answer]:
+    return [
+        Answer(
+            run,
+            "carried",
+            name,
+            None,
+            score.both,
+            n=score.n,
+            control=score.null,
+            control_name="strongest null",
+            place=f"{score.part}, {score.size:,} numbers",
+        )
+        for name, score in best(scores(frame)).items()
+    ]
+
+
 def _circuits(run: str, frame: pd.DataFrame) -> list[Answer]:
     rows = select(frame, metric=Metric.FAITHFULNESS, stratum="absolute", granularity="edge")
     found = []
@@ -181,10 +210,12 @@ def _circuits(run: str, frame: pd.DataFrame) -> list[Answer]:
     return found
 
 
-_ANSWERS: tuple[tuple[str, Callable[[str, pd.DataFrame], list[Answer]]], ...] = (
+_ANSWERS: tuple[tuple[str | FurtherFrame, Callable[[str, pd.DataFrame], list[Answer]]], ...] = (
     ("metrics", _accuracy),
     ("probes", _readable),
     ("interventions", _used),
+    (BEYOND, _longer),
+    (STATES, _carried),
     ("circuits", _circuits),
 )
 

@@ -19,8 +19,8 @@ from interp.interventions import FITTED, Carrier, SubspaceFit, parts_of, state_r
 from interp.reading import RunError
 from interp.results import Metric, records, rows_frame
 from interp.runs import Run
-from interp.runs.state_file import read_states, write_states
-from interp.stage_options import PatchOptions
+from interp.runs.further_frames import STATES
+from interp.stage_options import PatchOptions, StateOptions
 from interp.studies.holding import Progress, quiet
 
 SUBSPACES = "subspaces"
@@ -106,15 +106,25 @@ def state_stage(
             report=lambda share, done=done, name=name: progress(done + share, len(names), name),
         )
         if not other:
-            write_states(run, rows_frame(rows), settings=settings)
+            STATES.write(run, rows_frame(rows), settings=settings)
     asked = rows_frame(row for row in rows if row["variable"] in names)
     return StateRows(asked, kept if other else None)
+
+
+def carried_stage(
+    run: Run,
+    options: StateOptions = StateOptions(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress = quiet,
+) -> pd.DataFrame:
+    """`state_stage` as one verb of many, which keeps what the run holds."""
+    return state_stage(run, **vars(options), progress=progress).asked
 
 
 def _current(run: Run) -> pd.DataFrame | None:
     """The rows of the run's file, None where it has none of these weights."""
     try:
-        frame = read_states(run)
+        frame = STATES.read(run)
     except RunError:
         return None
     return frame if frame.attrs["provenance"].get("step") == run.step else None

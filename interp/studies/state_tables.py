@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from interp.evaluation.tables import plain_table
@@ -37,5 +38,5 @@ def state_table(headlines: pd.DataFrame, kept: pd.DataFrame | None = None) -> Ta
         beside += [] if kept is None else [before.get((variable, part, None))]
         cells = ["" if each is None else f"{each['estimate']:.2f}" for each in beside]
         sizes = f"{row['part_size']}/{row['carrier_size']}", f"{row['n']}"
-        table.add_row(variable, part, *sizes, f"{row['estimate']:.2f}", *cells)
+        table.add_row(escape(variable), part, *sizes, f"{row['estimate']:.2f}", *cells)
     return table

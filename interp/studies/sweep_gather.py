@@ -12,6 +12,7 @@ from interp.reading import RunError
 from interp.results import Metric, rows_frame, write_frame
 from interp.runs import load
 from interp.runs.folder import FRAMES, versions
+from interp.runs.further_frames import FURTHER
 from interp.studies.sweep_state import RESULTS, read_attempts, read_state, run_folder
 
 
@@ -37,9 +38,10 @@ def gather(out: Path, orders: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def _frames(folder: Path) -> list[pd.DataFrame]:
     """What a run has been measured on, kind by kind; a kind that is not there, or not yet whole, is left out."""
     found = []
-    for kind in FRAMES:
+    for kind in (*FRAMES, *FURTHER):
         try:
-            frame = load(folder).frame(kind)
+            run = load(folder)
+            frame = run.frame(kind) if kind in FRAMES else FURTHER[kind].read(run)
         except RunError:
             continue
         frame.attrs = {}  # else they are compared, row frame by row frame, as frames are put together

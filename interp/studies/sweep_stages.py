@@ -1,4 +1,7 @@
-"""What a sweep can do with each of its runs: train it, and the verbs that measure it."""
+"""What a sweep can do with each of its runs: train it, and the verbs that measure it.
+
+Two verbs of the command line have a second half, which has a name of its own here: beyond is `eval --n-steps`,
+carried is `patch --part`."""
 
 from __future__ import annotations
 
@@ -7,7 +10,15 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any, get_type_hints
 
-from interp.stage_options import CardOptions, CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions
+from interp.stage_options import (
+    BeyondOptions,
+    CardOptions,
+    CircuitOptions,
+    EvaluationOptions,
+    PatchOptions,
+    ProbeOptions,
+    StateOptions,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,9 @@ TRAIN = "train"
 STAGES: dict[str, Stage] = {
     "eval": Stage(EvaluationOptions, "interp.studies.evaluation_stage:evaluate_stage"),
     "probe": Stage(ProbeOptions, "interp.studies.probe_stage:probe_stage"),
+    "beyond": Stage(BeyondOptions, "interp.studies.beyond:beyond_stage"),
     "patch": Stage(PatchOptions, "interp.studies.patch_stage:patch_stage"),
+    "carried": Stage(StateOptions, "interp.studies.state_stage:carried_stage"),
     "circuit": Stage(CircuitOptions, "interp.studies.circuit_stage:circuit_stage"),
     "card": Stage(CardOptions, "interp.pages.cards:card_stage"),
 }

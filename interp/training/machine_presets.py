@@ -22,6 +22,7 @@ def _machine(**sizes: Any) -> Any:
 
 MACHINE = _machine()
 TRACE_MACHINE = _machine(n_instructions=96, n_input=32, n_output=32)  # room for runs of 64 steps without a loop
+TRACE_SMALL_MACHINE = _machine(n_instructions=36, n_cells=6, n_input=12, n_output=12, bits=3)
 CHAIN_MACHINE = _machine(n_instructions=8, n_cells=4, n_input=2, n_output=2, bits=2)  # 9 states in 378 tokens
 OUTPUT_MACHINE = _machine(n_instructions=16, n_cells=4, n_input=4, n_output=4, bits=3)
 SMALL_MACHINE = _machine(n_instructions=8, n_cells=6, n_input=3, n_output=3, bits=3)
@@ -75,6 +76,23 @@ TRACE = _run(
     TrainingConfig(steps=12000, ema_decay=0.998, steps_along=20, eval_states=1000, validation=True),
     options=_SHOWN,
     d_model=96,
+)
+# What every architecture is asked alike (docs/architectures.md): short streams that a transformer learns in minutes.
+_SMALL_SHOWN = StreamOptions(n_steps=24, units="shown")
+TRACE_SMALL = _run(
+    "trace",
+    TRACE_SMALL_MACHINE,
+    TrainingConfig(
+        steps=3000,
+        ema_decay=0.998,
+        eval_every=300,
+        eval_states=1000,
+        checkpoint_every=200,
+        threads=1,
+        validation=True,
+    ),
+    options=_SMALL_SHOWN,
+    d_model=72,
 )
 CHAIN = _run(
     "chain",

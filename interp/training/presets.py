@@ -30,6 +30,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "step_inplace_small": f"{_MACHINE}:STEP_INPLACE_SMALL",
         "step": f"{_MACHINE}:STEP",
         "trace": f"{_MACHINE}:TRACE",
+        "trace_small": f"{_MACHINE}:TRACE_SMALL",
         "trace_rnn": f"{_MACHINE}:TRACE_RNN",
         "trace_gru": f"{_MACHINE}:TRACE_GRU",
         "trace_lstm": f"{_MACHINE}:TRACE_LSTM",

@@ -8,11 +8,12 @@ import interp
 from cython_vm import MachineSpec
 from interp.interventions import SubspaceFit
 from interp.models.recurrent import GRUConfig
-from interp.pages.states import best, scores, write_states_page
+from interp.pages.states import write_states_page
 from interp.report import write_report
 from interp.results import select
 from interp.runs import RunConfig, RunError
-from interp.runs.state_file import read_states
+from interp.runs.further_frames import STATES
+from interp.studies.carried import best, scores
 from interp.studies.state_stage import state_stage
 from interp.studies.state_tables import state_table
 from interp.tasks import Trace
@@ -46,7 +47,7 @@ def measure(run, **changed):
 
 
 def test_rows_are_kept_and_the_same_request_measures_nothing(run, monkeypatch) -> None:
-    frame = read_states(run)
+    frame = STATES.read(run)
     assert set(frame.variable) == set(NAMES)
     assert {"all", "layer0", "layer1", "das"} <= set(frame.part)
     assert set(frame.architecture) == {"gru"} and set(frame.carrier_size) == {48}
@@ -62,7 +63,7 @@ def test_everything_exchanged_is_the_model_on_the_other_stream(run) -> None:
         spliced[row, : int(pairs.at[row]) + 1] = pairs.source[row, : int(pairs.at[row]) + 1]
     said = run.model(spliced).argmax(-1).gather(1, pairs.positions[:, None])[:, 0]
     expected = float((said == pairs.expected)[pairs.changes].float().mean())
-    rows = read_states(run)
+    rows = STATES.read(run)
     rows = rows.loc[rows.lag.isna() & rows.op.isna()]
     whole = select(rows, variable="operand", part="all", metric="iia", stratum="changes", control=None)
     assert whole.estimate.iloc[0] == pytest.approx(expected)
@@ -78,7 +79,7 @@ def test_another_seed_is_measured_beside_what_is_kept(run) -> None:
 
 def test_the_page_says_what_the_rows_say(run, tmp_path) -> None:
     page = write_states_page([run], tmp_path).read_text(encoding="utf-8")
-    found = scores(read_states(run))
+    found = scores(STATES.read(run))
     assert (tmp_path / "states_addressing.svg").exists() and "(states_addressing.svg)" in page
     for name, score in best(found).items():
         assert f"| `{name}` | {score.part.replace('_', ' ')} | {score.size:,} | {score.moved:.2f} |" in page
@@ -97,5 +98,5 @@ def test_a_run_without_streams_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="tells no stream"):
         state_stage(other)
     with pytest.raises(RunError, match="does not exist yet; make it with: tapelens patch"):
-        read_states(interp.load(other.path))
+        STATES.read(interp.load(other.path))
     assert "What does it carry?" not in write_report(other).read_text(encoding="utf-8")
