@@ -9,7 +9,7 @@ import tyro
 from rich.table import Table
 
 from interp.console import console, say
-from interp.files import require_file, write_text
+from interp.files import require_file
 from interp.runs import load
 
 
@@ -18,6 +18,7 @@ def compare(
     *,
     out: Path = Path("compare.md"),
     sweep: Path | None = None,
+    title: str | None = None,
 ) -> None:
     """Set RUNS side by side: exact match, what can be read, what is used, how sparse circuits are; from their rows.
 
@@ -25,6 +26,7 @@ def compare(
         runs: run folders.
         out: the page, an .md file.
         sweep: also every finished run of this sweep's folder.
+        title: the page's heading.
     """
     if out.suffix != ".md":
         raise ValueError(f"--out must end in .md, got {out}")
@@ -33,15 +35,15 @@ def compare(
     opened = [load(run) for run in folders if run in runs or (run / "model.safetensors").is_file()]
     if not opened:
         raise ValueError("name at least one run, or a sweep with --sweep")
-    from interp.pages.compare import HEADINGS, compare_page, summary_rows
+    from interp.pages.compare import HEADINGS, TITLE, summary_rows, write_compare_page
     from interp.studies.comparing import compared
 
     frame = compared(opened)
     table = Table()
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("parameters", "records") else "left")
+        table.add_column(heading, justify="right" if heading in ("parameters", "records", "seconds a step") else "left")
     for line in summary_rows(opened, frame):
         table.add_row(*line)
     console.print(table)
-    write_text(out, compare_page(opened, frame))
+    write_compare_page(opened, frame, out, title=title or TITLE)
     say(f"{len(frame):,} answers of {len(opened)} runs in {out}")

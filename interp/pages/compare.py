@@ -13,9 +13,12 @@ from safetensors import safe_open
 
 from interp.commands import command
 from interp.files import write_text
+from interp.pages.across import FEWEST, Across
+from interp.pages.across_drawing import across_drawing
+from interp.pages.markdown import table
 from interp.results import Metric, select
 from interp.runs import Run, RunError
-from interp.studies.comparing import ALL, QUESTIONS, compared
+from interp.studies.comparing import ALL, QUESTIONS
 
 HEADINGS = (
     "run",
@@ -23,12 +26,14 @@ HEADINGS = (
     "task",
     "parameters",
     "records",
+    "seconds a step",
     "exact match",
     "read above controls",
     "used",
     "circuit",
 )
 NOT_ASKED = "–"
+TITLE = "Runs side by side"
 
 
 def summary_rows(runs: Sequence[Run], frame: pd.DataFrame) -> list[list[str]]:
@@ -51,6 +56,7 @@ def summary_rows(runs: Sequence[Run], frame: pd.DataFrame) -> list[list[str]]:
                 run.config.task,
                 f"{_parameters(run):,}",
                 _records(run),
+                _step_seconds(run),
                 _percent(whole.iloc[0]) if len(whole) else NOT_ASKED,
                 f"{fmean(gaps):+.2f} (mean of {len(gaps)})".replace("-", "−") if gaps else NOT_ASKED,
                 f"{fmean(used['estimate']):.2f} (mean of {len(used)})" if len(used) else NOT_ASKED,
@@ -60,32 +66,58 @@ def summary_rows(runs: Sequence[Run], frame: pd.DataFrame) -> list[list[str]]:
     return lines
 
 
-def write_compare_page(runs: Sequence[Run], file: Path) -> Path:
-    """Write the page about `runs`. Returns its path."""
-    frame = compared(runs)
-    write_text(file, compare_page(runs, frame))
+def write_compare_page(runs: Sequence[Run], frame: pd.DataFrame, file: Path, *, title: str = TITLE) -> Path:
+    """Write the page about `runs`, and its picture beside it where several tell something together. Returns its path.
+
+    Args:
+        runs: at least one.
+        frame: of `compared`.
+        file: an .md file; the picture is the .svg file of the same name.
+        title: the page's heading.
+    """
+    across = _across(runs)
+    if across is not None and across.pictured:
+        write_text(file.with_suffix(".svg"), across_drawing(across))
+    write_text(file, compare_page(runs, frame, title=title, picture=file.with_suffix(".svg").name, across=across))
     return file
 
 
-def compare_page(runs: Sequence[Run], frame: pd.DataFrame) -> str:
-    """The page, in Markdown: what was found in a sentence, the runs in a table, then every answer, question by
-    question."""
+def _across(runs: Sequence[Run]) -> Across | None:
+    """Where all are of one task, and enough to speak of several."""
+    alike = len({run.config.task for run in runs}) == 1
+    return Across(runs) if alike and len(runs) >= FEWEST else None
+
+
+def compare_page(
+    runs: Sequence[Run], frame: pd.DataFrame, *, title: str = TITLE, picture: str = "", across: Across | None = None
+) -> str:
+    """The page, in Markdown: what was found in a few sentences, the runs in a table, what they tell together, then
+    every answer, question by question. `picture`: the name of `across`'s."""
     names = list(dict.fromkeys(frame["run"]))
-    parts = ["# Runs side by side", _findings(runs, frame), _table(HEADINGS, summary_rows(runs, frame))]
+    said = " ".join([_findings(runs, frame), *(across.sentences() if across else [])])
+    parts = [f"# {title}", said]
+    if across is not None and across.pictured:
+        parts.append(f"![Right answers by length of runs, and how cells are kept, a row a model]({picture})")
+    lines = summary_rows(runs, frame)
+    held = [at for at, name in enumerate(HEADINGS) if name == "run" or any(row[at] != NOT_ASKED for row in lines)]
+    parts.append(table([HEADINGS[at] for at in held], [[row[at] for at in held] for row in lines]))
     parts.append(
         "*Read above controls*: accuracy of the best probe of each variable minus the strongest of its controls at "
         "that place. *Used*: interchange accuracy where the answer should change, at the best place inside the model. "
         "*Circuit*: the smallest share of edges tried that keeps .9. Bests of many are flattered by their choice. "
-        f"{NOT_ASKED}: not measured on this run."
+        "*Seconds a step*: training, on a machine shared with other work. "
+        f"{NOT_ASKED}: not measured on this run, or nothing that it has."
     )
+    parts += across.sections() if across is not None else []
     for question, words in QUESTIONS.items():
         rows = frame.loc[(frame["question"] == question) & (frame["op"].isna() | (frame["op"] == frame["item"]))]
         if rows.empty:
             continue
         items = list(dict.fromkeys(rows["item"]))
         lines = [[item, *(_cell(rows, name, item) for name in names)] for item in items]
-        parts += [f"## {question.capitalize()}", f"{words[0].upper()}{words[1:]}.", _table(("", *names), lines)]
-    parts.append(f"Made by `{command('compare', *(run.path for run in runs), '--out', 'PAGE.md')}`.")
+        parts += [f"## {question.capitalize()}", f"{words[0].upper()}{words[1:]}.", table(("", *names), lines)]
+    named = ["--title", title] if title != TITLE else []
+    parts.append(f"Made by `{command('compare', *(run.path for run in runs), '--out', 'PAGE.md', *named)}`.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -132,11 +164,6 @@ def _percent(row: Any) -> str:
     return f"{100 * math.floor(1e4 * row['estimate']) / 1e4:.2f} %{interval}"
 
 
-def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [headings, ["---"] * len(headings), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
 def _parameters(run: Run) -> int:
     """From the header of the weights: nothing is loaded."""
     with safe_open(run.weights, framework="np") as weights:
@@ -149,3 +176,11 @@ def _records(run: Run) -> str:
     except RunError:
         return NOT_ASKED
     return f"{int(max(rows['estimate'].tolist())):,}" if len(rows) else NOT_ASKED
+
+
+def _step_seconds(run: Run) -> str:
+    try:
+        rows = select(run.frame("metrics"), metric=Metric.SECONDS)
+    except RunError:
+        return NOT_ASKED
+    return f"{max(rows['estimate'].tolist()) / run.config.training.steps:.3f}" if len(rows) else NOT_ASKED

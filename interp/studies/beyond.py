@@ -78,6 +78,7 @@ def beyond_curve(
         raise RunError(f"the task {task.name} tells no runs, which could be longer")
     lengths = sorted({task.n_steps, *n_steps})  # type: ignore[attr-defined]
     rows: list[dict[str, Any]] = []
+    world: Any = run.config.world  # whose programs run, as those of every task that tells streams do
     for done, length in enumerate(lengths):
         progress(done, len(lengths), f"{length} steps")
         longer = longer_task(task, length)
@@ -87,7 +88,7 @@ def beyond_curve(
         def note(
             batch: Batch, answer: Any, first: int, *, spans: list[np.ndarray] = spans, length: int = length
         ) -> None:
-            spans.append(run.config.world.run(batch.examples, length, keep="last").n_steps)
+            spans.append(world.run(batch.examples, length, keep="last").n_steps)
 
         found = records(evaluate(model, longer, n=n, seed=seed, observers=[note]))
         kept = [row for row in found if row["aggregation"] == Aggregation.MACRO]

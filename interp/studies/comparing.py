@@ -147,10 +147,15 @@ def _readable(run: str, frame: pd.DataFrame) -> list[Answer]:
     return found
 
 
+def input_and_end(sites: pd.Series) -> set[str]:
+    """The hooks at which swaps are about the input, and the last: after the last layer the output itself is
+    exchanged."""
+    return {*_ENDS, *site_order(sites.dropna())[-1:]}
+
+
 def _used(run: str, frame: pd.DataFrame) -> list[Answer]:
     rows = select(frame, metric=Metric.IIA, method=Method.FULL_VECTOR, stratum="changes")
-    ends = {*_ENDS, *site_order(rows["site"].dropna())[-1:]}  # after the last layer the output itself is exchanged
-    keep = ~rows["site"].isin(list(ends)) & (rows["position"] != "all")
+    keep = ~rows["site"].isin(list(input_and_end(rows["site"]))) & (rows["position"] != "all")
     rows = rows.loc[keep.fillna(False).to_numpy(dtype=bool)]
     found = []
     for variable in dict.fromkeys(rows["variable"].dropna()):
