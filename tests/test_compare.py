@@ -8,8 +8,20 @@ from pathlib import Path
 import pytest
 
 from interp.cli import main
+from interp.pages.across import addressing
 from interp.results import read_frame, records, select
 from interp.runs import Run, load
+from interp.runs.further_frames import STATES
+from interp.studies.across import (
+    Correlation,
+    Kept,
+    correlation,
+    kept,
+    mean_over_models,
+    rank_over_models,
+    read_and_used,
+)
+from interp.studies.carried import best, scores
 from interp.studies.comparing import ALL, answers_of, compared, side_by_side
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -101,7 +113,65 @@ def test_compare_prints_a_table_and_writes_a_page(tmp_path: Path, capsys: pytest
     assert "3 runs" in capsys.readouterr().out
     text = page.read_text()
     assert "Of 2 runs of the task step_inplace, 2 are right most often, and alike: 100.00 %" in text
-    assert text.count("\n## ") == 4 and "| trace | transformer | trace | 465,633 | 384,000 | 99.89 % [" in text
+    assert text.count("\n## ") == 4 and "| trace | transformer | trace | 465,633 | 384,000 | 0." in text
     row = next(line for line in text.splitlines() if line.startswith("| operand | "))
     answer = next(each for each in answers_of(load(CHECKPOINTS / "quickstart")) if each.item == "operand")
     assert row.split(" | ")[1] == f"{answer.estimate:.3f} ({answer.control:.2f})"
+
+
+def test_what_is_read_and_used_are_above_what_each_is_held_against(quickstart: Run) -> None:
+    pairs = read_and_used(quickstart)
+    probes, swaps = quickstart.frame("probes"), quickstart.frame("interventions")
+    assert len(pairs) >= 6 and not set(pairs.site) & {"blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"}
+    for pair in pairs.itertuples():
+        rows = select(
+            probes, variable=pair.variable, site=pair.site, metric="accuracy", method="logistic", stratum=None
+        )
+        gaps = [
+            select(of, control=None).estimate.max() - of.loc[of.control.notna()].estimate.max()
+            for _, of in rows.groupby("position")
+        ]
+        assert pair.read == pytest.approx(max(gaps))
+        rows = select(swaps, **here, metric="iia", method="full_vector", op=None)
+        rows = select(rows.loc[rows.position != "all"], stratum="changes")
+        gaps = [
+            select(of, control=None).estimate.max() - select(of, control="unpatched").estimate.max()
+            for _, of in rows.groupby("position")
+        ]
+        assert pair.used == pytest.approx(max(gaps))
+    found = correlation(quickstart)
+    assert found is not None and found.n == len(pairs) and -1 <= found.rho <= 1
+    assert found.rho == pytest.approx(pairs[["read", "used"]].rank().corr().iloc[0, 1])
+
+
+def test_models_are_drawn_again_for_the_interval_of_their_mean() -> None:
+    few = [Correlation("a", 0.2, 9), Correlation("b", 0.4, 9)]
+    mean, low, high = mean_over_models(few)
+    assert mean == pytest.approx(0.3) and math.isnan(low) and math.isnan(high)
+    many = [Correlation(str(at), rho, 9) for at, rho in enumerate((0.1, 0.2, 0.3, 0.8))]
+    mean, low, high = mean_over_models(many)
+    assert mean == pytest.approx(0.35) and 0.1 <= low < mean < high <= 0.8
+    assert mean_over_models([Correlation("a", 0.5, 9)] * 3) == (0.5, 0.5, 0.5)
+    assert (
+        math.isnan(rank_over_models([(1, 1), (2, 2), (3, 3)]))
+        and rank_over_models([(1, 1), (2, 2), (3, 3), (4, 9)]) == 1
+    )
+
+
+def test_how_a_model_keeps_the_tape_is_told_from_state_interchange() -> None:
+    lstm = kept(load(CHECKPOINTS / "trace_lstm"))
+    assert lstm.carried == 640 and lstm.absolute is not None and lstm.relative is not None
+    chosen = best(scores(STATES.read(load(CHECKPOINTS / "trace_lstm"))))
+    relative = [score for name, score in chosen.items() if name.startswith("cell[@")]
+    assert lstm.relative[0] == pytest.approx(sum(score.both for score in relative) / len(relative))
+    assert lstm.old is not None and lstm.old[0].startswith("revealed 32")
+    assert addressing(lstm) == "relative"
+    one = {"run": "x", "longer": {}, "carried": 1, "old": None}
+    told = {
+        "both": ((0.6, 0.1), (0.65, 0.1)),
+        "absolute": ((0.6, 0.1), (0.4, 0.1)),
+        "neither": ((0.6, 0.55), (0.2, 0.15)),
+        "relative": ((0.6, 0.55), (0.3, 0.15)),
+    }
+    for verdict, (absolute, relative) in told.items():
+        assert addressing(Kept(**one, absolute=absolute, relative=relative)) == verdict

@@ -162,4 +162,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _signed(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-
