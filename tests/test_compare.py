@@ -124,9 +124,8 @@ def test_what_is_read_and_used_are_above_what_each_is_held_against(quickstart: R
     probes, swaps = quickstart.frame("probes"), quickstart.frame("interventions")
     assert len(pairs) >= 6 and not set(pairs.site) & {"blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"}
     for pair in pairs.itertuples():
-        rows = select(
-            probes, variable=pair.variable, site=pair.site, metric="accuracy", method="logistic", stratum=None
-        )
+        here = {"variable": pair.variable, "site": pair.site}
+        rows = select(probes, **here, metric="accuracy", method="logistic", stratum=None)
         gaps = [
             select(of, control=None).estimate.max() - of.loc[of.control.notna()].estimate.max()
             for _, of in rows.groupby("position")
