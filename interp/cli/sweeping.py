@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from interp.cli.arguments import at_least, writes
-from interp.commands import command
+from interp.commands import command, this_command
 from interp.console import console, say, stage_display
 from interp.runs import RunError
 
@@ -75,7 +75,7 @@ def sweep(
         with stage_display("probing the runs") as progress:
             found = measure_runs(asked, stages=dry_run, on_probe=progress)
     seconds = {name: each.step_seconds for name, each in found.items()} if found else None
-    orders = orders_of(asked, step_seconds=seconds)
+    orders = orders_of(asked, step_seconds=seconds, command=this_command())
     if dry_run:
         estimates = estimate(asked, orders, found or {})
         console.print(plan_table(estimates))

@@ -50,12 +50,15 @@ class Progress:
         return [name for name in self.orders if name not in self.running | self.finished | set(self.given_up)]
 
 
-def orders_of(spec: SweepSpec, *, step_seconds: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
+def orders_of(
+    spec: SweepSpec, *, step_seconds: Mapping[str, float] | None = None, command: str | None = None
+) -> dict[str, dict[str, Any]]:
     """What each run of a sweep asks of a worker, by name.
 
     Args:
         spec: the sweep.
         step_seconds: measured seconds of a step, by run, where the budget is in seconds.
+        command: the command line that makes the sweep, which each run records.
 
     Raises:
         ValueError: a run that cannot be.
@@ -72,6 +75,7 @@ def orders_of(spec: SweepSpec, *, step_seconds: Mapping[str, float] | None = Non
             spec.verbs,
             spec.options,
             threads=spec.resources.n_threads,
+            command=command,
         )
     return orders
 

@@ -22,11 +22,13 @@ _LOCK_WAIT = 30.0  # seconds in which a worker that lost its driver has ended
 
 def order_for(
     out: Path, name: str, config: Mapping[str, Any], digest: str, verbs: Sequence[str], options: Mapping[str, Any], *,
-    threads: int,
+    threads: int, command: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What a worker is handed: JSON-ready, so that nothing has to be pickled."""
+    """What a worker is handed: JSON-ready, so that nothing has to be pickled. `command`: what a run records as
+    the way it was made."""
     asked = {verb: vars(options[verb]) if verb in options else {} for verb in verbs if verb != TRAIN}
     order = {"out": str(out.resolve()), "name": name, "config": config, "digest": digest, "verbs": list(verbs)}
+    order["command"] = command
     return json.loads(json.dumps(order | {"options": asked, "threads": threads}))
 
 
@@ -93,7 +95,7 @@ def _work(order: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
         started, asked = time.time(), order["options"].get(verb, {})
         try:
             if verb == TRAIN:
-                _train(RunConfig.from_dict(order["config"]), folder, state)
+                _train(RunConfig.from_dict(order["config"]), folder, state, command=order.get("command"))
             else:
                 _measure(verb, load(folder), asked, state)
             found = {"state": "done"}
@@ -106,13 +108,13 @@ def _work(order: Mapping[str, Any], out: Path, name: str) -> dict[str, Any]:
     return {"state": "done"}
 
 
-def _train(config: Any, folder: Path, state: StateWriter) -> None:
+def _train(config: Any, folder: Path, state: StateWriter, *, command: str | None) -> None:
     from interp.training import train
 
     def report(now: Any) -> None:
         state.note(done=now.step, total=now.steps, exact_match=now.exact_match, seconds_left=now.seconds_left)
 
-    run = train(config, folder, on_progress=report)
+    run = train(config, folder, command=command, on_progress=report)
     state.note(done=run.step, total=run.step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def sweep(out: Path, **tables: Any) -> SweepSpec:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep that the others are held against, run by this process."""
     spec = sweep(tmp_path_factory.mktemp("undisturbed"), steps=STEPS)
-    orders = orders_of(spec)
+    orders = orders_of(spec, command="tapelens sweep s.toml")
     assert run_sweep(spec, orders, Here).finished == set(orders)
     gather(spec.out, orders)
     return spec.out
@@ -70,6 +71,8 @@ def test_rows_of_all_runs_stand_in_one_frame(undisturbed: Path) -> None:
     assert frame["run"].unique().tolist() == names and frame["seed"].unique().tolist() == [0, 1]
     for name in names:
         own = load(run_folder(undisturbed, name)).frame("metrics")
+        made = json.loads((run_folder(undisturbed, name) / "config.json").read_text())
+        assert made["command"] == "tapelens sweep s.toml"
         pd.testing.assert_frame_equal(select(frame, run=name).reset_index(drop=True), own)
     final = select(frame, metric=Metric.EXACT_MATCH, aggregation="macro", n=128)
     assert len(final) == 2 and final["checkpoint_step"].tolist() == [STEPS, STEPS]
