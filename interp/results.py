@@ -141,6 +141,7 @@ class Metric(StrEnum):
     CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
+    DESCRIBED = "described"  # share of neurons whose strongest inputs a simple rule describes, 0 to 1
     BITS = "bits"  # cross-entropy of held-out text in bits a character, lower is better
     KL = "kl"  # KL(exact distribution of the next character || model's), nats a character, 0 is best
     ILLEGAL_MASS = "illegal_mass"  # probability given to characters that the rule forbids, a character, 0 is best

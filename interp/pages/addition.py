@@ -12,6 +12,7 @@ from interp.files import write_text
 from interp.pages.addition_drawing import attention_drawing
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run
+from interp.studies.sum_heuristics import BAG
 from interp.studies.sums import OPERANDS, PAIRS, RIPPLE
 from interp.worlds.addition_digits import LOOK_AHEAD
 
@@ -53,6 +54,8 @@ def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
         "## A clock?",
         _clock(rows),
     ]
+    if heuristics := _heuristics(rows):
+        parts += ["## A bag of heuristics?", heuristics]
     if lengths := _lengths(runs):
         parts += ["## Longer than in training", lengths]
     parts += ["## The same again", _commands(runs)]
@@ -187,8 +190,32 @@ def _rivals(rows: pd.DataFrame) -> str:
     )
 
 
+def _heuristics(rows: pd.DataFrame) -> str:
+    found = select(rows, metric=Metric.DESCRIBED)
+    if found.empty:
+        return ""
+    kinds = list(dict.fromkeys(row["part"] for row in records(found)))
+    lines = ["| neurons that fire on | described, % | with pairs shuffled, % |", "| --- | ---: | ---: |"]
+    for kind in kinds:
+        own, chance = (select(found, part=kind, control=each) for each in (None, Control.SHUFFLED_LABELS))
+        lines.append(f"| {kind} | {_percent(_one(own))} | {_percent(_one(chance))} |")
+    bag = select(rows, metric=Metric.TOKEN_ACCURACY, part=BAG)
+    without, others, alone = (
+        _percent(_one(bag, control=each)) for each in (None, Control.RANDOM_PART, Control.UNPATCHED)
+    )
+    return (
+        "Language models have been said to add by a bag of heuristics (Nikankin et al. 2025): neurons that fire where "
+        "a summand or the sum lies in some range. Of all neurons, each asked at every digit by itself, so many are "
+        "described by such a rule, beside as many as chance would have described:\n\n" + "\n".join(lines) + "\n\n"
+        f"With the neurons whose rule holds for the digits at hand set to their mean, {without} % of digits are still "
+        f"right; with as many others of the same layers, those first that fire there too, {others} %; with nothing "
+        f"changed {alone} %. A bag of heuristics is no causal model of the carry, so nothing is interchanged here."
+    )
+
+
 def _clock(rows: pd.DataFrame) -> str:
     measured = select(rows, method=Method.ABLATION, metric=Metric.TOKEN_ACCURACY)
+    measured = measured.loc[measured["site"].notna()]
     parts = list(dict.fromkeys(row["part"] for row in records(measured)))
     lines = ["| stream | " + " | ".join(parts) + " |", "| --- |" + " ---: |" * len(parts)]
     for site in dict.fromkeys(row["site"] for row in records(measured)):

@@ -8,7 +8,8 @@
    the digits above follow; in the look-ahead model this digit alone does.
 4. The clock: what the stream says of a digit, taken apart into waves over its values (Kantamneni and Tegmark 2025);
    one frequency at a time is taken out, beside as many random directions.
-5. Where every head looks while a digit is said: on average, and on one sum.
+5. A bag of heuristics: neurons that fire on simple facts about a place, taken out (`sum_heuristics`).
+6. Where every head looks while a digit is said: on average, and on one sum.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from interp.models import resize
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
 from interp.runs import Run, RunError
 from interp.studies.holding import Progress, quiet
+from interp.studies.sum_heuristics import heuristic_rows
 from interp.tasks import TASKS
 from interp.tasks.addition_contrasts import exchanged
 from interp.worlds.addition import NAMES
@@ -46,14 +48,19 @@ def measure_sums(run: Run, *, n: int = 2000, n_pairs: int = 128, progress: Progr
     """
     if run.config.world.name != "addition":
         raise RunError(f"{run.path} is about the world {run.config.world.name}; this study is about addition")
-    parts = {"strata": accuracy_rows, "swapped summands": commutation_rows, "clock": clock_rows}
+    parts = {
+        "strata": accuracy_rows,
+        "swapped summands": commutation_rows,
+        "clock": clock_rows,
+        "heuristics": heuristic_rows,
+    }
     rows: list[dict[str, Any]] = []
     for number, (name, measured) in enumerate(parts.items()):
-        progress(number, 5, name)
+        progress(number, 6, name)
         rows += measured(run, n=n)
-    progress(3, 5, "rival accounts")
+    progress(4, 6, "rival accounts")
     rows += rival_rows(run, n=n_pairs)
-    progress(4, 5, "attention")
+    progress(5, 6, "attention")
     rows += attention_rows(run, n=n_pairs)
     return run.identified(rows_frame(rows))
 
