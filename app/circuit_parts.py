@@ -18,7 +18,7 @@ _ABLATIONS = {"resample": "another instruction's values", "mean": "their mean", 
 
 def sentence(view: View, op: str) -> str:
     """What was put together from measurements about this instruction; empty where nothing current is there."""
-    from interp.studies.circuit_study import summary_of
+    from interp.studies.circuit_summary import summary_of
 
     summary = summary_of(view.run)
     made = summary.get("provenance", {})

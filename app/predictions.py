@@ -46,7 +46,7 @@ def _predict(_loaded: LoadedModel, key: str, _states: States, tokens: np.ndarray
     """`tokens` spell `_states`, which the cache does not look at."""
     import torch
 
-    from interp.tasks.base import read_answers
+    from interp.tasks.answers import read_answers
 
     task, model, parts = _loaded.run.task, _loaded.run.model, []
     with _loaded.lock, torch.no_grad():

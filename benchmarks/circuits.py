@@ -26,7 +26,7 @@ from interp.circuits.edges import edge_hooks, written
 from interp.interventions import Patch, SharedPairs, Site, collect, iia_sweep, patched, residual_sites, swaps_of
 from interp.models import build_model
 from interp.tasks import TASKS, Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 from interp.training import PRESETS
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from cython_vm._isa import Op
 from cython_vm.arguments import check_unmasked
 from cython_vm.fate import Fate, check_steps, run_fate
+from cython_vm.packing import block_columns, check_range
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
-from cython_vm.states import States, block_columns, check_range
+from cython_vm.states import States
 from cython_vm.validity import check_programs
 
 BEHAVIOUR = np.dtype(

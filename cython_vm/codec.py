@@ -13,8 +13,9 @@ from cython_vm._codec import decode_rows, encode_rows
 from cython_vm._isa import Op, Outcome
 from cython_vm.arguments import check_kind, integers
 from cython_vm.layouts import NO_OUTCOME, TokenFault, plain, position_of, restore, rewrite
+from cython_vm.packing import SIZE_OFFSETS, block_columns
 from cython_vm.spec import SIZES, MachineSpec
-from cython_vm.states import SIZE_OFFSETS, States, beyond_sizes, block_columns
+from cython_vm.states import States, beyond_sizes
 from cython_vm.validity import valid_programs
 
 _FAULTS = {

@@ -14,7 +14,8 @@ from cython_vm._machine import STEP_NAMES, step_rows, step_rows_do
 from cython_vm.arguments import check_kind, integers
 from cython_vm.codec import encode
 from cython_vm.declarations import declared
-from cython_vm.states import States, block_columns, root_column
+from cython_vm.packing import block_columns, root_column
+from cython_vm.states import States
 
 _STEP_INDEX = {name: index for index, name in enumerate(STEP_NAMES)}
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cython_vm._fate import advance_rows
 from cython_vm.arguments import check_kind, integers
 from cython_vm.fate import Fate, Fates, check_steps, run_fate
+from cython_vm.packing import block_columns
 from cython_vm.sampling import sample
 from cython_vm.spec import MachineSpec
-from cython_vm.states import States, block_columns
+from cython_vm.states import States
 
 Exclusion = Literal["stuck", "frozen", "halted", "undecided"]
 _CHUNK = 8192  # rows at a time

@@ -9,15 +9,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cython_vm._isa import Op
-from cython_vm.arguments import check_kind, check_mapping, check_unmasked, integers
-from cython_vm.declarations import declared
-from cython_vm.program_text import parse_program
+from cython_vm.arguments import check_kind, check_unmasked
+from cython_vm.packing import (
+    COUNTERS,
+    SIZE_OFFSETS,
+    block_columns,
+    check_packed,
+    check_range,
+    n_slots,
+    own_sizes,
+    padded_rows,
+    program_rows,
+    root_column,
+    value_rows,
+    whole_numbers,
+)
 from cython_vm.spec import SIZES, MachineSpec
 from cython_vm.validity import check_programs
-
-PROGRAM = 4  # first column of the program; the four counters stand before it
-_COUNTERS = {"instruction_ptr": 0, "array_ptr": 1, "input_length": 2, "output_length": 3}
-SIZE_OFFSETS = np.array([1, 1, 0, 0])  # what a padded row's stored sizes leave out
 
 
 class States:
@@ -35,7 +43,7 @@ class States:
         """States from packed rows, copied and checked (kernels trust them). Raises ValueError naming the row."""
         check_kind("spec", spec, MachineSpec)
         check_kind("rows", rows, np.ndarray)
-        _check_packed(spec, rows)
+        check_packed(spec, rows)
         rows = np.array(rows, order="C", subok=False)
         rows.flags.writeable = False
         self.spec = spec
@@ -50,7 +58,7 @@ class States:
         """
         check_kind("spec", spec, MachineSpec)
         check_kind("rows", rows, np.ndarray)
-        _check_packed(spec, rows)
+        check_packed(spec, rows)
         states = cls.__new__(cls)
         states.spec = spec
         states.rows = np.ascontiguousarray(rows).view()
@@ -202,16 +210,16 @@ class States:
         """
         check_kind("spec", spec, MachineSpec)
         parts = {
-            "program": _program_rows(spec, program),
-            "cells": _value_rows("cells", () if cells is None else cells),
-            "input": _value_rows("input", input),
-            "output": _value_rows("output", output),
+            "program": program_rows(spec, program),
+            "cells": value_rows("cells", () if cells is None else cells),
+            "input": value_rows("input", input),
+            "output": value_rows("output", output),
         }
         counters = {
-            "instruction_ptr": np.atleast_1d(_integers("instruction_ptr", instruction_ptr)),
-            "array_ptr": np.atleast_1d(_integers("array_ptr", array_ptr)),
+            "instruction_ptr": np.atleast_1d(whole_numbers("instruction_ptr", instruction_ptr)),
+            "array_ptr": np.atleast_1d(whole_numbers("array_ptr", array_ptr)),
         }
-        own = _own_sizes(spec, sizes)
+        own = own_sizes(spec, sizes)
         for name, values in (counters | own).items():
             if values.ndim > 1:
                 raise ValueError(f"{name} must be one value or one a row, got {list(values.shape)}")
@@ -224,13 +232,14 @@ class States:
         columns = block_columns(spec)
         rows = np.zeros((n, spec.row_bytes), dtype=np.uint8)
         for name, values in counters.items():
-            check_range(name, values, _n_slots(spec, name))
-            rows[:, _COUNTERS[name]] = values
+            check_range(name, values, n_slots(spec, name))
+            rows[:, COUNTERS[name]] = values
         for name, given in parts.items():
             slots = columns[name].stop - columns[name].start
-            rows[:, columns[name]] = _padded(name, given, slots, len(Op) if name == "program" else spec.max_value + 1)
+            limit = len(Op) if name == "program" else spec.max_value + 1
+            rows[:, columns[name]] = padded_rows(name, given, slots, limit)
             if name in ("input", "output"):
-                rows[:, _COUNTERS[f"{name}_length"]] = [len(values) for values in given]
+                rows[:, COUNTERS[f"{name}_length"]] = [len(values) for values in given]
         for offset, (size, values) in enumerate(own.items()):
             rows[:, columns["output"].stop + offset] = values - SIZE_OFFSETS[SIZES.index(size)]
         return _checked(States.wrap(spec, rows))
@@ -244,9 +253,9 @@ class States:
         check_kind("name", name, str)
         columns = block_columns(self.spec)
         rows = self.rows.copy()
-        given = _integers(name, values)
-        if name in _COUNTERS:
-            column, limit = _COUNTERS[name], _n_slots(self.spec, name)
+        given = whole_numbers(name, values)
+        if name in COUNTERS:
+            column, limit = COUNTERS[name], n_slots(self.spec, name)
         elif name in columns:
             column, limit = columns[name], len(Op) if name == "program" else self.spec.max_value + 1
         else:
@@ -259,25 +268,15 @@ class States:
         except ValueError:
             raise ValueError(f"{name} takes one value or shape {list(place.shape)}, got {list(given.shape)}") from None
         for block in ("input", "output"):
-            beyond = np.arange(columns[block].stop - columns[block].start) >= rows[:, [_COUNTERS[f"{block}_length"]]]
+            beyond = np.arange(columns[block].stop - columns[block].start) >= rows[:, [COUNTERS[f"{block}_length"]]]
             where = columns[block]
             if name.startswith(f"{block}[") and beyond[:, column - where.start].any():
                 row = int(np.flatnonzero(beyond[:, column - where.start])[0])
                 raise ValueError(
-                    f"{name} of row {row} is empty: {block} holds {rows[row, _COUNTERS[f'{block}_length']]}"
+                    f"{name} of row {row} is empty: {block} holds {rows[row, COUNTERS[f'{block}_length']]}"
                 )
             rows[:, where][beyond] = 0
         return _checked(States.wrap(self.spec, rows))
-
-
-def block_columns(spec: MachineSpec) -> dict[str, slice]:
-    """The columns of each block of a packed row."""
-    columns, start = {}, PROGRAM
-    sizes = {"program": spec.n_instructions, "cells": spec.n_cells, "input": spec.n_input, "output": spec.n_output}
-    for name, size in sizes.items():
-        columns[name] = slice(start, start + size)
-        start += size
-    return columns
 
 
 def beyond_sizes(states: States) -> dict[str, NDArray[np.bool_]]:
@@ -287,43 +286,12 @@ def beyond_sizes(states: States) -> dict[str, NDArray[np.bool_]]:
     return {block: np.arange(getattr(states.spec, size)) >= sizes[size][:, None] for block, size in size_of.items()}
 
 
-def root_column(spec: MachineSpec, name: str) -> tuple[int, int]:
-    """The column of a stored variable and its number of values; ValueError if it is not stored."""
-    root = declared(spec, name)
-    if name in _COUNTERS:
-        return _COUNTERS[name], root.n_values(spec)
-    if root.kind != "root":
-        raise ValueError(f"{name} is computed by the step, not stored in a state; use step(states, do={{{name!r}: …}})")
-    family, _, index = name.removesuffix("]").partition("[")
-    block = {"instruction": "program", "cell": "cells"}.get(family, family)
-    return block_columns(spec)[block].start + int(index), root.n_values(spec)
-
-
-def check_range(
-    name: str, values: NDArray[Any], limit: int, *, low: int = 0, axes: Sequence[str] = ("row", "slot")
-) -> None:
-    """Raise ValueError naming the place of the first value outside low … limit − 1; `axes` are the words for it."""
-    bad = (values < low) | (values >= limit)
-    if np.any(bad):
-        where = np.argwhere(bad)[0]
-        value = values[tuple(where)]
-        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, where, strict=False))
-        raise ValueError(f"{name} must be from {low} to {limit - 1}, got {value}{f' at {place}' if place else ''}")
-
-
-def _check_packed(spec: MachineSpec, rows: NDArray[Any]) -> None:
-    """Raise ValueError unless the kernels can take these bytes for rows."""
-    check_unmasked("rows", rows)
-    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != spec.row_bytes:
-        raise ValueError(f"rows must be uint8 [n, {spec.row_bytes}], got {rows.dtype} {list(rows.shape)}")
-
-
 def _check_rows(states: States) -> None:
     """Raise ValueError naming the first row whose bytes are no state."""
     spec, columns = states.spec, block_columns(states.spec)
     limits = np.zeros(spec.row_bytes, dtype=np.int64)  # the largest value of each column; 0 for what is padding
-    for name, column in _COUNTERS.items():
-        limits[column] = _n_slots(spec, name) - 1
+    for name, column in COUNTERS.items():
+        limits[column] = n_slots(spec, name) - 1
     limits[columns["program"]] = len(Op) - 1
     for block in ("cells", "input", "output"):
         limits[columns[block]] = spec.max_value
@@ -332,7 +300,7 @@ def _check_rows(states: States) -> None:
         limits[first : first + len(SIZES)] = [getattr(spec, name) for name in SIZES] - SIZE_OFFSETS
     bad = states.rows > limits
     for block in ("input", "output"):
-        length = states.rows[:, [_COUNTERS[f"{block}_length"]]]
+        length = states.rows[:, [COUNTERS[f"{block}_length"]]]
         where = columns[block]
         bad[:, where] |= (np.arange(where.stop - where.start) >= length) & (states.rows[:, where] > 0)
     for row, column in np.argwhere(bad)[:1]:
@@ -361,92 +329,3 @@ def _checked(states: States) -> States:
     for row, cell in np.argwhere(beyond_sizes(states)["cells"] & (states.cells > 0))[:1]:
         raise ValueError(f"cell[{cell}] of row {row} lies beyond its {sizes['n_cells'][row]} cells")
     return states
-
-
-def _own_sizes(spec: MachineSpec, sizes: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[np.int64]]:
-    """The four sizes of each row, {} for a machine that is not padded."""
-    if not spec.padded:
-        if sizes is not None:
-            raise ValueError("sizes need a padded machine: MachineSpec(…, padded=True)")
-        return {}
-    own = {name: np.atleast_1d(getattr(spec, name)) for name in SIZES}
-    if sizes is not None:
-        check_mapping("sizes", sizes)
-    for name, given in (sizes or {}).items():
-        if name not in own:
-            raise ValueError(f"sizes has no {name!r}; there are {', '.join(SIZES)}")
-        own[name] = np.atleast_1d(_integers(f"sizes[{name!r}]", given))
-        low = int(SIZE_OFFSETS[SIZES.index(name)])
-        check_range(f"sizes[{name!r}]", own[name], getattr(spec, name) + 1, low=low)
-    return own
-
-
-def _n_slots(spec: MachineSpec, counter: str) -> int:
-    return {
-        "instruction_ptr": spec.n_instructions,
-        "array_ptr": spec.n_cells,
-        "input_length": spec.n_input + 1,
-        "output_length": spec.n_output + 1,
-    }[counter]
-
-
-def _integers(name: str, values: ArrayLike) -> NDArray[Any]:
-    """int64; uint64 where a value would not fit, for `check_range` to refuse as it is."""
-    given = integers(name, values)
-    beyond = given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max
-    return given if beyond else given.astype(np.int64)
-
-
-def _padded(name: str, given: Sequence[Any], slots: int, limit: int) -> NDArray[np.uint8]:
-    """Rows of values below `limit` in a block of slots, padded with 0: uint8 [row, slot]. ValueError names the row."""
-    table = np.zeros((len(given), slots), dtype=np.uint8)
-    for row, values in enumerate(given):
-        if len(values) > slots:
-            raise ValueError(f"{name} of row {row} has {len(values)} values; this machine has {slots} slots")
-        check_range(f"{name} of row {row}", values, limit, axes=("slot",))
-        table[row, : len(values)] = values
-    return table
-
-
-def _program_rows(spec: MachineSpec, program: Any) -> list[NDArray[np.int64]]:
-    """One array of n_instructions opcodes for each program given."""
-    _check_rows_of("program", program)
-    single = isinstance(program, str) or len(program) == 0 or isinstance(program[0], (int, np.integer))
-    if single:
-        program = [program]
-    rows = []
-    for row, one in enumerate(program):
-        if isinstance(one, str):
-            try:
-                codes = np.array(parse_program(one, spec=spec), dtype=np.int64)
-            except ValueError as error:
-                raise ValueError(f"{'' if single else f'program of row {row}: '}{error}") from None
-        else:
-            codes = _integers(f"program of row {row}", one)
-        padding = np.full(max(0, spec.n_instructions - len(codes)), int(Op.STOP), dtype=np.int64)
-        rows.append(np.concatenate([codes, padding]))
-    return rows
-
-
-def _check_rows_of(name: str, values: Any) -> None:
-    """Raise TypeError unless `values` is a sequence of values, or one of rows of values (programs: or text)."""
-    text = name == "program" and isinstance(values, str)
-    if not text and not 1 <= _depth(values) <= 2:
-        raise TypeError(f"{name} must be a sequence of values, or one of rows of values, got {values!r}")
-
-
-def _depth(values: Any) -> int:
-    """How deeply sequences are nested, by the first of each; text and numbers are leaves."""
-    if isinstance(values, np.ndarray):
-        return values.ndim
-    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        return 0
-    return 1 + (_depth(values[0]) if len(values) else 0)
-
-
-def _value_rows(name: str, values: Any) -> list[NDArray[np.int64]]:
-    """One array of values for each row; a flat sequence is one row."""
-    _check_rows_of(name, values)
-    if len(values) == 0 or np.ndim(values[0]) == 0:
-        return [_integers(name, values)]
-    return [_integers(f"{name} of row {row}", one) for row, one in enumerate(values)]

@@ -205,5 +205,6 @@ def _loss(scores: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean cross-entropy [s, v] in nats over the rows whose target is not -1; 0 where none is."""
     target = target.expand(scores.shape[:-1])
     picked = scores.log_softmax(-1).gather(-1, target.clamp(min=0)[..., None])[..., 0]
+    picked = torch.where(weights > 0, picked, 0.0)  # a row that is left out may point to an unseen class: -inf * 0
     total = weights.sum(-1)
     return -(picked * weights).sum(-1) / torch.where(total > 0, total, 1.0)

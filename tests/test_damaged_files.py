@@ -32,7 +32,7 @@ from interp.runs.probe_errors import read_errors
 from interp.stage_options import EvaluationOptions
 from interp.studies import probe_sweep as probing
 from interp.studies import read_examples
-from interp.studies.circuit_study import summary_of
+from interp.studies.circuit_summary import summary_of
 from interp.studies.evaluation_stage import evaluate_stage
 from interp.studies.patch_stage import probe_subspaces
 from interp.training import train

@@ -20,7 +20,7 @@ from interp.demo import CIRCUITS
 from interp.interventions import SubspaceFit
 from interp.probing import SweepConfig
 from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions
-from interp.studies.circuit_study import StudyConfig
+from interp.studies.study_config import StudyConfig
 
 STAGES: dict[str, tuple[type, str]] = {
     "eval": (EvaluationOptions, "interp.studies.evaluation_stage:evaluate_stage"),

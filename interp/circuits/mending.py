@@ -28,7 +28,7 @@ from interp.circuits.standing import taken_apart
 from interp.interventions.edits import one_edits
 from interp.models.graph import Graph
 from interp.tasks import Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 
 GROUP = 48  # edges that a group may begin with
 RANDOM = 60  # random groups

@@ -107,7 +107,7 @@ def circuit(
         threads: PyTorch threads.
     """
     from interp.studies.circuit_stage import circuit_stage
-    from interp.studies.circuit_study import summary_of
+    from interp.studies.circuit_summary import summary_of
 
     use_threads(threads)
     opened = load(run)

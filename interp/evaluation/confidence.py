@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
 from interp.tasks import Batch, Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 
 EDGES = (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 

@@ -35,7 +35,7 @@ from interp.interventions.sweep import entry_point, interchange_answers
 from interp.ranges import counted, require_count, require_number
 from interp.results import Control, Method
 from interp.tasks import Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 from interp.tasks.sites import Site
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.interventions.activations import collect, positions_of
 from interp.interventions.patching import Ablation, Patch, ablation_value, patched
 from interp.tasks import Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 from interp.tasks.sites import Site
 from interp.worlds.base import World
 

@@ -27,7 +27,7 @@ from interp.interventions.scores import THREE, Stratum, judge, score_rows, site_
 from interp.ranges import counted
 from interp.results import Control, Method, Metric
 from interp.tasks import Batch, Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 from interp.tasks.sites import Site
 
 

@@ -26,7 +26,7 @@ from interp.interventions.declared import (
 )
 from interp.interventions.patching import Patch, check_basis, patch_activation, read_positions, write_positions
 from interp.ranges import counted
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 
 
 def greedy(logits: Tensor) -> Tensor:

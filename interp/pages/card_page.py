@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from interp.results import Aggregation, Method, Metric
-from interp.runs.folder import world_of
+from interp.runs.run_config import world_of
 
 _STEPS = (1, 5, 10, 20, 50, 100)
 _METRICS = {Metric.EXACT_MATCH: "exact match, macro average", Metric.SEQUENCE_MATCH: "whole ones without an error"}

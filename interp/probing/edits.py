@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interp.tasks import Counterfactual, Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 
 SCOPES = ("judged", "window")
 _BATCH = 64

@@ -180,7 +180,7 @@ def _apart(material: Material, page: Page) -> str:
 
 def _sentence(material: Material, op: str) -> str:
     """What was put together from measurements about this instruction."""
-    from interp.studies.circuit_study import summary_of
+    from interp.studies.circuit_summary import summary_of
 
     found = summary_of(material.run)
     if found.get("provenance", {}).get("digest") != material.run.config.digest or op not in found["sentences"]:

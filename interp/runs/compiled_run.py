@@ -6,8 +6,11 @@ from pathlib import Path
 
 from interp.compiled.build import Compiled
 from interp.compiled.config import KEY_FILE
-from interp.runs.folder import Run, RunConfig, RunError, load, save_weights, write_config
+from interp.reading import RunError
+from interp.runs.folder import Run, load, write_config
+from interp.runs.run_config import RunConfig
 from interp.runs.training_config import TrainingConfig
+from interp.runs.weights import save_weights
 from interp.worlds import as_world
 
 

@@ -14,173 +14,31 @@ resume/              optimizer state of an unfinished training
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-import platform
 import re
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interp.commands import command as command_line
-from interp.configuration import config_dict
-from interp.files import atomic_path, sha256_of, write_json
-from interp.reading import BrokenFileError, RunError, count, read_header, read_json, read_tensors, reading
+from interp.files import sha256_of, write_json
+from interp.reading import BrokenFileError, RunError, count, read_json, reading
 from interp.results import read_frame, write_frame
 from interp.runs.hub_names import MAX_GB, is_address
-from interp.worlds import World, as_world, world_from_dict
+from interp.runs.origin import hardware, provenance
+from interp.runs.run_config import RunConfig
+from interp.runs.weights import STEPS, load_model, weights_header
 
 if TYPE_CHECKING:  # torch and transformer_lens take seconds to import; a run's files do not need them
     import pandas as pd
     import torch
 
-    from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
-
 FORMAT = 1
-STEPS = "steps"
-NEXT_STATE_TASKS = ("step_inplace", "step")  # those that declare `answers_state`
-STREAM_TASKS = ("trace",)  # those that declare `tells_stream`
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # as training names its checkpoints
 FRAMES = {"metrics": "train", "probes": "probe", "interventions": "patch", "circuits": "circuit"}
-_ROUNDED = ("bfloat16", "float16", "float64")  # what the header of a weights file may declare beside the model's own
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run is made of; two runs with the same digest were meant to be the same."""
-
-    task: str
-    world: World  # or a MachineSpec, which stands for its machine
-    model: Any  # the config of one of MODELS
-    training: TrainingConfig
-    data: DataSource | None = None  # None: records are drawn from the world as training goes
-    options: Any = None  # of the task, an instance of its `Options`; None: its defaults
-    start: StartingPoint | None = None  # None: from random weights
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "world", as_world(self.world))
-
-    @property
-    def spec(self) -> Any:
-        """The machine of a run about the machine. Raises AttributeError where the world is another."""
-        return self.world.spec  # type: ignore[attr-defined]
-
-    @property
-    def seed(self) -> int:
-        return self.training.seed
-
-    @property
-    def answers_state(self) -> bool:
-        """`Task.answers_state`, without the task's module, which imports torch."""
-        return self.task in NEXT_STATE_TASKS
-
-    @property
-    def tells_stream(self) -> bool:
-        """`Task.tells_stream`, as above."""
-        return self.task in STREAM_TASKS
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready nested dict of every field."""
-        values = {
-            "task": self.task,
-            **_world_dict(self.world),
-            "model": config_dict(self.model),
-            "training": config_dict(self.training),
-        }
-        if self.data is not None:
-            values["data"] = dataclasses.asdict(self.data)
-        if self.options is not None and (options := config_dict(self.options)):
-            values["options"] = options
-        if self.start is not None:
-            values["start"] = dataclasses.asdict(self.start)
-        return values
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that identify the config (SHA-256 of its canonical JSON, the places of its data, of its
-        text and of the run it starts from left out)."""
-        values = self.to_dict()
-        if "world" in values:
-            values["world"] = {"name": self.world.name, **self.world.identity()}
-        if self.data is not None:
-            values["data"] = self.data.digest
-        if self.start is not None:
-            values["start"] = [self.start.digest, self.start.step]
-        canonical = json.dumps(values, sort_keys=True, default=list)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """Rebuild from `to_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: a field is missing, unknown or out of range.
-        """
-        from interp.models import config_class
-        from interp.runs.training_config import DataSource, StartingPoint, TrainingConfig
-
-        return cls(
-            task=values["task"],
-            world=world_of(values),
-            model=config_class(values["model"].get("architecture", "transformer"))(**values["model"]),
-            training=TrainingConfig.from_dict(values["training"]),
-            data=DataSource(**values["data"]) if "data" in values else None,
-            options=_options(values["task"], values["options"]) if "options" in values else None,
-            start=StartingPoint(**values["start"]) if "start" in values else None,
-        )
-
-
-def _world_dict(world: World) -> dict[str, Any]:
-    """The machine stands under the key `spec`, as in runs made before there were other worlds."""
-    settings = world.to_dict()
-    return {"spec": settings} if world.name == "machine" else {"world": {"name": world.name, **settings}}
-
-
-def world_of(values: Mapping[str, Any]) -> World:
-    """The world of what `RunConfig.to_dict` gave. Raises as `world_from_dict`."""
-    return world_from_dict(values["world"] if "world" in values else {"name": "machine", **values["spec"]})
-
-
-def _options(task: str, values: dict[str, Any]) -> Any:
-    from interp.tasks.options import OPTIONS
-
-    if task not in OPTIONS:
-        from interp.tasks.registry import TASKS
-
-        return TASKS[task].Options(**values)
-    return OPTIONS[task](**values)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("tapelens", "torch", "transformer-lens", "numpy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
-
-
-def hardware() -> dict[str, Any]:
-    """What a time was taken on: processor, cores that this process may use, and an accelerator that torch sees."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch = sys.modules.get("torch")  # whoever trains has imported it; the files of a run do not need it
-    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
-    return {"processor": processor, "cores": cores, "gpu": gpu}
-
-
-def provenance(config: RunConfig, **extra: Any) -> dict[str, Any]:
-    """What every file of a run carries: versions, seed, the config's digest, and `extra`."""
-    return {"versions": versions(), "seed": config.seed, "digest": config.digest, **extra}
 
 
 class Run:
@@ -393,71 +251,3 @@ def write_config(path: Path, config: RunConfig, *, command: str | None = None) -
     """Write `config.json`, with versions, hardware, digest, and the command that makes the run."""
     header = {"format": FORMAT, **provenance(config), "command": command}
     write_json(path / "config.json", {**header, "hardware": hardware(), **config.to_dict()})
-
-
-def weights_header(file: Path) -> dict[str, str]:
-    """The metadata in a safetensors file's header, after checking that the file is whole.
-
-    Raises:
-        RunError: missing, truncated, a pickle, or not safetensors.
-    """
-    try:
-        return read_header(file)
-    except FileNotFoundError:
-        resume = command_line("train", "--resume", "--out", file.parent)
-        raise RunError(f"{file} does not exist: the run has no trained weights yet; make them with: {resume}") from None
-    except BrokenFileError as error:
-        raise BrokenFileError(f"{error}; restore it or train again") from None
-
-
-def save_weights(
-    file: Path, model: torch.nn.Module, config: RunConfig, *, step: int, dtype: torch.dtype | None = None
-) -> None:
-    """Write a model's weights as safetensors, whole or not at all; the header carries digest, step and versions.
-
-    dtype: what to round them to, and to say so in the header (default: as they are).
-    """
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    tensors = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in tensors.items()}
-    header = {"digest": config.digest, "step": str(step), "versions": json.dumps(versions())}
-    if dtype is not None:
-        header["dtype"] = str(dtype).removeprefix("torch.")
-    with atomic_path(file) as temporary:
-        save_file(tensors, temporary, metadata=header)
-
-
-def load_model(config: RunConfig, file: Path, *, vocab: tuple[str, ...]) -> Any:
-    """Build the configured model and fill it from `file`. Raises RunError when they do not belong together."""
-    header = weights_header(file)
-    if header.get("digest") != config.digest:
-        raise RunError(f"{file} belongs to config {header.get('digest')}, but config.json says {config.digest}")
-    from interp.models import build_model
-
-    model = build_model(config.model)
-    tensors, _ = read_tensors(file, "pt")
-    unsaid = "bfloat16" if file.parent.name == STEPS else None
-    require_dtypes(file, tensors, model, declared=header.get("dtype", unsaid))
-    with reading(file, "a file of weights that fits the configured model", RuntimeError):
-        model.load_state_dict(tensors)
-    model.vocab = vocab
-    return model.eval()
-
-
-def require_dtypes(
-    file: Path, tensors: Mapping[str, torch.Tensor], model: torch.nn.Module, *, declared: str | None = None
-) -> None:
-    """Refuse weights of another kind than the model's: PyTorch would turn integers and complex numbers into floats.
-
-    declared: to what the file says that its floating-point numbers were rounded (`save_weights`); checkpoints along a
-    run, in `steps/`, are bfloat16, and those made before headers named a dtype do not say so.
-
-    Raises:
-        RunError: a tensor has neither the model's dtype nor the declared one.
-    """
-    for name, own in model.state_dict().items():
-        found = tensors[name].dtype if name in tensors else own.dtype
-        rounded = own.is_floating_point() and declared in _ROUNDED and str(found) == f"torch.{declared}"
-        if found != own.dtype and not rounded:
-            raise RunError(f"{file} holds {name} as {found}; the configured model has {own.dtype}")

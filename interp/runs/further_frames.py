@@ -14,7 +14,8 @@ import pandas as pd
 from interp.commands import command
 from interp.reading import BrokenFileError, RunError
 from interp.results import read_frame, write_frame
-from interp.runs.folder import Run, provenance
+from interp.runs.folder import Run
+from interp.runs.origin import provenance
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def _blocks(path: Path) -> Iterable[bytes]:
 
 def _require_run(commit: HubAddress, folder: Path, *, weights: bool) -> None:
     """Refuse a folder whose config, or whose weights, are not those of a run. Raises HubError."""
-    from interp.runs.folder import read_config, weights_header
+    from interp.runs.folder import read_config
+    from interp.runs.weights import weights_header
 
     try:
         config = read_config(folder)

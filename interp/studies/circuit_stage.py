@@ -22,7 +22,8 @@ def circuit_stage(
     Raises:
         ValueError: a world without contrasts, a model without a graph, or what `study` refuses.
     """
-    from interp.studies.circuit_study import StudyConfig, study
+    from interp.studies.circuit_study import study
+    from interp.studies.study_config import StudyConfig
 
     config = StudyConfig.asked(options)
     return study(run, ops=options.ops, config=config, seed=options.seed, fresh=fresh, progress=progress)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,6 @@ import torch
 
 from interp.circuits import find_circuit
 from interp.circuits.attention import attention_patterns, can_average, write_attention
-from interp.circuits.config import CircuitConfig
 from interp.circuits.overlap import matrices, sharing, sharing_rows
 from interp.circuits.pairs import Pairs, draw_pairs, main_contrasts, other_contrasts
 from interp.circuits.paths import parse_path, path_effects
@@ -37,23 +36,20 @@ from interp.circuits.positions import position_rows
 from interp.circuits.roles import head_roles
 from interp.circuits.routes import edge_routes, place_names, routes_detail, strongest_edges
 from interp.circuits.standing import taken_apart
-from interp.files import write_json
-from interp.ranges import require_fields
-from interp.reading import BrokenFileError, check_provenance, read_json, reading
 from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run, provenance
 from interp.runs.circuit_files import Circuit, circuit_path, circuit_rows, read_circuit, write_circuit
 from interp.runs.findings import Finding, current_finding, findings, write_finding
-from interp.stage_options import ABLATIONS, LEVELS, Ablation, CircuitOptions, Level, Measure
-from interp.studies.along import AlongConfig, circuits_at
+from interp.stage_options import ABLATIONS, LEVELS, Ablation, CircuitOptions, Level
+from interp.studies.along import circuits_at
 from interp.studies.approximations import compare_approximations
-from interp.studies.dissociation import DissociationConfig, dissociate, dissociation_detail, dissociation_rows
-from interp.studies.evidence import EvidenceConfig, gather_evidence
+from interp.studies.circuit_summary import write_summary
+from interp.studies.dissociation import dissociate, dissociation_detail, dissociation_rows
+from interp.studies.evidence import gather_evidence
 from interp.studies.examples import edge_examples
-from interp.studies.explain import explain
+from interp.studies.study_config import StudyConfig
 
 KINDS = ("roles", "edges", "dissociation", "evidence", "approximations", "positions", "routes", "paths", "along")
-SUMMARY = "summary.json"
 _COST = {  # rough seconds a job at the default size, so that the bar tells the time left
     "circuit": 25,
     "roles": 5,
@@ -66,39 +62,6 @@ _COST = {  # rough seconds a job at the default size, so that the bar tells the 
     "paths": 1,
     "along": 20,
 }
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """What to measure, and how hard."""
-
-    circuit: CircuitConfig = CircuitConfig()  # noqa: RUF009 (frozen)
-    freezes: bool = CircuitOptions.freezes  # also a circuit for each of the further contrasts: the ways to freeze
-    measure: tuple[Measure, ...] = CircuitOptions.measure
-    levels: tuple[Level, ...] = CircuitOptions.levels
-    ablations: tuple[Ablation, ...] = CircuitOptions.ablations  # of parts
-    along: bool = CircuitOptions.along  # also every checkpoint that the run kept
-    paths: tuple[str, ...] = CircuitOptions.paths
-    n_heads: int = 3  # heads an instruction whose role is measured
-    n_role_pairs: int = 12
-    n_edges: int = 20  # of highest |score|, an instruction, that are kept pair by pair
-    n_exact_pairs: int = CircuitOptions.n_exact_pairs  # of approximations, positions, routes and paths
-    n_search_pairs: int = CircuitOptions.n_search_pairs  # of the ACDC-style search
-    n_routed: int = 30  # edges of highest |score|, an instruction, that are followed from place to place
-    dissociation: DissociationConfig = DissociationConfig()  # noqa: RUF009
-    evidence: EvidenceConfig = EvidenceConfig()  # noqa: RUF009
-    checkpoints: AlongConfig = AlongConfig()  # noqa: RUF009
-
-    def __post_init__(self) -> None:
-        require_fields(self, n_heads=1, n_role_pairs=1, n_edges=1, n_exact_pairs=1, n_search_pairs=0, n_routed=1)
-
-    @classmethod
-    def asked(cls, options: CircuitOptions) -> StudyConfig:
-        """What the stage `circuit` is asked, and everything else as it is by default."""
-        own = {field.name for field in fields(cls)} & {field.name for field in fields(options)}
-        scored = {field.name for field in fields(CircuitConfig)} & {field.name for field in fields(options)} - own
-        circuit = CircuitConfig(**{name: getattr(options, name) for name in scored})
-        return cls(circuit=circuit, **{name: getattr(options, name) for name in own})
 
 
 _Found = tuple[list[dict[str, Any]], dict[str, Any]]  # rows of the tidy frame, and what does not fit into rows
@@ -117,7 +80,7 @@ def study(
     run: Run,
     *,
     ops: Sequence[str] = (),
-    config: StudyConfig = StudyConfig(),  # frozen
+    config: StudyConfig = StudyConfig(),  # noqa: B008 (frozen)
     seed: int = CircuitOptions.seed,
     fresh: bool = False,
     progress: Callable[[float, float, str], None] | None = None,
@@ -374,32 +337,15 @@ class _Study:
         here = {kind: self._current(kind, header) for kind in KINDS}
         rows += [row for kind in KINDS for each in here[kind] for row in each.rows]
         self.run.write_frame("circuits", rows_frame(rows), settings=header["settings"])
-        by_slug = {each.name: each.detail["roles"] for each in here["roles"]}
-        roles = {name: by_slug.get(slug, ()) for name, slug in self.slugs.items()}
-        apart = {each.name: each.detail for each in here["dissociation"]}
-        chosen = next((apart[name] for name in ("neuron.resample", *apart) if name in apart), None)
-        sentences = {
-            circuit.op: explain(circuit, roles=roles[circuit.op], shared=shared, dissociation=chosen)
-            for circuit in circuits
-        }
-        summary: dict[str, Any] = {"provenance": header, "sentences": sentences}
-        if shared is not None:
-            summary["shared"] = {"edges": shared.shared(), "nodes": shared.shared("nodes")}
-            summary["own"] = {op: {kind: shared.own(op, kind) for kind in ("edges", "nodes")} for op in shared.ops}
-        write_json(self.run.path / "circuits" / SUMMARY, summary)
-
-
-def summary_of(run: Run) -> dict[str, Any]:
-    """What `circuits/summary.json` says: sentences by instruction, shared and own edges and nodes; {} without one."""
-    try:
-        path = run.path / "circuits" / SUMMARY
-        found = read_json(path, "a summary of circuits")
-        with reading(path, "a summary of circuits"):
-            check_provenance(found["provenance"])
-            found["sentences"] = {str(op): str(sentence) for op, sentence in found["sentences"].items()}
-        return found
-    except (FileNotFoundError, BrokenFileError):
-        return {"sentences": {}}
+        roles = {each.name: each.detail["roles"] for each in here["roles"]}
+        write_summary(
+            self.run,
+            circuits,
+            shared,
+            roles={name: roles.get(slug, ()) for name, slug in self.slugs.items()},
+            dissociations={each.name: each.detail for each in here["dissociation"]},
+            provenance=header,
+        )
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interp.files import write_json
-from interp.runs.folder import versions
+from interp.runs import versions
 from interp.studies.sweep_pool import Ended, Pool
 from interp.studies.sweep_spec import SweepSpec
 from interp.studies.sweep_state import (

@@ -10,8 +10,7 @@ import pandas as pd
 
 from interp.reading import RunError
 from interp.results import Metric, rows_frame, write_frame
-from interp.runs import load
-from interp.runs.folder import FRAMES, versions
+from interp.runs import FRAMES, load, versions
 from interp.runs.further_frames import FURTHER
 from interp.studies.sweep_state import RESULTS, read_attempts, read_state, run_folder
 

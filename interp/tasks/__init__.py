@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from interp.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
-    from interp.tasks.base import Batch, Task, macro_average
+    from interp.tasks.answers import macro_average
+    from interp.tasks.base import Task
+    from interp.tasks.batch import Batch
     from interp.tasks.chain import Chain
     from interp.tasks.contrast import Contrast, Pairs
     from interp.tasks.counterfactual import Counterfactual, PairDesign
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
     from interp.tasks.sites import Site
     from interp.tasks.step import Step
     from interp.tasks.step_inplace import StepInplace
-    from interp.tasks.trace import Trace, TraceBatch
+    from interp.tasks.trace import Trace
+    from interp.tasks.trace_batch import TraceBatch
 
 _FROM = {
-    "base": ("Batch", "Task", "macro_average"),
+    "answers": ("macro_average",),
+    "base": ("Task",),
+    "batch": ("Batch",),
     "chain": ("Chain",),
     "contrast": ("Contrast", "Pairs"),
     "counterfactual": ("Counterfactual", "PairDesign"),
@@ -30,7 +35,8 @@ _FROM = {
     "sites": ("Site",),
     "step": ("Step",),
     "step_inplace": ("StepInplace",),
-    "trace": ("Trace", "TraceBatch"),
+    "trace": ("Trace",),
+    "trace_batch": ("TraceBatch",),
 }
 
 __all__ = [

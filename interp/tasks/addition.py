@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from interp.tasks.addition_contrasts import addition_contrasts
-from interp.tasks.base import Batch, Task, fixed_point_of
+from interp.tasks.answers import fixed_point_of
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.options import AdditionOptions
 from interp.worlds.addition import NAMES, Addition

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs, pairs_of
 from interp.worlds.addition_digits import sum_of_places
 from interp.worlds.addition_draws import units

@@ -4,42 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.results import Metric, wilson_interval
+from interp.tasks.answers import exact_matches, macro_average, read_answers
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign, draw_counterfactual
-from interp.tasks.options import NoOptions
+from interp.tasks.options import NoOptions, options_of
 from interp.tasks.sites import block_names, resolve
 from interp.worlds import as_world
 from interp.worlds.base import Split, Strata
 
 if TYPE_CHECKING:
     from interp.tasks.state_pairs import Kind, StatePairs
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples of a world as a task shows them."""
-
-    tokens: Tensor  # long [batch, pos]
-    targets: Tensor  # long [batch, pos]; -1 where nothing is to be predicted
-    loss_mask: Tensor  # bool [batch, pos]; where the loss is taken
-    examples: Any  # of the world, one a row
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> Batch:
-        """Some of the examples, by a slice or their numbers."""
-        return Batch(self.tokens[rows], self.targets[rows], self.loss_mask[rows], self.examples[rows])
 
 
 class Task(ABC):
@@ -85,13 +68,7 @@ class Task(ABC):
 
     def __init__(self, world: Any, options: Any = None):
         self.world = as_world(world)
-        if options is not None and type(options) is not self.Options:
-            allowed = {each.name for each in fields(self.Options)}
-            given = [each for each in fields(options) if getattr(options, each.name) != each.default]
-            if surplus := [each.name for each in given if each.name not in allowed]:
-                raise ValueError(f"the task {self.name} takes no option {surplus[0]}")
-            options = self.Options(**{each.name: getattr(options, each.name) for each in given})
-        self.options: Any = self.Options() if options is None else options
+        self.options: Any = options_of(self.name, self.Options, options)
 
     # What a model sees.
 
@@ -228,16 +205,7 @@ class Task(ABC):
         Here EXACT_MATCH, whole answers; intervals are Wilson intervals over examples.
         """
         expected = read_answers(batch.targets[..., None], self.answer_positions)[..., 0]
-        right = (predicted.cpu() == expected.cpu()).all(dim=1).numpy()
-        strata, rows = self.strata(batch), []
-        for stratum, part in strata.present():
-            members = strata.members(stratum, part)
-            n, successes = int(members.sum()), int(right[members].sum())
-            low, high = wilson_interval(successes, n)
-            named = {"op": strata.names[stratum], "stratum": strata.parts[part] if strata.parts else None}
-            shares = {"estimate": successes / n, "ci_low": low, "ci_high": high, "n": n}
-            rows.append({**named, "metric": Metric.EXACT_MATCH, **shares})
-        return pd.DataFrame(rows)
+        return exact_matches((predicted.cpu() == expected.cpu()).all(dim=1).numpy(), self.strata(batch))
 
     def also_measured(self, model: Any, *, n: int, split: Split) -> list[dict[str, Any]]:
         """What is measured of a model beside its answers, on at most `n` examples of a split, as rows; here nothing."""
@@ -430,21 +398,3 @@ class Task(ABC):
             has = ", ".join(known) or "none, so no circuit can be looked for"
             raise ValueError(f"the task {self.name} has no contrast {name!r}{why}; it has {has}")
         return known[name]
-
-
-def macro_average(scores: pd.DataFrame) -> float:
-    """Mean exact match over the strata present in the rows of `Task.score`, each counted once."""
-    return float(scores.loc[scores["metric"] == Metric.EXACT_MATCH, "estimate"].mean())
-
-
-def read_answers(logits: Tensor, positions: Tensor | np.ndarray) -> Tensor:
-    """Logits [n, pos, d_vocab] at positions [n, k], or [k] for all: [n, k, d_vocab]."""
-    where = torch.as_tensor(positions, device=logits.device)
-    if where.ndim == 1:
-        return logits[:, where]
-    return logits[torch.arange(len(logits), device=logits.device)[:, None], where]
-
-
-def fixed_point_of(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The model's own quick greedy decoding (prompt, guess) -> answer; None where it has none, or a hook would see."""
-    return getattr(model, "fixed_point", None)

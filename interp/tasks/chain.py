@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, fixed_point_of
+from interp.tasks.answers import fixed_point_of
+from interp.tasks.batch import Batch
 from interp.tasks.chain_contrasts import chain_contrasts
 from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import MachineTask, as_targets

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs
 from interp.worlds.machine import MachineContrast, Op, States, compared_slots
 

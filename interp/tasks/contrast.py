@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from interp.tasks.base import Batch, Task
+    from interp.tasks.base import Task
+    from interp.tasks.batch import Batch
 
 
 class DrawPairs(Protocol):

@@ -20,7 +20,8 @@ from interp.stage_options import PairDesign
 from interp.worlds.base import Split, World
 
 if TYPE_CHECKING:
-    from interp.tasks.base import Batch, Task
+    from interp.tasks.base import Task
+    from interp.tasks.batch import Batch
 
 _MAX_DRAWS_PER_PAIR = 200  # before `counterfactual` gives up on a variable
 

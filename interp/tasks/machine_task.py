@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs, pairs_of
 from interp.tasks.sites import is_slot
 from interp.worlds.base import Strata

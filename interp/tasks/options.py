@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from interp.configuration import later
 
@@ -102,3 +102,18 @@ OPTIONS: dict[str, type] = {
     "text": TextOptions,
 }
 """What the tasks of this package take beyond `NoOptions`, for whoever must not import them: they bring torch."""
+
+
+def options_of(task: str, kind: type, given: Any = None) -> Any:
+    """`given` as an instance of `kind`, the options class of a task; its defaults where nothing is given.
+
+    Raises:
+        ValueError: `given` is of another class and sets what `kind` has not.
+    """
+    if given is None or type(given) is kind:
+        return kind() if given is None else given
+    allowed = {each.name for each in fields(kind)}
+    chosen = [each for each in fields(given) if getattr(given, each.name) != each.default]
+    if surplus := [each.name for each in chosen if each.name not in allowed]:
+        raise ValueError(f"the task {task} takes no option {surplus[0]}")
+    return kind(**{each.name: getattr(given, each.name) for each in chosen})

@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import as_targets
 from interp.tasks.options import OutputOptions

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs, pairs_of
 from interp.worlds.base import half as half_of
 from interp.worlds.machine import Op, States

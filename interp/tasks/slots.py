@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.worlds.slots import SlotWorld
 from interp.worlds.slots_assembler import array_role

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.tasks.base import Batch, fixed_point_of
+from interp.tasks.answers import fixed_point_of
+from interp.tasks.batch import Batch
 from interp.tasks.machine_task import NextStateTask, as_targets
 from interp.worlds.machine import States
 

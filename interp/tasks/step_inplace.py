@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.machine_task import NextStateTask, as_targets
 from interp.worlds.machine import States
 

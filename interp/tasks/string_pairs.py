@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from interp.ranges import counted
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs
 from interp.tasks.counterfactual import Counterfactual, PairDesign, check_design
 from interp.worlds.base import Split

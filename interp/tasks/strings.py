@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.sites import check_disjoint

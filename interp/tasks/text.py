@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.results import Aggregation, IntervalKind, Method, Metric, wilson_interval
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.options import TextOptions
 from interp.worlds.base import Split, Strata
 from interp.worlds.text.vocabulary import END

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,66 +12,25 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.results import Metric, wilson_interval
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.counterfactual import Counterfactual, PairDesign
 from interp.tasks.options import StreamOptions
 from interp.tasks.sites import check_disjoint
 from interp.tasks.state_pairs import Kind, StatePairs
+from interp.tasks.trace_batch import TraceBatch, streams_of
 from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
+from interp.tasks.trace_scores import stream_scores
 from interp.tasks.trace_state_pairs import draw_state_pairs
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
-from interp.worlds.machine import MachineAnswer, MachineRun, MachineSpec, MachineWorld, Op, Outcome, States
+from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, Op, Outcome, States
 from interp.worlds.machine.relative import offset_of, relative_name
 from interp.worlds.machine.streams import StreamLabels
 
-_AGES = ((-1, -1), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 4096))  # steps since a cell was revealed
 _ANSWERED = (*JUDGED, Op.GET)  # ops that a second token follows
 _AT_STEP = re.compile(r"stream\[@(step|before)\]")
-
-
-@dataclass(frozen=True)
-class TraceBatch(Batch):
-    """Streams, with the runs that they tell of. `examples` are the states at the start of each run."""
-
-    run: MachineRun  # every state on the way, the row of example i at run.offsets[i] …
-    step_of: np.ndarray  # int64 [batch, pos]: the executed instruction that a token belongs to; -1 past the end
-    is_answer: np.ndarray  # bool [batch, pos]: the token is what an instruction read, emitted or decided
-    world: MachineWorld
-    n_steps: int  # of each run, at most
-
-    def __getitem__(self, rows: slice | np.ndarray) -> TraceBatch:
-        """Some of the streams, by a slice or their numbers; their runs are made anew."""
-        examples = self.examples[rows]
-        return TraceBatch(
-            self.tokens[rows],
-            self.targets[rows],
-            self.loss_mask[rows],
-            examples,
-            self.world.run(examples, self.n_steps),
-            self.step_of[rows],
-            self.is_answer[rows],
-            self.world,
-            self.n_steps,
-        )
-
-    @cached_property
-    def state_of(self) -> np.ndarray:
-        """The row of `run.states` in which a token's instruction is executed, int64 [batch, pos]; -1 past the end."""
-        assert self.run.offsets is not None
-        return np.where(self.step_of >= 0, self.run.offsets[:-1, None] + self.step_of, -1)
-
-    def op_position(self, steps: np.ndarray) -> np.ndarray:
-        """The position of the op token of one executed instruction of each stream, int64 [batch]."""
-        found = (self.step_of == steps[:, None]) & ~self.is_answer
-        found[:, 0] = False
-        if not found.any(axis=1).all():
-            row = int(np.argmin(found.any(axis=1)))
-            raise ValueError(f"stream {row} has no executed instruction {steps[row]}")
-        return found.argmax(axis=1)
 
 
 class Trace(UnitsOfRuns):
@@ -128,7 +86,7 @@ class Trace(UnitsOfRuns):
         Raises:
             ValueError: the machine has no such variable.
         """
-        streams = _streams(batch)
+        streams = streams_of(batch)
         known = StreamLabels(self.spec, streams.run)
         op = known.read(name, seen="op")[streams.state_of]
         labels = np.where(streams.is_answer, known.read(name, seen="answer")[streams.state_of], op)
@@ -140,7 +98,7 @@ class Trace(UnitsOfRuns):
 
         PUT and GET reveal a cell's value, WHILE and ENDW where they show it to be 0; an answer reveals it for 0 steps.
         """
-        streams = _streams(batch)
+        streams = streams_of(batch)
         before, after = StreamLabels(self.spec, streams.run).steps_since_revealed
         revealed = np.where(streams.is_answer[:, :, None], after[streams.state_of], before[streams.state_of])
         return np.where(streams.step_of[:, :, None] >= 0, revealed, -1)
@@ -151,7 +109,7 @@ class Trace(UnitsOfRuns):
 
     def times(self, batch: Batch) -> np.ndarray:
         """See `TraceBatch.step_of`."""
-        return _streams(batch).step_of
+        return streams_of(batch).step_of
 
     def ages(self, batch: Batch) -> dict[str, np.ndarray]:
         """Of the cells, see `steps_since_revealed`."""
@@ -203,7 +161,7 @@ class Trace(UnitsOfRuns):
             if (match := _AT_STEP.fullmatch(part)) is None:
                 found.append(super().resolve(part, batch, at))
             else:
-                found.append(torch.from_numpy(_streams(batch).op_position(step) - (match[1] == "before"))[:, None])
+                found.append(torch.from_numpy(streams_of(batch).op_position(step) - (match[1] == "before"))[:, None])
         resolved = torch.cat(found, dim=1)
         check_disjoint(resolved.numpy(), positions)
         return resolved
@@ -398,43 +356,4 @@ class Trace(UnitsOfRuns):
         stratum `emitted`, `taken` or `not_taken`; TOKEN_ACCURACY of what PUT emits, by the steps since the stream last
         revealed the cell; SEQUENCE_MATCH, the share of streams without an error. `n` counts answers, not streams.
         """
-        asked = batch.loss_mask.cpu().numpy()
-        right = (predicted.cpu() == batch.targets.cpu()).numpy() & asked
-        tokens, targets = batch.tokens.cpu().numpy(), batch.targets.cpu().numpy()
-        rows = []
-
-        def add(members: np.ndarray, correct: np.ndarray, **columns: str | Metric) -> None:
-            if n := int(members.sum()):
-                successes = int((correct & members).sum())
-                low, high = wilson_interval(successes, n)
-                rows.append({**columns, "estimate": successes / n, "ci_low": low, "ci_high": high, "n": n})
-
-        strata = [(Op.PUT, "emitted", asked)]
-        for branch, stratum in ((1, "taken"), (0, "not_taken")):
-            answered = targets == self.spec.token_id("0") + branch
-            strata += [(op, stratum, answered) for op in (Op.WHILE, Op.ENDW)]
-        for op, stratum, answered in strata:
-            if op in self.spec.ops:
-                members = (tokens == self.spec.op_id(op)) & asked & answered
-                add(members, right, op=op.name, stratum=stratum, metric=Metric.EXACT_MATCH)
-        streams = _streams(batch)
-        since = StreamLabels(self.spec, streams.run).steps_since_revealed[0]
-        rows_of, positions = np.nonzero(asked & (tokens == self._op_tokens[Op.PUT]))
-        at = streams.state_of[rows_of, positions]
-        assert streams.run.states is not None
-        age = since[at, streams.run.states.array_ptr[at]]
-        for low, high in _AGES:
-            members = np.zeros(asked.shape, dtype=bool)
-            chosen = (age >= low) & (age <= high)
-            members[rows_of[chosen], positions[chosen]] = True
-            name = "never revealed" if low < 0 else f"revealed {low}–{high} steps before"
-            add(members, right, op=Op.PUT.name, stratum=name, metric=Metric.TOKEN_ACCURACY)
-        whole = (right == asked).all(axis=1)
-        add(np.ones(len(whole), dtype=bool), whole, metric=Metric.SEQUENCE_MATCH)
-        return pd.DataFrame(rows)
-
-
-def _streams(batch: Batch) -> TraceBatch:
-    if not isinstance(batch, TraceBatch):
-        raise TypeError(f"expected a batch of the trace task, got {type(batch).__name__}")
-    return batch
+        return stream_scores(self.spec, predicted, streams_of(batch))

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from interp.tasks.base import Batch
+from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast, Pairs
 from interp.tasks.trace_pairs import JUDGED
 from interp.worlds.base import half as half_of
 from interp.worlds.machine import Op, Outcome, States
 
 if TYPE_CHECKING:
-    from interp.tasks.trace import Trace, TraceBatch
+    from interp.tasks.trace import Trace
+    from interp.tasks.trace_batch import TraceBatch
 
 EXCHANGED = (Op.NEXT, Op.PREV, Op.INC, Op.DEC)  # without an answer of their own, and without a partner
 _WRITES = (Op.INC, Op.DEC, Op.GET)

@@ -20,7 +20,8 @@ from interp.worlds.machine.relative import offset_of
 from interp.worlds.machine.streams import StreamLabels
 
 if TYPE_CHECKING:
-    from interp.tasks.trace import Trace, TraceBatch
+    from interp.tasks.trace import Trace
+    from interp.tasks.trace_batch import TraceBatch
 
 _POOL = 384  # streams that are paired among themselves
 _MAX_POOLS = 60

@@ -20,10 +20,11 @@ from interp.runs import STEPS, RunError, load, save_weights
 from interp.runs.findings import finding_path, read_finding
 from interp.stage_options import PatchOptions
 from interp.studies.along import AlongConfig
-from interp.studies.circuit_study import StudyConfig, study
+from interp.studies.circuit_study import study
 from interp.studies.dissociation import DissociationConfig
 from interp.studies.evidence import EvidenceConfig
 from interp.studies.patch_stage import patch_stage
+from interp.studies.study_config import StudyConfig
 
 SMALL = StudyConfig(
     circuit=CircuitConfig(

@@ -32,9 +32,10 @@ from interp.models import build_model
 from interp.models.fast_pass import take
 from interp.runs import RunConfig
 from interp.runs.findings import finding_path, read_finding
-from interp.studies.circuit_study import StudyConfig, study
+from interp.studies.circuit_study import study
 from interp.studies.dissociation import DissociationConfig
 from interp.studies.evidence import EvidenceConfig
+from interp.studies.study_config import StudyConfig
 from interp.tasks import TASKS, Task, TaskOptions
 from interp.training import TrainingConfig, train
 from interp.training.presets import transformer_for

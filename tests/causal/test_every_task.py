@@ -28,7 +28,7 @@ from interp.models.recurrent import GRU
 from interp.models.state_configs import GRUConfig
 from interp.results import Control, rows_frame, select
 from interp.tasks import TASKS, Task
-from interp.tasks.base import read_answers
+from interp.tasks.answers import read_answers
 from interp.worlds.addition import Addition
 from interp.worlds.machine import MachineSpec, MachineWorld
 from interp.worlds.slots import SlotWorld

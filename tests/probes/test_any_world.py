@@ -15,7 +15,8 @@ from interp.models.config import TransformerConfig
 from interp.probing import SweepConfig, directions, draw_examples, probe_sweep, sweep_hooks
 from interp.probing.editing import edit_rows
 from interp.results import Control, Method, Metric, rows_frame, select
-from interp.tasks.base import Batch, Task
+from interp.tasks.base import Task
+from interp.tasks.batch import Batch
 from interp.tasks.counterfactual import Counterfactual
 from interp.tasks.machine_task import as_targets
 from interp.worlds.base import Split, Strata, Variable, World, in_split

@@ -106,6 +106,17 @@ def test_labels_need_not_be_consecutive(probe):
     assert fitted.score(x[0], names[y[0]]) > 0.9
 
 
+def test_undefined_rows_of_a_variable_that_never_takes_the_first_label(probe):
+    """The stack counts labels together, so a row that is left out points to a class that this variable has not."""
+    x, y = planted()
+    some = np.where(np.arange(y.shape[1]) % 3 == 0, -1, y[0] + 1)  # labels 1, 2, 3, a third of the rows undefined
+    stacked = probe.fit(x[0], np.stack([y[1], some]))  # the other variable has the label 0
+    alone = fresh(probe).fit(x[0], some)
+    defined = some >= 0
+    assert alone.score(x[0][defined], some[defined]) > 0.9
+    assert (stacked.predict(x[0])[1] == alone.predict(x[0]))[defined].mean() > 0.99
+
+
 def test_a_class_that_one_probe_of_the_stack_never_saw_is_never_predicted_by_it(probe):
     x, y = planted()
     fitted = probe.fit(x[0], y)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cython_vm import MachineSpec, Op, Outcome, States, sample, strata_weights
 from cython_vm import step as machine_step
-from cython_vm.states import block_columns
+from cython_vm.packing import block_columns
 from interp.worlds.base import Split
 
 PERIOD = 50  # steps between changes of the shares
