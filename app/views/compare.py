@@ -13,7 +13,7 @@ from app.numbers import quoted
 from app.run_picker import percent
 from interp import Run, RunError
 from interp.commands import command
-from interp.runs.folder import STREAM_TASKS
+from interp.runs import STREAM_TASKS
 from interp.runs.further_frames import BEYOND, STATES
 from interp.studies.comparing import QUESTIONS
 
