@@ -34,6 +34,15 @@ class Across:
         measured = [each.longer for each in self.kept if each.longer]
         return [name for name in (measured[0] if measured else {}) if all(name in each for each in measured)]
 
+    def opening(self) -> list[str]:
+        """What the page is about."""
+        kinds = len({run.config.model.architecture for run in self.runs})
+        return [
+            f"{len(self.runs)} models of {kinds} architecture{'' if kinds == 1 else 's'} were asked the same questions "
+            "about the same world: what is right, also on longer runs; what a probe can read inside; what the model uses "
+            "of it; what it carries from token to token."
+        ]
+
     def sentences(self) -> list[str]:
         """What was found, for a person; one a question that was asked."""
         told = (self._of_length(), self._of_addressing(), self._of_size(), self._of_reading())

@@ -94,7 +94,9 @@ def compare_page(
     """The page, in Markdown: what was found in a few sentences, the runs in a table, what they tell together, then
     every answer, question by question. `picture`: the name of `across`'s."""
     names = list(dict.fromkeys(frame["run"]))
-    said = " ".join([_findings(runs, frame), *(across.sentences() if across else [])])
+    said = " ".join(
+        [*(across.opening() if across else []), _findings(runs, frame), *(across.sentences() if across else [])]
+    )
     parts = [f"# {title}", said]
     if across is not None and across.pictured:
         parts.append(f"![Right answers by length of runs, and how cells are kept, a row a model]({picture})")
