@@ -39,8 +39,8 @@ class Across:
         kinds = len({run.config.model.architecture for run in self.runs})
         return [
             f"{len(self.runs)} models of {kinds} architecture{'' if kinds == 1 else 's'} were asked the same questions "
-            "about the same world: what is right, also on longer runs; what a probe can read inside; what the model uses "
-            "of it; what it carries from token to token."
+            "about the same world: what is right, also on longer runs; what a probe can read inside; what the model "
+            "uses of it; what it carries from token to token."
         ]
 
     def sentences(self) -> list[str]:
