@@ -40,12 +40,16 @@ try:
 except Exception as error:  # said below, once there is a page to say it on
     problem = error
 first = next(iter(pages))
+paths = {name: each.url_path for name, each in pages.items()} | {first: "first"}
 entries = {
-    name: st.Page(each.file, title=each.title, icon=each.icon, url_path=each.url_path, default=name == first)
+    name: st.Page(each.file, title=each.title, icon=each.icon, url_path=paths[name], default=name == first)
     for name, each in pages.items()
 }
-page = st.navigation(list(entries.values()), position="top")
-name = next(name for name, entry in entries.items() if entry == page)
+# The first page has the bare address; under its own name it is found too, by a link from where it was not the first.
+opens = pages[first]
+also = st.Page(opens.file, title=opens.title, icon=opens.icon, url_path=opens.url_path, visibility="hidden")
+page = st.navigation([*entries.values(), also], position="top")
+name = first if page == also else next(name for name, entry in entries.items() if entry == page)
 try:
     run_picker.draw(None if view is None else view.run)
     if problem is not None:

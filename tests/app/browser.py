@@ -236,3 +236,10 @@ def faults(tab: Visit) -> list[tuple[str, list[str]]]:
 def shot(name: str, scheme: str) -> Path:
     SHOTS.mkdir(exist_ok=True)
     return SHOTS / f"{name}_{scheme}.png"
+
+
+def marked(test: Callable[..., None]) -> Callable[..., None]:
+    """With the marks of browser tests."""
+    for mark in MARKS:
+        test = mark(test)
+    return test

@@ -14,15 +14,7 @@ from app.components.drafts import Draft, draft_table
 from app.examples_view import SEED
 from interp.models.denoising import denoise
 
-from .browser import MARKS, Visit, faults, shot
-
-
-def marked(test: Callable[..., None]) -> Callable[..., None]:
-    """With the marks of browser tests."""
-    for mark in MARKS:
-        test = mark(test)
-    return test
-
+from .browser import Visit, faults, marked, shot
 
 BUNDLED = Path(interp.__file__).parents[1] / "checkpoints"
 
