@@ -110,7 +110,7 @@ def _softly(run: Run, rows: pd.DataFrame) -> list[str]:
 
 
 def _sharpness(run: Run, rows: pd.DataFrame) -> list[str]:
-    own = records(rows[rows["part"].isin([ADDRESSES, EVERYTHING])])
+    own = [row for row in records(rows) if row["part"] in (ADDRESSES, EVERYTHING)]
     if not own:
         return []
     sizes = sorted({int(row["time"]) for row in own})
