@@ -140,6 +140,7 @@ class Metric(StrEnum):
     JACCARD = "jaccard"  # parts in both circuits over parts in either, 0 to 1
     CIRCUIT_EDGES = "circuit_edges"  # size of the circuit chosen at the faithfulness threshold
     EFFECT = "effect"  # change of the logit difference when the part is patched
+    EXPLAINED = "explained"  # share of a variance that groups of examples explain, 0 to 1
     SPEARMAN = "spearman"  # rank correlation, -1 to 1
     DESCRIBED = "described"  # share of neurons whose strongest inputs a simple rule describes, 0 to 1
     BITS = "bits"  # cross-entropy of held-out text in bits a character, lower is better

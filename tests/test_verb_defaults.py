@@ -42,10 +42,24 @@ BELOW = {
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
     "slots": ["interp.studies.slots:measure_slots"],
+    "slots-inside": ["interp.studies.slot_inside:measure_inside"],
+    "slots-restarts": ["interp.studies.slot_restarts:measure_restarts"],
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+RUN = {
+    "eval",
+    "probe",
+    "patch",
+    "circuit",
+    "card",
+    "thinking",
+    "report",
+    "sums",
+    "slots",
+    "slots-inside",
+    "sample-text",
+} | {
     "generate",
     "chat",
 }

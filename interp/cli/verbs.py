@@ -20,7 +20,7 @@ from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, t
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push
-from interp.cli.slots import slots, slots_page
+from interp.cli.slots import slots, slots_inside, slots_page, slots_restarts
 from interp.cli.sums import sums, sums_page
 from interp.cli.sweeping import sweep
 from interp.cli.texts import sample_text, strings_page, text_page
@@ -51,6 +51,8 @@ COMMANDS = {
     "sums": sums,
     "sums-page": sums_page,
     "slots": slots,
+    "slots-inside": slots_inside,
+    "slots-restarts": slots_restarts,
     "slots-page": slots_page,
     "compile": compile_interpreter,
     "calibrate": calibrate,

@@ -3,6 +3,7 @@
     1. Plan. The last n_slots positions of the sequence are the slots of memory. From the residual stream at its
        position the controller gives each slot a distribution over kinds, over contents and, for each of its three
        pointers, over addresses, by attention from the slot to all slots. Slot 0 also says where the free list begins.
+       With `pointer_reach`, keys of near addresses also say how far off they are (Shaw et al. 2018): "the one before".
     2. Execution. The counter starts at slot 1; `slot_memory.step` is applied max_steps times. A run that has halted
        stays as it is.
     3. Answer. Logits at a slot's position are the logarithms of what its content is in the end; those at positions
@@ -104,6 +105,8 @@ class SlotMachine(Transformer):
         self.unembed_kind, self.unembed_content = nn.Linear(d, N_KINDS), nn.Linear(d, cfg.n_values)
         self.pointer_queries = nn.Linear(d, n_pointers * cfg.d_head, bias=False)
         self.pointer_keys = nn.Linear(d, n_pointers * cfg.d_head, bias=False)
+        if cfg.pointer_reach:
+            self.near_keys = nn.Parameter(torch.empty(2 * cfg.pointer_reach + 1, n_pointers * cfg.d_head))
         learned = cfg.alu == "learned"
         self.alu = LearnedALU(cfg.n_values, cfg.d_alu) if learned else TableALU(cfg.base, cfg.n_values)
         self.register_buffer("bits", modes(cfg.n_values), persistent=False)
@@ -159,7 +162,7 @@ class SlotMachine(Transformer):
             plan = self._plan(resid[:, -cfg.n_slots :])
             if returned == "plan":
                 return plan
-            state = self._planned_state(plan)
+            state = self.planned_state(plan)
         else:
             state = self.given_state(memory)
         executed = self._execute(state, steps, detach_before)
@@ -182,13 +185,25 @@ class SlotMachine(Transformer):
         n, d_head = N_POINTERS + 1, self.cfg.d_head
         query, key = (layer(resid).unflatten(-1, (n, d_head)) for layer in (self.pointer_queries, self.pointer_keys))
         pointers = torch.einsum("bskd,btkd->bskt", query, key) / d_head**0.5  # [batch, slot, pointer, address]
+        if self.cfg.pointer_reach:
+            pointers = pointers + self._nearness(query)
         parts = [self.unembed_kind(resid), self.unembed_content(resid), pointers.flatten(2)]
         plan = self.hook_plan(torch.cat(parts, dim=-1))
         kinds, contents, flat = plan.split([N_KINDS, self.cfg.n_values, n * self.cfg.n_slots], dim=-1)
         pointers = flat.unflatten(-1, (n, self.cfg.n_slots)).transpose(1, 2)  # [batch, pointer, slot, address]
         return Plan(kinds, contents, pointers[:, :N_POINTERS], pointers[:, N_POINTERS, 0])
 
-    def _planned_state(self, plan: Plan) -> State:
+    def _nearness(self, query: Tensor) -> Tensor:
+        """What queries [batch, slot, pointer, d_head] make of how far off an address is, 0 beyond `pointer_reach`."""
+        reach, slots = self.cfg.pointer_reach, torch.arange(query.shape[1], device=query.device)
+        score = torch.einsum("bskd,rkd->bskr", query, self.near_keys.unflatten(-1, (-1, self.cfg.d_head)))
+        score = F.pad(score, (0, 1)) / self.cfg.d_head**0.5  # the last: too far off
+        off = slots[None, :] - slots[:, None] + reach  # [slot, address]
+        off = torch.where((off >= 0) & (off <= 2 * reach), off, 2 * reach + 1)
+        return score.gather(-1, off[None, :, None, :].expand(len(query), -1, query.shape[2], -1))
+
+    def planned_state(self, plan: Plan) -> State:
+        """The state before the first step that a plan's logits say: distributions, one-hots in hard execution."""
         kinds, contents, pointers, free = (F.softmax(each / self.cfg.temperature, dim=-1) for each in plan)
         if self.cfg.execution == "hard":
             kinds, contents, pointers, free = (harden(each) for each in (kinds, contents, pointers, free))

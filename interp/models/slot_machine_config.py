@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from interp.configuration import later
 from interp.models.config import TransformerConfig
 
 
@@ -31,6 +32,7 @@ class SlotMachineConfig(TransformerConfig):
     answer_weight: float = 0.0  # of the loss of what the answer's slots hold in the end
     plan_given: bool = False  # the true plan is executed, not the controller's, in training and in `answer`
     backprop_steps: int = 0  # gradients flow through the last so many steps; 0: all
+    pointer_reach: int = later(0)  # addresses so near to the slot are told apart by how far off they are; 0: none
 
     has_slots: ClassVar[bool] = True  # a memory of slots, which its hooks show step by step
 
@@ -41,6 +43,7 @@ class SlotMachineConfig(TransformerConfig):
         for name, low, high in (
             ("n_slots", 2, self.n_ctx - 1), ("n_values", 8, self.d_vocab), ("base", 2, self.n_values),
             ("max_steps", 1, 100_000), ("d_alu", 1, 100_000), ("backprop_steps", 0, self.max_steps),
+            ("pointer_reach", 0, 1000),
         ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:

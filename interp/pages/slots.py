@@ -11,16 +11,19 @@ import pandas as pd
 from interp.commands import command
 from interp.figures.svg import FAINT, INK, PALETTE, QUIET, curve, dot, drawing, line, text
 from interp.files import write_text
+from interp.pages.slots_inside import inside_sections, restart_section, restarts_said, sharpness_said
 from interp.results import Metric, records, select
 from interp.runs import Run
-from interp.studies.slots import BOTH, ENTRIES, EXECUTED, PLANNED
+from interp.studies.slots import BOTH, ENTRIES, EXECUTED, PLANNED, SIZES
+from interp.worlds.slots_programs import COMPILERS
 
-FILE, PICTURE = "slots.parquet", "slots_sizes.svg"
+FILE, INSIDE, RESTARTS, PICTURE = "slots.parquet", "slots_inside.parquet", "slots_restarts.parquet", "slots_sizes.svg"
 Told = Sequence[tuple[Run, pd.DataFrame]]
 
 
-def write_slots_page(runs: Told, folder: Path) -> Path:
-    """Write slots.md and its picture about runs with their rows (`studies.slots`); returns its path.
+def write_slots_page(runs: Told, folder: Path, inside: Told = (), restarts: pd.DataFrame | None = None) -> Path:
+    """Write slots.md and its picture about runs with their rows (`studies.slots`), with those of `studies.slot_inside`
+    and `studies.slot_restarts` where there are any; returns its path.
 
     Raises:
         ValueError: no run.
@@ -29,15 +32,15 @@ def write_slots_page(runs: Told, folder: Path) -> Path:
         raise ValueError("the page is about at least one run; none was given")
     write_text(folder / PICTURE, sizes_drawing(runs))
     path = folder / "slots.md"
-    write_text(path, slots_page(runs))
+    write_text(path, slots_page(runs, inside, restarts))
     return path
 
 
-def slots_page(runs: Told) -> str:
+def slots_page(runs: Told, inside: Told = (), restarts: pd.DataFrame | None = None) -> str:
     """The page as Markdown."""
     parts = [
         "# The slot machine: plan, then execute",
-        " ".join(_opening(runs)),
+        " ".join([*_opening(runs), *sharpness_said(inside), *restarts_said(restarts)]),
         f"![Exact plans and right answers against the size of the input]({PICTURE})",
         "Written by `tapelens slots-page` from the rows that `tapelens slots` measures; no number here is typed in.",
         "## Plan, execution, both",
@@ -50,8 +53,10 @@ def slots_page(runs: Told) -> str:
         "slot belongs to, and which are an array's first and last; what is written there it must find out.",
         *_alu(runs),
         *_interchange(runs),
+        *inside_sections(inside),
+        *(restart_section(restarts) if restarts is not None else []),
         "## The same again",
-        _commands(runs),
+        _commands(runs, inside, searched=restarts is not None),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -59,7 +64,7 @@ def slots_page(runs: Told) -> str:
 def _opening(runs: Told) -> list[str]:
     """What a person would say of the page."""
     said = [
-        "A transformer reads a sum, writes a small program and its data into slots of memory, and then has no more "
+        "A transformer reads a task, writes a small program and its data into slots of memory, and then has no more "
         "part in it: a machine made of tensors runs the program, slot by slot, and the answer is what memory holds in "
         "the end.",
         "The same machine exists in symbols, so that every slot, pointer and counter is known at every step.",
@@ -71,8 +76,9 @@ def _opening(runs: Told) -> list[str]:
             form = "a loop" if _world(run).task.form == "looped" else "a straight line"
             size = sum(each.numel() for each in run.model.parameters())
             said.append(
-                f"The run `{run.name}`, {size:,} parameters, learned plans of {form} from inputs of up to size "
-                f"{trained}; at size {far} it answers {_percent(planned[far])} % right."
+                f"The run `{run.name}`, {size:,} parameters, learned to plan a machine that "
+                f"{COMPILERS[_world(run).task.program].words} in {form}, from inputs of up to size {trained}; at size "
+                f"{far} it answers {_percent(planned[far])} % right."
             )
         for row in records(select(rows, part=ENTRIES)):
             said.append(
@@ -206,10 +212,14 @@ def sizes_drawing(runs: Told) -> str:
     return drawing(parts, width=width, height=height, title="Exact plans and right answers against the size of inputs")
 
 
-def _commands(runs: Told) -> str:
-    lines = []
-    for run, _ in runs:
+def _commands(runs: Told, inside: Told, *, searched: bool) -> str:
+    lines, looked = [], {run.name for run, _ in inside}
+    for run, rows in runs:
         folder = f"runs/{run.name}"
-        lines += [command("train", "--preset", run.name, "--out", folder), command("slots", folder)]
+        sizes = sorted(_by_size(rows, EXECUTED))
+        asked = () if sizes == sorted(SIZES) else ("--sizes", *map(str, sizes))
+        lines += [command("train", "--preset", run.name, "--out", folder), command("slots", folder, *asked)]
+        lines += [command("slots-inside", folder)] if run.name in looked else []
+    lines += [command("slots-restarts", "--out", "docs")] if searched else []
     lines.append(command("slots-page", *(f"runs/{run.name}" for run, _ in runs)))
     return "```\n" + "\n".join(lines) + "\n```"

@@ -12,35 +12,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from interp.models import build_model, resize
-from interp.models.slot_machine_config import SlotMachineConfig
-from interp.models.slot_memory import N_KINDS
 from interp.ranges import require_count
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
+from interp.results import Aggregation, Method, Metric, rows_frame
 from interp.runs import Run
 from interp.studies.holding import Progress, quiet
+from interp.studies.slot_runs import SEED, hardened, require_slots, share
+from interp.studies.slot_swaps import interchange_rows
 from interp.tasks import TASKS
 from interp.training.slot_presets import resized_for
 from interp.worlds import Split
 from interp.worlds.slots_tables import ARITHMETIC, CARRYING, KINDS, arithmetic_tables
 
-SEED = 20_017
 PLANNED, EXECUTED, BOTH, ENTRIES = "plan", "execution of the true plan", "plan and execution", "entries of the ALU"
 SIZES = (5, 10, 20, 22)
 _AT_ONCE = 50  # examples in memory together
-_LAST_STEP = 5  # of base; the second place's digits are added at step 6
-_LATER = 7  # steps by which source is ahead: a place and an instruction, so that pointers and counter differ
 
 
 def measure_slots(
@@ -60,11 +52,10 @@ def measure_slots(
     """
     require_count("n", n)
     require_count("n_pairs", n_pairs)
-    if not isinstance(run.config.model, SlotMachineConfig):
-        raise ValueError(f"{run.name} is no slot machine: it is a {run.config.model.architecture}")
+    require_slots(run)
     rows = [row for size in sizes for row in size_rows(run, size, n=n)]
     progress(1, 3, "sizes")
-    if run.config.model.alu == "learned":
+    if run.config.model.alu == "learned":  # type: ignore[attr-defined]
         rows.append(alu_row(run))
     progress(2, 3, "ALU")
     if run.config.world.task.program == "add" and run.config.world.task.form == "looped":  # type: ignore[attr-defined]
@@ -95,7 +86,7 @@ def size_rows(run: Run, size: int, *, n: int, split: Split = "evaluation") -> li
             parts[BOTH].append(task.right(model.answer(task, batch), batch))
     columns = {"method": Method.GREEDY, "stratum": f"size {size}", "time": size, "n": n}
     rows = [
-        {**columns, "part": name, "metric": Metric.EXACT_MATCH, **_share(np.concatenate(found))}
+        {**columns, "part": name, "metric": Metric.EXACT_MATCH, **share(np.concatenate(found))}
         for name, found in parts.items()
         if found
     ]
@@ -103,21 +94,6 @@ def size_rows(run: Run, size: int, *, n: int, split: Split = "evaluation") -> li
         least = {"estimate": float(np.concatenate(sharpness).min()), "aggregation": Aggregation.MINIMUM}
         rows.append({**columns, "part": PLANNED, "metric": Metric.CONFIDENCE, **least})
     return rows
-
-
-def hardened(run: Run, cfg: SlotMachineConfig) -> Any:
-    """The run's weights in a machine of this size that executes hard."""
-    model = build_model(replace(cfg, execution="hard")).eval()
-    weights = resize(run.model, cfg).state_dict()
-    model.load_state_dict(weights)
-    return model
-
-
-def _share(right: np.ndarray) -> dict[str, Any]:
-    """The share of what is right, with its interval."""
-    low, high = wilson_interval(int(right.sum()), len(right))
-    interval = {"ci_low": low, "ci_high": high, "interval_kind": IntervalKind.WILSON}
-    return {"estimate": float(right.mean()), **interval, "aggregation": Aggregation.MEAN, "n": len(right)}
 
 
 def visited_entries(world: Any, n: int = 2000) -> np.ndarray:
@@ -152,7 +128,7 @@ def alu_row(run: Run) -> dict[str, Any]:
         says = renamed[carries[rows, operator].argmax(-1)] == torch.from_numpy(carried[at])
         found = (right & (says | ~sets)).numpy()
         best = found if found.sum() >= best.sum() else best
-    return {"method": Method.GREEDY, "metric": Metric.EXACT_MATCH, "part": ENTRIES, **_share(best)}
+    return {"method": Method.GREEDY, "metric": Metric.EXACT_MATCH, "part": ENTRIES, **share(best)}
 
 
 @torch.no_grad()
@@ -181,58 +157,3 @@ def executed_exact(model: Any, task: Any, batch: Any) -> np.ndarray:
     pairs += list(zip(final.pointers.unbind(1), (following, left, right), strict=True))
     right = [(found.argmax(-1) == true).reshape(len(memory), -1).all(1) for found, true in pairs]
     return torch.stack(right).all(0).numpy()
-
-
-def interchange_rows(run: Run, *, n_pairs: int) -> Iterator[dict[str, Any]]:
-    """IIA of what the machine holds at every step up to the second place's sum, beside the run without an exchange.
-
-    The controller writes its own plan; with `plan_given` the true one is run.
-    """
-    task, world = run.task, run.config.world
-    model = hardened(run, run.config.model)
-    base, source = (task.sample(n_pairs, seed=SEED + each) for each in (1, 2))
-    places = _places(model, world)
-    memory = task.memories(source) if model.cfg.plan_given else None
-    with torch.no_grad():
-        hooks = {hook for hook, _ in places.values()}
-        _, cache = model.run_with_cache(source.tokens, names_filter=list(hooks), memory=memory)
-        unpatched = model.answer(task, base).numpy()
-    plain = world.answer(base.examples).values
-    for at in range(1, _LAST_STEP + 1):
-        for variable, (hook, where) in places.items():
-            values = world.read(source.examples, variable, at + _LATER)
-            expected = world.answer(base.examples, do={variable: values}, at=at)
-            index = (slice(None), at - (hook != "hook_pc"), *where)
-            given = cache[hook][(index[0], index[1] + _LATER, *where)]
-            put = partial(_put, given=given, index=index)
-            with torch.no_grad(), model.hooks(fwd_hooks=[(hook, put)]):
-                swapped = model.answer(task, base).numpy()
-            changes = (expected.values != plain).any(axis=1)
-            for control, answers in ((None, swapped), (Control.UNPATCHED, unpatched)):
-                right = (answers == expected.values).all(axis=1)
-                for stratum, members in (("changes", changes), ("same", ~changes)):
-                    if (members := members & expected.valid).any():
-                        yield {
-                            "method": Method.FULL_VECTOR, "metric": Metric.IIA, "control": control, "site": hook,
-                            "variable": variable, "time": at, "stratum": stratum, "pair_design": "independent",
-                            **_share(right[members]),
-                        }  # fmt: skip
-
-
-def _put(act: Tensor, hook: Any, given: Tensor, index: Any) -> Tensor:
-    """The activation with one part taken from another run."""
-    act = act.clone()
-    act[index] = given
-    return act
-
-
-def _places(model: Any, world: Any) -> dict[str, tuple[str, Any]]:
-    """What is exchanged: by the world's variable the hook, and what of its activation, beside batch and step."""
-    s, v, names = model.cfg.n_slots, model.cfg.n_values, world.program.names
-    digit, pointer = names.index("a[1]"), names.index("q")
-    return {
-        "carry": ("hook_registers", (slice(0, 2),)),
-        f"content[{digit}]": ("hook_memory", (digit, slice(-v, None))),
-        f"next[{pointer}]": ("hook_memory", (pointer, slice(N_KINDS, N_KINDS + s))),
-        "pc": ("hook_pc", (slice(None),)),
-    }

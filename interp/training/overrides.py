@@ -14,6 +14,7 @@ import tyro
 
 from interp.models.config import MultiTokenConfig, TransformerConfig
 from interp.models.looped_config import LoopedConfig
+from interp.models.slot_machine_config import SlotMachineConfig
 from interp.models.state_configs import STATE_CONFIGS
 from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import RunConfig
@@ -21,7 +22,14 @@ from interp.runs.training_config import TrainingConfig
 from interp.tasks.options import TaskOptions
 from interp.worlds import World
 
-_TASKS_OWN = ("d_vocab", "n_ctx", "position_roles", "position_indices")  # what the task and the machine decide
+_MEMORY = ("n_slots", "base", "n_values", "max_steps")  # the sizes of a memory of slots, and of its runs
+_TASKS_OWN = (
+    "d_vocab",
+    "n_ctx",
+    "position_roles",
+    "position_indices",
+    *_MEMORY,
+)  # what the task and the machine decide
 _FROM_SIZES = ("d_model", "n_heads")  # where one of these is given, fields whose default is -1 are derived anew
 _AS_IS = "preset"  # what a field that is not given says; None would be a value, of model.normalization_type
 
@@ -78,7 +86,14 @@ if TYPE_CHECKING:
 else:
     OptionsOverrides = _overrides_of(TaskOptions)
     TrainingOverrides = _overrides_of(TrainingConfig)
-    _MODELS = (TransformerConfig, MultiTokenConfig, LoopedConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
+    _MODELS = (
+        TransformerConfig,
+        MultiTokenConfig,
+        LoopedConfig,
+        SlotMachineConfig,
+        *STATE_CONFIGS,
+        *WINDOW_CONFIGS,
+    )
     ModelOverrides = _overrides_of(*_MODELS, leave_out=_TASKS_OWN)
 
 
@@ -116,6 +131,10 @@ def overridden(
     changes = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "seed": trained.seed} | model
     if any(name in model for name in _FROM_SIZES):
         changes = {name: -1 for name, each in known.items() if each.default == -1} | changes
+    if getattr(config.model, "has_slots", False):
+        spec: Any = world.spec  # type: ignore[attr-defined]
+        sizes = (spec.n_slots, spec.base, spec.n_values, world.longest_run)  # type: ignore[attr-defined]
+        changes = dict(zip(_MEMORY, sizes, strict=True)) | changes
     if getattr(config.model, "attention_chunk", 0):
         changes = {"attention_chunk": task.attention_chunk} | changes
     if "positional_embedding_type" in known:

@@ -59,17 +59,19 @@ def resized_for(cfg: SlotMachineConfig, world: SlotWorld) -> SlotMachineConfig:
     )
 
 
-def _planned(program: str, size: int, *, form: str = "looped", **model: Any) -> RunConfig:
+def _planned(program: str, size: int, *, form: str = "looped", steps: int = 2000, **model: Any) -> RunConfig:
     """A controller that learns the plan of a program, slot by slot."""
     world = SlotWorld(program=program, size=size, form=form)
-    return RunConfig("slots", world, slot_machine_for(world, **model), _TRAINING)
+    return RunConfig("slots", world, slot_machine_for(world, **model), replace(_TRAINING, steps=steps))
 
 
 SLOTS_ADD = _planned("add", 5)
 SLOTS_ADD_STRAIGHT = _planned("add", 5, form="straight")
-SLOTS_SORT = _planned("sort", 4)
-SLOTS_SEARCH = _planned("search", 8)
-SLOTS_STRINGS = _planned("reverse", 8)
+# Elements that point to the one before them need pointers that know what "the one before" is: of four values, two lie
+# between the first and the last, from which "the one before" could as well be "the other one".
+SLOTS_SORT = _planned("sort", 4, steps=400, pointer_reach=1)
+SLOTS_SEARCH = _planned("search", 8, steps=600)
+SLOTS_STRINGS = _planned("reverse", 8, steps=400, pointer_reach=1)
 
 
 def _alu() -> RunConfig:

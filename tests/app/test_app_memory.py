@@ -22,7 +22,7 @@ from cython_vm import slots as machine
 BUNDLED = Path(interp.__file__).parents[1] / "checkpoints"
 
 
-@pytest.fixture(scope="module", params=["slots_add", "slots_alu"])
+@pytest.fixture(scope="module", params=["slots_add", "slots_alu", "slots_strings"])
 def loaded(request: pytest.FixtureRequest) -> LoadedModel:
     return LoadedModel(interp.load(BUNDLED / request.param), threading.Lock(), request.param)
 

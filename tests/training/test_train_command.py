@@ -13,6 +13,7 @@ from interp.cli import main
 from interp.models import TransformerConfig
 from interp.models.config import MultiTokenConfig
 from interp.models.looped_config import LoopedConfig
+from interp.models.slot_machine_config import SlotMachineConfig
 from interp.models.state_configs import STATE_CONFIGS
 from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import load
@@ -67,12 +68,26 @@ def test_without_changes_a_run_is_the_preset(preset: str) -> None:
 
 
 def test_every_field_can_be_given() -> None:
-    fixed = {"d_vocab", "n_ctx", "position_roles", "position_indices"}
-    models = (TransformerConfig, MultiTokenConfig, LoopedConfig, *STATE_CONFIGS, *WINDOW_CONFIGS)
+    fixed = {"d_vocab", "n_ctx", "position_roles", "position_indices", "n_slots", "base", "n_values", "max_steps"}
+    models = (
+        TransformerConfig,
+        MultiTokenConfig,
+        LoopedConfig,
+        SlotMachineConfig,
+        *STATE_CONFIGS,
+        *WINDOW_CONFIGS,
+    )
     for configs, overrides in (((TrainingConfig,), TrainingOverrides), (models, ModelOverrides)):
         names = {field.name for config in configs for field in dataclasses.fields(config)}
         assert {field.name for field in dataclasses.fields(overrides)} == names - fixed
         assert given(overrides()) == {}
+
+
+def test_a_memory_follows_the_world_and_the_rest_can_be_given() -> None:
+    config = PRESETS["slots_alu"]
+    assert overridden(config, config.world, training={}, model={}) == config
+    larger = overridden(config, config.world.changed(size=3), training={}, model={"d_alu": 64}).model
+    assert (larger.d_alu, larger.n_slots, larger.max_steps) == (64, config.model.n_slots + 4, 4)
 
 
 def test_positions_follow_their_kind() -> None:
