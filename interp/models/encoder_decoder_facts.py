@@ -28,6 +28,8 @@ class EncoderDecoderFacts(ModelFacts):
         **dict.fromkeys(("hook_cross_attn_in", "hook_cross_attn_out", "hook_resid_mid2"), ("batch", "pos", "d_model")),
     }
 
+    has_sides = True
+
     def axes(self, hook: str) -> tuple[str, ...]:
         """As in ModelFacts; positions are `prompt_pos` or `answer_pos` on a side, `pos` where both are side by side.
 

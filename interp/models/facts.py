@@ -164,6 +164,9 @@ class ModelFacts:
         """In how many passes at most an answer can be filled in; None where it is not made by denoising."""
         return None
 
+    has_sides: bool = False
+    """Whether the prompt is read on a side of its own, and the answer's side reads it by cross-attention."""
+
     denoising_orders: tuple[str, ...] = ()
     """The ways in which an answer is filled in over several passes, see `filled_in`; () where it is not."""
 

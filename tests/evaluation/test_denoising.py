@@ -66,6 +66,7 @@ def test_a_model_that_knows_is_right_in_every_order_and_decides_what_is_sure_fir
         (1, "denoise_once"): 1.0,
         (4, "denoise_confidence"): 1.0,
         (4, "denoise_left_to_right"): 1.0,
+        (4, "denoise_right_to_left"): 1.0,
         (4, "denoise_random"): 1.0,
     }
     decided = select(rows, metric=Metric.DECIDED_AT)
