@@ -153,6 +153,7 @@ class Metric(StrEnum):
     UNIQUENESS = "uniqueness"  # share of texts that are different ones, 0 to 1, beside the exact sampler's
     COMMUTES = "commutes"  # share of sums answered alike with their summands exchanged, 0 to 1
     LOGIT_CHANGE = "logit_change"  # |difference| of the right token's logit between two ways to ask, 0 is best
+    COSINE = "cosine"  # of the angle between two embeddings, -1 to 1
     ATTENTION = "attention"  # share of a head's attention that a query gives to some keys, 0 to 1
     REDRAW_RATE = "redraw_rate"  # share of drawn pairs that had no counterfactual, or nothing to compare, 0 to 1
 

@@ -39,6 +39,7 @@ BELOW = {
     "card": ["interp.pages.cards:make_card"],
     "circuit-page": ["interp.pages.circuits:write_circuit_page"],
     "thinking": ["interp.studies.thinking:measure_thinking"],
+    "diffusion": ["interp.studies.diffusion:measure_diffusion"],
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
     "slots": ["interp.studies.slots:measure_slots"],
@@ -60,6 +61,8 @@ RUN = {
     "slots-inside",
     "sample-text",
 } | {
+RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+    "diffusion",
     "generate",
     "chat",
 }

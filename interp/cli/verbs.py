@@ -16,6 +16,7 @@ from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch, states_page
 from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
+from interp.cli.denoising import diffusion
 from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
@@ -60,6 +61,7 @@ COMMANDS = {
     "curves": curves,
     "lengths": lengths,
     "thinking": thinking,
+    "diffusion": diffusion,
     "report": report,
     "push": push,
     "app": app,

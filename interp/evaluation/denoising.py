@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from interp.models.denoising import answer_bound, denoise
-from interp.models.masked_diffusion_config import ORDERS, Order
 from interp.results import Aggregation, IntervalKind, Metric, rows_frame
 from interp.tasks import Batch, Task
 from interp.training.scoring import evaluate
@@ -23,17 +21,16 @@ _RESAMPLES = 1_000  # of the bound
 class _FillsIn:
     """A model that answers in so many passes, and counts which of them decides each token."""
 
-    def __init__(self, model: Any, steps: int, order: Order, remask: bool) -> None:
-        self._model, self._steps, self._remask = model, steps, remask
-        self._order: Order = order
+    def __init__(self, model: Any, steps: int, order: str, remask: bool) -> None:
+        self._model, self._steps, self._order, self._remask = model, steps, order, remask
         self.n, self.decided = 0, np.zeros(model.cfg.n_answer)
 
     def answer(self, task: Task, batch: Batch) -> Tensor:
         prompt = batch.tokens[:, : self._model.cfg.n_prompt]
-        found = denoise(self._model, prompt, steps=self._steps, order=self._order, remask=self._remask)
-        self.decided += found.decided.double().sum(0).numpy()
+        tokens, decided = self._model.filled_in(prompt, self._steps, self._order, remask=self._remask, seed=self.n)
+        self.decided += decided.double().sum(0).numpy()
         self.n += len(prompt)
-        return found.tokens
+        return tokens
 
 
 def denoising_curve(
@@ -41,7 +38,7 @@ def denoising_curve(
     task: Task,
     *,
     steps: Sequence[int],
-    orders: Sequence[Order] = ORDERS,
+    orders: Sequence[str] = (),
     remask: bool = False,
     n: int = 2_000,
     seed: int = 2,
@@ -50,10 +47,10 @@ def denoising_curve(
     """Exact match by the number of passes and the order in which they fill in answers, on held-out examples.
 
     Args:
-        model: masked diffusion; used as it is, hooks included.
+        model: one that fills in answers, `ModelFacts.denoising_orders`; used as it is, hooks included.
         task: what is asked.
         steps: numbers of passes; one of 1 is one step from full mask, and the same in every order.
-        orders: which tokens are filled in first.
+        orders: ways to fill in, by default all of the model's: which tokens first, or by which sampler.
         remask: whether tokens may be masked again.
         n, seed: of the examples, as in `evaluate`.
         progress: called with (done, total, what it is at).
@@ -72,13 +69,12 @@ def denoising_curve(
     for each in steps:
         if not 1 <= each <= model.max_denoising_steps:
             raise ValueError(
-                f"denoising steps must be from 1 to the {model.max_denoising_steps} tokens of an answer; got {each}"
+                f"denoising steps must be from 1 to the {model.max_denoising_steps} {model.denoising_limit}; got {each}"
             )
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    ways: list[tuple[int, Order]] = [
-        (count, order) for count in steps for order in (orders if count > 1 else orders[:1])
-    ]
+    orders = tuple(orders) or model.denoising_orders
+    ways = [(count, order) for count in steps for order in (orders if count > 1 else orders[:1])]
     parts: list[pd.DataFrame] = []
     for done, (count, order) in enumerate(ways):
         progress(done, len(ways), f"{count} passes, {order.replace('_', ' ')}")
@@ -86,10 +82,10 @@ def denoising_curve(
         scored = evaluate(filling, task, n=n, seed=seed)  # type: ignore[arg-type]  # it answers in its own way
         method = f"denoise_{order}" if count > 1 else "denoise_once"
         parts.append(scored.loc[scored["metric"] == Metric.EXACT_MATCH].assign(time=count, method=method))
-        if count > 1:
+        if count > 1 and model.decides_for_good:
             parts.append(rows_frame(_decided(task, filling, count, method)))
     progress(len(ways), len(ways), "the bound")
-    bound = answer_bound(model, task.sample(min(n, _BOUND_EXAMPLES), seed=seed).tokens).double().numpy()
+    bound = model.answer_bound(task.sample(min(n, _BOUND_EXAMPLES), seed=seed).tokens).double().numpy()
     return pd.concat([*parts, rows_frame([_bound_row(bound, seed)])], ignore_index=True)
 
 

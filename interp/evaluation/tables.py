@@ -48,7 +48,7 @@ def denoising_tables(rows: pd.DataFrame, *, title: str) -> Iterator[Table | str]
     for row in records(select(rows, metric=Metric.VARIATIONAL_BOUND)):
         yield (
             f"an answer costs at most {row['estimate']:.3f} nats [{row['ci_low']:.3f}, {row['ci_high']:.3f}], "
-            f"the bound over all orders on {row['n']:,} examples"
+            f"the variational bound on {row['n']:,} examples"
         )
 
 

@@ -202,6 +202,7 @@ def config_class(architecture: str) -> type:
     """
     if architecture == TransformerConfig.architecture:
         return TransformerConfig
+    from interp.models.diffusion_lm_config import DiffusionLMConfig
     from interp.models.encoder_decoder_config import EncoderDecoderConfig
     from interp.models.looped_config import LoopedConfig
     from interp.models.masked_diffusion_config import MaskedDiffusionConfig
@@ -209,7 +210,14 @@ def config_class(architecture: str) -> type:
     from interp.models.state_configs import STATE_CONFIGS
     from interp.models.window_config import WINDOW_CONFIGS
 
-    answering = (EncoderDecoderConfig, LoopedConfig, MaskedDiffusionConfig, MultiTokenConfig, SlotMachineConfig)
+    answering = (
+        DiffusionLMConfig,
+        EncoderDecoderConfig,
+        LoopedConfig,
+        MaskedDiffusionConfig,
+        MultiTokenConfig,
+        SlotMachineConfig,
+    )
     for config in (*STATE_CONFIGS, *WINDOW_CONFIGS, *answering):
         if config.architecture == architecture:
             return config

@@ -4,6 +4,7 @@ A pass gives every masked token its likeliest value; some of them are kept, in a
 
     confidence       those given with the highest probability (Chang et al. 2022)
     left_to_right    the first
+    right_to_left    the last
     random           any
 
 After pass s of S, s / S of the tokens are kept. With `remask` a token may be masked again: those kept are the most
@@ -100,8 +101,9 @@ def _ranks(order: Order, n: int, n_answer: int, seed: int) -> Tensor | None:
     """The higher the sooner, [n, n_answer]; None: by confidence."""
     if order == "confidence":
         return None
-    if order == "left_to_right":
-        return -torch.arange(n_answer, dtype=torch.float32).expand(n, -1)
+    places = torch.arange(n_answer, dtype=torch.float32).expand(n, -1)
+    if order in ("left_to_right", "right_to_left"):
+        return -places if order == "left_to_right" else places
     return torch.rand(n, n_answer, generator=torch.Generator().manual_seed(seed))
 
 

@@ -50,3 +50,13 @@ def denoising_drafts(model: Any, task: Any, batch: Any, *, passes: int) -> Draft
     positions = torch.arange(n_prompt, n_prompt + model.cfg.n_answer)
     p = torch.where(decided, done.confidence[0], 0.0)
     return Drafts(positions, tokens.where(decided, -1), p, batch.targets[0, positions - 1], None)
+
+
+@torch.no_grad()
+def embedding_drafts(model: Any, task: Any, batch: Any) -> Drafts:
+    """The tokens nearest to what each pass of continuous diffusion predicts, in all its passes, of a batch of one."""
+    cfg = model.cfg
+    passes = model(batch.tokens, denoising_steps=cfg.most_steps, returns="passes")
+    p, tokens = model.rounded(passes.predicted[0]).float().softmax(-1).max(-1)
+    positions = torch.arange(cfg.n_prompt, cfg.n_ctx)
+    return Drafts(positions, tokens, p, batch.targets[0, positions - 1], None)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.models.encoder_decoder_config import EncoderDecoderConfig
-from interp.models.facts import ModelFacts
+from interp.models.facts import ModelFacts, on_sides
 from interp.models.transformer_facts import TransformerFacts
 from interp.models.two_sided_graph import TwoSidedGraph
 
@@ -27,6 +27,8 @@ class EncoderDecoderFacts(ModelFacts):
         **TransformerFacts.declared_axes,
         **dict.fromkeys(("hook_cross_attn_in", "hook_cross_attn_out", "hook_resid_mid2"), ("batch", "pos", "d_model")),
     }
+
+    has_sides = True
 
     def axes(self, hook: str) -> tuple[str, ...]:
         """As in ModelFacts; positions are `prompt_pos` or `answer_pos` on a side, `pos` where both are side by side.
@@ -77,18 +79,7 @@ class EncoderDecoderFacts(ModelFacts):
 
     def on_record(self, hook: str, activation: Tensor) -> Tensor:
         """See ModelFacts; 0 on the other side."""
-        axes = self.axes(hook)
-        for axis, name in enumerate(axes):
-            if not name.endswith("pos") or name == "pos":
-                continue
-            side, size = name.partition("_")[0], activation.shape[axis]
-            first = 0 if side == "prompt" else self.cfg.n_prompt
-            shape = list(activation.shape)
-            shape[axis] = self.cfg.n_ctx
-            placed = activation.new_zeros(shape)
-            placed.narrow(axis, first, size).copy_(activation)
-            activation = placed
-        return activation
+        return on_sides(activation, self.axes(hook), n_prompt=self.cfg.n_prompt, n_ctx=self.cfg.n_ctx)
 
     def first_position(self, hook: str) -> int:
         """n_prompt at the answer's hooks; see ModelFacts."""

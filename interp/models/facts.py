@@ -164,6 +164,33 @@ class ModelFacts:
         """In how many passes at most an answer can be filled in; None where it is not made by denoising."""
         return None
 
+    has_sides: bool = False
+    """Whether the prompt is read on a side of its own, and the answer's side reads it by cross-attention."""
+
+    denoising_orders: tuple[str, ...] = ()
+    """The ways in which an answer is filled in over several passes, see `filled_in`; () where it is not."""
+
+    denoising_limit: str = "passes"
+    """What `max_denoising_steps` counts, for messages."""
+
+    decides_for_good: bool = False
+    """Whether a pass decides tokens once and for all, so that there is an order in which they are decided."""
+
+    def filled_in(
+        self, prompt: Tensor, steps: int, order: str, *, remask: bool = False, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Answers to prompts [batch, n_prompt] in so many passes, and the pass that decided each token, long
+        [batch, n_answer] both.
+
+        Args:
+            prompt: integers.
+            steps: passes, from 1 to `max_denoising_steps`.
+            order: one of `denoising_orders`.
+            remask: whether tokens may be undone again, where that means anything.
+            seed: of what is drawn.
+        """
+        raise ValueError(f"a {self.cfg.architecture} gives its answer in one pass: it is not filled in")
+
     def drafts(self, task: Any, batch: Any) -> Any:
         """The answer to a batch of one after each pass over it, `interp.models.drafts.Drafts`, where a model goes over
         its answer more than once (`ModelConfig.drafts_in`)."""
@@ -191,3 +218,17 @@ class ModelFacts:
     def longest(self) -> int | None:
         """The most tokens that forward takes, n_ctx unless the architecture says otherwise; None: unbounded."""
         return self.cfg.n_ctx
+
+
+def on_sides(activation: Tensor, axes: tuple[str, ...], *, n_prompt: int, n_ctx: int) -> Tensor:
+    """An activation with its axes of one side's positions, such as prompt_pos, stretched over a record; 0 elsewhere."""
+    for axis, name in enumerate(axes):
+        if not name.endswith("pos") or name in ("pos", "query_pos", "key_pos"):
+            continue
+        first = 0 if name.startswith("prompt") else n_prompt
+        shape = list(activation.shape)
+        shape[axis] = n_ctx
+        placed = activation.new_zeros(shape)
+        placed.narrow(axis, first, activation.shape[axis]).copy_(activation)
+        activation = placed
+    return activation

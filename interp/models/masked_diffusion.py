@@ -24,7 +24,7 @@ from interp.models.architecture import Architecture, answer_behind_prompt
 from interp.models.config import TransformerConfig
 from interp.models.drafts import Drafts, denoising_drafts
 from interp.models.embed import Embed
-from interp.models.masked_diffusion_config import MaskedDiffusionConfig
+from interp.models.masked_diffusion_config import ORDERS, MaskedDiffusionConfig
 from interp.models.transformer import Transformer
 
 _WHOLE = 0.25  # share of training rows that are masked whole: what one step from full mask learns from
@@ -112,6 +112,19 @@ class MaskedDiffusion(Transformer):
     def max_denoising_steps(self) -> int:
         """See ModelFacts."""
         return self.cfg.n_answer
+
+    denoising_orders = ORDERS
+    denoising_limit = "tokens of an answer"
+    decides_for_good = True
+
+    def filled_in(
+        self, prompt: Tensor, steps: int, order: Any, *, remask: bool = False, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """See ModelFacts and `interp.models.denoising.denoise`."""
+        from interp.models.denoising import denoise  # it imports this module
+
+        found = denoise(self, prompt, steps=steps, order=order, remask=remask, seed=seed)
+        return found.tokens, found.decided
 
     def drafts(self, task: Any, batch: Any) -> Drafts:
         """See ModelFacts: in sixteen passes, or as many as the answer has tokens."""

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from interp.models.config import TransformerConfig
 
-Order = Literal["confidence", "left_to_right", "random"]
-ORDERS: tuple[Order, ...] = ("confidence", "left_to_right", "random")
+Order = Literal["confidence", "left_to_right", "right_to_left", "random"]
+ORDERS: tuple[Order, ...] = ("confidence", "left_to_right", "right_to_left", "random")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

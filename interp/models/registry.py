@@ -10,6 +10,7 @@ from interp.models.architecture import Architecture
 from interp.models.base import HookedModel
 from interp.models.config import TransformerConfig
 from interp.models.delta import DELTA_ARCHITECTURE
+from interp.models.diffusion_lm_training import DIFFUSION_LM_ARCHITECTURE
 from interp.models.encoder_decoder import ENCODER_DECODER_ARCHITECTURE
 from interp.models.linear_attention import LINEAR_ATTENTION_ARCHITECTURE
 from interp.models.looped_training import LOOPED_ARCHITECTURE
@@ -38,6 +39,7 @@ MODELS: dict[str, Architecture] = {
     "mamba2": MAMBA2_ARCHITECTURE,
     "encoder_decoder": ENCODER_DECODER_ARCHITECTURE,
     "masked_diffusion": MASKED_DIFFUSION_ARCHITECTURE,
+    "diffusion_lm": DIFFUSION_LM_ARCHITECTURE,
     "window": WINDOW_ARCHITECTURE,
     "ngram": NGRAM_ARCHITECTURE,
     "looped": LOOPED_ARCHITECTURE,

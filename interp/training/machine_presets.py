@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from interp.models.diffusion_lm_config import DiffusionLMConfig
 from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.runs import RunConfig
@@ -191,6 +192,34 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
     TrainingConfig(
         steps=14_000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
     ),
+)
+
+
+def _diffusion_lm(task: str, spec: Any, training: TrainingConfig, **sizes: Any) -> RunConfig:
+    """A task whose answer stands behind its prompt, its embeddings denoised."""
+    own = {name: sizes.pop(name) for name in ("denoising_steps", "max_steps") if name in sizes}
+    like = transformer_for(task, spec, seed=training.seed, **sizes)
+    fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
+    n_prompt = TASKS[task](as_world(spec)).prompt_positions.stop
+    return RunConfig(task, as_world(spec), DiffusionLMConfig(**fields, n_prompt=n_prompt, **own), training)
+
+
+STEP_DIFFUSION_LM = _diffusion_lm(
+    "step",
+    MACHINE,
+    TrainingConfig(
+        steps=6000,
+        batch_size=16,
+        muon_lr=0.005,
+        eval_every=500,
+        eval_states=750,
+        adaptive=0.5,
+        ema_decay=0.998,
+        threads=1,
+        validation=True,
+    ),
+    denoising_steps=4,
+    max_steps=16,
 )
 
 

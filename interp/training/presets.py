@@ -39,6 +39,7 @@ PRESETS: Registry[RunConfig] = Registry(
         "trace_mamba": f"{_MACHINE}:TRACE_MAMBA",
         "step_encoder_decoder": f"{_MACHINE}:STEP_ENCODER_DECODER",
         "step_masked_diffusion": f"{_MACHINE}:STEP_MASKED_DIFFUSION",
+        "step_diffusion_lm": f"{_MACHINE}:STEP_DIFFUSION_LM",
         "trace_mamba2": f"{_MACHINE}:TRACE_MAMBA2",
         "chain": f"{_MACHINE}:CHAIN",
         "chain_direct": f"{_MACHINE}:CHAIN_DIRECT",

@@ -47,6 +47,7 @@ BUILDERS: Registry[Callable[..., Any]] = Registry(
         "looped": "interp.training.presets:looped_for",
         "encoder_decoder": "interp.training.rebuilt:filled_in_for",
         "masked_diffusion": "interp.training.rebuilt:filled_in_for",
+        "diffusion_lm": "interp.training.rebuilt:filled_in_for",
     },
 )
 

@@ -1,12 +1,15 @@
 """What passes gain: the curve over passes and orders, its rows and its refusals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from interp.cli import main
 from interp.evaluation.denoising import denoising_curve
-from interp.models.masked_diffusion import MaskedDiffusionConfig
+from interp.models.diffusion_lm_config import DiffusionLMConfig
+from interp.models.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
 from interp.results import Aggregation, Metric, read_frame, records, select
 from interp.runs import RunConfig
 from interp.tasks import TASKS
@@ -34,6 +37,9 @@ class Knows(torch.nn.Module):
     """Gives every token of the next state right, but with a confidence that falls from left to right."""
 
     max_denoising_steps = property(lambda self: self.cfg.n_answer)
+    denoising_orders, decides_for_good = MaskedDiffusion.denoising_orders, MaskedDiffusion.decides_for_good
+    filled_in: Any = MaskedDiffusion.filled_in
+    answer_bound: Any = MaskedDiffusion.answer_bound
 
     def __init__(self, cfg, task):
         super().__init__()
@@ -60,6 +66,7 @@ def test_a_model_that_knows_is_right_in_every_order_and_decides_what_is_sure_fir
         (1, "denoise_once"): 1.0,
         (4, "denoise_confidence"): 1.0,
         (4, "denoise_left_to_right"): 1.0,
+        (4, "denoise_right_to_left"): 1.0,
         (4, "denoise_random"): 1.0,
     }
     decided = select(rows, metric=Metric.DECIDED_AT)
@@ -96,3 +103,19 @@ def test_a_model_that_writes_otherwise_is_refused(task):
 
     with pytest.raises(ValueError, match="the architecture gru does not fill in answers pass by pass"):
         denoising_curve(Plain(), task, steps=(1,))
+
+
+def test_continuous_passes_are_counted_by_sampler(task, tmp_path, capsys):
+    shared = {"d_vocab": len(task.vocab), "n_ctx": task.n_ctx, "n_prompt": task.prompt_positions.stop}
+    config = DiffusionLMConfig(**shared, n_layers=1, n_heads=2, d_model=16, denoising_steps=2, max_steps=3)
+    folder = tmp_path / "run"
+    settings = TrainingConfig(steps=2, batch_size=4, eval_every=2, eval_states=20, threads=1)
+    train(RunConfig("step", task.world, config, settings), folder)
+    main(["eval", str(folder), "--denoising-steps", "1", "3", "--n", "40", "--threads", "1", "--save"])
+    assert "ddpm" in capsys.readouterr().out
+    rows = read_frame(folder / "denoising.parquet")
+    exact = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
+    ways = {("denoise_once", 1), ("denoise_ddim", 3), ("denoise_ddpm", 3)}
+    assert set(zip(exact["method"], exact["time"], strict=True)) == ways
+    assert rows.loc[rows["metric"] == Metric.DECIDED_AT].empty
+    assert float(select(rows, metric=Metric.VARIATIONAL_BOUND)["estimate"].iloc[0]) > 0

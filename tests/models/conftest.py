@@ -8,6 +8,7 @@ import torch
 
 from interp.models import TransformerConfig, build_model
 from interp.models.config import MultiTokenConfig
+from interp.models.diffusion_lm_config import DiffusionLMConfig
 from interp.models.encoder_decoder_config import EncoderDecoderConfig
 from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.models.window_config import NgramConfig, WindowConfig
@@ -68,7 +69,39 @@ TRANSFORMERS: dict[str, TransformerConfig] = {
 DIFFUSION = {
     "masked-diffusion": MaskedDiffusionConfig(
         d_vocab=D_VOCAB, n_ctx=N_CTX, n_prompt=6, n_layers=2, n_heads=2, d_model=16, seed=3
-    )
+    ),
+    "diffusion-lm": DiffusionLMConfig(
+        d_vocab=D_VOCAB,
+        n_ctx=N_CTX,
+        n_prompt=7,
+        n_layers=2,
+        n_heads=2,
+        d_head=5,
+        d_model=16,
+        d_embed=4,
+        seed=3,
+        denoising_steps=2,
+    ),
+    "diffusion-lm-machine": DiffusionLMConfig(
+        d_vocab=D_VOCAB,
+        n_ctx=N_CTX,
+        n_prompt=7,
+        n_layers=1,
+        n_heads=2,
+        d_head=6,
+        d_model=16,
+        d_embed=4,
+        seed=3,
+        denoising_steps=3,
+        schedule="cosine",
+        sampler="ddpm",
+        qk_norm=True,
+        positional_embedding_type="block",
+        index_init="sinusoidal",
+        rotary_dim=4,
+        position_roles=(0, 1, 1, 1, 2, 2, 3, 4, 4),
+        position_indices=(0, 0, 1, 2, 0, 1, 0, 0, 1),
+    ),
 }
 
 _SIDES = EncoderDecoderConfig(

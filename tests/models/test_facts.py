@@ -40,9 +40,9 @@ def sizes(model: Any, tokens: torch.Tensor) -> dict[str, int]:
     pos = tokens.shape[1]
     known = {"batch": len(tokens), "pos": pos, "query_pos": pos, "key_pos": pos, "scale": 1}
     known |= {name: getattr(cfg, name) for name in dir(cfg) if name.startswith("d_")}
-    for side in ("prompt", "answer") if hasattr(cfg, "n_encoder") else ():
+    for side in ("prompt", "answer") if hasattr(cfg, "n_prompt") else ():
         known |= {f"{side}_{axis}": getattr(cfg, f"n_{side}") for axis in ("pos", "query_pos", "key_pos")}
-        known["memory_reader"] = 2 * cfg.n_heads
+    known |= {"memory_reader": 2 * cfg.n_heads} if hasattr(cfg, "n_encoder") else {}
     known |= {"step": cfg.n_loops} if hasattr(cfg, "n_loops") else {}
     if hasattr(cfg, "n_slots"):
         addresses, values, kinds = cfg.n_slots, cfg.n_values, 19

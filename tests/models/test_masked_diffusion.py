@@ -121,6 +121,7 @@ class TwoTokens:
     [
         ("confidence", 2, [1, 1], [1, 0]),  # the sure one first, and then what follows from it
         ("left_to_right", 2, [0, 1], [0, 1]),  # the first has to be guessed
+        ("right_to_left", 2, [1, 1], [1, 0]),
         ("confidence", 1, [0, 1], [0, 0]),  # both at once
     ],
 )
@@ -136,7 +137,7 @@ def test_one_pass_is_the_forward_pass_and_passes_fill_in_evenly(model, tokens):
     prompt = tokens[:, :N_PROMPT]
     once = denoise(model, prompt, steps=1)
     assert torch.equal(once.tokens, model(tokens)[:, N_PROMPT - 1 : -1].argmax(-1))
-    for order in ("confidence", "left_to_right", "random"):
+    for order in ("confidence", "left_to_right", "right_to_left", "random"):
         found = denoise(model, prompt, steps=3, order=order)
         assert (found.history != D_VOCAB).sum(2).tolist() == [[2, 3, 5]] * 6
         assert torch.equal(found.tokens, found.history[:, -1]) and (found.decided >= 0).all()
@@ -157,7 +158,9 @@ def test_what_is_given_stays_and_a_hook_of_one_pass_fires_in_it_alone(model, tok
         denoise(model, prompt, steps=3, fwd_hooks={3: []})
     with pytest.raises(ValueError, match="steps must be from 1 to the 5 tokens of an answer; got 6"):
         denoise(model, prompt, steps=6)
-    with pytest.raises(ValueError, match="order must be one of confidence, left_to_right, random; got 'first'"):
+    with pytest.raises(
+        ValueError, match="order must be one of confidence, left_to_right, right_to_left, random; got 'first'"
+    ):
         denoise(model, prompt, steps=2, order="first")  # type: ignore[arg-type]
 
 

@@ -1,0 +1,391 @@
+"""docs/diffusion.md: how models that write otherwise come to their answers, every number from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.commands import command
+from interp.files import write_text
+from interp.pages.diffusion_drawing import diffusion_drawing, embeddings_drawing
+from interp.results import Aggregation, Control, Metric, records, select
+from interp.runs import Run
+
+FIGURE, EMBEDDINGS = "diffusion.svg", "diffusion_embeddings.svg"
+_ORDERS = {
+    "denoise_once": "all at once, one pass",
+    "denoise_confidence": "by confidence",
+    "denoise_left_to_right": "left to right",
+    "denoise_right_to_left": "right to left",
+    "denoise_random": "in any order",
+}
+
+
+def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out: Path) -> Path:
+    """Write diffusion.md and its figures into a folder, from each run's rows; returns its path."""
+    frames = {run.name: frame for run, frame in zip(runs, rows, strict=True)}
+    paths = [run.path for run in runs]
+    write_text(out / FIGURE, diffusion_drawing(frames))
+    figures = [FIGURE]
+    if any(len(select(frame, metric=Metric.COSINE)) for frame in frames.values()):
+        write_text(out / EMBEDDINGS, embeddings_drawing(frames))
+        figures.append(EMBEDDINGS)
+    path = out / "diffusion.md"
+    write_text(path, diffusion_page(frames, command("diffusion", *paths, "--out", out), figures))
+    return path
+
+
+def diffusion_page(frames: dict[str, pd.DataFrame], command: str, figures: Sequence[str] = (FIGURE,)) -> str:
+    """The page as Markdown."""
+    sections = {name: _section(frame) for name, frame in frames.items()}
+    said = " ".join(words for name, frame in frames.items() for words in _found(name, frame))
+    parts = [
+        "# Models that write otherwise",
+        "The next state has a fixed size, so a model need not write it from left to right: it can fill it in, denoise "
+        f"it, or read the state on a side of its own. {said}",
+        f"![When slots are decided, where the instruction is fetched, what is carried between passes]({figures[0]})",
+        f"Written by `{command}`; every number comes from its rows.",
+    ]
+    for name, section in sections.items():
+        parts += [f"## {name}", *section]
+    if len(figures) > 1:
+        parts += ["### The geometry of the embeddings", f"![The cosine of every two embeddings]({figures[1]})"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _found(name: str, frame: pd.DataFrame) -> list[str]:
+    """What was found of a run, in sentences."""
+    said = []
+    if orders := _ranks(frame):
+        said.append(
+            f"`{name}` decides first what it is sure of at once: the pass in which a slot is decided follows its "
+            f"confidence from full mask with a rank correlation of {orders['own difficulty']:.2f}, and with that held "
+            f"fixed it goes with the machine's causal order by {orders['causal depth, difficulty fixed']:.2f}."
+        )
+        exact = _exact(frame)
+        forced = [row for row in exact if row["method"] not in ("denoise_once", "denoise_confidence")]
+        worst = min(forced, key=lambda row: row["estimate"])
+        free = next(row for row in exact if row["method"] == "denoise_confidence")
+        once = next(row for row in exact if row["method"] == "denoise_once")
+        said.append(
+            f"In {int(free['time'])} passes of its own order it is right in {100 * free['estimate']:.2f} %, forced "
+            f"into another ({_ORDERS[worst['method']]}, of all the worst) in {100 * worst['estimate']:.2f} %, in one "
+            f"pass in {100 * once['estimate']:.2f} %."
+        )
+    edits = _by_time(frame, Metric.SIDE_ACCURACY, "one decided slot")
+    if edits:
+        mended = _by_time(frame, Metric.RETURN, "one decided slot")
+        said.append(
+            f"Set one decided slot to another token between two passes, and the other slots stay as they were in "
+            f"{100 * _mean(edits):.0f} % of answers; asked again, the model puts the slot right in "
+            f"{100 * _mean(mended):.0f} %."
+        )
+    if places := _places(frame):
+        own = next(each for each in places if "own slot" in each[0])
+        other = next(each for each in places if "all blocks but" in each[0])
+        across = max((each for each in places if each[0].startswith("cross")), key=lambda each: each[1])
+        plain = _unswapped(frame)[0]["estimate"]
+        said.append(
+            f"`{name}`: of what another instruction should change, {100 * own[1]:.0f} % changes when the encoder's "
+            f"output at the instruction's own slot is swapped, {100 * other[1]:.0f} % when all other blocks' are, and "
+            f"{100 * across[1]:.0f} % when what {across[0].replace(', decoder', ' of decoder')} brings across is; with "
+            f"nothing swapped it is {100 * plain:.0f} %, since the right answer's own tokens tell."
+        )
+    if (both := _by_time(frame, Metric.RETURN, "both")) and (source := _by_time(frame, Metric.IIA, "both")):
+        first, last = min(both), max(both)
+        said.append(
+            f"`{name}`: with another example's sample and prediction put in before pass {first} of {last} and the "
+            f"prompt kept, the answer is base's own again in {100 * both[first]:.0f} % and the other's in "
+            f"{100 * source[first]:.0f} %; before the last pass, in {100 * both[last]:.0f} % and "
+            f"{100 * source[last]:.0f} %."
+        )
+        once = next(row for row in _exact(frame) if row["method"] == "denoise_once")
+        best = max(_exact(frame), key=lambda row: row["estimate"])
+        said.append(
+            f"It is right in {100 * once['estimate']:.1f} % after one pass and in {100 * best['estimate']:.1f} % at "
+            f"its best, after {int(best['time'])}."
+        )
+    errors = select(frame, metric=Metric.CALIBRATION_ERROR, position=None)
+    if len(errors):
+        once, last = records(errors)[0], records(errors)[-1]
+        said.append(
+            f"Its confidence in a slot is off by {100 * once['estimate']:.3f} points on average after one pass and by "
+            f"{100 * last['estimate']:.3f} after {int(last['time'])} (expected calibration error)."
+        )
+    return said
+
+
+def _section(frame: pd.DataFrame) -> list[str]:
+    parts: list[str] = []
+    if exact := _exact(frame):
+        parts += [
+            "**Passes and orders.** Exact match, macro average over op × outcome. One pass is an ordinary classifier: "
+            "the next state is a function of the state, so a gain is what lies beyond that row.",
+            _table(
+                ["passes", "how", "right, %", "95 % interval", "n"],
+                [
+                    [
+                        str(int(row["time"])),
+                        _ORDERS.get(row["method"], row["method"].removeprefix("denoise_")),
+                        f"{100 * row['estimate']:.2f}",
+                        f"[{100 * row['ci_low']:.2f}, {100 * row['ci_high']:.2f}]",
+                        f"{row['n']:,}",
+                    ]
+                    for row in exact
+                ],
+            ),
+        ]
+        if broken := _broken(frame):
+            parts += ["Where answers are wrong, by instruction, %:", broken]
+    parts += _order_part(frame) + _edit_part(frame) + _place_part(frame) + _carried_part(frame)
+    return parts + _calibration_part(frame)
+
+
+def _exact(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
+
+
+def _broken(frame: pd.DataFrame) -> str:
+    """Exact match by op where something is wrong."""
+    rows = records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN))
+    ways = list(dict.fromkeys((int(row["time"]), row["method"]) for row in rows))
+    right: dict[tuple[str, tuple[int, str]], list[float]] = {}
+    for row in rows:
+        if row["op"]:
+            right.setdefault((row["op"], (int(row["time"]), row["method"])), []).append(row["estimate"])
+    ops = [op for op in dict.fromkeys(op for op, _ in right) if any(min(right[op, way]) < 1 for way in ways)]
+    lines = [[op, *(f"{100 * sum(right[op, way]) / len(right[op, way]):.1f}" for way in ways)] for op in ops]
+    heads = [f"{count} {_ORDERS.get(method, method.removeprefix('denoise_'))}" for count, method in ways]
+    return _table(["op", *heads], lines) if lines else ""
+
+
+def _ranks(frame: pd.DataFrame) -> dict[str, float]:
+    found = select(frame, metric=Metric.SPEARMAN)
+    return dict(zip(found["part"], found["estimate"], strict=True))
+
+
+def _order_part(frame: pd.DataFrame) -> list[str]:
+    found = records(select(frame, metric=Metric.SPEARMAN))
+    if not found:
+        return []
+    decided = records(select(frame, metric=Metric.DECIDED_AT))
+    null = {row["position"]: row["estimate"] for row in decided if row["part"]}
+    return [
+        f"**In which order are slots decided?** In {int(found[0]['time'])} passes by confidence, over slots that are "
+        "no punctuation: rank correlations within an example of the pass that decides a slot, with the pass in which "
+        "its confidence from full mask alone would have it decided (its own difficulty, the null), and with the "
+        "causal depth of the variable that stands in it.",
+        _table(
+            ["with", "rank correlation", "95 % interval", "n"],
+            [
+                [
+                    row["part"],
+                    f"{row['estimate']:.3f}",
+                    f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]",
+                    f"{row['n']:,}",
+                ]
+                for row in found
+            ],
+        ),
+        "When each block is decided, 0 the first pass and 1 the last:",
+        _table(
+            ["block", "decided", "by own difficulty alone"],
+            [
+                [row["position"], f"{row['estimate']:.2f}", f"{null[row['position']]:.2f}"]
+                for row in decided
+                if not row["part"]
+            ],
+        ),
+    ]
+
+
+def _edit_part(frame: pd.DataFrame) -> list[str]:
+    parts: list[str] = []
+    if edits := records(select(frame, part="one decided slot")):
+        n = {int(row["time"]): row["n"] for row in edits}
+        ignored, mended = (_by_time(frame, m, "one decided slot") for m in (Metric.SIDE_ACCURACY, Metric.RETURN))
+        parts += [
+            "**An edit between two passes.** After a pass one decided slot is set to another answer's token. Slots of "
+            "a next state are siblings: an edit of one implies nothing for the others. Ignored: all other slots are as "
+            "without the edit. Mended: masked again, with all others shown, the slot gets its old token.",
+            _table(
+                ["after pass", "ignored, %", "mended, %", "n"],
+                [[str(t), f"{100 * ignored[t]:.1f}", f"{100 * mended[t]:.1f}", f"{n[t]:,}"] for t in sorted(ignored)],
+            ),
+        ]
+    swaps = records(select(frame, pair_design="independent", stratum="changes"))
+    swaps = [row for row in swaps if row["method"] == "full_vector" and not row["part"]]
+    if swaps:
+        keys = list(dict.fromkeys((row["variable"], row["site"], row["time"], row["control"]) for row in swaps))
+        found = {
+            (row["variable"], row["site"], row["time"], row["control"], row["metric"]): row["estimate"] for row in swaps
+        }
+
+        def share(key: tuple[Any, ...], metric: Metric) -> str:
+            value = found.get((*key, str(metric)))
+            return "–" if value is None else f"{100 * value:.1f}"
+
+        parts += [
+            "**Variables at each pass.** The residual stream at a variable's place is source's in one pass, or in all; "
+            "pairs whose answer should change; the layer was chosen on validation, in one pass.",
+            _table(
+                ["variable, at", "pass", "whole answer, %", "what should change, %", "what should stay, %"],
+                [
+                    [
+                        f"`{key[0]}`, {key[1]}",
+                        "none" if key[3] == Control.UNPATCHED else "all" if key[2] is None else str(int(key[2])),
+                        share(key, Metric.IIA),
+                        share(key, Metric.EFFECT_ACCURACY),
+                        share(key, Metric.SIDE_ACCURACY),
+                    ]
+                    for key in keys
+                ],
+            ),
+        ]
+    return parts
+
+
+def _places(frame: pd.DataFrame) -> list[tuple[str, float]]:
+    """Of minimal pairs: the words of each place, and how much of what should change changed."""
+    rows = records(select(frame, pair_design="minimal", stratum="changes", metric=Metric.EFFECT_ACCURACY))
+    return [(row["part"], float(row["estimate"])) for row in rows if row["control"] is None]
+
+
+def _unswapped(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = records(select(frame, pair_design="minimal", stratum="changes", metric=Metric.EFFECT_ACCURACY))
+    return [row for row in rows if row["control"] == Control.UNPATCHED]
+
+
+def _place_part(frame: pd.DataFrame) -> list[str]:
+    if not (places := _places(frame)):
+        return []
+    every = records(select(frame, pair_design="minimal", stratum="changes"))
+    side = {(row["part"], row["metric"]): row for row in every if row["control"] is None}
+    plain = _unswapped(frame)
+    lines = []
+    for part, effect in places:
+        iia = side[part, str(Metric.IIA)]
+        stays = side.get((part, str(Metric.SIDE_ACCURACY)))
+        lines.append(
+            [
+                part,
+                f"{100 * effect:.1f}",
+                "–" if stays is None else f"{100 * stays['estimate']:.1f}",
+                f"{100 * iia['estimate']:.1f}",
+                f"{iia['n']:,}",
+            ]
+        )
+    if plain:
+        lines.append(["nowhere", f"{100 * plain[0]['estimate']:.1f}", "", "", f"{plain[0]['n']:,}"])
+    parts = [
+        "**Where is `op` fetched?** Minimal pairs: source is base with the instruction or the pointer edited, so that "
+        "`op` is another and all else is equal. Swapped at one place, how much of what `op` should change changes, "
+        "and does the rest stay? The instruction's own slot is also what the answer copies.",
+        _table(["swapped", "what should change, %", "what should stay, %", "whole answer, %", "n"], lines),
+    ]
+    stratified = records(select(frame, pair_design="stratified", stratum="changes"))
+    if stratified:
+        parts += [
+            "By instruction, independent pairs: what should change, %; in brackets what should stay when the source's "
+            "`op` is base's own (same value), where a perfect place has 100.",
+            _table(*_by_op(stratified)),
+        ]
+    return parts
+
+
+def _by_op(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    places = list(dict.fromkeys(row["part"] for row in rows))
+    ops = list(dict.fromkeys(row["op"] for row in rows))
+    found = {(row["op"], row["part"], row["control"], row["metric"]): row["estimate"] for row in rows}
+    lines = []
+    for op in ops:
+        cells = []
+        for part in places:
+            effect = found.get((op, part, None, str(Metric.EFFECT_ACCURACY)))
+            same = found.get((op, part, str(Control.SAME_VALUE), str(Metric.SIDE_ACCURACY)))
+            cells.append(
+                ("–" if effect is None else f"{100 * effect:.0f}") + ("" if same is None else f" ({100 * same:.0f})")
+            )
+        lines.append([op, *cells])
+    return ["op", *places], lines
+
+
+def _carried_part(frame: pd.DataFrame) -> list[str]:
+    if not _by_time(frame, Metric.RETURN, "both"):
+        return []
+    lines, n = [], 0
+    for part in ("sample", "prediction", "both"):
+        back, source = (_by_time(frame, metric, part) for metric in (Metric.RETURN, Metric.IIA))
+        for t in sorted(back):
+            rest = max(0.0, 1 - back[t] - source[t])
+            lines.append([part, str(t), f"{100 * back[t]:.1f}", f"{100 * source[t]:.1f}", f"{100 * rest:.1f}"])
+    n = max(row["n"] for row in records(select(frame, metric=Metric.RETURN, part="both")))
+    return [
+        "**What is carried between passes.** The sample x_t, the prediction that the next pass is conditioned on, or "
+        f"both are another example's from one pass on, the prompt is base's ({n:,} pairs that are answered "
+        "differently).",
+        _table(["put in", "before pass", "base's again, %", "source's, %", "neither, %"], lines),
+    ]
+
+
+def _calibration_part(frame: pd.DataFrame) -> list[str]:
+    errors = records(select(frame, metric=Metric.CALIBRATION_ERROR))
+    if not errors:
+        return []
+    ways = list(dict.fromkeys((int(row["time"]), row["method"]) for row in errors))
+    right = {
+        (int(row["time"]), row["position"]): row
+        for row in records(select(frame, metric=Metric.TOKEN_ACCURACY))
+        if row["method"] in {method for _, method in ways}
+    }
+    lines = []
+    for row in errors:
+        own = right[int(row["time"]), row["position"]]
+        wrong = round((1 - own["estimate"]) * own["n"])
+        lines.append(
+            [
+                str(int(row["time"])),
+                row["position"] or "all slots",
+                f"{100 * row['estimate']:.3f}",
+                f"{wrong:,} of {own['n']:,}",
+            ]
+        )
+    bins = records(select(frame, metric=Metric.RELIABILITY))
+    mean = {
+        (int(row["time"]), row["stratum"]): row["estimate"] for row in records(select(frame, metric=Metric.CONFIDENCE))
+    }
+    return [
+        "**Does the confidence know where it errs?** Expected calibration error of a slot's confidence, in points:",
+        _table(["passes", "block", "calibration error", "slots wrong"], lines),
+        "Reliability of all slots:",
+        _table(
+            ["passes", "confidence", "slots", "mean confidence, %", "right, %"],
+            [
+                [
+                    str(int(row["time"])),
+                    row["stratum"],
+                    f"{row['n']:,}",
+                    f"{100 * mean[int(row['time']), row['stratum']]:.2f}",
+                    f"{100 * row['estimate']:.2f}",
+                ]
+                for row in bins
+            ],
+        ),
+    ]
+
+
+def _by_time(frame: pd.DataFrame, metric: Metric, part: str) -> dict[int, float]:
+    found = select(frame, metric=metric, part=part).sort_values("time")
+    return {int(t): float(e) for t, e in zip(found["time"], found["estimate"], strict=True)}
+
+
+def _mean(values: dict[int, float]) -> float:
+    return sum(values.values()) / max(1, len(values))
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
