@@ -48,21 +48,9 @@ BELOW = {
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {
-    "eval",
-    "probe",
-    "patch",
-    "circuit",
-    "card",
-    "thinking",
-    "report",
-    "sums",
-    "slots",
-    "slots-inside",
-    "sample-text",
-} | {
 RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
     "diffusion",
+    "slots-inside",
     "generate",
     "chat",
 }
