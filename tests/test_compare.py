@@ -9,6 +9,7 @@ import pytest
 
 from interp.cli import main
 from interp.pages.across import addressing
+from interp.pages.compare import write_compare_page
 from interp.results import read_frame, records, select
 from interp.runs import Run, load
 from interp.runs.further_frames import STATES
@@ -174,3 +175,17 @@ def test_how_a_model_keeps_the_tape_is_told_from_state_interchange() -> None:
     }
     for verdict, (absolute, relative) in told.items():
         assert addressing(Kept(**one, absolute=absolute, relative=relative)) == verdict
+
+
+def test_the_page_of_architectures_is_what_the_bundled_rows_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `tapelens compare checkpoints/trace_small* --out docs/architectures.md --title …` writes it."""
+    docs = CHECKPOINTS.parent / "docs"
+    monkeypatch.chdir(CHECKPOINTS.parent)
+    runs = [load(path) for path in sorted(Path("checkpoints").glob("trace_small*"))]
+    title = (docs / "architectures.md").read_text().partition("\n")[0].removeprefix("# ")
+    page = write_compare_page(runs, compared(runs), tmp_path / "architectures.md", title=title)
+    assert page.read_text() == (docs / "architectures.md").read_text()
+    assert page.with_suffix(".svg").read_text() == (docs / "architectures.svg").read_text()
+    assert len({run.config.model.architecture for run in runs}) >= 9
