@@ -127,10 +127,12 @@ def sentence(rows: pd.DataFrame, names: tuple[str, str]) -> str:
         return f"**{names[0]}** and **{names[1]}** are alike in " + (
             "this number." if len(rows) == 1 else f"all {len(rows)} numbers."
         )
+    told = f"{largest['estimate_1']:.3f} and {largest['estimate_2']:.3f} ({largest['difference']:+.3f})"
+    if len(rows) == 1:
+        return f"**{names[1 if higher[0] else 0]}** is higher at **{largest['item']}**: {told}."
     return (
         f"Of {len(rows)} numbers, **{names[1]}** is higher in {higher[0]} and **{names[0]}** in {higher[1]}. They "
-        f"differ most at **{largest['item']}**: {largest['estimate_1']:.3f} and {largest['estimate_2']:.3f} "
-        f"({largest['difference']:+.3f})."
+        f"differ most at **{largest['item']}**: {told}."
     )
 
 
