@@ -29,6 +29,7 @@ class Headline:
 
     estimate: float
     n: int
+    bits: float | None = None  # of a model of text: what a character of held-out text costs it
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class Listed:
     def accuracy(self) -> float | None:
         """Mean exact match over strata, 0 to 1; None where nothing was evaluated."""
         return None if self.headline is None else self.headline.estimate
+
+    @property
+    def words(self) -> str:
+        """How good it is, as it is listed: "99.98 % right"; of text, where nobody can be right of all that comes next,
+        "1.66 bits a character"."""
+        if self.headline is None:
+            return "not evaluated"
+        bits = self.headline.bits
+        return f"{percent(self.headline.estimate)} right" if bits is None else f"{bits:.2f} bits a character"
+
+
+def percent(share: float) -> str:
+    """A share as it is listed; never rounded up to 100 %."""
+    return "100 %" if share == 1 else f"{min(share, 0.9999):.2%}".replace("%", " %")
 
 
 def folders() -> list[Path]:
@@ -75,11 +90,12 @@ def listed() -> tuple[list[Listed], int]:
 
 def read(folder: Path) -> Listed:
     """What the files of a run folder say of it, read again where they have changed. Raises RunError for no run."""
-    return _read(str(folder), tuple(fingerprint(folder / name) for name in _READ))
+    return _read(str(folder), str(Path.cwd()), tuple(fingerprint(folder / name) for name in _READ))
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
-def _read(folder: str, fingerprints: tuple[str, ...]) -> Listed:
+def _read(folder: str, here: str, fingerprints: tuple[str, ...]) -> Listed:
+    """`here`: where the person is, which is where addresses begin."""
     path = Path(folder)
     try:
         values = read_json(path / "config.json", "a run's config")
@@ -112,7 +128,8 @@ def _of_card(file: Path) -> tuple[Headline | None, str, str | None]:
     """What a card tells, of which config, and of weights with which hash (None: it does not say)."""
     card = read_json(file, "a card")
     whole = [row for row in card["rows"] if (row["metric"], row.get("aggregation")) == ("exact_match", "macro")]
-    found = Headline(float(whole[0]["estimate"]), int(whole[0]["n"])) if whole else None
+    bits = [float(row["estimate"]) for row in card["rows"] if row["metric"] == Metric.BITS]
+    found = Headline(float(whole[0]["estimate"]), int(whole[0]["n"]), next(iter(bits), None)) if whole else None
     return found, card["digest"], card.get("weights")
 
 
@@ -122,7 +139,11 @@ def _of_metrics(file: Path) -> tuple[Headline | None, str, str | None]:
     columns = table.select(["metric", "aggregation", "checkpoint_step", "n", "estimate"]).to_pylist()
     macro = [row for row in columns if (row["metric"], row["aggregation"]) == (Metric.EXACT_MATCH, Aggregation.MACRO)]
     last = max(macro, key=lambda row: (row["checkpoint_step"], row["n"]), default=None)
-    return None if last is None else Headline(last["estimate"], last["n"]), made["digest"], made.get("weights")
+    cost = max(
+        (row for row in columns if row["metric"] == Metric.BITS), key=lambda row: row["checkpoint_step"], default=None
+    )
+    bits = None if cost is None else cost["estimate"]
+    return None if last is None else Headline(last["estimate"], last["n"], bits), made["digest"], made.get("weights")
 
 
 def address_of(path: Path) -> str:

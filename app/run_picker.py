@@ -11,25 +11,19 @@ from app.run_list import Listed
 from interp import Run, RunError
 
 
-def percent(share: float | None) -> str:
-    """A share as it is listed; never rounded up to 100 %."""
-    if share is None:
-        return "not evaluated"
-    return "100 %" if share == 1 else f"{min(share, 0.9999):.2%}".replace("%", " %")
-
-
 def draw(run: Run | None) -> None:
     """The picker; `run` is None where the run that was asked for cannot be opened."""
     runs, unreadable = run_list.listed()
     here = None if run is None else run_access.whole_run().path.resolve()
     now = next((each for each in runs if run_access.is_at(each.address, here)), None)
     title = "Choose a run" if run is None else f"Run **{run.name}**"
-    known = now is not None and now.accuracy is not None and not selection.weights()  # it is that of the final weights
-    accuracy = f" · {percent(now.accuracy)} right" if known and now is not None else ""
-    with st.popover(f"{title}{accuracy}", icon=":material/folder_open:", help="Choose another run"):
+    known = now is not None and now.headline is not None and not selection.weights()  # it is that of the final weights
+    worth = f" · {now.words}" if known and now is not None else ""
+    with st.popover(f"{title}{worth}", icon=":material/folder_open:", help="Choose another run"):
         st.caption(
-            "Choose a run. Beside each: how much of what it is asked, on held-out examples, is right. A box marks "
-            "those that come with the project, a person your own."
+            "Choose a run. Beside each: how much of what it is asked, on held-out examples, is right; for text, the "
+            "bits that a character costs it, fewer is better. A box marks those that come with the project, a person "
+            "your own."
         )
         for (world, task), group in groupby(runs, key=lambda each: (each.world, each.task)):
             st.caption(f"World **{world}**, task **{task}**")
@@ -44,7 +38,7 @@ def draw(run: Run | None) -> None:
 def draw_run(each: Listed, *, current: bool) -> None:
     """One run, as a button."""
     st.button(
-        f"{each.name} · {percent(each.accuracy)}", key=f"run_{each.address}",
+        f"{each.name} · {each.words.removesuffix(' right')}", key=f"run_{each.address}",
         icon=":material/check:" if current else ":material/inventory_2:" if each.bundled else ":material/person:",
         help="Bundled with the project" if each.bundled else "Your own", disabled=current,
         on_click=choose, args=(each.address,),

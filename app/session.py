@@ -178,9 +178,11 @@ def describe_run(run: Run) -> str:
     except RunError:  # no weights, or those of a step along the run
         return " · ".join(parts)
     if headline is not None:
-        mean = "mean over op × outcome" if config.world.part_names else f"mean over each {config.world.stratum_title}"
-        right = f"{min(headline.estimate, 0.9999) if headline.estimate < 1 else 1:.2%}"
+        mean = f"mean over {config.world.strata_words}"
+        right = run_list.percent(headline.estimate)
         parts.append(f"exact match {right} ({mean}, {headline.n:,} held-out examples)")
+        if headline.bits is not None:
+            parts.append(f"{headline.bits:.2f} bits a character of held-out text")
     return " · ".join(parts)
 
 
@@ -188,4 +190,5 @@ def show_calibration(methods: Iterable[str]) -> None:
     """What each method scores on models whose mechanism is known; nothing for methods that were not calibrated."""
     for method in methods:
         if phrase := score(method):
-            st.caption(f"On models with hand-set weights, whose mechanism is known, {method}: {phrase}.")
+            name = str(method).replace("_", " ")
+            st.caption(f"On models with hand-set weights, whose mechanism is known, {name}: {phrase}.")

@@ -124,7 +124,7 @@ def say(sentence: str) -> None:
 
 
 def show_scores(scores: pd.DataFrame, *, title: str) -> None:
-    """Tables of an evaluation's rows: by op x outcome, by block, calibration, rollout; the headline last."""
+    """Tables of an evaluation's rows: by op x outcome, by block, reliability, rollout; the headline last."""
     for part in evaluation_tables(scores, title=title):
         console.print(part)
 

@@ -3,7 +3,11 @@
 from probes.base import Probe, SoftmaxProbe
 from probes.code_length import CodeLength, online_code_length
 from probes.controls import MajorityProbe, control_labels, majority_label, selectivity, shuffled_labels
-from probes.evaluation import (
+from probes.linear import DiscriminantProbe, LinearProbe, MeanDifferenceProbe, RidgeProbe
+from probes.logistic import LogisticProbe
+from probes.mlp import MLPProbe
+from probes.path import LogisticPathProbe
+from probes.scores import (
     Bootstrap,
     Interval,
     ProbeScore,
@@ -15,10 +19,6 @@ from probes.evaluation import (
     score_predictions,
     split_groups,
 )
-from probes.linear import DiscriminantProbe, LinearProbe, MeanDifferenceProbe, RidgeProbe
-from probes.logistic import LogisticProbe
-from probes.mlp import MLPProbe
-from probes.path import LogisticPathProbe
 
 # A new probe is one file and one entry.
 PROBES: dict[str, type[Probe]] = {

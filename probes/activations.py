@@ -27,7 +27,8 @@ def as_activations(X: Array) -> Tensor:
         raise ValueError(f"X must have shape [n, d] or [*batch, n, d], got {list(x.shape)}")
     if 0 in x.shape:
         raise ValueError(f"X must not be empty, got shape {list(x.shape)}")
-    largest = max(-float(x.min()), float(x.max()))  # NaN wherever one stands
+    least, most = x.aminmax()  # NaN wherever one stands
+    largest = max(-float(least), float(most))
     if not largest <= LIMITS[x.dtype]:
         if wild := int((~torch.isfinite(x)).sum()):
             raise ValueError(f"X must be finite, got {wild} NaN or infinite values")
@@ -39,7 +40,8 @@ def as_activations(X: Array) -> Tensor:
 
 def refuse_underflow(x: Tensor) -> None:
     """Raise ValueError where all numbers of a site of x [s, n, d] are so small, yet not 0, that squares vanish."""
-    largest = x.flatten(1).abs().amax(1)
+    least, most = x.flatten(1).aminmax(dim=1)
+    largest = torch.maximum(-least, most)
     limit = 1 / LIMITS[x.dtype]
     faint = (largest > 0) & (largest < limit)
     if bool(faint.any()):

@@ -148,12 +148,13 @@ class Stack:
             sites = slice(start, min(start + width, len(self.x)))
             labels = self.y[0] if shared else self.y[start]
             weights = None if self.weights is None else self.weights[0] if shared else self.weights[start]
+            counts = self.counts[0 if shared else start]
             for rows, variables in _same_rows(labels, weights):
                 x = self.x[sites] if rows is None else self.x[sites][:, rows]
                 y = labels[variables] if rows is None else labels[variables][:, rows]
                 r = None if weights is None else weights[variables[0]]
                 r = r if r is None or rows is None else r[rows]
-                groups = _by_classes(y, _counts(y, len(self.labels)) > 0)
+                groups = _by_classes(y, counts[variables] > 0)  # rows are all those where these are defined
                 yield x, r, [Problem(sites, variables[members], local, seen) for members, local, seen in groups]
 
 

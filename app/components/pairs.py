@@ -11,6 +11,11 @@ _FIRST, _SECOND = "#0072B2", "#E69F00"
 _HATCH = {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 4], "rotation": 0.8}
 
 
+def signed(value: float) -> str:
+    """A difference with two digits and its sign; one that rounds to nothing has none."""
+    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
+
+
 def pairs(
     items: Sequence[str],
     values: tuple[Sequence[float], Sequence[float]],
@@ -33,6 +38,8 @@ def pairs(
         series.append({"type": "bar", "name": name, "itemStyle": style, "data": data, "barGap": "10%"})
     for index, (name, against) in enumerate(zip(names, controls, strict=True)):
         data = [[round(value, 4), item] for value, item in zip(against, items, strict=True) if value is not None]
+        if not data:
+            continue
         mark = {"symbol": "rect", "symbolSize": [3, 9], "symbolOffset": [0, "-55%" if index == 0 else "55%"]}
         style = {"color": "#333333" if index == 0 else "#8C564B", "borderColor": "#FFFFFF", "borderWidth": 0.5}
         series.append({"type": "scatter", "name": f"control of {name}", "data": data, "itemStyle": style, **mark})
@@ -43,7 +50,7 @@ def pairs(
             "data": [
                 {"value": round(each, 4),
                  "itemStyle": {"color": POSITIVE} if each >= 0 else {"color": NEGATIVE, "decal": _HATCH},
-                 "label": {"show": True, "formatter": f"{each:+.2f}".replace("-", "−"),
+                 "label": {"show": True, "formatter": signed(each),
                            "position": "right" if each >= 0 else "left"}}
                 for each in difference
             ],

@@ -123,7 +123,8 @@ def page() -> None:
             "Query position", patterns.names, patterns.names[query], key="query",
             on_pick=lambda name: emit(layer, head, name), help="The same choice as a click on a row, by keyboard.",
         )  # fmt: skip
-        top_keys = patterns.top_keys(layer, head, query)
+        most, *others = patterns.top_keys(layer, head, query)
+        top_keys = [most, *(each for each in others if each[1] >= 0.005)]
         listed = ", ".join(f"**{name}** ({share:.2f})" for name, share in top_keys)
         rest = 1 - sum(share for _, share in top_keys)
         st.markdown(

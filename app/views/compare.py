@@ -10,7 +10,6 @@ import streamlit as st
 from app import compared, run_access, run_list, selection, session, widgets
 from app.components.pairs import pairs
 from app.numbers import quoted
-from app.run_picker import percent
 from interp import Run, RunError
 from interp.commands import command
 from interp.runs import STREAM_TASKS
@@ -41,7 +40,7 @@ def pick_other(run: Run) -> Run | None:
 
     def words(address: str) -> str:
         each = by_address[address]
-        return f"{each.name} · {each.task} · {percent(each.accuracy)}"
+        return f"{each.name} · {each.task} · {each.words}"
 
     widgets.selectbox(
         "Compare with", list(by_address), now, key="compare_against", format_func=words,
@@ -94,7 +93,7 @@ def to_measure(run: Run, asked: Collection[str]) -> list[str]:
     return lines
 
 
-def draw_pairs(rows: pd.DataFrame, names: tuple[str, str], question: str) -> None:
+def draw_chart(rows: pd.DataFrame, names: tuple[str, str], question: str) -> None:
     """The chart, and what it leaves out."""
     st.markdown(f"**{question.capitalize()}**: {QUESTIONS[question]}, from 0 to 1")
     enough = compared.drawn(rows)
@@ -114,6 +113,11 @@ def draw_pairs(rows: pd.DataFrame, names: tuple[str, str], question: str) -> Non
     )  # fmt: skip
 
 
+def written(value: float | None) -> str:
+    """A number of the table; nothing where there is none."""
+    return "" if pd.isna(value) else f"{value:.3f}"
+
+
 def sentence(rows: pd.DataFrame, names: tuple[str, str]) -> str:
     """In how many of what was asked each is higher, and where they differ most."""
     differences = rows["difference"].tolist()
@@ -123,27 +127,33 @@ def sentence(rows: pd.DataFrame, names: tuple[str, str]) -> str:
         return f"**{names[0]}** and **{names[1]}** are alike in " + (
             "this number." if len(rows) == 1 else f"all {len(rows)} numbers."
         )
+    told = f"{largest['estimate_1']:.3f} and {largest['estimate_2']:.3f} ({largest['difference']:+.3f})"
+    if len(rows) == 1:
+        return f"**{names[1 if higher[0] else 0]}** is higher at **{largest['item']}**: {told}."
     return (
         f"Of {len(rows)} numbers, **{names[1]}** is higher in {higher[0]} and **{names[0]}** in {higher[1]}. They "
-        f"differ most at **{largest['item']}**: {largest['estimate_1']:.3f} and {largest['estimate_2']:.3f} "
-        f"({largest['difference']:+.3f})."
+        f"differ most at **{largest['item']}**: {told}."
     )
 
 
 def draw_table(rows: pd.DataFrame, names: tuple[str, str]) -> None:
-    """Every number with its interval, n, control and place."""
-    shown = {"": rows["item"]}
+    """Every number with its interval, n, control and place; a column that says nothing of any row is left out."""
+    shown: dict[str, list[str]] = {"": [str(item) for item in rows["item"]]}
     for side, name in ((1, names[0]), (2, names[1])):
-        shown[name] = rows[f"estimate_{side}"]
-        for column, words in (("low", "from"), ("high", "to"), ("n", "n"), ("control", "control"), ("place", "at")):
-            shown[f"{name}: {words}"] = rows[f"{column}_{side}"]
-    shown["difference"] = rows["difference"]
-    table = pd.DataFrame(shown).replace("", None).dropna(axis="columns", how="all")
-    numbers = [name for name in table.columns if pd.api.types.is_float_dtype(table[name])]
-    st.dataframe(
-        table, hide_index=True, width="stretch",
-        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in numbers if ": n" not in name},
-    )  # fmt: skip
+        own = [rows[f"{column}_{side}"].tolist() for column in ("estimate", "low", "high", "n", "control", "place")]
+        estimates, lows, highs, counts, controls, places = own
+        shown[name] = [written(each) for each in estimates]
+        shown[f"{name}: 95 %"] = [
+            "" if pd.isna(low) else f"{written(low)} to {written(high)}" for low, high in zip(lows, highs, strict=True)
+        ]
+        shown[f"{name}: n"] = ["" if pd.isna(each) else f"{int(each):,}" for each in counts]
+        shown[f"{name}: control"] = [written(each) for each in controls]
+        shown[f"{name}: at"] = ["" if pd.isna(each) else str(each) for each in places]
+    shown["difference"] = [
+        f"{each:+.3f}".replace("-", "−") if abs(each) >= 5e-4 else "0" for each in rows["difference"]
+    ]
+    table = pd.DataFrame({name: values for name, values in shown.items() if any(values)})
+    st.dataframe(table, hide_index=True, width="stretch")
     controls = sorted({name for side in (1, 2) for name in rows[f"control_name_{side}"] if name})
     if controls:
         st.caption(f"Control: {', '.join(name.replace('_', ' ') for name in controls)}; a mark on each bar.")
@@ -172,7 +182,7 @@ def page() -> None:
             st.info("Nothing of that was measured on both.")
         else:
             st.markdown(sentence(left, names))
-            draw_pairs(left, names, question)
+            draw_chart(left, names, question)
             draw_table(left, names)
             if question in ("read", "used"):
                 st.caption(

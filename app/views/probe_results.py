@@ -214,7 +214,8 @@ def page() -> None:
     st.caption(
         f"A probe learns to read one variable of the {world.name} from the activations at one place, and is scored on "
         f"examples that were kept out, each {world.unit} whole. "
-        "Each number is its accuracy minus that of a control: 0 is no better than that."
+        "Each number is its accuracy minus that of a control: 0 is no better than that; below 0 (orange) the "
+        "control does better, so nothing is shown to be there."
     )
     probes = run_access.frame(view.run, "probes")
     probes = where(probes, probes.site.notna())

@@ -52,7 +52,8 @@ def draw(
     )  # fmt: skip
     least = min((curve.n for curve in shown if curve.n), default=0)
     least_words = f" Each point stands on {least:,} examples or more." if least else ""
-    st.caption(f"{note}{least_words} A click on a point of the thick line opens the kept step nearest to it.")
+    click = " A click on a point of the thick line opens the kept step nearest to it." if steps else ""
+    st.caption(f"{note}{least_words}{click}")
 
 
 def page() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from interp.circuits.scorers import SCORERS
 from interp.ranges import require_count, require_number
 from interp.stage_options import ABLATIONS, GRIDS, Ablation, CircuitOptions, Grid
-from probes.evaluation import MIN_GROUPS
+from probes.scores import MIN_GROUPS
 
 
 @dataclass(frozen=True)

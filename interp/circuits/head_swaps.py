@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.interventions.sweep import Interchange, interchange_answers
 from interp.tasks import Batch, Task
 from interp.tasks.answers import read_answers
-from probes.evaluation import MIN_GROUPS, bootstrap_mean
+from probes.scores import MIN_GROUPS, bootstrap_mean
 
 _MIN_STRENGTH = 0.2  # mean of score and IIA; a variable below is not named
 _MIN_SPARED = 0.5  # of right answers, when the other state has the same value

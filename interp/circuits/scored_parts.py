@@ -15,7 +15,7 @@ from interp.circuits.nodes import node_effects
 from interp.circuits.pairs import Pairs
 from interp.models.graph import Edge, Graph
 from interp.runs.circuit_files import CircuitEdge, CircuitNode
-from probes.evaluation import bootstrap_mean
+from probes.scores import bootstrap_mean
 
 
 def scored_edges(

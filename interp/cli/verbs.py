@@ -17,7 +17,7 @@ from interp.cli.causal import circuit, circuit_page, patch, states_page
 from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.denoising import diffusion
-from interp.cli.evaluation import card, curves, evaluate, lengths, model_page, thinking
+from interp.cli.evaluating import card, curves, evaluate, lengths, model_page, thinking
 from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push

@@ -137,7 +137,7 @@ def _reliability(rows: pd.DataFrame) -> Iterator[Table]:
     if not error:
         return
     sure = {row["stratum"]: row["estimate"] for row in records(select(rows, metric=Metric.CONFIDENCE))}
-    title = f"calibration: expected error {error[0]['estimate']:.2e} on {error[0]['n']:,} answers"
+    title = f"reliability: expected calibration error {error[0]['estimate']:.2e} on {error[0]['n']:,} answers"
     table = plain_table(title, "confidence", right=("n", "mean confidence", "right", "95 % interval"))
     for row in records(select(rows, metric=Metric.RELIABILITY)):
         interval = f"{row['ci_low']:.2%} – {row['ci_high']:.2%}"

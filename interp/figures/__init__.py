@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from interp.figures.accuracy import accuracy_by_block, accuracy_by_op, final_evaluation, learning_curve
     from interp.figures.circuits import circuit_graph
     from interp.figures.dissociation import along_curves, dissociation_matrices
-    from interp.figures.evaluation import reliability_diagram, survival_curves
     from interp.figures.faithfulness import circuits_overview, faithfulness_curve
     from interp.figures.heatmaps import iia_heatmap, probe_heatmap
     from interp.figures.interventions import where_kept
+    from interp.figures.reliability import reliability_diagram, survival_curves
     from interp.figures.states import best_parts, state_delay
     from interp.figures.style import GLYPHS, OP_COLORS, node_words, op_words, site_words
 
@@ -56,7 +56,7 @@ _PLACES = {
         "along_curves",
         "dissociation_matrices",
     ),
-    "evaluation": (
+    "reliability": (
         "reliability_diagram",
         "survival_curves",
     ),

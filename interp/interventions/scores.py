@@ -24,7 +24,7 @@ from interp.interventions.pairs import SharedPairs
 from interp.results import Aggregation, Control, IntervalKind, Metric
 from interp.tasks import Task
 from interp.tasks.sites import Site
-from probes.evaluation import MIN_GROUPS, bootstrap_mean
+from probes.scores import MIN_GROUPS, bootstrap_mean
 
 STRATA = ("changes", "same", "all")
 BASE_RIGHT = "changes, base right"  # the pairs of "changes" whose base the model answers right when left alone

@@ -24,7 +24,7 @@ def _head(card: dict[str, Any]) -> str:
     model, world = config["model"], world_of(config)
     n = card["evaluation"]["n"]
     strata = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
-    over = "op × outcome" if any("op" in row for row in strata) else f"{len(strata)} strata"
+    over = world.strata_words if any("op" in row for row in strata) else f"{len(strata)} strata"
     shape = [f"{model[name]} {words}" for name, words in _SHAPE.items() if name in model]
     shape += [f"d_model {model['d_model']}"] if "d_model" in model else []
     sizes = f"({', '.join(shape)}) " if shape else ""
@@ -34,7 +34,7 @@ def _head(card: dict[str, Any]) -> str:
         f"A model of the architecture `{model['architecture']}` with {card['parameters']:,} parameters {sizes}"
         f"for the task `{config['task']}` on "
         f"{world.in_words()}.\n\n"
-        f"Macro average over {over} on held-out programs, greedy: **{percent(macro)}** {interval(macro)}, "
+        f"Macro average over {over} on held-out {world.unit}s, greedy: **{percent(macro)}** {interval(macro)}, "
         f"n = {macro['n']:,}.{wrong}{_bits(card)}"
     )
 
@@ -78,12 +78,15 @@ def _accuracy(card: dict[str, Any]) -> str:
     rows = rows_of(card, Metric.EXACT_MATCH, Aggregation.MEAN)
     if not any("op" in row for row in rows):
         rows = sorted(rows, key=_outcome)
+    parts = any(_outcome(row) for row in rows)
     lines = [
-        [row.get("op", "all"), _outcome(row), f"{row['n']:,}", f"{_wrong(row):,}", percent(row), interval(row)]
+        [row.get("op", "all"), *([_outcome(row)] if parts else []), f"{row['n']:,}", f"{_wrong(row):,}", percent(row),
+         interval(row)]
         for row in rows
-    ]
-    heading = ["op", "what happens", "n", "wrong", "exact match", "95 % interval"]
-    text = "## Exact match by op and outcome\n\n" + table(heading, lines)
+    ]  # fmt: skip
+    by = world_of(card["config"]).strata_words.split(" × ")
+    heading = [by[0], *(["what happens"] if parts else []), "n", "wrong", "exact match", "95 % interval"]
+    text = f"## Exact match by {' and '.join(by)}\n\n" + table(heading, lines)
     token = rows_of(card, Metric.TOKEN_ACCURACY, Aggregation.MACRO)
     changed = rows_of(card, Metric.CHANGED_TOKEN_ACCURACY, Aggregation.MACRO)
     if token and changed:
@@ -155,7 +158,10 @@ def _failures(card: dict[str, Any]) -> str:
     worst = sorted(rows, key=lambda row: row["estimate"])[:5]
     if not worst:
         return f"## Known failures\n\nNone in {card['evaluation']['n']:,} answers."
-    lines = [f"{row.get('op', 'all')}, {_outcome(row)}: {_wrong(row):,} of {row['n']:,} wrong" for row in worst]
+    lines = [
+        f"{', '.join(filter(None, (row.get('op', 'all'), _outcome(row))))}: {_wrong(row):,} of {row['n']:,} wrong"
+        for row in worst
+    ]
     text = "## Known failures\n\n" + "\n".join(f"- {line}" for line in lines)
     if card["failures"]:
         text += "\n\nExamples:\n\n" + "\n".join(f"- {each['words']}" for each in card["failures"][:8])
@@ -179,7 +185,7 @@ def _reliability(card: dict[str, Any]) -> str:
     ]
     heading = ["confidence in the whole answer", "n", "mean confidence", "right", "95 % interval"]
     intro = f"Expected calibration error {error[0]['estimate']:.2e} on {error[0]['n']:,} answers."
-    return f"## Calibration\n\n{intro}\n\n{table(heading, lines)}"
+    return f"## Reliability of its confidence\n\n{intro}\n\n{table(heading, lines)}"
 
 
 def _rollout(card: dict[str, Any]) -> str:

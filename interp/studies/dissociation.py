@@ -47,7 +47,7 @@ from interp.ranges import require_fields
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric
 from interp.stage_options import Ablation
 from interp.tasks import Task
-from probes.evaluation import MIN_GROUPS, bootstrap_mean
+from probes.scores import MIN_GROUPS, bootstrap_mean
 
 SHARED = "shared"
 

@@ -35,7 +35,7 @@ from interp.tasks import Batch
 from interp.tasks.sites import block_slots
 from interp.training.scoring import evaluate
 from interp.worlds.base import Split
-from probes.evaluation import bootstrap_mean
+from probes.scores import bootstrap_mean
 
 VARIABLES = ("op", "array_ptr")
 PASSES = 4  # of everything but the order, which is looked at in more

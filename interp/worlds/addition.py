@@ -70,6 +70,7 @@ class Addition(World):
     """
 
     name, unit, stratum_title = "addition", "operand pair", "longest cascade"
+    part_title = "length"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"do", "edit", "contrasts"})
     edits_change_units: ClassVar[bool] = True
 

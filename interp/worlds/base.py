@@ -99,7 +99,7 @@ class World(ABC):
             texts, each with its exact distribution of the next character (`interp.worlds.strings`); "text": examples
             are stretches of a plain text, with `encode` and `decode` (`interp.worlds.text`).
         edits_change_units: whether the unit is all that is stored, so that whatever is edited, another unit comes out.
-        stratum_title: its word for a stratum.
+        stratum_title, part_title: its words for a stratum, and for a part of one.
         stratum_names, part_names: the strata and their parts, in order; () where examples belong to none.
     """
 
@@ -107,9 +107,15 @@ class World(ABC):
     unit: ClassVar[str]
     edits_change_units: ClassVar[bool] = False
     stratum_title: ClassVar[str] = "stratum"
+    part_title: ClassVar[str] = "part"
     stratum_names: tuple[str, ...] = ()
     part_names: tuple[str, ...] = ()
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @property
+    def strata_words(self) -> str:
+        """What a score by strata is broken down by, as pages say it: "longest cascade × length"."""
+        return f"{self.stratum_title} × {self.part_title}" if self.part_names else self.stratum_title
 
     @abstractmethod
     def variables(self) -> Mapping[str, Variable]:

@@ -43,9 +43,10 @@ def test_an_address_shares_the_view(open_page: Open, words: Words) -> None:
         )
         for each in (run, ROOT / OTHER)
     ]
-    assert table[["quickstart", "step_inplace"]].to_numpy().tolist() == [estimates]
-    assert table["difference"].tolist() == [estimates[1] - estimates[0]]
-    assert "They differ most at **operand**" in words(at) or "are alike" in words(at)
+    assert table[["quickstart", "step_inplace"]].to_numpy().tolist() == [[f"{each:.3f}" for each in estimates]]
+    assert table["difference"].tolist() == [f"{estimates[1] - estimates[0]:+.3f}".replace("-", "−")]
+    first, second = (f"{each:.3f}" for each in estimates)
+    assert f"**quickstart** is higher at **operand**: {first} and {second}" in words(at)
     box(at, "compare_question").set_value("circuit").run()
     asked = {name: at.query_params[name] for name in ("against", "question", "op")}
     assert {name: value[0] if isinstance(value, list) else value for name, value in asked.items()} == {
@@ -81,6 +82,11 @@ def test_both_runs_have_one_scale_and_differences_another() -> None:
     by_name = {each["name"]: each["data"] for each in drawing["series"]}
     assert by_name["a"] == [0.5, 1.0] and by_name["control of a"] == [[0.1, "op"]]
     assert [each["value"] for each in by_name["difference"]] == [-0.25, 0.0]
+    labels = [each["label"]["formatter"] for each in drawing["series"][-1]["data"]]
+    assert labels == ["−0.25", "0"]
+    bare = pairs(["op"], ([0.5], [0.499]), ([None], [None]), names=("a", "b"))  # nothing to hold them against
+    assert [each["name"] for each in bare["series"]] == ["a", "b", "difference"]
+    assert bare["series"][-1]["data"][0]["label"]["formatter"] == "0"
     assert "decal" in drawing["series"][1]["itemStyle"] and "decal" not in drawing["series"][0]["itemStyle"]
 
 

@@ -64,7 +64,7 @@ def test_results_stand_beside_their_calibration(
 ) -> None:
     phrase = score(method)
     assert phrase is not None
-    assert f"whose mechanism is known, {method}: {phrase}" in words(open_page(page, run_folder))
+    assert f"whose mechanism is known, {method.replace('_', ' ')}: {phrase}" in words(open_page(page, run_folder))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import run_list
-from app.run_picker import percent
+from app.run_list import percent
 from app.selection import Selection, parse
 from interp.files import sha256_of
 from interp.pages.cards import read_card
@@ -112,10 +112,23 @@ def test_the_list_needs_no_torch() -> None:
     assert done.stdout.strip() == "False", done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.99996, "99.99 %"), (1.0, "100 %"), (0.5, "50.00 %"), (None, "not evaluated")]
-)
-def test_shares_are_never_rounded_up_to_all(share: float | None, text: str) -> None:
+def test_text_is_told_in_bits_and_never_as_right() -> None:
+    card = json.loads((CHECKPOINTS / "text_small" / "card.json").read_text())
+    bits = next(row["estimate"] for row in card["rows"] if row["metric"] == "bits")
+    assert run_list.read(CHECKPOINTS / "text_small").words == f"{bits:.2f} bits a character"
+    assert run_list.read(CHECKPOINTS / "quickstart").words == "100 % right"
+
+
+def test_without_a_card_the_bits_are_those_of_training(place: Path) -> None:
+    folder = Path(shutil.copytree(CHECKPOINTS / "text_small", place / "runs" / "text"))
+    (folder / "card.json").unlink()
+    rows = records(read_frame(folder / "metrics.parquet"))
+    last = max((row for row in rows if row["metric"] == "bits"), key=lambda row: row["checkpoint_step"])
+    assert run_list.read(folder).words == f"{last['estimate']:.2f} bits a character"
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.99996, "99.99 %"), (1.0, "100 %"), (0.5, "50.00 %")])
+def test_shares_are_never_rounded_up_to_all(share: float, text: str) -> None:
     assert percent(share) == text
 
 

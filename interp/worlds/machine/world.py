@@ -58,6 +58,7 @@ class MachineWorld(World):
     stratum_title = "instruction"
     stratum_names = tuple(op.name for op in Op)
     part_names = tuple(outcome.name for outcome in Outcome)
+    strata_words = "op × outcome"  # type: ignore[assignment]
     capabilities = frozenset({"do", "edit", "contrasts", "rollout", "altered", "adaptive", "curriculum", "records"})
 
     def __init__(self, spec: MachineSpec):
