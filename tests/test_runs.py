@@ -218,6 +218,7 @@ BUNDLED = {
     "slots_add": "b0fd3311e01a15ee",
     "slots_alu": "c2688a0f3cd5d912",
     "step": "0b0a13c79a65cecb",
+    "step_diffusion_lm": "2fede703c5d65d0c",
     "step_inplace": "2f7fb071c7259784",
     "step_inplace_1": "2dbdf2dc168ec663",
     "step_inplace_2": "d4cd99ef3db2436a",
