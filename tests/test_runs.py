@@ -221,6 +221,7 @@ BUNDLED = {
     "slots_sort": "5c1972bda7b498a8",
     "slots_strings": "d91e3671646a9dbe",
     "step": "0b0a13c79a65cecb",
+    "step_diffusion_lm": "2fede703c5d65d0c",
     "step_inplace": "2f7fb071c7259784",
     "step_inplace_1": "2dbdf2dc168ec663",
     "step_inplace_2": "d4cd99ef3db2436a",

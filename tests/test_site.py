@@ -62,7 +62,19 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     assert not any("fonts.googleapis" in page.read_text("utf-8") for page in pages)
 
 
-FOUND = ("architectures", "circuits", "probing", "models", "addition", "strings", "text", "slots", "states", "thinking")
+FOUND = (
+    "architectures",
+    "circuits",
+    "probing",
+    "models",
+    "addition",
+    "strings",
+    "text",
+    "slots",
+    "states",
+    "thinking",
+    "diffusion",
+)
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -129,7 +129,7 @@ def _section(frame: pd.DataFrame) -> list[str]:
                 [
                     [
                         str(int(row["time"])),
-                        _ORDERS.get(row["method"], row["method"].removeprefix("denoise_")),
+                        _way(row["method"]),
                         f"{100 * row['estimate']:.2f}",
                         f"[{100 * row['ci_low']:.2f}, {100 * row['ci_high']:.2f}]",
                         f"{row['n']:,}",
@@ -142,6 +142,11 @@ def _section(frame: pd.DataFrame) -> list[str]:
             parts += ["Where answers are wrong, by instruction, %:", broken]
     parts += _order_part(frame) + _edit_part(frame) + _place_part(frame) + _carried_part(frame)
     return parts + _calibration_part(frame)
+
+
+def _way(method: str) -> str:
+    """An order or a sampler, in words."""
+    return _ORDERS[method] if method in _ORDERS else method.removeprefix("denoise_")
 
 
 def _exact(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -158,7 +163,7 @@ def _broken(frame: pd.DataFrame) -> str:
             right.setdefault((row["op"], (int(row["time"]), row["method"])), []).append(row["estimate"])
     ops = [op for op in dict.fromkeys(op for op, _ in right) if any(min(right[op, way]) < 1 for way in ways)]
     lines = [[op, *(f"{100 * sum(right[op, way]) / len(right[op, way]):.1f}" for way in ways)] for op in ops]
-    heads = [f"{count} {_ORDERS.get(method, method.removeprefix('denoise_'))}" for count, method in ways]
+    heads = [f"{count} {_way(method)}" for count, method in ways]
     return _table(["op", *heads], lines) if lines else ""
 
 

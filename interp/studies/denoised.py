@@ -1,7 +1,7 @@
 """How continuous diffusion comes to an answer: passes and samplers, what is carried between passes, its embeddings.
 
 1. Exact match by the number of passes and the sampler, with another noise for every example; one pass is the row that
-   all others are beside. With predictions clamped to the nearest embedding, once.
+   all others are beside.
 2. Between two passes the sample x_t and the prediction that the next pass is conditioned on are all that is carried.
    Either, or both, are another example's (source's) from one pass on, the prompt is still base's: is the answer base's
    own again, or source's? Judged on pairs that the model answers differently.
@@ -38,13 +38,13 @@ def measure_denoised(run: Run, *, n: int, seed: int, progress: Progress = quiet)
 
     Args:
         run: of a model whose passes have hook points of their own and carry embeddings.
-        n: examples of each part; a quarter as many pairs.
+        n: examples of each part; an eighth as many pairs.
         seed: of everything.
         progress: called with (done, total, what it is at).
     """
     parts = {
         "passes": partial(passes_rows, n=n),
-        "swaps": partial(carried_rows, n=max(16, n // 4)),
+        "swaps": partial(carried_rows, n=max(16, n // 8)),
         "calibration": partial(calibration_rows, n=n),
     }
     rows: list[dict[str, Any]] = []
@@ -58,7 +58,7 @@ def passes_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
     """Part 1 of this module's docstring: rows of EXACT_MATCH, macro and by stratum."""
     most = run.model.max_denoising_steps
     counts = [count for count in (1, 2, 4, 8) if count <= most]
-    ways = [(count, "ddim") for count in counts] + [(count, "ddpm") for count in counts if count > 2]
+    ways = [(count, "ddim") for count in counts] + [(count, "ddpm") for count in counts if count == PASSES]
     for count, sampler in ways:
         scored = evaluate(Fills(run.model, count, sampler), run.task, n=n, seed=seed)  # type: ignore[arg-type]
         name = "denoise_once" if count == 1 else f"denoise_{sampler}"

@@ -19,6 +19,16 @@ from .browser import Visit, faults, marked, shot
 BUNDLED = Path(interp.__file__).parents[1] / "checkpoints"
 
 
+def test_the_last_draft_of_continuous_diffusion_is_the_answer() -> None:
+    run = interp.load(BUNDLED / "step_diffusion_lm")
+    batch = run.task.sample(1, seed=3, split="evaluation")
+    drafts = run.model.drafts(run.task, batch)
+    assert (len(drafts.tokens), drafts.stop) == (run.model.max_denoising_steps, None)
+    logits = run.model(batch.tokens, denoising_steps=run.model.max_denoising_steps)
+    assert drafts.tokens[-1].tolist() == logits[0, run.config.model.n_prompt - 1 : -1].argmax(-1).tolist()
+    assert drafts.truth.tolist() == batch.tokens[0, run.config.model.n_prompt :].tolist()
+
+
 @pytest.mark.parametrize("name", ["output_looped", "step_masked_diffusion"])
 def test_the_last_draft_is_the_answer(name: str) -> None:
     run = interp.load(BUNDLED / name)
@@ -58,7 +68,12 @@ def test_a_table_says_what_is_right_open_and_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "word", "n"), [("output_looped", "loop step", 24), ("step_masked_diffusion", "denoising pass", 16)]
+    ("name", "word", "n"),
+    [
+        ("output_looped", "loop step", 24),
+        ("step_masked_diffusion", "denoising pass", 16),
+        ("step_diffusion_lm", "denoising pass", 16),
+    ],
 )
 def test_the_page(open_page: Callable[..., AppTest], name: str, word: str, n: int) -> None:
     at = open_page("thinking", BUNDLED / name, step="2")
