@@ -50,7 +50,8 @@ def slots_page(runs: Told, inside: Told = (), restarts: pd.DataFrame | None = No
         "tests hold them after every step). *plan and execution*: the answer is right from the controller's own plan. "
         "*least sure*: the smallest probability that any plan gives to the true entry of a field. Held-out inputs of "
         "exactly the size; in brackets the 95 % interval. Positions tell the controller which part of the layout a "
-        "slot belongs to, and which are an array's first and last; what is written there it must find out.",
+        "slot belongs to, and which are an array's first and last; what is written there it must find out."
+        + _reaching(runs),
         *_alu(runs),
         *_interchange(runs),
         *inside_sections(inside),
@@ -96,6 +97,16 @@ def _opening(runs: Told) -> list[str]:
         "An exchange of the carry, of a digit, a pointer or the counter in mid-run shows what the rest hangs on."
     )
     return said
+
+
+def _reaching(runs: Told) -> str:
+    """Which controllers have keys for near addresses."""
+    reaching = [f"`{run.name}`" for run, _ in runs if run.config.model.pointer_reach]  # type: ignore[attr-defined]
+    if not reaching:
+        return ""
+    return (
+        f" Pointers of {', '.join(reaching)} are also told which address is the slot before their own, and which next."
+    )
 
 
 def _world(run: Run) -> Any:

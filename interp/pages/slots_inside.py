@@ -56,8 +56,10 @@ def restarts_said(rows: pd.DataFrame | None) -> list[str]:
     rates = [] if rows is None else [row for row in records(select(rows, metric=Metric.EXACT_MATCH)) if not row["part"]]
     if not rates:
         return []
-    shares = [f"{100 * min(own):.0f} to {100 * max(own):.0f} % ({case})" for case in CASES
-              if (own := [row["estimate"] for row in rates if row["stratum"] == case])]  # fmt: skip
+    shares = []
+    for case in CASES:
+        own = sorted({f"{100 * row['estimate']:.0f}" for row in rates if row["stratum"] == case}, key=float)
+        shares += [f"{own[0]} % ({case})" if len(own) == 1 else f"{own[0]} to {own[-1]} % ({case})"] if own else []
     return [f"From final answers alone, gradients find a right program in {', '.join(shares)} of random restarts."]
 
 
