@@ -232,6 +232,13 @@ BUNDLED = {
     "trace_1": "d72a284d88ca7684",
     "trace_2": "2d5c91f9d9cded23",
     "trace_final": "8a5cccec4812791b",
+    "trace_small": "8a3c3f04e5d9b09a",
+    "trace_small_delta": "6e0778c16d82124a",
+    "trace_small_gru": "f5c4ec975468eb49",
+    "trace_small_linear_attention": "882940c1162e37db",
+    "trace_small_lstm": "ea2ff95f2463079c",
+    "trace_small_path": "cbd89100a8688ab0",
+    "trace_small_rnn": "de8810aa66bf4675",
     "trace_tuned": "f19a412b6dd8c508",
 }
 
