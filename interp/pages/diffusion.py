@@ -61,19 +61,24 @@ def _found(name: str, frame: pd.DataFrame) -> list[str]:
     said = []
     if orders := _ranks(frame):
         said.append(
-            f"`{name}` decides first what it is sure of at once: the pass in which a slot is decided follows its "
-            f"confidence from full mask with a rank correlation of {orders['own difficulty']:.2f}, and with that held "
-            f"fixed it goes with the machine's causal order by {orders['causal depth, difficulty fixed']:.2f}."
+            f"`{name}` fills in slots in the order of what it was sure of at the start: the pass that decides a slot "
+            f"has a rank correlation of {orders['own difficulty']:.2f} with its confidence from full mask, and, that "
+            f"held fixed, of {orders['causal depth, difficulty fixed']:.2f} with the machine's causal order "
+            f"({orders['causal depth']:.2f} without)."
         )
         exact = _exact(frame)
         forced = [row for row in exact if row["method"] not in ("denoise_once", "denoise_confidence")]
         worst = min(forced, key=lambda row: row["estimate"])
         free = next(row for row in exact if row["method"] == "denoise_confidence")
         once = next(row for row in exact if row["method"] == "denoise_once")
+        other = (
+            "forced into any other order in as many"
+            if all(row["estimate"] == free["estimate"] for row in forced)
+            else f"forced {_ORDERS[worst['method']]}, the worst, in {100 * worst['estimate']:.2f} %"
+        )
         said.append(
-            f"In {int(free['time'])} passes of its own order it is right in {100 * free['estimate']:.2f} %, forced "
-            f"into another ({_ORDERS[worst['method']]}, of all the worst) in {100 * worst['estimate']:.2f} %, in one "
-            f"pass in {100 * once['estimate']:.2f} %."
+            f"In {int(free['time'])} passes of its own order it is right in {100 * free['estimate']:.2f} %, {other}, "
+            f"in one pass in {100 * once['estimate']:.2f} %."
         )
     edits = _by_time(frame, Metric.SIDE_ACCURACY, "one decided slot")
     if edits:
@@ -83,6 +88,8 @@ def _found(name: str, frame: pd.DataFrame) -> list[str]:
             f"{100 * _mean(edits):.0f} % of answers; asked again, the model puts the slot right in "
             f"{100 * _mean(mended):.0f} %."
         )
+    if moved := _moved_first(frame):
+        said.append(moved)
     if places := _places(frame):
         own = next(each for each in places if "own slot" in each[0])
         other = next(each for each in places if "all blocks but" in each[0])
@@ -104,18 +111,69 @@ def _found(name: str, frame: pd.DataFrame) -> list[str]:
         )
         once = next(row for row in _exact(frame) if row["method"] == "denoise_once")
         best = max(_exact(frame), key=lambda row: row["estimate"])
+        apart = "outside" if best["ci_low"] > once["estimate"] else "inside"
         said.append(
             f"It is right in {100 * once['estimate']:.1f} % after one pass and in {100 * best['estimate']:.1f} % at "
-            f"its best, after {int(best['time'])}."
+            f"its best, after {int(best['time'])} by {_way(best['method'])}: {apart} that row's 95 % interval."
         )
     errors = select(frame, metric=Metric.CALIBRATION_ERROR, position=None)
     if len(errors):
         once, last = records(errors)[0], records(errors)[-1]
         said.append(
             f"Its confidence in a slot is off by {100 * once['estimate']:.3f} points on average after one pass and by "
-            f"{100 * last['estimate']:.3f} after {int(last['time'])} (expected calibration error)."
+            f"{100 * last['estimate']:.3f} after {int(last['time'])} (expected calibration error){_unsure(frame)}."
+        )
+    if len(cosines := select(frame, metric=Metric.COSINE)):
+        highest = cosines.loc[cosines["estimate"].idxmax()]
+        said.append(
+            f"No two of its embeddings have come together: the nearest, of {highest['part']} and "
+            f"{highest['position']}, have a cosine of {highest['estimate']:.2f}{_neighbours(cosines)}."
         )
     return said
+
+
+def _moved_first(frame: pd.DataFrame) -> str:
+    """Of interchange at single passes: what moves when source's activations are in all of them."""
+    rows = records(select(frame, pair_design="independent", stratum="changes", metric=Metric.EFFECT_ACCURACY))
+    whole = [row for row in rows if row["time"] is None and row["control"] is None and not row["part"]]
+    if not whole:
+        return ""
+    words = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in whole]
+    layers = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in whole))
+    return f"Source's activation at a variable's place after a layer ({layers}), in all passes, changes {_and(words)}."
+
+
+def _unsure(frame: pd.DataFrame) -> str:
+    """How often slots are right that are given with a confidence from .9 to .995, after one pass and after all."""
+    shares = []
+    for time in sorted(int(t) for t in select(frame, metric=Metric.RELIABILITY)["time"].unique()):
+        rows = records(select(frame, metric=Metric.RELIABILITY, time=time))
+        some = [row for row in rows if row["stratum"] in ("0.9 to 0.95", "0.95 to 0.99", "0.99 to 0.995")]
+        n = sum(row["n"] for row in some)
+        shares.append((time, sum(row["estimate"] * row["n"] for row in some), n))
+    if len(shares) < 2 or min(n for _, _, n in shares) < 10:
+        return ""
+    told = [f"{right:.0f} of {n} after {time}" for time, right, n in shares]
+    return f"; of slots given with .9 to .995, right are {_and(told)}"
+
+
+def _neighbours(cosines: pd.DataFrame) -> str:
+    """Whether embeddings of numbers that follow each other are nearer than those of other numbers."""
+    near, far = [], []
+    for a, b, value in zip(cosines["position"], cosines["part"], cosines["estimate"], strict=True):
+        first, second = (str(each).removeprefix("NUM_") for each in (a, b))
+        if first.isdigit() and second.isdigit() and "NUM_" in str(a) and "NUM_" in str(b):
+            (near if abs(int(first) - int(second)) == 1 else far).append(float(value))
+    if not near or not far:
+        return ""
+    return (
+        f"; numbers that follow each other have {sum(near) / len(near):.2f} on average, other pairs of numbers "
+        f"{sum(far) / len(far):.2f}"
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _section(frame: pd.DataFrame) -> list[str]:
