@@ -135,7 +135,8 @@ def _sharpness(run: Run, rows: pd.DataFrame) -> list[str]:
         f"The true plan of addition, every field's true entry leading by {MARGIN:g} logits over the temperature, run "
         "softly in float64, on numbers of so many digits: percent of answers that are right. Either addresses alone "
         "are soft, or kinds and contents too; the machine either leaves its distributions as they stand, or sharpens "
-        "counter, addresses and results by the same temperature at every step. *astray*: the probability that a pointer "
+        "counter, addresses and results by the same temperature at every step. *astray*: the probability that a "
+        "pointer "
         f"gives to wrong addresses at {sizes[-1]} digits. {n} inputs an entry.",
         _table(["soft", "temperature", "astray", *head], lines),
     ]
