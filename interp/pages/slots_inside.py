@@ -126,8 +126,8 @@ def _sharpness(run: Run, rows: pd.DataFrame) -> list[str]:
                 for how in (AS_IT_STANDS, SHARPENED)
                 for size in sizes
             ]
-            sure = "–" if certain is None else f"{certain['estimate']:.6g}"
-            lines.append([fields, position.removeprefix("temperature "), sure, *cells])
+            astray = "–" if certain is None else f"{1 - certain['estimate']:.1e}"
+            lines.append([fields, position.removeprefix("temperature "), astray, *cells])
     head = [f"{how}, {size}" for how in (AS_IT_STANDS, SHARPENED) for size in sizes]
     n = min(row["n"] for row in own)
     return [
@@ -135,9 +135,10 @@ def _sharpness(run: Run, rows: pd.DataFrame) -> list[str]:
         f"The true plan of addition, every field's true entry leading by {MARGIN:g} logits over the temperature, run "
         "softly in float64, on numbers of so many digits: percent of answers that are right. Either addresses alone "
         "are soft, or kinds and contents too; the machine either leaves its distributions as they stand, or sharpens "
-        "counter, addresses and results by the same temperature at every step. *sure*: the mean probability of the "
-        f"true address at {sizes[-1]} digits. {n} inputs an entry.",
-        _table(["soft", "temperature", "sure", *head], lines),
+        "counter, addresses and results by the same temperature at every step. *astray*: the probability that a "
+        "pointer "
+        f"gives to wrong addresses at {sizes[-1]} digits. {n} inputs an entry.",
+        _table(["soft", "temperature", "astray", *head], lines),
     ]
 
 
@@ -178,7 +179,8 @@ def _controller(run: Run, rows: pd.DataFrame) -> list[str]:
         "task, whose labels are drawn by the last input's value, which many inputs share).",
         _table(["position", *layers], read),
         "And percent of answers that become those of the source's value when the stream there is exchanged (in "
-        f"brackets those that stay when the values are equal; {alone} % do without an exchange).",
+        f"brackets those that stay when the values are equal; {alone} % do without an exchange). Where the slot before "
+        "is exchanged, its own content moves, so that few stay.",
         _table(["position", *layers], moved),
     ]
 

@@ -11,5 +11,7 @@ _SIZES: dict[str, Any] = {
 
 SLOT_CASES: dict[str, SlotMachineConfig] = {
     "slot-machine": SlotMachineConfig(**_SIZES),
-    "slot-machine-learned": SlotMachineConfig(**_SIZES, alu="learned", d_alu=6, temperature=0.8, dtype="float64"),
+    "slot-machine-learned": SlotMachineConfig(
+        **_SIZES, alu="learned", d_alu=6, temperature=0.8, dtype="float64", pointer_reach=1
+    ),
 }
