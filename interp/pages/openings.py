@@ -101,16 +101,22 @@ def probing_opening(frames: Mapping[str, pd.DataFrame]) -> str:
 
 def models_opening(cards: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """Of cards by name: which are right nearly always, which is worst, and what is left wrong."""
-    scores = {name: rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]["estimate"] for name, card in cards}
+    open_ended = [name for name, card in cards if any(row["metric"] == Metric.BITS for row in card["rows"])]
+    scores = {
+        name: rows_of(card, Metric.EXACT_MATCH, Aggregation.MACRO)[0]["estimate"]
+        for name, card in cards
+        if name not in open_ended or len(open_ended) == len(cards)
+    }
     sizes = [card["parameters"] for _, card in cards]
     best, worst = max(scores, key=lambda name: scores[name]), min(scores, key=lambda name: scores[name])
     tasks = dict(cards)
     good = [name for name, score in scores.items() if score >= 0.999]
+    aside = f"; of text ({_names(open_ended)}) no answer is the right one, so it is left out" if open_ended else ""
     said = [
         f"{len(cards)} trained models come with the project, of {min(sizes):,} to {max(sizes):,} parameters.",
         f"{len(good)} of them are right in 999 of 1,000 answers or more, every stratum of the world counted once.",
         f"The best is `{best}` ({percent_of(scores[best])}), on the task `{tasks[best]['config']['task']}`.",
-        f"The worst is `{worst}` ({percent_of(scores[worst])}), on the task `{tasks[worst]['config']['task']}`.",
+        f"The worst is `{worst}` ({percent_of(scores[worst])}), on the task `{tasks[worst]['config']['task']}`{aside}.",
         "Everything is measured on units that no training saw; each run's card lists the answers that are wrong.",
     ]
     return " ".join(said)
