@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from interp.cli import main
-from interp.pages.across import addressing
 from interp.pages.compare import write_compare_page
 from interp.results import read_frame, records, select
 from interp.runs import Run, load
@@ -16,6 +15,7 @@ from interp.runs.further_frames import STATES
 from interp.studies.across import (
     Correlation,
     Kept,
+    addressing,
     correlation,
     kept,
     mean_over_models,

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from interp.pages.markdown import table
 from interp.runs import Run
-from interp.studies.across import Kept, correlation, kept, mean_over_models, rank_over_models
-from interp.studies.carried import CLEAR
+from interp.studies.across import Kept, addressing, correlation, kept, mean_over_models, rank_over_models
 
 FEWEST = 3  # runs of one task, below which nothing is said of several models
 _CLEAR = 0.5  # of a rank correlation over models
@@ -141,20 +140,6 @@ class Across:
                 ),
             ]
         return parts
-
-
-def addressing(each: Kept) -> str:
-    """relative, absolute, both or neither: which is clear of its null, and by how much it is ahead of the other."""
-    assert each.absolute is not None and each.relative is not None
-    clear = [
-        name
-        for name, (score, null) in (("absolute", each.absolute), ("relative", each.relative))
-        if score > null + CLEAR
-    ]
-    if len(clear) == 2:
-        ahead = each.relative[0] - each.absolute[0]
-        return "both" if abs(ahead) <= CLEAR else "relative" if ahead > 0 else "absolute"
-    return clear[0] if clear else "neither"
 
 
 def _kept_line(each: Kept) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from interp.pages.states_drawing import addressing_drawing
 from interp.results import READOUT, Control, Metric, select
 from interp.runs import Run, RunError
 from interp.runs.further_frames import STATES
+from interp.studies.across import addressing, kept
 from interp.studies.carried import CLEAR, Score, best, scores
-from interp.worlds.machine.relative import offset_of
 
 _ASKED = (
     "A model without attention must carry all that it will need in a vector of fixed size. Parts of that vector are "
@@ -35,10 +35,11 @@ def write_states_page(runs: Sequence[Run], out: Path) -> Path:
         raise ValueError("the page needs at least one run, got none")
     frames = {run.name: STATES.read(run) for run in runs}
     scored = {name: scores(frame) for name, frame in frames.items()}
+    single = {run.name: _findings(run, frames[run.name], scored[run.name]) for run in runs}
     write_text(out / "states_addressing.svg", addressing_drawing(scored))
     parts = [
         "# What a model carries",
-        " ".join([_ASKED, *(said for name in frames for said in _findings(name, frames[name], scored[name]))]),
+        " ".join([_ASKED, *(_together(runs, frames, scored) if len(runs) > 1 else single[runs[0].name])]),
         "![For each variable the best part of what is carried: what moved, what stayed, and the null]"
         "(states_addressing.svg)",
         "Written by `tapelens states-page` from the rows of `tapelens patch RUN --part …`; one row is measured again, "
@@ -46,20 +47,59 @@ def write_states_page(runs: Sequence[Run], out: Path) -> Path:
         _how_to_read(),
     ]
     for run in runs:
-        parts.append(_section(run, frames[run.name], scored[run.name]))
+        told = " ".join(single[run.name]) if len(runs) > 1 else ""
+        parts.append(_section(run, frames[run.name], scored[run.name], told))
     path = out / "states.md"
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def _family(found: Sequence[Score], *, relative: bool) -> list[Score]:
-    return [
-        s for s in best(found).values() if "cell[" in s.variable and (offset_of(s.variable) is not None) == relative
-    ]
+_VERDICTS = {
+    "relative": "the relative one fits better",
+    "absolute": "the absolute one fits better",
+    "both": "both fit about as well",
+    "neither": "neither addressing was found",
+}
 
 
-def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[str]:
+def _together(
+    runs: Sequence[Run], frames: Mapping[str, pd.DataFrame], scored: Mapping[str, Sequence[Score]]
+) -> list[str]:
+    """What a person would say of several runs."""
+    sizes = [int(np.median(frame["carrier_size"].to_numpy(dtype=float))) for frame in frames.values()]
+    said = [f"{len(runs)} models carry from {min(sizes):,} to {max(sizes):,} numbers past a token."]
+    shares = [[_whole(frame, part) for frame in frames.values()] for part in ("all", READOUT)]
+    stored, retrieved = ([each for each in some if each is not None] for some in shares)
+    if stored and retrieved:
+        said.append(
+            "Where an instruction is asked, exchanging everything carried before it gives the other stream's value in "
+            f"{min(stored):.2f} to {max(stored):.2f} of pairs (storage), exchanging only what the layers read there in "
+            f"{min(retrieved):.2f} to {max(retrieved):.2f} (retrieval)."
+        )
+    judged = [each for each in map(kept, runs) if each.absolute and each.relative]
+    for verdict, words in (
+        ("relative", "keep cells by their distance from the pointer"),
+        ("absolute", "keep cells by their place"),
+        ("both", "keep them in a way that fits both as well"),
+        ("neither", "show neither"),
+    ):
+        names = [f"`{each.run}`" for each in judged if addressing(each) == verdict]
+        if names:
+            said.append(f"Of {len(judged)} models that were asked both ways {len(names)} {words}: {', '.join(names)}.")
+    clear: dict[str, int] = {}
+    for found in scored.values():
+        for name, score in best(found).items():
+            clear[name] = clear.get(name, 0) + (score.both > score.null + CLEAR)
+    counts = ", ".join(f"`{name}` in {count}" for name, count in clear.items())
+    said.append(
+        f"A part that moves a variable clearly more often than chance, and leaves the rest, was found for {counts}."
+    )
+    return said
+
+
+def _findings(run: Run, frame: pd.DataFrame, found: Sequence[Score]) -> list[str]:
     """What a person would say of one run."""
+    name = run.name
     size = int(np.median(frame["carrier_size"].to_numpy(dtype=float)))
     said = [
         f"The model `{name}` carries {size:,} numbers past a token."
@@ -73,18 +113,14 @@ def _findings(name: str, frame: pd.DataFrame, found: Sequence[Score]) -> list[st
             f"stream's value in {stored:.2f} of pairs (storage), exchanging only what its layers read there in "
             f"{retrieved:.2f} (retrieval)."
         )
-    families = {word: _family(found, relative=relative) for word, relative in (("absolute", False), ("relative", True))}
-    if all(families.values()):
-        means = {word: sum(s.both for s in some) / len(some) for word, some in families.items()}
-        nulls = {word: sum(s.null for s in some) / len(some) for word, some in families.items()}
-        clear = [word for word in means if means[word] > nulls[word] + CLEAR]
-        verdict = (
-            "neither addressing was found" if not clear else f"the {max(clear, key=means.__getitem__)} one fits better"
+    how = kept(run)
+    if how.absolute and how.relative:
+        pairs = (("absolute", how.absolute), ("relative", how.relative))
+        both = ", ".join(f"{word} {score:.2f} (null {null:.2f})" for word, (score, null) in pairs)
+        said.append(
+            f"Are cells kept by their place or by their distance from the pointer? Here {both}: "
+            f"{_VERDICTS[addressing(how)]}."
         )
-        if len(clear) == 2 and abs(means["absolute"] - means["relative"]) <= CLEAR:
-            verdict = "both fit about as well"
-        both = ", ".join(f"{word} {means[word]:.2f} (null {nulls[word]:.2f})" for word in means)
-        said.append(f"Are cells kept by their place or by their distance from the pointer? Here {both}: {verdict}.")
     chosen = best(found)
     clear = [s for s in chosen.values() if s.both > s.null + CLEAR]
     names = ", ".join(f"`{s.variable}`" for s in clear) or "none"
@@ -120,7 +156,7 @@ def _how_to_read() -> str:
     )
 
 
-def _section(run: Run, frame: pd.DataFrame, found: Sequence[Score]) -> str:
+def _section(run: Run, frame: pd.DataFrame, found: Sequence[Score], told: str) -> str:
     lines = [
         f"| `{s.variable}` | {s.part.replace('_', ' ')} | {s.size:,} | {s.moved:.2f} | "
         f"{'–' if s.stayed is None else f'{s.stayed:.2f}'} | {s.null:.2f} | {s.n:,} |"
@@ -128,6 +164,7 @@ def _section(run: Run, frame: pd.DataFrame, found: Sequence[Score]) -> str:
     ]
     parts = [
         f"## `{run.name}`: {run.config.model.architecture}, seed {run.config.seed}",
+        told,
         "The best part of each variable (the best of many is flattered by its choice).\n\n"
         "| variable | part | numbers | moved | stayed | null | pairs |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(lines),

@@ -26,7 +26,7 @@ from interp.reading import RunError
 from interp.results import Aggregation, Control, Method, Metric, records, select
 from interp.runs import Run
 from interp.runs.further_frames import BEYOND, STATES
-from interp.studies.carried import best, scores
+from interp.studies.carried import CLEAR, best, scores
 from interp.studies.comparing import input_and_end
 
 RELATIVE = re.compile(r"cell\[@\w+\+\d+\]")
@@ -144,6 +144,20 @@ def kept(run: Run) -> Kept:
         )
         carried = int(frame["carrier_size"].median())
     return Kept(run.name, longer, absolute, relative, carried, _oldest(run))
+
+
+def addressing(each: Kept) -> str:
+    """relative, absolute, both or neither: which is clear of its null, and by how much it is ahead of the other."""
+    assert each.absolute is not None and each.relative is not None
+    clear = [
+        name
+        for name, (score, null) in (("absolute", each.absolute), ("relative", each.relative))
+        if score > null + CLEAR
+    ]
+    if len(clear) == 2:
+        ahead = each.relative[0] - each.absolute[0]
+        return "both" if abs(ahead) <= CLEAR else "relative" if ahead > 0 else "absolute"
+    return clear[0] if clear else "neither"
 
 
 def _mean(pairs: list[tuple[float, float]]) -> tuple[float, float] | None:
