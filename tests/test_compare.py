@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from interp.cli import main
+from interp.figures.style import named_rows
 from interp.pages.compare import write_compare_page
 from interp.results import read_frame, records, select
 from interp.runs import Run, load
@@ -124,7 +126,8 @@ def test_what_is_read_and_used_are_above_what_each_is_held_against(quickstart: R
     pairs = read_and_used(quickstart)
     probes, swaps = quickstart.frame("probes"), quickstart.frame("interventions")
     assert len(pairs) >= 6 and not set(pairs.site) & {"blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"}
-    for pair in pairs.itertuples():
+    pair: Any
+    for pair in named_rows(pairs):
         here = {"variable": pair.variable, "site": pair.site}
         rows = select(probes, **here, metric="accuracy", method="logistic", stratum=None)
         gaps = [
@@ -141,7 +144,8 @@ def test_what_is_read_and_used_are_above_what_each_is_held_against(quickstart: R
         assert pair.used == pytest.approx(max(gaps))
     found = correlation(quickstart)
     assert found is not None and found.n == len(pairs) and -1 <= found.rho <= 1
-    assert found.rho == pytest.approx(pairs[["read", "used"]].rank().corr().iloc[0, 1])
+    ranks: Any = pairs[["read", "used"]].rank()
+    assert found.rho == pytest.approx(ranks["read"].corr(ranks["used"]))
 
 
 def test_models_are_drawn_again_for_the_interval_of_their_mean() -> None:

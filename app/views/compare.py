@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import pandas as pd
@@ -115,7 +116,7 @@ def draw_chart(rows: pd.DataFrame, names: tuple[str, str], question: str) -> Non
 
 def written(value: float | None) -> str:
     """A number of the table; nothing where there is none."""
-    return "" if pd.isna(value) else f"{value:.3f}"
+    return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def sentence(rows: pd.DataFrame, names: tuple[str, str]) -> str:

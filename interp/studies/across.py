@@ -107,9 +107,10 @@ def correlation(run: Run) -> Correlation | None:
         pairs = read_and_used(run)
     except RunError:
         return None
-    if len(pairs) < LEAST_PAIRS or pairs["read"].nunique() < 2 or pairs["used"].nunique() < 2:
+    read, used = (pairs[name].to_numpy(dtype=float) for name in ("read", "used"))
+    if len(pairs) < LEAST_PAIRS or len(set(read)) < 2 or len(set(used)) < 2:
         return None
-    rho: Any = spearmanr(pairs["read"], pairs["used"])
+    rho: Any = spearmanr(read, used)
     return Correlation(run.name, float(rho.statistic), len(pairs))
 
 
@@ -142,7 +143,7 @@ def kept(run: Run) -> Kept:
             _mean([(s.both, s.null) for name, s in chosen.items() if kind.fullmatch(name)])
             for kind in (ABSOLUTE, RELATIVE)
         )
-        carried = int(frame["carrier_size"].median())
+        carried = int(np.median(frame["carrier_size"].to_numpy(dtype=float)))
     return Kept(run.name, longer, absolute, relative, carried, _oldest(run))
 
 

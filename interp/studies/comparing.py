@@ -147,7 +147,7 @@ def _readable(run: str, frame: pd.DataFrame) -> list[Answer]:
     return found
 
 
-def input_and_end(sites: pd.Series) -> set[str]:
+def input_and_end(sites: Any) -> set[str]:
     """The hooks at which swaps are about the input, and the last: after the last layer the output itself is
     exchanged."""
     return {*_ENDS, *site_order(sites.dropna())[-1:]}

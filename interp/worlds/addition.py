@@ -16,7 +16,7 @@ changes its own digit alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Any, ClassVar, Literal
@@ -89,10 +89,6 @@ class Addition(World):
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self.sums))
-
-    def changed(self, **settings: Any) -> Addition:
-        """The world with other settings: another causal model, longer numbers."""
-        return Addition(**vars(replace(self.sums, **settings)))
 
     # Numbers.
 

@@ -165,9 +165,9 @@ class World(ABC):
         """What of `to_dict` says which world it is: all of it, unless there is a place that may move."""
         return self.to_dict()
 
-    def changed(self, values: Mapping[str, Any]) -> World:
-        """The world with other values of some `settings`. Raises as `from_dict`."""
-        return type(self).from_dict({**self.to_dict(), **values})
+    def changed(self, values: Mapping[str, Any] | None = None, /, **settings: Any) -> Self:
+        """The world with other values of some `settings`, by a mapping or by name. Raises as `from_dict`."""
+        return type(self).from_dict({**self.to_dict(), **(values or {}), **settings})
 
     def from_source(self, path: Path) -> World:
         """The same kind of world, of the text of another file."""

@@ -18,7 +18,7 @@ All but the outcome can be set at any executed step; the machine then goes on fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -96,10 +96,6 @@ class SlotWorld(World):
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self.task))
-
-    def changed(self, **settings: Any) -> SlotWorld:
-        """The world with other settings: longer numbers, another form of plan."""
-        return SlotWorld(**vars(replace(self.task, **settings)))
 
     # What is true.
 

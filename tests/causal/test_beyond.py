@@ -51,7 +51,7 @@ def test_the_trained_length_scores_as_an_evaluation_does(run: interp.Run) -> Non
     (expected,) = select(plain, aggregation=Aggregation.MACRO, metric=Metric.EXACT_MATCH)["estimate"]
     here = select(rows, stratum="6 steps", metric=Metric.EXACT_MATCH)["estimate"]
     assert here.tolist() == [expected]
-    assert select(rows, stratum="12 steps", metric=Metric.EXACT_MATCH)["estimate"].between(0, 1).all()
+    assert all(0 <= share <= 1 for share in select(rows, stratum="12 steps", metric=Metric.EXACT_MATCH)["estimate"])
 
 
 def test_longer_runs_execute_more(run: interp.Run) -> None:

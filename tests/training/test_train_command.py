@@ -18,7 +18,7 @@ from interp.models.state_configs import STATE_CONFIGS
 from interp.models.window_config import WINDOW_CONFIGS
 from interp.runs import load
 from interp.training import PRESETS, TrainingConfig
-from interp.training.overrides import ModelOverrides, TrainingOverrides, given, overridden
+from interp.training.overrides import ModelOverrides, TrainingOverrides, given, overridden, world_from
 
 TINY = ["--machine", "n_instructions=4", "n_cells=3", "n_input=1", "n_output=1", "bits=2"]
 SHORT = [
@@ -88,6 +88,12 @@ def test_a_memory_follows_the_world_and_the_rest_can_be_given() -> None:
     assert overridden(config, config.world, training={}, model={}) == config
     larger = overridden(config, config.world.changed(size=3), training={}, model={"d_alu": 64}).model
     assert (larger.d_alu, larger.n_slots, larger.max_steps) == (64, config.model.n_slots + 4, 4)
+
+
+@pytest.mark.parametrize(("preset", "change"), [("addition", "n_digits=5"), ("slots_add", "size=3"), ("sticky", "n=1")])
+def test_a_setting_of_any_world_is_given_by_its_name(preset: str, change: str) -> None:
+    name, value = change.split("=")
+    assert world_from(PRESETS[preset].world, [change]).to_dict()[name] == int(value)
 
 
 def test_positions_follow_their_kind() -> None:
