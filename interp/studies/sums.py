@@ -113,7 +113,7 @@ def length_rows(
     rows = []
     for number, length in enumerate(digits):
         progress(number, len(digits), f"{length} digits")
-        world = run.config.world.changed(n_digits=length, least_digits=length)  # type: ignore[attr-defined]
+        world = run.config.world.changed(n_digits=length, least_digits=length)
         task = TASKS[run.config.task](world, run.config.options)
         changes = {"n_ctx": task.n_ctx}
         if run.config.model.positional_embedding_type.startswith("block"):
@@ -151,7 +151,7 @@ def commutation_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
 def rival_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
     """IIA of the carry into each place under both accounts, at every layer and asking position."""
     model, task = run.model, run.task
-    ripple = run.config.world.changed(carries=RIPPLE)  # type: ignore[attr-defined]
+    ripple: Any = run.config.world.changed(carries=RIPPLE)
     worlds = {RIPPLE: ripple, LOOK_AHEAD: ripple.changed(carries=LOOK_AHEAD)}
     asking = [task.position_names[at] for at in task.answer_positions[: ripple.n_digits + 1]]
     where = torch.from_numpy(task.answer_positions)
