@@ -61,7 +61,7 @@ def ran_softly(model: Any, state: State, n_steps: int, temperature: float) -> St
 def sharpness_rows(run: Run, size: int, *, n: int) -> Iterator[dict[str, Any]]:
     """The curve at one size of the input: the share of right answers at every temperature, and the true address's
     probability."""
-    larger = run.config.world.changed(size=size, least=size)  # type: ignore[attr-defined]
+    larger: Any = run.config.world.changed(size=size, least=size)
     task = TASKS[run.config.task](larger)
     cfg = resized_for(run.config.model, larger).as_written  # type: ignore[arg-type]
     model: Any = build_model(replace(cfg, alu="table", dtype="float64")).eval()

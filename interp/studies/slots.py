@@ -69,7 +69,7 @@ def size_rows(run: Run, size: int, *, n: int, split: Split = "evaluation") -> li
 
     A run that is given its plan has the execution alone.
     """
-    larger = run.config.world.changed(size=size, least=size)  # type: ignore[attr-defined]
+    larger: Any = run.config.world.changed(size=size, least=size)
     task = TASKS[run.config.task](larger)
     model = hardened(run, resized_for(run.config.model, larger))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (PLANNED, EXECUTED, BOTH)}
