@@ -94,7 +94,8 @@ class Across:
         if len(self.correlations) < FEWEST:
             return ""
         mean, low, high = mean_over_models(self.correlations)
-        verdict = "tells what is used" if low > 0 else "tells nothing about what is used" if high > 0 else "misleads"
+        clear = "tells what is used" if mean > _CLEAR else "tells a little of what is used"
+        verdict = clear if low > 0 else "tells nothing about what is used" if high > 0 else "misleads"
         return (
             f"Within a model, where a variable can be read {verdict}: rank correlation {_signed(mean)} "
             f"[{_signed(low)}, {_signed(high)}] over variables and layers, the mean of {len(self.correlations)} models."
