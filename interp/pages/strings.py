@@ -122,7 +122,8 @@ def _found(
     sticky: Sequence[Run], measured: dict[str, dict[str, Any]], floors: dict[int, list[dict[str, float]]]
 ) -> list[str]:
     sentences = []
-    for run in sticky:
+    whole = [run for run in sticky if _context(run) is None]
+    for run in [run for run in sticky if run not in whole[1:]]:
         rule, mine = run.config.world.rule, measured[run.name]  # type: ignore[attr-defined]
         seen = _context(run)
         if seen is None:
@@ -135,14 +136,32 @@ def _found(
                 f"Its distribution is {mine['kl']:.5f} nats a character away from the rule's and puts "
                 f"{mine['illegal_mass']:.1e} on forbidden characters."
             )
+            sentences += _alike(whole[1:], measured)
         elif rule.length == 12 and rule.n in floors:
             floor = floors[rule.n][seen]["kl"]
             enough = "as many as suffice" if seen > rule.n else f"fewer than the {rule.n + 1} that suffice"
+            characters = f"{seen} character{'s' if seen > 1 else ''}"
             sentences.append(
-                f"The run `{run.name}` sees {seen} characters, {enough}: {mine['kl']:.4f} nats, where the chain says "
-                f"that no model of {seen} can do better than {floor:.4f}."
+                f"The run `{run.name}` sees {characters}, {enough}: {mine['kl']:.4f} nats, where the chain says that "
+                f"no model of {seen} can do better than {floor:.4f}."
             )
     return sentences
+
+
+def _alike(others: Sequence[Run], measured: dict[str, dict[str, Any]]) -> list[str]:
+    """Further models that see the whole string, in one sentence."""
+    if not others:
+        return []
+    found = [measured[run.name] for run in others]
+    orders = ", ".join(str(run.config.world.rule.n) for run in others)  # type: ignore[attr-defined]
+    obey, far, forbidden = (
+        (min(mine[name] for mine in found), max(mine[name] for mine in found))
+        for name in ("in_distribution", "kl", "illegal_mass")
+    )
+    return [
+        f"The same for N = {orders}: {obey[0]:.2%} to {obey[1]:.2%} obey, {far[0]:.5f} to {far[1]:.5f} nats away, "
+        f"{forbidden[0]:.1e} to {forbidden[1]:.1e} on forbidden characters."
+    ]
 
 
 def _size(run: Run) -> int:
