@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from interp.cli.arguments import at_least, use_threads, writes
 from interp.commands import this_command
 from interp.compiled.config import NoiseConfig
 from interp.console import say, stage_display
+from interp.files import atomic_path
 
 
 def compile_interpreter(
@@ -85,7 +87,7 @@ def calibrate(
         models: names of calibration models (default: all).
         methods: names of entries, such as eap_ig or logistic (default: all).
         quick: a tiny machine, two models, a minute; to see that it runs.
-        publish: also write docs/calibration.md, its figure, and the summary that the package shows beside results.
+        publish: also write docs/calibration.md, its figure and rows, and the summary that is shown beside results.
         fresh: measure again what is there.
         workers: processes, each with one thread.
     """
@@ -97,7 +99,7 @@ def calibrate(
     at_least("--workers", workers, 1)
     writes(out, "rows/", "calibration.parquet", "calibration.md")
     if publish:
-        writes(Path("docs"), "calibration.md", "calibration.svg")
+        writes(Path("docs"), "calibration.md", "calibration.svg", "calibration.parquet")
         writes(Path("interp/calibration"), "summary.json")
     use_threads(1)
     settings = QUICK if quick else CalibrationSettings()
@@ -108,5 +110,7 @@ def calibrate(
     publish_summary(out, rows, settings)
     if publish:
         write_page(Path("docs"), rows, settings)
+        with atomic_path(Path("docs/calibration.parquet")) as place:
+            shutil.copyfile(out / "calibration.parquet", place)
         publish_summary(Path("interp/calibration"), rows, settings)
     say(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")

@@ -52,8 +52,8 @@ def write_page(folder: Path, frame: pd.DataFrame, settings: CalibrationSettings)
 
 def page(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
     """The page as Markdown."""
-    sections = (_head, _probes, _interchange, _attribution, _evaluation, _roles, _limits)
-    return "\n\n".join(section(frame, settings) for section in sections) + "\n"
+    sections = (_head, _probes, _interchange, _states, _attribution, _evaluation, _roles, _limits)
+    return "\n\n".join(told for section in sections if (told := section(frame, settings))) + "\n"
 
 
 def _head(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
@@ -168,6 +168,38 @@ _ANGLES: tuple[dict[str, Any], ...] = (
     {"method": Method.DAS, "stratum": "median", "control": Control.RANDOM_SUBSPACE},
     {"method": Method.PROBE_SUBSPACE},
 )
+
+
+def _states(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
+    rows = select(frame, granularity="state")
+    if rows.empty:
+        return ""
+    both: dict[tuple[str, str, str], float] = {}  # of an interpreter's own variable, and of its rival
+    lines = []
+    for name in dict.fromkeys(rows["run"]):
+        for method in dict.fromkeys(select(rows, run=name)["method"]):
+            cells = [f"`{name}`", str(method).replace("_", " ")]
+            for stratum in ("own", "rival"):
+                of = select(rows, run=name, method=method, stratum=stratum)
+                pair = [mean(of, metric=metric) for metric in (Metric.IIA, Metric.SIDE_ACCURACY)]
+                both[name, str(method), stratum] = min(pair)
+                cells += [short(value) for value in pair]
+            lines.append(cells)
+    own, rival = ([value for key, value in both.items() if key[2] == stratum] for stratum in ("own", "rival"))
+    apart = all(both[name, method, "own"] > both[name, method, "rival"] for name, method, _ in both)
+    return (
+        "## State interchange: a tape at its places, or one that shifts with the pointer\n\n"
+        "Two recurrent interpreters of `trace`, hand-set and exact, keep the tape at absolute places (`absolute_tape`) "
+        "or relative to the pointer (`relative_tape`). Each is asked for a cell by its place and by its distance from "
+        "the pointer: one is its own, the other its rival, whose value no part holds. *Moved*: IIA where the two "
+        "streams' pointers differ; *stayed*: answers about other cells that did not move. A part is as good as the "
+        "lesser of the two.\n\n"
+        + table(["interpreter", "method", "own: moved", "stayed", "rival: moved", "stayed"], lines)
+        + f"\n\n{'Every' if apart else 'Not every'} method scores the own variable above its rival: {min(own):.2f} to "
+        f"{max(own):.2f} against at most {max(rival):.2f}. So a rival can look half found, and only the distance "
+        "between the two says how a tape is kept. The true subspace asked of a rival is that of the cell, or the "
+        "distance, of the same number."
+    )
 
 
 def _attribution(frame: pd.DataFrame, settings: CalibrationSettings) -> str:

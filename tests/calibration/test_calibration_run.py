@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +143,11 @@ def test_processes_measure_what_one_does(folder, tiny, tmp_path) -> None:
     calibrate(tmp_path, settings=tiny, only=("eap",), workers=2)
     alone, shared = (select(read_frame(at / "calibration.parquet"), method="eap") for at in (folder, tmp_path))
     assert shared.estimate.round(6).tolist() == alone.estimate.round(6).tolist()
+
+
+def test_the_published_page_is_what_its_rows_say() -> None:
+    """docs/calibration.parquet holds them; `tapelens calibrate --publish` writes all three."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    frame = read_frame(docs / "calibration.parquet")
+    assert page(frame, CalibrationSettings()) == (docs / "calibration.md").read_text(encoding="utf-8")
+    assert frame.attrs["provenance"]["settings"]["seed"] == CalibrationSettings().seed
