@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -137,6 +138,16 @@ class Terminal:
     def type(self, line: str) -> None:
         os.write(self.parent, line.encode() + b"\n")
 
+    def interrupt_until(self, words: str) -> None:
+        """Ctrl-C until `words` are shown: a signal just before the prompt is read waits for the next key."""
+        for _ in range(24):
+            time.sleep(3)
+            os.kill(self.process.pid, signal.SIGINT)
+            with contextlib.suppress(AssertionError):
+                self.until(words, seconds=10)
+                return
+        raise AssertionError(f"no {words!r} in {self.shown!r}")
+
     def until(self, words: str, *, seconds: float = 240) -> str:
         """What was shown since the last call, up to `words`."""
         deadline = time.monotonic() + seconds
@@ -176,9 +187,7 @@ def test_a_conversation_at_a_terminal(world: TextWorld, tmp_path: Path) -> None:
         terminal.type("/save empty.txt")
         terminal.until("saved in empty.txt")
         terminal.until("> ")
-        time.sleep(3)  # until the prompt is read: a signal just before that waits for the next key
-        os.kill(terminal.process.pid, signal.SIGINT)  # at the prompt: the program goes on
-        terminal.until("/quit ends)")
+        terminal.interrupt_until("/quit ends)")  # at the prompt: the program goes on
         terminal.until("> ")
         terminal.type("/what")
         terminal.until("/reset forgets")

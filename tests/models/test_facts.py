@@ -170,10 +170,9 @@ def test_hidden_matrices_are_what_muon_trains(case):
     assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(p) for p in hidden]
     ends = {id(p) for name, p in model.named_parameters() if name.startswith(("embed", "pos_embed", "unembed"))}
     rest = [name for name, p in model.named_parameters() if id(p) not in {*ends, *(id(h) for h in hidden)}]
-    # no matrix is forgotten; what has two axes and is no linear map: taps and rates of each channel
-    assert not [
-        n for n in rest if model.get_parameter(n).ndim != 1 and not n.endswith(("conv.weight", "A_log", "W_rel"))
-    ]
+    # no matrix is forgotten; what has two axes and is no linear map: taps and rates of each channel, tables by distance
+    tables = ("conv.weight", "A_log", "W_rel", "near_keys")
+    assert not [n for n in rest if model.get_parameter(n).ndim != 1 and not n.endswith(tables)]
 
 
 @torch.no_grad()
