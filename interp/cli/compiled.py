@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ from interp.cli.arguments import at_least, use_threads, writes
 from interp.commands import this_command
 from interp.compiled.config import NoiseConfig
 from interp.console import say, stage_display
-from interp.files import atomic_path
+from interp.files import copy_file
 
 
 def compile_interpreter(
@@ -110,7 +109,6 @@ def calibrate(
     publish_summary(out, rows, settings)
     if publish:
         write_page(Path("docs"), rows, settings)
-        with atomic_path(Path("docs/calibration.parquet")) as place:
-            shutil.copyfile(out / "calibration.parquet", place)
+        copy_file(out / "calibration.parquet", Path("docs/calibration.parquet"))
         publish_summary(Path("interp/calibration"), rows, settings)
     say(f"{len(rows):,} rows in {out / 'calibration.parquet'}; the table in words in {page}")

@@ -10,7 +10,7 @@ import tyro
 from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import console, say, show_scores, stage_display
 from interp.evaluation.tables import denoising_tables
-from interp.files import require_file, write_json, write_text
+from interp.files import copy_file, require_file, write_json, write_text
 from interp.results import records
 from interp.runs import Run, load
 from interp.stage_options import EvaluationOptions
@@ -252,7 +252,7 @@ def lengths(
         steps: optimizer steps of each training.
         n: held-out states of each test.
         seed: of weights and records.
-        publish: also write the page into docs.
+        publish: also write the page and its rows into docs.
         fresh: start over.
         threads: PyTorch threads.
     """
@@ -263,7 +263,7 @@ def lengths(
     at_least("--n", n, 1)
     writes(out, "lengths.parquet", "length_generalisation.md", "length_generalisation.svg")
     if publish:
-        writes(Path("docs"), "length_generalisation.md", "length_generalisation.svg")
+        writes(Path("docs"), *(f"length_generalisation.{kind}" for kind in ("md", "svg", "parquet")))
     use_threads(threads)
     config = LengthsConfig(encodings=encodings or tuple(ENCODINGS), steps=steps, n_states=n, seed=seed, threads=threads)
     with stage_display("training and testing") as progress:
@@ -271,4 +271,5 @@ def lengths(
     page = write_lengths_page(out, rows, config)
     if publish:
         page = write_lengths_page(Path("docs"), rows, config)
+        copy_file(out / "lengths.parquet", Path("docs/length_generalisation.parquet"))
     say(f"{len(rows):,} rows in {out / 'lengths.parquet'}; the table is in {page}")
