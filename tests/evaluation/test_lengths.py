@@ -11,7 +11,7 @@ import pytest
 from cython_vm import MachineSpec
 from interp.models import build_model
 from interp.pages.lengths import lengths_page
-from interp.results import Control, Metric, records, rows_frame, select
+from interp.results import Control, Metric, read_frame, records, rows_frame, select
 from interp.studies import lengths
 from interp.studies.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
 from interp.tasks import TASKS
@@ -120,3 +120,12 @@ def test_the_summary_says_who_keeps_most(learned: float, says: str) -> None:
 def test_bad_configs_are_refused(changes: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         replace(CONFIG, **changes)
+
+
+def test_the_published_page_is_what_its_rows_say() -> None:
+    """docs/length_generalisation.parquet holds them; `tapelens lengths --publish` writes both."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    rows = read_frame(docs / "length_generalisation.parquet")
+    schemes = tuple(name for name in dict.fromkeys(rows["run"]) if name != "copy")
+    page = (docs / "length_generalisation.md").read_text(encoding="utf-8")
+    assert lengths_page(rows, LengthsConfig(encodings=schemes)) == page
