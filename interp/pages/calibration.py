@@ -181,7 +181,7 @@ def _states(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
             cells = [f"`{name}`", str(method).replace("_", " ")]
             for stratum in ("own", "rival"):
                 of = select(rows, run=name, method=method, stratum=stratum)
-                pair = [mean(of, metric=metric) for metric in (Metric.IIA, Metric.SIDE_ACCURACY)]
+                pair = [mean(of, metric=metric) or 0.0 for metric in (Metric.IIA, Metric.SIDE_ACCURACY)]
                 both[name, str(method), stratum] = min(pair)
                 cells += [short(value) for value in pair]
             lines.append(cells)
