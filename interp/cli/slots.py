@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import say, stage_display
-from interp.runs import load
+from interp.runs import Run, load, provenance
 
 
 def slots(
@@ -29,8 +30,6 @@ def slots(
         threads: PyTorch threads.
     """
     from interp.pages.slots import FILE
-    from interp.results import write_frame
-    from interp.runs import provenance
     from interp.studies.slots import measure_slots
 
     at_least("--n", n, 10)
@@ -40,8 +39,7 @@ def slots(
     writes(opened.path, FILE)
     with stage_display("planning and executing") as progress:
         rows = measure_slots(opened, n=n, n_pairs=n_pairs, sizes=sizes, progress=progress)
-    write_frame(rows, opened.path / FILE, provenance=provenance(opened.config, step=opened.step))
-    say(f"{len(rows):,} rows in {opened.path / FILE}")
+    _keep(rows, opened, FILE)
 
 
 def slots_inside(run: RunPath, *, n: int = 100, n_pairs: int = 200, n_probed: int = 1000, threads: int = 2) -> None:
@@ -56,8 +54,6 @@ def slots_inside(run: RunPath, *, n: int = 100, n_pairs: int = 200, n_probed: in
         threads: PyTorch threads.
     """
     from interp.pages.slots import INSIDE
-    from interp.results import write_frame
-    from interp.runs import provenance
     from interp.studies.slot_inside import measure_inside
 
     at_least("--n", n, 4)
@@ -68,8 +64,15 @@ def slots_inside(run: RunPath, *, n: int = 100, n_pairs: int = 200, n_probed: in
     writes(opened.path, INSIDE)
     with stage_display("looking inside") as progress:
         rows = measure_inside(opened, n=n, n_pairs=n_pairs, n_probed=n_probed, progress=progress)
-    write_frame(rows, opened.path / INSIDE, provenance=provenance(opened.config, step=opened.step))
-    say(f"{len(rows):,} rows in {opened.path / INSIDE}")
+    _keep(rows, opened, INSIDE)
+
+
+def _keep(rows: Any, run: Run, file: str) -> None:
+    """Write rows into the run folder, and say so."""
+    from interp.results import write_frame
+
+    write_frame(rows, run.path / file, provenance=provenance(run.config, step=run.step))
+    say(f"{len(rows):,} rows in {run.path / file}")
 
 
 def slots_restarts(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interp.models.diffusion_lm_config import SAMPLERS, DiffusionLMConfig
 from interp.models.drafts import Drafts, embedding_drafts
-from interp.models.facts import ModelFacts, on_sides
+from interp.models.facts import ModelFacts, on_sides, with_input_axis
 from interp.models.transformer_facts import TransformerFacts
 
 _PLACE = re.compile(r"^steps\.(\d+)\.(?:blocks\.(\d+)\.)?")
@@ -31,13 +31,7 @@ class DiffusionLMFacts(ModelFacts):
 
     def axes(self, hook: str) -> tuple[str, ...]:
         """As in ModelFacts; ln1 has one more under split inputs."""
-        axes, name = super().axes(hook), self.hook_name(hook)
-        if ".ln1." not in name:
-            return axes
-        assert isinstance(self, nn.Module)
-        block: Any = self.get_submodule(name.partition(".ln1.")[0])
-        further = block.input_axis()
-        return axes if further is None else (*axes[:2], further, *axes[2:])
+        return with_input_axis(self, self.hook_name(hook), super().axes(hook))
 
     def layer_of(self, hook: str) -> int | None:
         """See ModelFacts."""

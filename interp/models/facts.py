@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
+def with_input_axis(model: Any, hook: str, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """The axes of a hook point; ln1's with the further one, `head` or `reader`, that they have while one of its block's
+    split inputs is listened to."""
+    place, ln1, _ = hook.partition(".ln1.")
+    further = model.get_submodule(place).input_axis() if ln1 else None
+    return axes if further is None else (*axes[:2], further, *axes[2:])
+
+
 class ModelFacts:
     """The defaults; an architecture replaces what differs.
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from interp.models.drafts import Drafts, loop_drafts
-from interp.models.facts import ModelFacts
+from interp.models.facts import ModelFacts, with_input_axis
 from interp.models.looped_config import LoopedConfig
 from interp.models.transformer_facts import TransformerFacts
 
@@ -33,13 +33,7 @@ class LoopedFacts(ModelFacts):
         name = self.hook_name(hook)
         if name == "hook_carry":
             return ("batch", "step", "pos", "d_model")
-        axes = super().axes(hook)
-        if ".ln1." not in name:
-            return axes
-        assert isinstance(self, nn.Module)
-        block: Any = self.get_submodule(name.partition(".ln1.")[0])
-        further = block.input_axis()
-        return axes if further is None else (*axes[:2], further, *axes[2:])
+        return with_input_axis(self, name, super().axes(hook))
 
     def layer_of(self, hook: str) -> int | None:
         """See ModelFacts."""

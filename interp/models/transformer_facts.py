@@ -8,7 +8,7 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from interp.models.block import TransformerBlock
 from interp.models.config import TransformerConfig
-from interp.models.facts import ModelFacts
+from interp.models.facts import ModelFacts, with_input_axis
 from interp.models.fast_pass import FastPass
 from interp.models.graph import Graph
 from interp.models.hooks import listened_to
@@ -45,12 +45,7 @@ class TransformerFacts(ModelFacts):
 
     def axes(self, hook: str) -> tuple[str, ...]:
         """As in ModelFacts; ln1 has a further axis while one of the split inputs is listened to, `head` or `reader`."""
-        axes = super().axes(hook)
-        layer = self.layer_of(hook)
-        if layer is None or ".ln1." not in self.hook_name(hook):
-            return axes
-        further = self.blocks[layer].input_axis()
-        return axes if further is None else (*axes[:2], further, *axes[2:])
+        return with_input_axis(self, self.hook_name(hook), super().axes(hook))
 
     def residual_hooks(self) -> tuple[str, ...]:
         """See ModelFacts."""

@@ -11,17 +11,18 @@ import pandas as pd
 from interp.commands import command
 from interp.files import write_text
 from interp.pages.diffusion_drawing import diffusion_drawing, embeddings_drawing
+from interp.pages.diffusion_findings import findings
+from interp.pages.diffusion_rows import (
+    by_time,
+    exact_matches,
+    fetching_places,
+    unswapped,
+    way,
+)
 from interp.results import Aggregation, Control, Metric, records, select
 from interp.runs import Run
 
 FIGURE, EMBEDDINGS = "diffusion.svg", "diffusion_embeddings.svg"
-_ORDERS = {
-    "denoise_once": "all at once, one pass",
-    "denoise_confidence": "by confidence",
-    "denoise_left_to_right": "left to right",
-    "denoise_right_to_left": "right to left",
-    "denoise_random": "in any order",
-}
 
 
 def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out: Path) -> Path:
@@ -41,7 +42,7 @@ def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out:
 def diffusion_page(frames: dict[str, pd.DataFrame], command: str, figures: Sequence[str] = (FIGURE,)) -> str:
     """The page as Markdown."""
     sections = {name: _section(frame) for name, frame in frames.items()}
-    said = " ".join(words for name, frame in frames.items() for words in _found(name, frame))
+    said = " ".join(words for name, frame in frames.items() for words in findings(name, frame))
     parts = [
         "# Models that write otherwise",
         "The next state has a fixed size, so a model need not write it from left to right: it can fill it in, denoise "
@@ -56,129 +57,9 @@ def diffusion_page(frames: dict[str, pd.DataFrame], command: str, figures: Seque
     return "\n\n".join(parts) + "\n"
 
 
-def _found(name: str, frame: pd.DataFrame) -> list[str]:
-    """What was found of a run, in sentences."""
-    said = []
-    if orders := _ranks(frame):
-        said.append(
-            f"`{name}` fills in slots in the order of what it was sure of at the start: the pass that decides a slot "
-            f"has a rank correlation of {orders['own difficulty']:.2f} with its confidence from full mask, and, that "
-            f"held fixed, of {orders['causal depth, difficulty fixed']:.2f} with the machine's causal order "
-            f"({orders['causal depth']:.2f} without)."
-        )
-        exact = _exact(frame)
-        forced = [row for row in exact if row["method"] not in ("denoise_once", "denoise_confidence")]
-        worst = min(forced, key=lambda row: row["estimate"])
-        free = next(row for row in exact if row["method"] == "denoise_confidence")
-        once = next(row for row in exact if row["method"] == "denoise_once")
-        other = (
-            "forced into any other order in as many"
-            if all(row["estimate"] == free["estimate"] for row in forced)
-            else f"forced {_ORDERS[worst['method']]}, the worst, in {100 * worst['estimate']:.2f} %"
-        )
-        said.append(
-            f"In {int(free['time'])} passes of its own order it is right in {100 * free['estimate']:.2f} %, {other}, "
-            f"in one pass in {100 * once['estimate']:.2f} %."
-        )
-    edits = _by_time(frame, Metric.SIDE_ACCURACY, "one decided slot")
-    if edits:
-        mended = _by_time(frame, Metric.RETURN, "one decided slot")
-        said.append(
-            f"Set one decided slot to another token between two passes, and the other slots stay as they were in "
-            f"{100 * _mean(edits):.0f} % of answers; asked again, the model puts the slot right in "
-            f"{100 * _mean(mended):.0f} %."
-        )
-    if moved := _moved_first(frame):
-        said.append(moved)
-    if places := _places(frame):
-        own = next(each for each in places if "own slot" in each[0])
-        other = next(each for each in places if "all blocks but" in each[0])
-        across = max((each for each in places if each[0].startswith("cross")), key=lambda each: each[1])
-        plain = _unswapped(frame)[0]["estimate"]
-        said.append(
-            f"`{name}`: of what another instruction should change, {100 * own[1]:.0f} % changes when the encoder's "
-            f"output at the instruction's own slot is swapped, {100 * other[1]:.0f} % when all other blocks' are, and "
-            f"{100 * across[1]:.0f} % when what {across[0].replace(', decoder', ' of decoder')} brings across is; with "
-            f"nothing swapped it is {100 * plain:.0f} %, since the right answer's own tokens tell."
-        )
-    if (both := _by_time(frame, Metric.RETURN, "both")) and (source := _by_time(frame, Metric.IIA, "both")):
-        first, last = min(both), max(both)
-        said.append(
-            f"`{name}`: with another example's sample and prediction put in before pass {first} of {last} and the "
-            f"prompt kept, the answer is base's own again in {100 * both[first]:.0f} % and the other's in "
-            f"{100 * source[first]:.0f} %; before the last pass, in {100 * both[last]:.0f} % and "
-            f"{100 * source[last]:.0f} %."
-        )
-        once = next(row for row in _exact(frame) if row["method"] == "denoise_once")
-        best = max(_exact(frame), key=lambda row: row["estimate"])
-        apart = "outside" if best["ci_low"] > once["estimate"] else "inside"
-        said.append(
-            f"It is right in {100 * once['estimate']:.1f} % after one pass and in {100 * best['estimate']:.1f} % at "
-            f"its best, after {int(best['time'])} by {_way(best['method'])}: {apart} that row's 95 % interval."
-        )
-    errors = select(frame, metric=Metric.CALIBRATION_ERROR, position=None)
-    if len(errors):
-        once, last = records(errors)[0], records(errors)[-1]
-        said.append(
-            f"Its confidence in a slot is off by {100 * once['estimate']:.3f} points on average after one pass and by "
-            f"{100 * last['estimate']:.3f} after {int(last['time'])} (expected calibration error){_unsure(frame)}."
-        )
-    if len(cosines := select(frame, metric=Metric.COSINE)):
-        highest = cosines.loc[cosines["estimate"].idxmax()]
-        said.append(
-            f"No two of its embeddings have come together: the nearest, of {highest['part']} and "
-            f"{highest['position']}, have a cosine of {highest['estimate']:.2f}{_neighbours(cosines)}."
-        )
-    return said
-
-
-def _moved_first(frame: pd.DataFrame) -> str:
-    """Of interchange at single passes: what moves when source's activations are in all of them."""
-    rows = records(select(frame, pair_design="independent", stratum="changes", metric=Metric.EFFECT_ACCURACY))
-    whole = [row for row in rows if row["time"] is None and row["control"] is None and not row["part"]]
-    if not whole:
-        return ""
-    words = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in whole]
-    layers = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in whole))
-    return f"Source's activation at a variable's place after a layer ({layers}), in all passes, changes {_and(words)}."
-
-
-def _unsure(frame: pd.DataFrame) -> str:
-    """How often slots are right that are given with a confidence from .9 to .995, after one pass and after all."""
-    shares = []
-    for time in sorted(int(t) for t in select(frame, metric=Metric.RELIABILITY)["time"].unique()):
-        rows = records(select(frame, metric=Metric.RELIABILITY, time=time))
-        some = [row for row in rows if row["stratum"] in ("0.9 to 0.95", "0.95 to 0.99", "0.99 to 0.995")]
-        n = sum(row["n"] for row in some)
-        shares.append((time, sum(row["estimate"] * row["n"] for row in some), n))
-    if len(shares) < 2 or min(n for _, _, n in shares) < 10:
-        return ""
-    told = [f"{right:.0f} of {n} after {time}" for time, right, n in shares]
-    return f"; of slots given with .9 to .995, right are {_and(told)}"
-
-
-def _neighbours(cosines: pd.DataFrame) -> str:
-    """Whether embeddings of numbers that follow each other are nearer than those of other numbers."""
-    near, far = [], []
-    for a, b, value in zip(cosines["position"], cosines["part"], cosines["estimate"], strict=True):
-        first, second = (str(each).removeprefix("NUM_") for each in (a, b))
-        if first.isdigit() and second.isdigit() and "NUM_" in str(a) and "NUM_" in str(b):
-            (near if abs(int(first) - int(second)) == 1 else far).append(float(value))
-    if not near or not far:
-        return ""
-    return (
-        f"; numbers that follow each other have {sum(near) / len(near):.2f} on average, other pairs of numbers "
-        f"{sum(far) / len(far):.2f}"
-    )
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def _section(frame: pd.DataFrame) -> list[str]:
     parts: list[str] = []
-    if exact := _exact(frame):
+    if exact := exact_matches(frame):
         parts += [
             "**Passes and orders.** Exact match, macro average over op × outcome. One pass is an ordinary classifier: "
             "the next state is a function of the state, so a gain is what lies beyond that row.",
@@ -187,7 +68,7 @@ def _section(frame: pd.DataFrame) -> list[str]:
                 [
                     [
                         str(int(row["time"])),
-                        _way(row["method"]),
+                        way(row["method"]),
                         f"{100 * row['estimate']:.2f}",
                         f"[{100 * row['ci_low']:.2f}, {100 * row['ci_high']:.2f}]",
                         f"{row['n']:,}",
@@ -202,15 +83,6 @@ def _section(frame: pd.DataFrame) -> list[str]:
     return parts + _calibration_part(frame)
 
 
-def _way(method: str) -> str:
-    """An order or a sampler, in words."""
-    return _ORDERS[method] if method in _ORDERS else method.removeprefix("denoise_")
-
-
-def _exact(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
-
-
 def _broken(frame: pd.DataFrame) -> str:
     """Exact match by op where something is wrong."""
     rows = records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN))
@@ -221,13 +93,8 @@ def _broken(frame: pd.DataFrame) -> str:
             right.setdefault((row["op"], (int(row["time"]), row["method"])), []).append(row["estimate"])
     ops = [op for op in dict.fromkeys(op for op, _ in right) if any(min(right[op, way]) < 1 for way in ways)]
     lines = [[op, *(f"{100 * sum(right[op, way]) / len(right[op, way]):.1f}" for way in ways)] for op in ops]
-    heads = [f"{count} {_way(method)}" for count, method in ways]
+    heads = [f"{count} {way(method)}" for count, method in ways]
     return _table(["op", *heads], lines) if lines else ""
-
-
-def _ranks(frame: pd.DataFrame) -> dict[str, float]:
-    found = select(frame, metric=Metric.SPEARMAN)
-    return dict(zip(found["part"], found["estimate"], strict=True))
 
 
 def _order_part(frame: pd.DataFrame) -> list[str]:
@@ -269,7 +136,7 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
     parts: list[str] = []
     if edits := records(select(frame, part="one decided slot")):
         n = {int(row["time"]): row["n"] for row in edits}
-        ignored, mended = (_by_time(frame, m, "one decided slot") for m in (Metric.SIDE_ACCURACY, Metric.RETURN))
+        ignored, mended = (by_time(frame, m, "one decided slot") for m in (Metric.SIDE_ACCURACY, Metric.RETURN))
         parts += [
             "**An edit between two passes.** After a pass one decided slot is set to another answer's token. Slots of "
             "a next state are siblings: an edit of one implies nothing for the others. Ignored: all other slots are as "
@@ -311,23 +178,12 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
     return parts
 
 
-def _places(frame: pd.DataFrame) -> list[tuple[str, float]]:
-    """Of minimal pairs: the words of each place, and how much of what should change changed."""
-    rows = records(select(frame, pair_design="minimal", stratum="changes", metric=Metric.EFFECT_ACCURACY))
-    return [(row["part"], float(row["estimate"])) for row in rows if row["control"] is None]
-
-
-def _unswapped(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = records(select(frame, pair_design="minimal", stratum="changes", metric=Metric.EFFECT_ACCURACY))
-    return [row for row in rows if row["control"] == Control.UNPATCHED]
-
-
 def _place_part(frame: pd.DataFrame) -> list[str]:
-    if not (places := _places(frame)):
+    if not (places := fetching_places(frame)):
         return []
     every = records(select(frame, pair_design="minimal", stratum="changes"))
     side = {(row["part"], row["metric"]): row for row in every if row["control"] is None}
-    plain = _unswapped(frame)
+    plain = unswapped(frame)
     lines = []
     for part, effect in places:
         iia = side[part, str(Metric.IIA)]
@@ -377,11 +233,11 @@ def _by_op(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def _carried_part(frame: pd.DataFrame) -> list[str]:
-    if not _by_time(frame, Metric.RETURN, "both"):
+    if not by_time(frame, Metric.RETURN, "both"):
         return []
     lines, n = [], 0
     for part in ("sample", "prediction", "both"):
-        back, source = (_by_time(frame, metric, part) for metric in (Metric.RETURN, Metric.IIA))
+        back, source = (by_time(frame, metric, part) for metric in (Metric.RETURN, Metric.IIA))
         for t in sorted(back):
             rest = max(0.0, 1 - back[t] - source[t])
             lines.append([part, str(t), f"{100 * back[t]:.1f}", f"{100 * source[t]:.1f}", f"{100 * rest:.1f}"])
@@ -438,15 +294,6 @@ def _calibration_part(frame: pd.DataFrame) -> list[str]:
             ],
         ),
     ]
-
-
-def _by_time(frame: pd.DataFrame, metric: Metric, part: str) -> dict[int, float]:
-    found = select(frame, metric=metric, part=part).sort_values("time")
-    return {int(t): float(e) for t, e in zip(found["time"], found["estimate"], strict=True)}
-
-
-def _mean(values: dict[int, float]) -> float:
-    return sum(values.values()) / max(1, len(values))
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

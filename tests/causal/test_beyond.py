@@ -76,3 +76,13 @@ def test_a_task_without_runs_is_refused(tmp_path: Path) -> None:
         beyond_curve(interp.load(Path("checkpoints/quickstart")), [12])
     with pytest.raises(RunError, match=r"beyond\.parquet does not exist yet; make it with: tapelens eval"):
         BEYOND.read(interp.load(Path("checkpoints/trace_1")))
+
+
+def test_what_is_said_of_the_bundled_lstm_stands_in_its_rows() -> None:
+    rows = BEYOND.read(interp.load(Path("checkpoints/trace_lstm")))
+    said = Path("docs/evaluation.md").read_text("utf-8").partition("## Longer runs")[2].replace("\n", " ")
+    lengths = [f"{n} steps" for n in (64, 96, 128)]
+    for metric in (Metric.EXACT_MATCH, Metric.SEQUENCE_MATCH):
+        found = [select(rows, stratum=name, metric=metric, op=None)["estimate"].tolist()[0] for name in lengths]
+        first, second, third = (f"{100 * share:.1f}" for share in found)
+        assert f"in {first}, {second} and {third} %" in said
