@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from interp.pages.lengths_drawing import lengths_drawing
-from interp.pages.openings import calibration_opening, lengths_opening
+from interp.pages.openings import calibration_opening
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -17,21 +16,6 @@ def cells(text: str, heading: str) -> list[list[str]]:
     first = next(i for i, line in enumerate(lines) if line.startswith("|"))
     table = itertools.takewhile(lambda line: line.startswith("|"), lines[first:])
     return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table]
-
-
-def test_the_page_of_lengths_opens_with_what_its_table_shows() -> None:
-    text = (DOCS / "length_generalisation.md").read_text()
-    (_, *tests), _, *lines = cells(text, "## Exact match")
-    exact = {
-        ("copy" if scheme.startswith("copying") else scheme, test): float(value) / 100
-        for scheme, *values in lines
-        for test, value in zip(tests, values, strict=True)
-    }
-    schemes = list(dict.fromkeys(scheme for scheme, _ in exact))
-    first, last = ({name: exact[name, test] for name in schemes[:-1]} for test in (tests[0], tests[-1]))
-    assert lengths_opening(tests[-1], last, first, exact["copy", tests[-1]]) in text.partition("Written by")[0]
-    assert (DOCS / "length_generalisation.svg").read_text() == lengths_drawing(exact, schemes, tests)
-    assert "![Exact match by scheme and machine](length_generalisation.svg)" in text
 
 
 def facts_of(text: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 
 from cython_vm import MachineSpec
 from interp.models import build_model
-from interp.pages.lengths import lengths_page
+from interp.pages.lengths import lengths_page, write_lengths_page
 from interp.results import Control, Metric, read_frame, records, rows_frame, select
 from interp.studies import lengths
 from interp.studies.lengths import ENCODINGS, LengthsConfig, copy_rows, measure_lengths, positions
@@ -122,10 +122,15 @@ def test_bad_configs_are_refused(changes: dict, says: str) -> None:
         replace(CONFIG, **changes)
 
 
-def test_the_published_page_is_what_its_rows_say() -> None:
-    """docs/length_generalisation.parquet holds them; `tapelens lengths --publish` writes both."""
+def test_the_published_page_and_picture_are_what_their_rows_say(tmp_path: Path) -> None:
+    """docs/length_generalisation.parquet holds them; `tapelens lengths --publish` writes all three."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     rows = read_frame(docs / "length_generalisation.parquet")
     schemes = tuple(name for name in dict.fromkeys(rows["run"]) if name != "copy")
-    page = (docs / "length_generalisation.md").read_text(encoding="utf-8")
-    assert lengths_page(rows, LengthsConfig(encodings=schemes)) == page
+    write_lengths_page(tmp_path, rows, LengthsConfig(encodings=schemes))
+    for made in tmp_path.iterdir():
+        assert made.read_text(encoding="utf-8") == (docs / made.name).read_text(encoding="utf-8"), made.name
+    assert (
+        "![Exact match by scheme and machine](length_generalisation.svg)"
+        in (docs / "length_generalisation.md").read_text()
+    )
