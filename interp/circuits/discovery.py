@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from interp.circuits.attribution import incompleteness
 from interp.circuits.config import CircuitConfig
@@ -26,7 +27,7 @@ from interp.circuits.scored_parts import scored_edges, scored_nodes
 from interp.circuits.scorers import SCORERS, Scoring
 from interp.circuits.standing import taken_apart
 from interp.models.graph import Graph
-from interp.runs.circuit_files import Circuit, circuit_rows
+from interp.runs.circuit_files import Circuit, FaithfulnessPoint, circuit_rows
 from interp.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,40 @@ def find_circuit(
     missing = _incompleteness(model, scored, scores, contrast, config)
     report(0.1)
 
+    curves, kept = _measured_curves(model, graph, pairs, scores, reference, config, seed, report)
+    parts = _chosen_parts(model, graph, pairs[: config.n_exact_pairs], scores, curves[0], config, seed, report)
+    report(1.0)
+    return Circuit(
+        op=contrast,
+        task=task.name,
+        **_how(config),
+        **graph.sizes,
+        n_scored=len(scored),
+        n=len(pairs),
+        n_null_pairs=min(config.n_null_pairs, len(pairs)),
+        redraw_rate=pairs.redraw_rate,
+        outcomes=pairs.parts(),
+        m_corrupted=_mean_difference(model, pairs),
+        seed=seed,
+        faithfulness=curves[0],
+        faithfulness_signed=curves[1],
+        incompleteness=missing,
+        **kept,
+        **parts,
+    )
+
+
+def _measured_curves(
+    model: Any,
+    graph: Graph,
+    pairs: Pairs,
+    scores: np.ndarray,
+    reference: Tensor | None,
+    config: CircuitConfig,
+    seed: int,
+    report: Callable[[float], None],
+) -> tuple[Curves, dict[str, Any]]:
+    """Step 2: faithfulness by size beside random circuits, and what the whole graph and the empty one keep."""
     sizes = size_grid(graph.n_edges, n_sizes=config.n_sizes, grid=config.grid)
     circuits = _growing(graph, scores, sizes, config)
     runs = run_circuits(
@@ -69,41 +104,39 @@ def find_circuit(
     )
     null = null_curves(model, graph, pairs, sizes, reference, config, seed, lambda share: report(0.5 + 0.3 * share))
     curves = curves_of(graph, pairs, sizes, circuits, runs.m, runs.exact, null, config, seed)
+    kept = {
+        "exact_match": float(runs.exact[-1].mean()),
+        "m_clean": float(runs.m[-1].mean()),
+        "m_empty": float(runs.m[-2].mean()),
+    }
+    return curves, kept | _areas(graph, sizes, curves, null, config)
 
-    size = chosen_size(curves[0], config.threshold)
+
+def _chosen_parts(
+    model: Any,
+    graph: Graph,
+    few: Pairs,
+    scores: np.ndarray,
+    curve: tuple[FaithfulnessPoint, ...],
+    config: CircuitConfig,
+    seed: int,
+    report: Callable[[float], None],
+) -> dict[str, Any]:
+    """Steps 3 and 4: the smallest faithful size, and its edges and every node patched exactly on a few pairs."""
+    size = chosen_size(curve, config.threshold)
     chosen = graph.prune(graph.top(ranked(scores, "absolute"), size))
-    few = pairs[: config.n_exact_pairs]
     edges, spearman = scored_edges(
         model, graph, few, scores, chosen, config, seed, lambda share: report(0.8 + 0.15 * share)
     )
     nodes = scored_nodes(model, graph, few, scores, chosen, config, seed)
-    report(1.0)
-    return Circuit(
-        op=contrast,
-        task=task.name,
-        **_how(config),
-        **graph.sizes,
-        n_scored=len(scored),
-        n=len(pairs),
-        n_effects=len(few),
-        n_null_pairs=min(config.n_null_pairs, len(pairs)),
-        redraw_rate=pairs.redraw_rate,
-        outcomes=pairs.parts(),
-        exact_match=float(runs.exact[-1].mean()),
-        m_clean=float(runs.m[-1].mean()),
-        m_corrupted=_mean_difference(model, pairs),
-        m_empty=float(runs.m[-2].mean()),
-        **_areas(graph, sizes, curves, null, config),
-        spearman=spearman,
-        size=size,
-        n_connected=int(chosen.sum()),
-        seed=seed,
-        nodes=nodes,
-        edges=edges,
-        faithfulness=curves[0],
-        faithfulness_signed=curves[1],
-        incompleteness=missing,
-    )
+    return {
+        "size": size,
+        "n_connected": int(chosen.sum()),
+        "n_effects": len(few),
+        "spearman": spearman,
+        "nodes": nodes,
+        "edges": edges,
+    }
 
 
 def _how(config: CircuitConfig) -> dict[str, Any]:

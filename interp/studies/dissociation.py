@@ -146,16 +146,7 @@ def dissociate(
         pairs = draw_pairs(task, op, config.n_pairs, seed=seed, half=half)
         return Ablator(model, pairs, hooks, ablation=ablation, means=means)
 
-    choosing = [ablator(op, 0) for op in ops]
-    found = []
-    for place, here in enumerate(choosing):
-        found.append(node_losses(here) if level == "node" else attribution_matrices(here, hooks, steps=config.steps))
-        report(0.3 * (place + 1) / len(ops))
-    parts, predicted = _choose(model, level, found, size)
-    if config.later_layers:
-        later = [_choose(model, level, found, size, first=layer) for layer in range(1, model.cfg.n_layers)]
-        parts, predicted = _best(choosing, [(parts, predicted), *later], lambda share: report(0.3 + 0.3 * share))
-
+    parts, predicted = _own_parts(model, [ablator(op, 0) for op in ops], level, hooks, config, report)
     losses = _Losses.zeros(len(parts) + len(nulls), len(ops))
     for column, op in enumerate(ops):
         losses.measure(column, ablator(op, 1), [*parts, *nulls], seed)
@@ -177,6 +168,26 @@ def dissociate(
         null_right=losses.right[n:],
         n=config.n_pairs,
     )
+
+
+def _own_parts(
+    model: Any,
+    choosing: list[Ablator],
+    level: Level,
+    hooks: list[str],
+    config: DissociationConfig,
+    report: Callable[[float], None],
+) -> Choice:
+    """Each instruction's own part and the shared one, with their predicted losses; 60 % of the work is done then."""
+    size, found = config.size(level), []
+    for place, here in enumerate(choosing):
+        found.append(node_losses(here) if level == "node" else attribution_matrices(here, hooks, steps=config.steps))
+        report(0.3 * (place + 1) / len(choosing))
+    first = _choose(model, level, found, size)
+    if not config.later_layers:
+        return first
+    later = [_choose(model, level, found, size, first=layer) for layer in range(1, model.cfg.n_layers)]
+    return _best(choosing, [first, *later], lambda share: report(0.3 + 0.3 * share))
 
 
 @dataclass
