@@ -163,6 +163,7 @@ class CachedRuns(CheckedHooks):
             for each in (name, *further.get(name, ())):
                 kept[each + suffix] = act
 
+        save.reads_only = True  # nothing need be copied for it
         self.is_caching = True
         names = self.matching_hooks(names_filter)
         bwd = [(name, partial(save, suffix="_grad")) for name in names] if incl_bwd else []

@@ -17,6 +17,14 @@ def live(*hook_points: nn.Module) -> bool:
     return False
 
 
+def only_read(hook_point: HookPoint) -> bool:
+    """Whether all that listens at a hook point is of this package and changes nothing: caches (`reads_only`)."""
+    handles = hook_point.fwd_hooks
+    if len(handles) != len(hook_point._forward_hooks) or hook_point._forward_pre_hooks:
+        return False
+    return all(getattr(handle.user_hook, "reads_only", False) for handle in handles)
+
+
 def live_backward(*hook_points: HookPoint) -> bool:
     """Whether anything listens to the gradients at one of these hook points."""
     return any(point._backward_hooks or point._backward_pre_hooks for point in hook_points)

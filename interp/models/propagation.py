@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.models.hooks import live
+from interp.models.hooks import live, only_read
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Edit:
     @cached_property
     def empty(self) -> bool:
         """Whether nothing was edited."""
-        return torch.equal(self.returned.detach(), self.given.detach())
+        return self.returned is self.given or torch.equal(self.returned.detach(), self.given.detach())
 
     @property
     def in_graph(self) -> bool:
@@ -80,6 +80,9 @@ def fire(hook_point: HookPoint, x: Tensor) -> Tensor:
 
 def ask(hook_point: HookPoint, given: Tensor) -> Edit:
     """Fire a hook point once on a stack [batch, pos, …]; hooks may write into what they are given."""
+    if not torch.is_grad_enabled() and only_read(hook_point):
+        hook_point(given)
+        return Edit(given, given)
     returned = hook_point(given.clone())
     if returned.shape != given.shape:
         raise ValueError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
+from interp.pages.across_seeds import seed_sections, seed_sentences
 from interp.pages.markdown import table
 from interp.runs import Run
 from interp.studies.across import Kept, addressing, correlation, kept, mean_over_models, rank_over_models
@@ -17,8 +20,8 @@ NOT_ASKED = "–"
 class Across:
     """What was measured of several runs of one task, for the page and its picture."""
 
-    def __init__(self, runs: Sequence[Run]):
-        self.runs = list(runs)
+    def __init__(self, runs: Sequence[Run], seeds: pd.DataFrame | None = None):
+        self.runs, self.seeds = list(runs), seeds
         self.kept = [kept(run) for run in runs]
         self.correlations = [found for run in runs if (found := correlation(run)) is not None]
 
@@ -45,7 +48,8 @@ class Across:
     def sentences(self) -> list[str]:
         """What was found, for a person; one a question that was asked."""
         told = (self._of_length(), self._of_addressing(), self._of_size(), self._of_reading())
-        return [said for said in told if said]
+        further = () if self.seeds is None else seed_sentences(self.seeds)
+        return [said for said in (*told, *further) if said]
 
     def _of_length(self) -> str:
         lengths = self.lengths
@@ -140,7 +144,7 @@ class Across:
                     [[each.run, _signed(each.rho), str(each.n)] for each in self.correlations],
                 ),
             ]
-        return parts
+        return parts if self.seeds is None else parts + seed_sections(self.seeds)
 
 
 def _kept_line(each: Kept) -> list[str]:

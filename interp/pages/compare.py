@@ -16,7 +16,7 @@ from interp.files import write_text
 from interp.pages.across import FEWEST, Across
 from interp.pages.across_drawing import across_drawing
 from interp.pages.markdown import table
-from interp.results import Metric, select
+from interp.results import Metric, read_frame, select
 from interp.runs import Run, RunError
 from interp.studies.comparing import ALL, QUESTIONS
 
@@ -72,20 +72,27 @@ def write_compare_page(runs: Sequence[Run], frame: pd.DataFrame, file: Path, *, 
     Args:
         runs: at least one.
         frame: of `compared`.
-        file: an .md file; the picture is the .svg file of the same name.
+        file: an .md file; the picture is the .svg file of the same name, and rows of other seeds are read from
+            `seeds_file` where that is there.
         title: the page's heading.
     """
-    across = _across(runs)
+    kept = seeds_file(file)
+    across = _across(runs, read_frame(kept) if kept.is_file() else None)
     if across is not None and across.pictured:
         write_text(file.with_suffix(".svg"), across_drawing(across))
     write_text(file, compare_page(runs, frame, title=title, picture=file.with_suffix(".svg").name, across=across))
     return file
 
 
-def _across(runs: Sequence[Run]) -> Across | None:
+def seeds_file(page: Path) -> Path:
+    """Where the rows of other seeds of a page's models are kept (`tapelens compare --seeds`)."""
+    return page.with_name(f"{page.stem}_seeds.parquet")
+
+
+def _across(runs: Sequence[Run], seeds: pd.DataFrame | None) -> Across | None:
     """Where all are of one task, and enough to speak of several."""
     alike = len({run.config.task for run in runs}) == 1
-    return Across(runs) if alike and len(runs) >= FEWEST else None
+    return Across(runs, seeds) if alike and len(runs) >= FEWEST else None
 
 
 def compare_page(

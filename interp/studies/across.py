@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,25 +126,38 @@ def mean_over_models(found: Sequence[Correlation]) -> tuple[float, float, float]
 
 def kept(run: Run) -> Kept:
     """What was measured of how a run keeps the tape; parts that were not are None or empty."""
+    return kept_of(
+        run.name,
+        metrics=_measured(lambda: run.frame("metrics")),
+        beyond=_measured(lambda: BEYOND.read(run)),
+        states=_measured(lambda: STATES.read(run)),
+    )
+
+
+def _measured(read: Callable[[], pd.DataFrame]) -> pd.DataFrame | None:
+    try:
+        return read()
+    except RunError:
+        return None
+
+
+def kept_of(
+    name: str, *, metrics: pd.DataFrame | None, beyond: pd.DataFrame | None, states: pd.DataFrame | None
+) -> Kept:
+    """The same from the rows themselves."""
     longer: dict[str, float] = {}
-    try:
-        rows = select(BEYOND.read(run), metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
+    if beyond is not None:
+        rows = select(beyond, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO)
         longer = {row["stratum"]: row["estimate"] for row in records(rows)}
-    except RunError:
-        pass
     absolute = relative = carried = None
-    try:
-        frame = STATES.read(run)
-    except RunError:
-        pass
-    else:
-        chosen = best(scores(frame))
+    if states is not None and len(states):
+        chosen = best(scores(states))
         absolute, relative = (
             _mean([(s.both, s.null) for name, s in chosen.items() if kind.fullmatch(name)])
             for kind in (ABSOLUTE, RELATIVE)
         )
-        carried = int(np.median(frame["carrier_size"].to_numpy(dtype=float)))
-    return Kept(run.name, longer, absolute, relative, carried, _oldest(run))
+        carried = int(np.median(states["carrier_size"].to_numpy(dtype=float)))
+    return Kept(name, longer, absolute, relative, carried, None if metrics is None else _oldest(metrics))
 
 
 def addressing(each: Kept) -> str:
@@ -165,11 +178,8 @@ def _mean(pairs: list[tuple[float, float]]) -> tuple[float, float] | None:
     return (float(np.mean([a for a, _ in pairs])), float(np.mean([b for _, b in pairs]))) if pairs else None
 
 
-def _oldest(run: Run) -> tuple[str, float] | None:
-    try:
-        rows = select(run.frame("metrics"), metric=Metric.TOKEN_ACCURACY, method=Method.GREEDY)
-    except RunError:
-        return None
+def _oldest(metrics: pd.DataFrame) -> tuple[str, float] | None:
+    rows = select(metrics, metric=Metric.TOKEN_ACCURACY, method=Method.GREEDY)
     aged = [row for row in records(rows) if str(row["stratum"]).startswith("revealed") and (row["n"] or 0) >= LEAST_OLD]
     return (aged[-1]["stratum"], aged[-1]["estimate"]) if aged else None
 
