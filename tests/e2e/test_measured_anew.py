@@ -22,14 +22,14 @@ CELLS = ("array_ptr", "operand", "cell[0]", "cell[1]")
 ANEW = [
     ("quickstart", "metrics", "eval", ["--save"]),
     ("quickstart", "interventions", "patch", ["--fresh"]),
-    ("quickstart", "circuits", "circuit", ["--fresh", "--levels", "neuron"]),
+    ("quickstart", "circuits", "circuit", ["--fresh"]),
     ("quickstart", "probes", "probe", ["--fresh"]),
     ("trace_small_gru", "metrics", "eval", ["--save", "--n", "10000", "--programs", "0"]),
     ("trace_small_gru", "probes", "probe", ["--fresh", "--n", "6000", "--edits", "32", "--variables", *CELLS]),
     ("trace_small_gru", "interventions", "patch", ["--fresh", "--n-pairs", "64", "--variables", *CELLS]),
     ("addition", "probes", "probe", ["--fresh", "--n", "1200", "--edits", "0"]),
     ("addition", "interventions", "patch", ["--fresh", "--n-pairs", "64"]),
-    ("addition", "circuits", "circuit", ["--fresh", "--n-pairs", "64", "--measure", "roles", "edges"]),
+    ("addition", "circuits", "circuit", ["--fresh", "--n-pairs", "64"]),
 ]
 
 
