@@ -27,8 +27,8 @@ def as_activations(X: Array) -> Tensor:
         raise ValueError(f"X must have shape [n, d] or [*batch, n, d], got {list(x.shape)}")
     if 0 in x.shape:
         raise ValueError(f"X must not be empty, got shape {list(x.shape)}")
-    least, most = x.aminmax()  # NaN wherever one stands
-    largest = max(-float(least), float(most))
+    least, most = float(x.amin()), float(x.amax())  # NaN wherever one stands; some ten times as fast as aminmax
+    largest = max(-least, most)
     if not largest <= LIMITS[x.dtype]:
         if wild := int((~torch.isfinite(x)).sum()):
             raise ValueError(f"X must be finite, got {wild} NaN or infinite values")
@@ -40,8 +40,8 @@ def as_activations(X: Array) -> Tensor:
 
 def refuse_underflow(x: Tensor) -> None:
     """Raise ValueError where all numbers of a site of x [s, n, d] are so small, yet not 0, that squares vanish."""
-    least, most = x.flatten(1).aminmax(dim=1)
-    largest = torch.maximum(-least, most)
+    flat = x.flatten(1)
+    largest = torch.maximum(-flat.amin(1), flat.amax(1))
     limit = 1 / LIMITS[x.dtype]
     faint = (largest > 0) & (largest < limit)
     if bool(faint.any()):
