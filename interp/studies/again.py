@@ -42,9 +42,11 @@ class Again:
 
 def repeats(run: Run, other: Run) -> bool:
     """Whether two runs differ in nothing but the seed."""
-    plain = [replace(each.config, seed=0, model=replace(each.config.model, seed=0)) for each in (run, other)]
-    settings = [replace(each.training, seed=0) for each in plain]
-    return plain[0].model == plain[1].model and plain[0].world == plain[1].world and settings[0] == settings[1]
+    one, two = (
+        replace(each, model=replace(each.model, seed=0), training=replace(each.training, seed=0)).digest
+        for each in (run.config, other.config)
+    )
+    return one == two
 
 
 def gather(runs: Sequence[Run], others: Sequence[Run]) -> pd.DataFrame:
