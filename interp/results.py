@@ -300,14 +300,14 @@ def write_frame(frame: pd.DataFrame, path: Path, *, provenance: Mapping[str, Any
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path | str) -> pd.DataFrame:
     """Read a tidy frame; `frame.attrs["provenance"]` holds what was written beside it.
 
     Raises:
         FileNotFoundError: there is no such file.
         BrokenFileError: the file is not a tidy frame of this version.
     """
-    table, provenance = read_table(path)
+    table, provenance = read_table(Path(path))
     frame = table.to_pandas().astype(COLUMNS)
     frame.attrs["provenance"] = provenance
     return frame

@@ -208,7 +208,7 @@ def test_a_frame_is_read_by_itself_whatever_the_folders_above_are_called(tmp_pat
     file = tmp_path / "seed=3" / "task=step" / "probes.parquet"
     rows = rows_frame([{"metric": "accuracy", "estimate": 0.5, "seed": 7, "task": "trace"}])
     write_frame(rows, file)
-    assert read_frame(file).equals(rows)
+    assert read_frame(file).equals(rows) and read_frame(str(file)).equals(rows)
 
 
 def resave(file: Path, change: Callable[[torch.Tensor], torch.Tensor], **header: str) -> None:
