@@ -4,7 +4,8 @@
                          plain module on the same batches, step by step in turns: time of a step, bits a character
     bits_<architecture>  about equal parameters, equal processor time of training: bits a character of held-out text
     distinct_…, copied_… what each of these writes behind the beginnings of held-out windows, beside the text itself
-    write_…_<length>     tokens a second that are written when so many were read, and memory_…: what is held for it
+    write_…_<length>     tokens a second that are written when so many were read, and memory_…: what is held for it;
+                         of models that fill in, tokens a second of so many that are written together
 
 Seconds are processor time of one thread, so that load from elsewhere falls on nobody. Settings are the same for all and
 were chosen on no evaluation text.
@@ -22,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 
 from benchmarks.plain_gpt import PlainGPT
 from interp.evaluation.text_quality import copied, distinct
+from interp.files import write_json
 from interp.models import MODELS, build_model
 from interp.models.kv_cache import KeyValueCache
 from interp.tasks import TASKS
@@ -38,23 +41,25 @@ from interp.worlds.text import TextWorld
 logger = logging.getLogger(__name__)
 
 ARCHITECTURES = (
-    "transformer", "rnn", "gru", "lstm", "linear_attention", "delta", "mamba", "mamba2", "looped", "masked_diffusion",
-    "window", "ngram",
+    "transformer", "path", "rnn", "gru", "lstm", "linear_attention", "delta", "mamba", "mamba2", "looped", "iterative",
+    "masked_diffusion", "diffusion_lm", "window", "ngram",
 )  # fmt: skip
 LENGTHS = (256, 1024, 4096)
 RATE, WARM_UP = 2e-3, 50  # of AdamW for all; then the rate falls to nothing over the time there is
 _PROMPT, _WRITTEN, _ROWS = 16, 112, 24  # tokens given and written, and how many texts
-_PASSES = 32  # of masked diffusion, for a text
+_PASSES = 32  # of masked diffusion, for a text; continuous diffusion takes as many as it has
+_COUNTED = 1000  # batches that an n-gram counts: it is done sooner than time is up, and more would teach it nothing
 _AT_LENGTH = 8  # tokens that are timed at each length
 
 
 def rows(
     *,
-    steps: int = 600,
-    seconds: float = 8.0,
+    steps: int = 400,
+    seconds: float = 6.0,
     lengths: tuple[int, ...] = LENGTHS,
     architectures: tuple[str, ...] = ARCHITECTURES,
     threads: int = 1,
+    kept: Path | None = None,
 ) -> list[dict[str, Any]]:
     """The benchmark's rows: name, ours, peer, peer_name, ratio (above 1 = ours is better), unit.
 
@@ -64,14 +69,15 @@ def rows(
         lengths: tokens read before writing is timed.
         architectures: which to train; the first is what the others are held against.
         threads: PyTorch threads; restored afterwards.
+        kept: a folder where what was measured of each architecture is kept, so that a long run can be taken up again.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         found = beside_nanogpt(steps)
-        found += in_equal_time(architectures, seconds)
+        found += in_equal_time(architectures, seconds, kept=kept)
         for length in lengths:
-            found += at_length(length, tuple(each for each in architectures if each in _WRITERS))
+            found += at_length(length, architectures)
         return found
     finally:
         torch.set_num_threads(before)
@@ -88,34 +94,38 @@ def _row(name: str, ours: float | None, peer: float | None, peer_name: str, unit
 
 
 def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
-    """Both on the same batches, in turns and in changing order; ours at its own rate, nanoGPT at nanoGPT's. Then the
-    time of a step once more, with our module set to nanoGPT's very shape: what the hook points cost."""
+    """All on the same batches, in turns and in changing order: ours as it is, at its own rate; ours set to nanoGPT's
+    very shape, at nanoGPT's rate, which says what the hook points cost; and the plain module, at the same."""
     world = TextWorld.of(length=65)  # 64 are asked for
     task: Any = TASKS["text"](world)
     config = text_model("transformer", world)
-    ours, peer = build_model(config), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
-    medians = _in_turns([_Stepper(ours, task, RATE), _Stepper(peer, task, 1e-3)], task, steps)
-    bits = [_bits(model, task) for model in (ours.eval(), peer.eval())]
     same = replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
-    twins = [build_model(same), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)]
-    shape = _in_turns([_Stepper(model, task, 1e-3) for model in twins], task, min(steps, 100))
+    ours, twin, peer = build_model(config), build_model(same), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
+    medians = _in_turns(
+        [_Stepper(ours, task, RATE), _Stepper(twin, task, 1e-3), _Stepper(peer, task, 1e-3)], task, steps
+    )
+    bits = [_bits(model.eval(), task) for model in (ours, twin, peer)]
     name = "plain nanoGPT module"
-    return [
-        _row("nanogpt_step", medians[0], medians[1], name, "ms/step", more=False),
-        _row("nanogpt_step_same_shape", shape[0], shape[1], name, "ms/step", more=False),
-        _row("nanogpt_bits", bits[0], bits[1], name, "bits/character", more=False),
-        _row("nanogpt_parameters", _size(ours), _size(peer), name, "parameters", more=False),
-        _row("nanogpt_steps", steps, steps, name, "steps", more=False),
-    ]
+    found = []
+    for which, suffix in ((0, ""), (1, "_same_shape")):
+        found += [
+            _row(f"nanogpt_step{suffix}", medians[which], medians[2], name, "ms/step", more=False),
+            _row(f"nanogpt_bits{suffix}", bits[which], bits[2], name, "bits/character", more=False),
+            _row(
+                f"nanogpt_parameters{suffix}", _size((ours, twin)[which]), _size(peer), name, "parameters", more=False
+            ),
+        ]
+    return [*found, _row("nanogpt_steps", steps, steps, name, "steps", more=False)]
 
 
 def _in_turns(steppers: list[_Stepper], task: Any, steps: int) -> list[float]:
-    """Train both, a step each in turn; the median milliseconds of processor time of a step of each."""
-    times: list[list[float]] = [[], []]
+    """Train all, a step each in turn; the median milliseconds of processor time of a step of each."""
+    times: list[list[float]] = [[] for _ in steppers]
     for step in range(steps):
         batch = task.sample(12, seed=0, start=12 * step, split="fit")
         scale = min(1.0, (step + 1) / 100) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
-        for which in (0, 1) if step % 2 else (1, 0):
+        for turn in range(len(steppers)):
+            which = (step + turn) % len(steppers)
             start = time.thread_time()
             steppers[which].step(batch, scale)
             times[which].append(time.thread_time() - start)
@@ -163,43 +173,65 @@ def _size(model: nn.Module) -> int:
 # Every architecture in equal time.
 
 
-def in_equal_time(names: tuple[str, ...], seconds: float) -> list[dict[str, Any]]:
+def in_equal_time(names: tuple[str, ...], seconds: float, *, kept: Path | None = None) -> list[dict[str, Any]]:
     """Train each for so much processor time; then bits, size, steps, and what it writes."""
     world = TextWorld.of(length=LENGTH)
-    task: Any = TASKS["text"](world)
     windows = world.side_by_side("evaluation", _ROWS)
-    told = [task.decode(row[_PROMPT:]) for row in windows.tokens]
-    own = {"distinct_2": distinct(told, 2), "copied_4": copied(told, world.units_of("fit"))}
+    own = _quality([world.decode(row[_PROMPT:]) for row in windows.tokens], world)
     found: list[dict[str, Any]] = []
-    first: dict[str, float] = {}
+    first: dict[str, Any] = {}
     for name in names:
-        config = text_model(name, world)
-        model: Any = build_model(config)
-        count = _train(name, model, task, seconds)
-        model.eval()
-        measured = {"bits": _bits(model, task), "parameters": _size(model), "steps": count}
-        logger.info("%s: %.3f bits a character after %d steps", name, measured["bits"], count)
-        texts = _written(model, task, windows.tokens[:, :_PROMPT])
-        written = {"distinct_2": distinct(texts, 2), "copied_4": copied(texts, world.units_of("fit"))}
+        measured = _kept(name, world, seconds, kept)
         first = first or measured
-        units = {"bits": "bits/character", "parameters": "parameters", "steps": "steps"}
         found += [
-            _row(f"{what}_{name}", value, first[what], names[0], units[what], more=what == "steps")
-            for what, value in measured.items()
+            _row(f"{what}_{name}", measured[what], first[what], names[0], unit, more=what == "steps")
+            for what, unit in (("bits", "bits/character"), ("parameters", "parameters"), ("steps", "steps"))
         ]
         found += [
-            _row(f"{what}_{name}", value, own[what], "held-out text", "share", more=True)
-            for what, value in written.items()
+            _row(f"{what}_{name}", measured[what], own[what], "held-out text", "share", more=True) for what in own
         ]
     found.append(_row("seconds", seconds, seconds, "processor time of each training", "s", more=False))
     return found
 
 
-def _train(name: str, model: Any, task: Any, seconds: float) -> int:
-    architecture = MODELS[name]
+def _kept(name: str, world: TextWorld, seconds: float, folder: Path | None) -> dict[str, Any]:
+    """What was measured of an architecture: read from `folder` where it was kept, of the same model and time."""
+    asked = {"model": text_model(name, world).to_dict(), "world": world.identity(), "seconds": seconds}
+    path = None if folder is None else folder / f"{name}.json"
+    if path is not None and path.exists():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if held["asked"] == json.loads(json.dumps(asked)):
+            return held["measured"]
+    measured = _measured(name, world, seconds)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"asked": asked, "measured": measured})
+    return measured
+
+
+def _measured(name: str, world: TextWorld, seconds: float) -> dict[str, Any]:
+    """Bits a character, parameters and steps of an architecture trained for so long, and what it then writes."""
+    task: Any = TASKS["text"](world)
+    model: Any = build_model(text_model(name, world))
+    count = _train(model, task, seconds)
+    model.eval()
+    measured = {"bits": _bits(model, task), "parameters": _size(model), "steps": count}
+    logger.info("%s: %.3f bits a character after %d steps", name, measured["bits"], count)
+    prompts = world.side_by_side("evaluation", _ROWS).tokens[:, :_PROMPT]
+    return measured | _quality(_written(model, task, prompts), world)
+
+
+def _quality(texts: list[str], world: TextWorld) -> dict[str, Any]:
+    """None where there are no words enough."""
+    found = {"distinct_2": distinct(texts, 2), "copied_4": copied(texts, world.units_of("fit"))}
+    return {name: None if math.isnan(share) else share for name, share in found.items()}
+
+
+def _train(model: Any, task: Any, seconds: float) -> int:
+    architecture = MODELS[model.cfg.architecture]
     stepper = _Stepper(model, task, RATE, architecture.objective)
     spent = 0.0
-    while spent < seconds:
+    while spent < seconds and not (architecture.fit is not None and stepper.count == _COUNTED):
         batch = task.sample(16, seed=0, start=16 * stepper.count, split="fit")
         start = time.thread_time()
         if architecture.fit is not None:
@@ -213,9 +245,12 @@ def _train(name: str, model: Any, task: Any, seconds: float) -> int:
 
 
 def _written(model: Any, task: Any, prompts: Any) -> list[str]:
-    """What is written behind the beginning of each window, sampled at temperature 0.8."""
+    """What is written behind the beginning of each window, sampled at temperature 0.8; a model that fills in fills the
+    rest of a window, behind as much of the beginning as it can be shown."""
     start = torch.from_numpy(prompts)
-    if model.max_denoising_steps is not None:
+    if model.max_denoising_steps is None:
+        whole = model.generate(start, _WRITTEN, temperature=0.8, seed=0, return_type="tokens")
+    elif model.decides_for_good:
         from interp.models.denoising import denoise
 
         given, length = model.cfg.n_prompt, task.n_ctx
@@ -224,42 +259,62 @@ def _written(model: Any, task: Any, prompts: Any) -> list[str]:
         answer = denoise(model, shown[:, :given], steps=_PASSES, start=shown[:, given:]).tokens
         whole = torch.cat([shown[:, :given], answer], dim=1)
     else:
-        whole = model.generate(start, _WRITTEN, temperature=0.8, seed=0, return_type="tokens")
+        given = start[:, : model.cfg.n_prompt]
+        filled, _ = model.filled_in(given, model.max_denoising_steps, model.denoising_orders[0])
+        whole = torch.cat([given, filled], dim=1)
     return [task.decode(row[_PROMPT:]) for row in whole]
 
 
 # What length costs.
 
-_WRITERS = ("transformer", "rnn", "gru", "lstm", "linear_attention", "delta", "mamba", "mamba2", "looped")
-
 
 @torch.no_grad()
 def at_length(length: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Tokens a second of writing, one text, with `length` tokens read; and MiB that are held between two tokens."""
+    """Tokens a second of writing, one text, with `length` tokens read; and MiB that are held between two tokens. A
+    model that fills in writes so many tokens together, in its number of passes, and holds nothing."""
     world = TextWorld.of(length=length)
     found: list[dict[str, Any]] = []
     first: tuple[float, float] | None = None
     for name in names:
-        model: Any = build_model(text_model(name, _longer(world, length + _AT_LENGTH))).eval()
+        fills = text_model(name, world).attention_dir == "bidirectional"
+        model: Any = build_model(text_model(name, world if fills else _longer(world, length + _AT_LENGTH))).eval()
         tokens = torch.randint(model.cfg.d_vocab, (1, length), generator=torch.Generator().manual_seed(0))
-        past = model.new_cache(1)
+        past = None if fills else model.new_cache(1)
         if past is not None:
             model(tokens, past_kv_cache=past)
-        times = []
-        for number in range(_AT_LENGTH):
-            start = time.thread_time()
-            if past is None:
-                model(torch.cat([tokens, tokens[:, :number]], dim=1))
-            else:
-                model(tokens[:, number : number + 1], past_kv_cache=past)
-            times.append(time.thread_time() - start)
-        speed, held = 1 / statistics.median(times), _held(past) / 2**20
+        speed = _filling_speed(model, tokens) if fills else _writing_speed(model, tokens, past)
+        held = _held(past) / 2**20
         logger.info("%s at %d tokens: %.0f tokens a second", name, length, speed)
         first = first or (speed, held)
         found.append(_row(f"write_{name}_{length}", speed, first[0], names[0], "tokens/s", more=True))
         if past is not None:
             found.append(_row(f"memory_{name}_{length}", held, first[1], names[0], "MiB", more=False))
     return found
+
+
+def _writing_speed(model: Any, tokens: Tensor, past: Any) -> float:
+    """Tokens a second, one behind the other; without a cache everything is read again for each."""
+    times = []
+    for number in range(_AT_LENGTH if past is not None else 3):
+        start = time.thread_time()
+        if past is None:
+            model(torch.cat([tokens, tokens[:, :number]], dim=1))
+        else:
+            model(tokens[:, number : number + 1], past_kv_cache=past)
+        times.append(time.thread_time() - start)
+    return 1 / statistics.median(times)
+
+
+def _filling_speed(model: Any, tokens: Tensor) -> float:
+    """Tokens a second where all are filled in together, from the time of one pass."""
+    passes = _PASSES if model.decides_for_good else model.max_denoising_steps
+    options = {} if model.decides_for_good else {"denoising_steps": 1}
+    times = []
+    for _ in range(2):
+        start = time.thread_time()
+        model(tokens, **options)
+        times.append(time.thread_time() - start)
+    return tokens.shape[1] / (passes * min(times))
 
 
 def _longer(world: TextWorld, length: int) -> TextWorld:

@@ -25,7 +25,19 @@ from interp.training.text_presets import text_model, training_for
 from interp.worlds.text import TextWorld
 
 ROOT = Path(__file__).resolve().parents[1]
-CAUSAL = ("transformer", "gru", "lstm", "rnn", "linear_attention", "delta", "mamba", "mamba2", "looped", "window")
+CAUSAL = (
+    "transformer",
+    "gru",
+    "lstm",
+    "rnn",
+    "linear_attention",
+    "delta",
+    "mamba",
+    "mamba2",
+    "looped",
+    "window",
+    "path",
+)
 
 
 @pytest.fixture(scope="module")

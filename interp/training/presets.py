@@ -18,7 +18,9 @@ _ADDITION = "interp.training.addition_presets"
 STRING_PRESETS = (
     "sticky", "sticky_transformer", "sticky_ngram", "sticky_bigram", "sticky_mlp", "counting", "markov",
 )  # fmt: skip
-TEXT_PRESETS = ("text_small", "text_gru", "text_delta", "text_mamba", "text_looped", "text_masked_diffusion")
+TEXT_PRESETS = (
+    "text_small", "text_gru", "text_delta", "text_mamba", "text_looped", "text_masked_diffusion", "text_diffusion_lm",
+)  # fmt: skip
 
 SLOT_PRESETS = ("slots_add", "slots_add_straight", "slots_sort", "slots_search", "slots_strings", "slots_alu")
 

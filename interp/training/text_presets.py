@@ -8,7 +8,7 @@ from typing import Any
 from interp.models import config_class
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
-from interp.training.presets import looped_for, model_for, transformer_for
+from interp.training.presets import iterative_thinking, looped_for, model_for, transformer_for
 from interp.worlds.text import TextWorld
 
 LENGTH = 128  # tokens of an example, and of what a model with positions can look back on
@@ -34,32 +34,47 @@ def training_for(steps: int, *, rate: float = 2e-3, batch_size: int = 16) -> Tra
 
 
 def text_model(architecture: str, world: Any, **sizes: Any) -> Any:
-    """The config of an architecture for a text; `sizes` in place of its own, which give about 0.8 M parameters."""
-    if architecture == "transformer":
+    """The config of an architecture for a text; `sizes` in place of its own, which give about 0.8 M parameters.
+
+    Besides the keys of MODELS: `path`, a transformer with PaTH positions, and `iterative`, the iterative-thinking
+    model. A text is read from left to right, and halting looks at a whole row, so this one runs a set number of steps.
+    """
+    if architecture in ("transformer", "path"):
         config: Any = transformer_for("text", world, **{"n_layers": 4, "d_model": 128, **sizes})
-        return replace(config, act_fn="gelu", use_bias=False)
+        config = replace(config, act_fn="gelu", use_bias=False)
+        if architecture == "transformer":
+            return config
+        return replace(config, positional_embedding_type="path", d_mlp=sizes.get("d_mlp", 29 * config.d_model // 8))
     if architecture == "looped":
         own = {"n_layers": 2, "n_prelude": 1, "n_coda": 1, "n_loops": 3, "d_model": 128}
         return looped_for("text", world, **{**own, **sizes})
-    if architecture == "masked_diffusion":
+    if architecture == "iterative":
+        own = {"n_layers": 2, "n_loops": 4, "d_model": 168, "halting": "none"}
+        return iterative_thinking("text", world, **{**own, **sizes})
+    if architecture in _FILLED_IN:
         like = transformer_for("text", world, **{"n_layers": 4, "d_model": 128, **sizes})
         shared = {
             name: getattr(like, name) for name in ("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model", "qk_norm")
         }
-        return config_class(architecture)(**shared, n_prompt=1)
+        return config_class(architecture)(**shared, **_FILLED_IN[architecture])
     return model_for("text", world, architecture, **{**SIZES[architecture], **sizes})
 
 
+_FILLED_IN: dict[str, dict[str, Any]] = {
+    "masked_diffusion": {"n_prompt": 1},
+    "diffusion_lm": {"n_prompt": 1, "d_embed": 32, "denoising_steps": 16},
+}
+
 SIZES: dict[str, dict[str, Any]] = {
-    "rnn": {"n_layers": 4, "d_model": 176, "d_mlp": 352},
+    "rnn": {"n_layers": 4, "d_model": 180, "d_mlp": 368},
     "gru": {"n_layers": 3, "d_model": 208},
     "lstm": {"n_layers": 3, "d_model": 180},
-    "linear_attention": {"n_layers": 4, "d_model": 128, "d_mlp": 384},
-    "delta": {"n_layers": 4, "d_model": 128, "d_mlp": 384},
-    "mamba": {"n_layers": 4, "d_model": 160},
-    "mamba2": {"n_layers": 4, "d_model": 168},
+    "linear_attention": {"n_layers": 4, "d_model": 128, "d_mlp": 448},
+    "delta": {"n_layers": 4, "d_model": 128, "d_mlp": 448},
+    "mamba": {"n_layers": 4, "d_model": 168},
+    "mamba2": {"n_layers": 4, "d_model": 178},
     "ngram": {"context": 2},
-    "window": {"context": 12, "d_model": 48, "d_mlp": 1024},
+    "window": {"context": 12, "d_model": 48, "d_mlp": 1216},
 }
 """What gives each architecture about as many parameters as the transformer has."""
 
@@ -76,3 +91,4 @@ TEXT_DELTA = _run("delta", steps=3000)
 TEXT_MAMBA = _run("mamba", steps=3000)
 TEXT_LOOPED = _run("looped", steps=3000)
 TEXT_MASKED_DIFFUSION = _run("masked_diffusion", steps=3000)
+TEXT_DIFFUSION_LM = _run("diffusion_lm", steps=3000)

@@ -58,7 +58,26 @@ def test_rows_of_the_benchmark_make_the_page(tmp_path: Path, capsys: pytest.Capt
     page = (tmp_path / "text.md").read_text()
     assert f"| gru | {by_name['bits_gru']['ours']:.3f} |" in page and (tmp_path / "text_bits.svg").exists()
     assert f"{by_name['nanogpt_bits']['peer']:.3f}" in page
+    assert f"{by_name['nanogpt_bits_same_shape']['ours']:.3f}" in page
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(SystemExit):
         main(["text-page", str(tmp_path / "other.json"), "--out", str(tmp_path)])
     assert "is not what tapelens bench text --json writes" in capsys.readouterr().err
+
+
+def test_a_long_measurement_is_taken_up_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = text.in_equal_time(("ngram",), 0.01, kept=tmp_path)
+    monkeypatch.setattr(text, "_measured", lambda *_: pytest.fail("it was kept"))
+    assert text.in_equal_time(("ngram",), 0.01, kept=tmp_path) == first
+    assert json.loads((tmp_path / "ngram.json").read_text())["asked"]["seconds"] == 0.01
+    with pytest.raises(pytest.fail.Exception, match="it was kept"):  # another time is another measurement
+        text.in_equal_time(("ngram",), 0.02, kept=tmp_path)
+
+
+def test_what_fills_in_or_reads_everything_again_holds_nothing() -> None:
+    names = ("transformer", "path", "masked_diffusion", "diffusion_lm", "window")
+    rows = {row["name"]: row for row in text.at_length(32, names)}
+    assert {name for name in rows if name.startswith("memory")} == {"memory_transformer_32", "memory_path_32"}
+    path = rows["memory_path_32"]
+    assert path["ours"] == pytest.approx(path["peer"] * (32 + 1 + 2 * 32) / 64)  # keys carry w and beta besides
+    assert all(rows[f"write_{name}_32"]["ours"] > 1 for name in names)

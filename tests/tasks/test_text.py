@@ -25,8 +25,8 @@ from interp.training.text_presets import text_model, training_for
 from interp.worlds.text import END, TextWorld
 
 ARCHITECTURES = (
-    "transformer", "gru", "lstm", "rnn", "linear_attention", "delta", "mamba", "mamba2", "looped", "masked_diffusion",
-    "window",
+    "transformer", "path", "gru", "lstm", "rnn", "linear_attention", "delta", "mamba", "mamba2", "looped", "iterative",
+    "masked_diffusion", "diffusion_lm", "window",
 )  # fmt: skip
 SMALL: dict[str, Any] = {"d_model": 16}
 
