@@ -190,6 +190,8 @@ def in_equal_time(names: tuple[str, ...], seconds: float, *, kept: Path | None =
         found += [
             _row(f"{what}_{name}", measured[what], own[what], "held-out text", "share", more=True) for what in own
         ]
+    kinds = world.end + 1
+    found.append(_row("vocabulary", kinds, kinds, "characters, and the end", "tokens", more=False))
     found.append(_row("seconds", seconds, seconds, "processor time of each training", "s", more=False))
     return found
 

@@ -123,6 +123,20 @@ def test_generate_shows_the_prompt_and_what_follows(
     assert "the character 'ß' is not in the text" in capsys.readouterr().err
 
 
+def test_a_run_writes_where_its_text_is_another_and_nothing_is_measured_on_it(
+    world: TextWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As under another Python, which brings another documentation."""
+    other = TextWorld.from_dict({**world.to_dict(), "sha256": "f" * 64})
+    run = untrained(tmp_path / "run", other, "gru")
+    main(["generate", str(run.path), "--prompt", "line 7", "--tokens", "4"])
+    assert capsys.readouterr().out.startswith("line 7")
+    with pytest.raises(SystemExit):
+        main(["eval", str(run.path), "--n", "4"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert world.sha256 in said and "f" * 64 in said and "the model can write" in said
+
+
 def test_a_run_of_another_world_does_not_write(tiny_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("generate", "chat"):
         with pytest.raises(SystemExit):

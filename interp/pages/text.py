@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,11 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
         f"with all its hook points, {same['ours'] / same['peer']:.2f} times.",
     ]
     if some := [f"{bits[name]:.2f} (`{name}`)" for name in _BOUNDS if name in bits]:
-        said.append(f"Models that fill in can only be held to a bound, which is {' and '.join(some)}.")
+        even = math.log2(rows["vocabulary"]["ours"])
+        said.append(
+            f"Models that fill in can only be held to a bound, which is {' and '.join(some)}; an even guess needs "
+            f"{even:.2f}" + (", so a bound above that says nothing yet." if _loose(bits, even) else ".")
+        )
     longest = max(_lengths_of(rows), default=None)
     if longest is not None and f"memory_gru_{longest}" in rows:
         held = rows[f"memory_gru_{longest}"]
@@ -97,6 +102,11 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
             f"{_amount(held['ours'])}, whatever it has read."
         )
     return " ".join(sentence for sentence in said if sentence)
+
+
+def _loose(bits: Mapping[str, float], even: float) -> bool:
+    """Whether a bound is worse than an even guess."""
+    return any(bits.get(name, 0.0) > even for name in _BOUNDS)
 
 
 def _baseline(rows: Rows) -> str:
