@@ -99,8 +99,11 @@ def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
     world = TextWorld.of(length=65)  # 64 are asked for
     task: Any = TASKS["text"](world)
     config = text_model("transformer", world)
-    same = replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
-    ours, twin, peer = build_model(config), build_model(same), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
+    ours, twin, peer = (
+        build_model(config),
+        build_model(plain_shape(config)),
+        PlainGPT(d_vocab=len(task.vocab), n_ctx=65),
+    )
     medians = _in_turns(
         [_Stepper(ours, task, RATE), _Stepper(twin, task, 1e-3), _Stepper(peer, task, 1e-3)], task, steps
     )
@@ -116,6 +119,11 @@ def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
             ),
         ]
     return [*found, _row("nanogpt_steps", steps, steps, name, "steps", more=False)]
+
+
+def plain_shape(config: Any) -> Any:
+    """Our transformer as nanoGPT has it: with its weights it gives its logits."""
+    return replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
 
 
 def _in_turns(steppers: list[_Stepper], task: Any, steps: int) -> list[float]:

@@ -126,7 +126,8 @@ def _baseline(rows: Rows) -> str:
         f"\n\n4 layers, 4 heads, 128 wide, 64 characters asked for at a time, batches of 12, "
         f"{rows['nanogpt_steps']['ours']:,.0f} steps on the same batches, in turns in one process. Ours, with all its "
         "hook points, has RMSNorm, normalised queries and keys and an unembedding of its own, at a peak rate of 2e-3; "
-        "the plain module is as nanoGPT has it, at 1e-3, and so is ours in the second column. None has dropout."
+        "the plain module is as nanoGPT has it, at 1e-3. Ours in the second column is the same, at the same rate, but "
+        "for its first weights. None has dropout."
     )
 
 
@@ -198,7 +199,7 @@ def _lengths(rows: Rows) -> list[str]:
 
 
 def _amount(mebibytes: float) -> str:
-    return f"{mebibytes:,.1f} MiB" if mebibytes >= 0.1 else f"{mebibytes * 1024:,.1f} KiB"
+    return f"{mebibytes:,.1f} MiB" if mebibytes >= 1 else f"{mebibytes * 1024:,.1f} KiB"
 
 
 def bits_drawing(bits: Mapping[str, float]) -> str:

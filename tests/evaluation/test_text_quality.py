@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,24 @@ def test_the_plain_module_is_causal_and_about_as_large_as_ours() -> None:
     other[:, 40:] = 0
     assert torch.allclose(peer(tokens)[:, :40], peer(other)[:, :40], atol=1e-5)
     assert not torch.allclose(peer(tokens)[:, 40:], peer(other)[:, 40:], atol=1e-2)
+
+
+def test_ours_in_the_plain_modules_shape_is_the_plain_module() -> None:
+    peer: Any = PlainGPT(d_vocab=30, n_ctx=20, n_layers=2, d_model=16)
+    shape = {"d_vocab": 30, "n_ctx": 20, "n_layers": 2, "d_model": 16, "d_mlp": 64, "d_head": 4}
+    ours: Any = build_model(replace(text.plain_shape(text_model("transformer", TextWorld.of(length=65))), **shape))
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
+        ours.embed.W_E.copy_(peer.wte.weight), ours.pos_embed.W_pos.copy_(peer.wpe.weight)
+        ours.ln_final.w.copy_(peer.ln_f.weight)
+        for mine, other in zip(ours.blocks, peer.h, strict=True):
+            mine.ln1.w.copy_(other.ln_1.weight), mine.ln2.w.copy_(other.ln_2.weight)
+            mine.attn.qkv.weight.copy_(other.c_attn.weight), mine.attn.out.weight.copy_(other.attn_proj.weight)
+            mine.mlp.fc_in.weight.copy_(other.c_fc.weight), mine.mlp.fc_out.weight.copy_(other.c_proj.weight)
+        tokens = torch.randint(30, (3, 20), generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(ours(tokens), peer(tokens), rtol=1e-4, atol=1e-4)
+    assert text._size(ours) == text._size(peer)
 
 
 def test_rows_of_the_benchmark_make_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
