@@ -50,12 +50,17 @@ def test_ours_in_the_plain_modules_shape_is_the_plain_module() -> None:
     with torch.no_grad():
         for parameter in peer.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
-        ours.embed.W_E.copy_(peer.wte.weight), ours.pos_embed.W_pos.copy_(peer.wpe.weight)
-        ours.ln_final.w.copy_(peer.ln_f.weight)
+        pairs = [
+            (ours.embed.W_E, peer.wte.weight),
+            (ours.pos_embed.W_pos, peer.wpe.weight),
+            (ours.ln_final.w, peer.ln_f.weight),
+        ]
         for mine, other in zip(ours.blocks, peer.h, strict=True):
-            mine.ln1.w.copy_(other.ln_1.weight), mine.ln2.w.copy_(other.ln_2.weight)
-            mine.attn.qkv.weight.copy_(other.c_attn.weight), mine.attn.out.weight.copy_(other.attn_proj.weight)
-            mine.mlp.fc_in.weight.copy_(other.c_fc.weight), mine.mlp.fc_out.weight.copy_(other.c_proj.weight)
+            pairs += [(mine.ln1.w, other.ln_1.weight), (mine.ln2.w, other.ln_2.weight)]
+            pairs += [(mine.attn.qkv.weight, other.c_attn.weight), (mine.attn.out.weight, other.attn_proj.weight)]
+            pairs += [(mine.mlp.fc_in.weight, other.c_fc.weight), (mine.mlp.fc_out.weight, other.c_proj.weight)]
+        for parameter, value in pairs:
+            parameter.copy_(value)
         tokens = torch.randint(30, (3, 20), generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(ours(tokens), peer(tokens), rtol=1e-4, atol=1e-4)
     assert text._size(ours) == text._size(peer)
