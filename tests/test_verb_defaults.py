@@ -42,6 +42,7 @@ BELOW = {
     "diffusion": ["interp.studies.diffusion:measure_diffusion"],
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
+    "sums-tables": ["interp.studies.sum_tables:TablesConfig", "interp.studies.sum_tables:measure_tables"],
     "slots": ["interp.studies.slots:measure_slots"],
     "slots-inside": ["interp.studies.slot_inside:measure_inside"],
     "slots-restarts": ["interp.studies.slot_restarts:measure_restarts"],
