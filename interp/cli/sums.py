@@ -87,9 +87,9 @@ def sums_tables(
     *,
     out: Path = Path("docs"),
     folder: Path = Path("runs/addition_tables"),
-    steps: int = 1000,
+    steps: int = 600,
     batch_size: int = 32,
-    n: int = 10_000,
+    n: int = 2000,
     seed: int = 0,
     fresh: bool = False,
 ) -> None:

@@ -129,10 +129,13 @@ def _attention_words(rows: pd.DataFrame) -> str:
     for site in dict.fromkeys(row["site"] for row in averages):
         own = sorted((row for row in averages if row["site"] == site), key=lambda row: -row["estimate"])
         parts = [f"{row['part']} ({100 * row['estimate']:.0f} %)" for row in own if row["estimate"] >= 0.15][:3]
-        rest = "it looks elsewhere, mostly at what is no digit" if not parts else f"it looks at {', '.join(parts)}"
-        lines.append(f"- **{_head(site)}**: while a digit is said, {rest}.")
+        rest = "nothing in particular, mostly what is no digit" if not parts else ", ".join(parts)
+        lines.append(f"- **{_head(site)}** brings {rest}.")
     n = averages[0]["n"] if averages else 0
-    return f"Mean shares of attention over {n} held-out sums and all digits that are said:\n\n" + "\n".join(lines)
+    return (
+        f"What each head brings to where a digit is said, by its mean share of attention over {n} held-out sums and "
+        "all digits:\n\n" + "\n".join(lines)
+    )
 
 
 def _accuracy(runs: Told) -> str:

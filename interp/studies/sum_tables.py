@@ -48,11 +48,11 @@ class TablesConfig:
         ValueError: a count below 1.
     """
 
-    steps: int = 1000
+    steps: int = 600
     """Optimizer steps of each training."""
     batch_size: int = 32
     """Sums a step."""
-    n: int = 10_000
+    n: int = 2000
     """Held-out sums of each test."""
     seed: int = 0
     """Of weights and sums."""
@@ -86,7 +86,7 @@ class TablesConfig:
             seed=self.seed,
             muon_lr=0.01,
             eval_every=self.steps,
-            eval_states=500,
+            eval_states=min(500, self.n),
             checkpoint_every=self.steps,
             ema_decay=0.998,
             threads=1,
