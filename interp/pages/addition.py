@@ -268,12 +268,14 @@ def _commands(runs: Told, tables: pd.DataFrame | None, seeds: pd.DataFrame | Non
         folder, preset = f"runs/{run.name}", run.name
         asked = [str(size) for size in dict.fromkeys(row["time"] for row in records(rows)) if size is not None]
         lines.append(command("train", "--preset", preset, "--seed", "6", "--out", folder))
-        lines.append(command("sums", folder, *(["--digits", *asked] if asked else [])))
+        held = max((row["n"] for row in records(select(rows, stratum=PAIRS, op=None))), default=0)
+        lines.append(command("sums", folder, "--n-held-out", str(held), *(["--digits", *asked] if asked else [])))
     if seeds is not None:
         names = list(dict.fromkeys(row["run"] for row in records(seeds)))
         lines.append(command("sums-lengths", *(f"runs/{name}" for name in names)))
     if tables is not None:
-        lines.append(command("sums-tables", "--seed", "1"))
+        steps = str(records(tables)[0]["steps"])
+        lines.append(command("sums-tables", "--steps", steps, "--seed", "1"))
     lines.append(command("sums-page", *(f"runs/{run.name}" for run, _ in runs)))
     return "Every row with another seed:\n\n```\n" + "\n".join(lines) + "\n```"
 

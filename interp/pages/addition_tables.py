@@ -100,9 +100,9 @@ def seed_sections(rows: pd.DataFrame | None) -> list[str]:
         "## Five seeds on longer numbers" if len(chosen) == 5 else f"## {len(chosen)} seeds on longer numbers",
         f"`{name.rstrip('0123456789').rstrip('_')}`, every seed that was trained: {seeds_said(rows)} Exact match, %, "
         f"on two numbers of exactly so many digits, {n} held-out sums an entry; the seed is chosen by its share at "
-        f"{CHOSEN_AT} digits of validation sums, a tie by the next length above that validation was asked at. "
-        "McLeish et al. (2024) have 99 % at 100 digits after training to 20, with much larger models and input "
-        "injection.\n\n" + "\n\n".join(parts),
+        f"{CHOSEN_AT} digits of validation sums, a tie by the next lengths that validation was asked at. "
+        "McLeish et al. (2024) have 99 % at 100 digits after training to 20, with input injection.\n\n"
+        + "\n\n".join(parts),
     ]
 
 

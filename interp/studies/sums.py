@@ -147,12 +147,12 @@ def length_rows(
 
 def seed_length_rows(runs: list[Run], digits: tuple[int, ...], *, n: int, progress: Progress = quiet) -> pd.DataFrame:
     """`length_rows` of several trainings, on evaluation; and on validation, for choosing one, at `CHOSEN_AT` digits and
-    the next length above it.
+    the next two lengths above it.
 
     Raises:
         RunError: a run is about another world.
     """
-    frames, above = [], tuple(size for size in sorted(digits) if size > CHOSEN_AT)[:1]
+    frames, above = [], tuple(size for size in sorted(digits) if size > CHOSEN_AT)[:2]
     for number, run in enumerate(runs):
         if run.config.world.name != "addition":
             raise RunError(f"{run.path} is about the world {run.config.world.name}; this study is about addition")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from interp.models import MODELS, build_model
 from interp.models.config import MultiTokenConfig
 from interp.pages.addition import addition_page
 from interp.pages.addition_tables import seed_sections, seeds_said
-from interp.results import rows_frame
+from interp.results import read_frame, rows_frame
 from interp.runs import RunConfig, load
 from interp.stage_options import PatchOptions
 from interp.studies import sum_tables
 from interp.studies.patch_stage import patch_stage
 from interp.studies.sum_tables import TablesConfig, digits_in, measure_tables
-from interp.studies.sums import AS_THEY_COME, BALANCED, length_rows, measure_sums, seed_length_rows
+from interp.studies.sums import AS_THEY_COME, BALANCED, answered_right, length_rows, measure_sums, seed_length_rows
 from interp.tasks import TASKS
 from interp.tasks.options import AdditionOptions
 from interp.training import TrainingConfig, train
@@ -29,6 +30,7 @@ from interp.worlds.addition import Addition
 from interp.worlds.addition_digits import sum_of_places
 
 WORLD = Addition(n_digits=4)
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 ONE = WORLD.examples([(1342, 879)])
 
 
@@ -211,3 +213,23 @@ def test_the_seed_is_chosen_on_validation_and_all_are_shown() -> None:
     assert text.startswith("## Five seeds") and "| 3 (best on validation) | 100 | 75 | 37.5 |" in text
     assert all(f"\n| {seed} | " in text for seed in (0, 1, 2, 4)) and "| median | 80 | 50 | 25 |" in text
     assert seed_sections(None) == [] and seeds_said(None) == ""
+
+
+@pytest.mark.parametrize("name", ["addition", "addition_16"])
+def test_the_bundled_models_of_four_digits_are_right(name: str) -> None:
+    """Small ones; and of their card's 100,000 held-out sums, cascades balanced, at most one is wrong."""
+    bundled = load(CHECKPOINTS / name)
+    assert sum(each.numel() for each in bundled.model.parameters()) <= 100_000
+    world: Any = bundled.config.world
+    examples = world.draw(300, seed=77, weights=world.strata_weights("branches"))
+    assert answered_right(bundled.model, bundled.task, examples).all()
+    card = json.loads((CHECKPOINTS / name / "card.json").read_text(encoding="utf-8"))
+    assert card["n_wrong"] <= 1 and max(row["n"] for row in card["rows"]) == 100_000
+
+
+def test_the_bundled_model_of_long_numbers_is_right_at_twice_the_length() -> None:
+    bundled = load(CHECKPOINTS / "addition_long")
+    rows = length_rows(bundled, (20,), n=60)
+    assert all(row["estimate"] >= 0.97 for row in rows)
+    chosen = read_frame(CHECKPOINTS.parent / "docs" / "addition_lengths.parquet")
+    assert f"(seed {bundled.config.seed})" in seeds_said(chosen), "the bundled seed is the one chosen on validation"
