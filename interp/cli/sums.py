@@ -58,6 +58,7 @@ def sums_lengths(
     out: Path = Path("docs"),
     digits: tuple[int, ...] = (15, 20, 30, 50, 75, 100),
     n: int = 200,
+    n_chosen: int = 2000,
     threads: int = 2,
 ) -> None:
     """Several trainings on numbers longer than they were trained on, into OUT/addition_lengths.parquet.
@@ -67,6 +68,7 @@ def sums_lengths(
         out: the folder to write to.
         digits: exact match on two numbers of exactly so many.
         n: sums of each length, as they come and with all cascades equally often.
+        n_chosen: validation sums on which the best training is chosen.
         threads: PyTorch threads.
     """
     from interp.pages.addition_tables import LENGTHS
@@ -74,11 +76,12 @@ def sums_lengths(
     from interp.studies.sums import seed_length_rows
 
     at_least("--n", n, 10)
+    at_least("--n-chosen", n_chosen, 10)
     use_threads(threads)
     writes(out, LENGTHS)
     opened = [load(run) for run in runs]
     with stage_display("longer numbers") as progress:
-        rows = seed_length_rows(opened, digits, n=n, progress=progress)
+        rows = seed_length_rows(opened, digits, n=n, n_chosen=n_chosen, progress=progress)
     write_frame(rows, out / LENGTHS)
     say(f"{len(rows):,} rows in {out / LENGTHS}")
 

@@ -58,6 +58,7 @@ def addition_page(runs: Told, tables: pd.DataFrame | None = None, seeds: pd.Data
         "## Ripple or look-ahead?",
         _rivals_words(),
         _rivals(rows),
+        *_rivals_of_others(runs[1:]),
         "## A clock?",
         _clock(rows),
     ]
@@ -199,6 +200,22 @@ def _rivals(rows: pd.DataFrame) -> str:
         "reads it, so that look-ahead cannot fail. Elsewhere, where the place below is said, a swap changes that "
         "place's digits as a whole: what is made there, not what comes from it:\n\n" + "\n".join(lines)
     )
+
+
+def _rivals_of_others(runs: Told) -> list[str]:
+    """Which account each further run bears out, in a sentence."""
+    sentences = []
+    for run, rows in runs:
+        if (best := _best(rows)) is None:
+            continue
+        account, row, other = best
+        shown = "reads the digits that it has said" if run.task.shows_answer else "says all digits in one pass"  # type: ignore[attr-defined]
+        sentences.append(
+            f"`{run.name}` {shown}: there, before the last layer, IIA is at most {_percent(row)} % by the "
+            f"{_ACCOUNTS[account]} account (`{row['variable']}`, {_layer(row['site'])}, n = {row['n']}) and at most "
+            f"{100 * other:.4g} % by the other."
+        )
+    return [" ".join(sentences)] if sentences else []
 
 
 def _heuristics(rows: pd.DataFrame) -> str:

@@ -137,7 +137,8 @@ def length_rows(
             changes |= {"position_roles": task.position_roles, "position_indices": task.position_indices}
         model = resize(run.model, replace(run.model.cfg.as_written, **changes)).eval()
         if getattr(run.config.model, "index_table_size", 0):
-            model.pos_embed.offset = min(FIRST_INDEX, model.pos_embed.most_offset)
+            indices: Any = model.pos_embed
+            indices.offset = min(FIRST_INDEX, indices.most_offset)
         for design, weights in ((AS_THEY_COME, None), (BALANCED, world.strata_weights("branches"))):
             examples = world.draw(n, seed=SEED, split=split, weights=weights)
             right = answered_right(model, task, examples)
@@ -145,20 +146,82 @@ def length_rows(
     return rows
 
 
-def seed_length_rows(runs: list[Run], digits: tuple[int, ...], *, n: int, progress: Progress = quiet) -> pd.DataFrame:
-    """`length_rows` of several trainings, on evaluation; and on validation, for choosing one, at `CHOSEN_AT` digits and
-    the next two lengths above it.
+def seed_length_rows(
+    runs: list[Run], digits: tuple[int, ...], *, n: int, n_chosen: int = 2000, progress: Progress = quiet
+) -> pd.DataFrame:
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """`length_rows` of several trainings, on `n` evaluation sums a length; and, for choosing one, on `n_chosen`
+    validation sums at `CHOSEN_AT` digits and the next length above it.
 
     Raises:
         RunError: a run is about another world.
     """
-    frames, above = [], tuple(size for size in sorted(digits) if size > CHOSEN_AT)[:2]
+    frames, above = [], tuple(size for size in sorted(digits) if size > CHOSEN_AT)[:1]
     for number, run in enumerate(runs):
         if run.config.world.name != "addition":
             raise RunError(f"{run.path} is about the world {run.config.world.name}; this study is about addition")
         progress(number, len(runs), run.name)
-        rows = length_rows(run, (CHOSEN_AT, *above), n=n, split="validation") + length_rows(run, digits, n=n)
-        frames.append(run.identified(rows_frame(rows)))
+        chosen = length_rows(run, (CHOSEN_AT, *above), n=n_chosen, split="validation")
+        frames.append(run.identified(rows_frame(chosen + length_rows(run, digits, n=n))))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -160,7 +160,7 @@ def test_the_study_and_its_page(run, tmp_path: Path) -> None:
     alone = rows[(rows.metric == "iia") & (rows.control == "unpatched")]
     assert set(alone.stratum) == {"ripple", "look_ahead"}
     longer = length_rows(run, (5,), n=6)
-    seeds = seed_length_rows([run], (15, 20), n=4)
+    seeds = seed_length_rows([run], (15, 20), n=4, n_chosen=6)
     assert set(seeds.time) == {15, 20} and set(seeds.part) == {"validation", "evaluation"}
     assert {row["pair_design"] for row in longer} == {"as they come", "balanced"}
     main(["sums", str(run.path), "--n", "20", "--n-pairs", "4", "--digits", "5", "--threads", "1"])
