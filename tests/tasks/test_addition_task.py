@@ -132,6 +132,21 @@ def test_a_contrast_differs_in_the_digits_of_one_place(name: str) -> None:
         assert (told[1]["cascade"][rows, place] == number - 1).all()
 
 
+def test_answers_of_unequal_length_have_a_logit_difference() -> None:
+    """Behind the plus that ends an answer nothing is said or compared: by hand, at the one compared token."""
+    task = TASKS["addition"](WORLD, AdditionOptions(leading_zeros=False))
+    pairs = task.contrast("carry into 2").draw(30, seed=1, half=0)
+    assert (pairs.clean_answer < 0).any() and (pairs.weights[pairs.clean_answer < 0] == 0).all()
+    logits = torch.randn(30, task.n_ctx, len(task.vocab), generator=torch.Generator().manual_seed(0))
+    rows, at = torch.arange(30), pairs.weights.argmax(dim=1)
+    seen = logits[rows, pairs.positions[rows, at]]
+    by_hand = seen[rows, pairs.clean_answer[rows, at]] - seen[rows, pairs.corrupted_answer[rows, at]]
+    assert torch.allclose(pairs.logit_difference(logits), by_hand)
+    said = torch.nn.functional.one_hot(pairs.clean_answer.clamp(min=0), len(task.vocab)).float()
+    logits[rows[:, None], pairs.positions] = said
+    assert pairs.exact(logits).all()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory):
     world, options = Addition(n_digits=4), AdditionOptions(at_once=0)
