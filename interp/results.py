@@ -112,6 +112,8 @@ class Metric(StrEnum):
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far
+    STEP_SECONDS = "step_seconds"  # processor time of one training step, forward and backward, lower is better
+    TOKENS_A_SECOND = "tokens_a_second"  # of answers, said greedily, a second of processor time, higher is better
     RECORDS = "records"  # training records seen so far
     ACCURACY = "accuracy"  # share of held-out labels that a probe gets right, 0 to 1
     SELECTIVITY = "selectivity"  # accuracy minus control-task accuracy, -1 to 1, higher is more telling

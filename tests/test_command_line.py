@@ -57,6 +57,8 @@ INTO_PLACE = {
     "strings-page": [["strings-page", "RUN", "--out", "PLACE"]],
     "text-page": [["text-page", "--out", "PLACE"]],
     "sums-page": [["sums-page", "RUN", "--out", "PLACE"]],
+    "sums-lengths": [["sums-lengths", "RUN", "--out", "PLACE"]],
+    "sums-tables": [["sums-tables", "--out", "PLACE"]],
     "slots-page": [["slots-page", "RUN", "--out", "PLACE"]],
     "slots-restarts": [["slots-restarts", "--out", "PLACE"]],
     "compile": [["compile", "--out", "PLACE"]],

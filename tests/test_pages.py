@@ -31,9 +31,13 @@ PAGES = {
     "states-page": ["trace_lstm", *(f"trace_small_{name}" for name in CARRYING)],
     "strings-page": ["sticky", "markov", *STICKY, "counting", "sticky_ngram", "sticky_bigram", "sticky_mlp"],
     "slots-page": ["slots_add", "slots_sort", "slots_search", "slots_strings", "slots_alu"],
-    "sums-page": ["addition", "addition_long"],
+    "sums-page": ["addition", "addition_16", "addition_long"],
     "text-page": ["docs/text.json"],
     "model-page": sorted(card.parent.name for card in (ROOT / "checkpoints").glob("*/card.json")),
+}
+BESIDE = {  # rows that are looked for beside the page
+    "slots-page": ["slots_restarts.parquet"],
+    "sums-page": ["addition_tables.parquet", "addition_lengths.parquet"],
 }
 
 
@@ -42,9 +46,8 @@ def test_a_page_is_what_its_rows_say(command: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(ROOT)
     out = tmp_path / "docs"
     out.mkdir()
-    rows = DOCS / "slots_restarts.parquet"  # looked for beside the page
-    if command == "slots-page":
-        shutil.copy(rows, out)
+    for rows in BESIDE.get(command, ()):
+        shutil.copy(DOCS / rows, out)
     main(
         [
             command,

@@ -211,8 +211,11 @@ def test_a_setting_added_later_leaves_older_digests_alone() -> None:
 
 BUNDLED = {
     "addition": "9412bda6edb9403d",
+    "addition_16": "e83e04a1830f3ace",
     "addition_long": "af4f60221e6247e9",
     "chain": "719c7ff59d5ed5cb",
+    "counting": "06b2c3dff1c24455",
+    "markov": "8e98958d416496e5",
     "output": "a127e0bbe4520532",
     "quickstart": "5bcd9344768facec",
     "slots_add": "b0fd3311e01a15ee",
@@ -220,6 +223,7 @@ BUNDLED = {
     "slots_search": "082a13562601cff1",
     "slots_sort": "5c1972bda7b498a8",
     "slots_strings": "d91e3671646a9dbe",
+    "sticky": "88ac04ece3981959",
     "step": "0b0a13c79a65cecb",
     "step_diffusion_lm": "2fede703c5d65d0c",
     "step_inplace": "2f7fb071c7259784",

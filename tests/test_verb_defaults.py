@@ -42,6 +42,8 @@ BELOW = {
     "diffusion": ["interp.studies.diffusion:measure_diffusion"],
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
+    "sums-lengths": ["interp.studies.sums:seed_length_rows"],
+    "sums-tables": ["interp.studies.sum_tables:TablesConfig", "interp.studies.sum_tables:measure_tables"],
     "slots": ["interp.studies.slots:measure_slots"],
     "slots-inside": ["interp.studies.slot_inside:measure_inside"],
     "slots-restarts": ["interp.studies.slot_restarts:measure_restarts"],
@@ -55,6 +57,7 @@ RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums"
     "chat",
 }
 PAGES = {f"{name}-page" for name in ("circuit", "model", "probing", "states", "slots", "strings", "sums")} | {
+    "sums-lengths",
     "compare",
     "curves",
 }

@@ -15,6 +15,7 @@ from typing import Any
 from interp.calibration import criteria, edges, interchange, probes, roles
 from interp.calibration.settings import CalibrationSettings
 from interp.calibration.states import state_calibration
+from interp.calibration.strings import STRING_NETWORKS, string_calibration
 from interp.calibration.subjects import SETTINGS, TAPES
 from interp.results import Method
 
@@ -55,6 +56,7 @@ CALIBRATIONS: dict[str, Entry] = {
     "head_role": Entry(roles.role_calibration, ("distracted",)),
     "state_interchange": Entry(state_calibration, tuple(TAPES)),
     "circuit_run": Entry(criteria.criteria_calibration, ("rotated", "redundant")),
+    "string_interchange": Entry(string_calibration, tuple(STRING_NETWORKS)),
 }
 
 # Methods measured by another entry.

@@ -22,6 +22,7 @@ import pandas as pd
 
 from interp.calibration.registry import CALIBRATIONS, runs
 from interp.calibration.settings import CalibrationSettings
+from interp.calibration.strings import STRING_NETWORKS, StringSubject, string_subject
 from interp.calibration.subjects import SETTINGS, TAPES, Subject, TapeSubject, compile_subject, compile_tape
 from interp.calibration.summary import write_summary
 from interp.reading import BrokenFileError
@@ -55,9 +56,9 @@ def calibrate(
         ValueError: an unknown model or entry, or a model that errs.
     """
     report = progress or (lambda done, total, at: None)
-    names = settings.subjects or (*SETTINGS, *TAPES)
+    names = settings.subjects or (*SETTINGS, *TAPES, *STRING_NETWORKS)
     for kind, asked, known in (
-        ("calibration model", names, SETTINGS | TAPES),
+        ("calibration model", names, SETTINGS | TAPES | STRING_NETWORKS),
         ("calibration entry", only, CALIBRATIONS),
     ):
         if unknown := [name for name in asked if name not in known]:
@@ -132,7 +133,9 @@ def _measure(
 
 
 @lru_cache(maxsize=16)
-def _subject(name: str, spec: MachineSpec) -> Subject | TapeSubject:
+def _subject(name: str, spec: MachineSpec) -> Subject | TapeSubject | StringSubject:
+    if name in STRING_NETWORKS:
+        return string_subject(name)
     return compile_tape(name) if name in TAPES else compile_subject(name, spec)
 
 
@@ -150,7 +153,10 @@ def _header(settings: CalibrationSettings, name: str) -> dict[str, Any]:
     values = asdict(settings) | {"spec": settings.spec.to_dict(), "subjects": None}
     if not settings.ops:
         del values["ops"]
-    setting = {"addressing": TAPES[name]} if name in TAPES else asdict(SETTINGS[name]) if name else None
+    if name in STRING_NETWORKS:
+        setting: Any = {"words": STRING_NETWORKS[name]}
+    else:
+        setting = {"addressing": TAPES[name]} if name in TAPES else asdict(SETTINGS[name]) if name else None
     return json.loads(json.dumps({"settings": values, "model": setting}))
 
 

@@ -22,7 +22,7 @@ from interp.cli.machine import evolve, sample
 from interp.cli.probing import probe, probing_page
 from interp.cli.sharing import push
 from interp.cli.slots import slots, slots_inside, slots_page, slots_restarts
-from interp.cli.sums import sums, sums_page
+from interp.cli.sums import sums, sums_lengths, sums_page, sums_tables
 from interp.cli.sweeping import sweep
 from interp.cli.texts import sample_text, strings_page, text_page
 from interp.cli.training import train
@@ -50,6 +50,8 @@ COMMANDS = {
     "circuit": circuit,
     "circuit-page": circuit_page,
     "sums": sums,
+    "sums-lengths": sums_lengths,
+    "sums-tables": sums_tables,
     "sums-page": sums_page,
     "slots": slots,
     "slots-inside": slots_inside,

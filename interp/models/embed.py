@@ -191,9 +191,14 @@ class BlockPositions(RolePositions):
         """The index at which every block of several slots starts in eval mode; from 0 to `room.min()`."""
         return self._offset
 
+    @property
+    def most_offset(self) -> int:
+        """The largest offset that the table has room for."""
+        return int(self.room[self.room > 0].min()) if self.shifted and (self.room > 0).any() else 0
+
     @offset.setter
     def offset(self, offset: int) -> None:
-        most = int(self.room[self.room > 0].min()) if self.shifted and (self.room > 0).any() else 0
+        most = self.most_offset
         if not 0 <= offset <= most:
             raise ValueError(f"offset must be from 0 to {most} with this index_table_size; got {offset}")
         self._offset = offset

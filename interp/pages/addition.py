@@ -10,6 +10,7 @@ import pandas as pd
 from interp.commands import command
 from interp.files import write_text
 from interp.pages.addition_drawing import attention_drawing
+from interp.pages.addition_tables import seed_sections, seeds_said, table_sections
 from interp.results import Control, Method, Metric, records, select
 from interp.runs import Run
 from interp.studies.sum_heuristics import BAG
@@ -21,8 +22,14 @@ PICTURE = "addition_attention.svg"
 _ACCOUNTS = {RIPPLE: "ripple", LOOK_AHEAD: "look-ahead"}
 
 
-def write_addition_page(runs: list[tuple[Run, pd.DataFrame]], folder: Path) -> Path:
-    """Write addition.md and its picture, of runs with their rows (`studies.sums`), the first one in detail.
+Told = list[tuple[Run, pd.DataFrame]]
+
+
+def write_addition_page(
+    runs: Told, folder: Path, tables: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None
+) -> Path:
+    """Write addition.md and its picture, of runs with their rows (`studies.sums`), the first one in detail; with the
+    rows of `studies.sum_tables` and `studies.sums.seed_length_rows` where there are any.
 
     Raises:
         ValueError: no run.
@@ -31,16 +38,16 @@ def write_addition_page(runs: list[tuple[Run, pd.DataFrame]], folder: Path) -> P
         raise ValueError("the page is about at least one run; none was given")
     write_text(folder / PICTURE, attention_drawing(runs[0][1]))
     path = folder / "addition.md"
-    write_text(path, addition_page(runs))
+    write_text(path, addition_page(runs, tables, seeds))
     return path
 
 
-def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+def addition_page(runs: Told, tables: pd.DataFrame | None = None, seeds: pd.DataFrame | None = None) -> str:
     """The page as Markdown."""
     run, rows = runs[0]
     parts = [
         "# Addition: how the carry gets there",
-        _opening(run, rows),
+        " ".join(filter(None, [_opening(run, rows), seeds_said(seeds)])),
         f"![Where each head looks while a digit is said]({PICTURE})",
         "Written by `tapelens sums-page` from the rows that `tapelens sums` measures; no number on this page is typed "
         "in.",
@@ -51,6 +58,7 @@ def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
         "## Ripple or look-ahead?",
         _rivals_words(),
         _rivals(rows),
+        *_rivals_of_others(runs[1:]),
         "## A clock?",
         _clock(rows),
     ]
@@ -58,7 +66,8 @@ def addition_page(runs: list[tuple[Run, pd.DataFrame]]) -> str:
         parts += ["## A bag of heuristics?", heuristics]
     if lengths := _lengths(runs):
         parts += ["## Longer than in training", lengths]
-    parts += ["## The same again", _commands(runs)]
+    parts += [*seed_sections(seeds), *table_sections(tables)]
+    parts += ["## The same again", _commands(runs, tables, seeds)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -121,13 +130,16 @@ def _attention_words(rows: pd.DataFrame) -> str:
     for site in dict.fromkeys(row["site"] for row in averages):
         own = sorted((row for row in averages if row["site"] == site), key=lambda row: -row["estimate"])
         parts = [f"{row['part']} ({100 * row['estimate']:.0f} %)" for row in own if row["estimate"] >= 0.15][:3]
-        rest = "it looks elsewhere, mostly at what is no digit" if not parts else f"it looks at {', '.join(parts)}"
-        lines.append(f"- **{_head(site)}**: while a digit is said, {rest}.")
+        rest = "nothing in particular, mostly what is no digit" if not parts else ", ".join(parts)
+        lines.append(f"- **{_head(site)}** brings {rest}.")
     n = averages[0]["n"] if averages else 0
-    return f"Mean shares of attention over {n} held-out sums and all digits that are said:\n\n" + "\n".join(lines)
+    return (
+        f"What each head brings to where a digit is said, by its mean share of attention over {n} held-out sums and "
+        "all digits:\n\n" + "\n".join(lines)
+    )
 
 
-def _accuracy(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+def _accuracy(runs: Told) -> str:
     strata = list(runs[0][0].config.world.stratum_names)
     lines = ["| run | sums | all | " + " | ".join(strata) + " |", "| --- | --- |" + " ---: |" * (len(strata) + 1)]
     for run, rows in runs:
@@ -140,7 +152,7 @@ def _accuracy(runs: list[tuple[Run, pd.DataFrame]]) -> str:
     )
 
 
-def _commutes(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+def _commutes(runs: Told) -> str:
     sentences = []
     for run, rows in runs:
         same = _one(rows, metric=Metric.COMMUTES)
@@ -190,6 +202,22 @@ def _rivals(rows: pd.DataFrame) -> str:
     )
 
 
+def _rivals_of_others(runs: Told) -> list[str]:
+    """Which account each further run bears out, in a sentence."""
+    sentences = []
+    for run, rows in runs:
+        if (best := _best(rows)) is None:
+            continue
+        account, row, other = best
+        shown = "reads the digits that it has said" if run.task.shows_answer else "says all digits in one pass"  # type: ignore[attr-defined]
+        sentences.append(
+            f"`{run.name}` {shown}: there, before the last layer, IIA is at most {_percent(row)} % by the "
+            f"{_ACCOUNTS[account]} account (`{row['variable']}`, {_layer(row['site'])}, n = {row['n']}) and at most "
+            f"{100 * other:.4g} % by the other."
+        )
+    return [" ".join(sentences)] if sentences else []
+
+
 def _heuristics(rows: pd.DataFrame) -> str:
     found = select(rows, metric=Metric.DESCRIBED)
     if found.empty:
@@ -232,7 +260,7 @@ def _clock(rows: pd.DataFrame) -> str:
     )
 
 
-def _lengths(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+def _lengths(runs: Told) -> str:
     found = []
     for run, rows in runs:
         measured = [row for row in records(rows) if row["time"] is not None and row["metric"] == Metric.EXACT_MATCH]
@@ -251,11 +279,20 @@ def _lengths(runs: list[tuple[Run, pd.DataFrame]]) -> str:
     return "\n\n".join(found)
 
 
-def _commands(runs: list[tuple[Run, pd.DataFrame]]) -> str:
+def _commands(runs: Told, tables: pd.DataFrame | None, seeds: pd.DataFrame | None) -> str:
     lines = []
-    for run, _ in runs:
-        folder = f"runs/{run.name}"
-        lines += [command("train", "--preset", run.name, "--seed", "1", "--out", folder), command("sums", folder)]
+    for run, rows in runs:
+        folder, preset = f"runs/{run.name}", run.name
+        asked = [str(size) for size in dict.fromkeys(row["time"] for row in records(rows)) if size is not None]
+        lines.append(command("train", "--preset", preset, "--seed", "6", "--out", folder))
+        held = max((row["n"] for row in records(select(rows, stratum=PAIRS, op=None))), default=0)
+        lines.append(command("sums", folder, "--n-held-out", str(held), *(["--digits", *asked] if asked else [])))
+    if seeds is not None:
+        names = list(dict.fromkeys(row["run"] for row in records(seeds)))
+        lines.append(command("sums-lengths", *(f"runs/{name}" for name in names)))
+    if tables is not None:
+        steps = str(records(tables)[0]["steps"])
+        lines.append(command("sums-tables", "--steps", steps, "--seed", "1"))
     lines.append(command("sums-page", *(f"runs/{run.name}" for run, _ in runs)))
     return "Every row with another seed:\n\n```\n" + "\n".join(lines) + "\n```"
 

@@ -16,6 +16,7 @@ from interp.circuits import CircuitConfig
 from interp.circuits.scorers import SCORERS
 from interp.files import write_text
 from interp.pages.calibration_drawing import precision_drawing
+from interp.pages.calibration_strings import string_networks
 from interp.pages.openings import calibration_opening
 from interp.results import Control, Method, Metric, method_named, select
 
@@ -52,7 +53,7 @@ def write_page(folder: Path, frame: pd.DataFrame, settings: CalibrationSettings)
 
 def page(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
     """The page as Markdown."""
-    sections = (_head, _probes, _interchange, _states, _attribution, _evaluation, _roles, _limits)
+    sections = (_head, _probes, _interchange, _states, string_networks, _attribution, _evaluation, _roles, _limits)
     return "\n\n".join(told for section in sections if (told := section(frame, settings))) + "\n"
 
 

@@ -293,7 +293,11 @@ def _inside(folder: Path, sticky: Sequence[Run]) -> list[str]:
                     continue
                 cells = [f"{by[c]:.3f}" if c in by else "–" for c in ("", "unpatched", "untrained_model")]
                 table.append(f"| {variable} | `{site}` | {position} | " + " | ".join(cells) + " |")
-            parts += ["Interchange, where it changes the answer:", "\n".join(table)]
+            parts += [
+                "Interchange, where it changes the answer. A whole vector brings the class of its character along, "
+                "which base and source share in one pair of three: no such swap can do much better for `run`.",
+                "\n".join(table),
+            ]
     return parts
 
 

@@ -38,24 +38,36 @@ SEED = 8
 PAIRS, OPERANDS = "unseen pairs", "unseen operands"
 RIPPLE = "ripple"
 PICTURE = (101, 1002)
+BALANCED, AS_THEY_COME = "balanced", "as they come"
+FIRST_INDEX = 5  # of slots on longer numbers, where there is room; chosen on validation
+CHOSEN_AT = 15  # digits, on validation: which of several trainings is the best
 
 
-def measure_sums(run: Run, *, n: int = 2000, n_pairs: int = 128, progress: Progress = quiet) -> pd.DataFrame:
+def measure_sums(
+    run: Run, *, n: int = 2000, n_pairs: int = 128, n_held_out: int = 2000, progress: Progress = quiet
+) -> pd.DataFrame:
     """All of it, as rows of the tidy frame.
+
+    Args:
+        run: of a model of addition.
+        n: sums of each measurement.
+        n_pairs: pairs on which the accounts disagree, for each place.
+        n_held_out: held-out sums of each kind, answered whole.
+        progress: told how far it is.
 
     Raises:
         RunError: the run is about another world.
     """
     if run.config.world.name != "addition":
         raise RunError(f"{run.path} is about the world {run.config.world.name}; this study is about addition")
+    progress(0, 6, "strata")
+    rows: list[dict[str, Any]] = list(accuracy_rows(run, n=n_held_out))
     parts = {
-        "strata": accuracy_rows,
         "swapped summands": commutation_rows,
         "clock": clock_rows,
         "heuristics": heuristic_rows,
     }
-    rows: list[dict[str, Any]] = []
-    for number, (name, measured) in enumerate(parts.items()):
+    for number, (name, measured) in enumerate(parts.items(), start=1):
         progress(number, 6, name)
         rows += measured(run, n=n)
     progress(4, 6, "rival accounts")
@@ -65,7 +77,8 @@ def measure_sums(run: Run, *, n: int = 2000, n_pairs: int = 128, progress: Progr
     return run.identified(rows_frame(rows))
 
 
-def _shares(right: np.ndarray, **columns: Any) -> dict[str, Any]:
+def shares(right: np.ndarray, **columns: Any) -> dict[str, Any]:
+    """A row of a share of right answers, bool [n], with its Wilson interval."""
     low, high = wilson_interval(int(right.sum()), len(right))
     return {
         **columns,
@@ -80,7 +93,7 @@ def _shares(right: np.ndarray, **columns: Any) -> dict[str, Any]:
     }
 
 
-def _right(model: Any, task: Any, examples: Any) -> np.ndarray:
+def answered_right(model: Any, task: Any, examples: Any) -> np.ndarray:
     """Whether each sum is answered right, bool [n]."""
     found = []
     with torch.no_grad():
@@ -99,17 +112,21 @@ def accuracy_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
     }
     for kind, keep in keeps.items():
         examples = world.draw_where(keep, n, seed=SEED, weights=world.strata_weights("branches"))  # type: ignore[attr-defined]
-        right, strata = _right(run.model, task, examples), world.strata(examples)
-        yield _shares(right, stratum=kind)
+        right, strata = answered_right(run.model, task, examples), world.strata(examples)
+        yield shares(right, stratum=kind)
         for number, name in enumerate(strata.names):
             if (members := strata.number == number).any():
-                yield _shares(right[members], stratum=kind, op=name)
+                yield shares(right[members], stratum=kind, op=name)
 
 
 def length_rows(
     run: Run, digits: tuple[int, ...], *, n: int, split: Any = "evaluation", progress: Progress = quiet
 ) -> list[dict[str, Any]]:
-    """Exact match on two numbers of exactly so many digits: as they come, and with all cascades equally often."""
+    """Exact match on two numbers of exactly so many digits: as they come, and with all cascades equally often.
+
+    Where training shifted the indices of slots over a table, they begin at `FIRST_INDEX`: an index below it was shown
+    only by the few offsets that are smaller.
+    """
     rows = []
     for number, length in enumerate(digits):
         progress(number, len(digits), f"{length} digits")
@@ -119,11 +136,93 @@ def length_rows(
         if run.config.model.positional_embedding_type.startswith("block"):
             changes |= {"position_roles": task.position_roles, "position_indices": task.position_indices}
         model = resize(run.model, replace(run.model.cfg.as_written, **changes)).eval()
-        for design, weights in (("as they come", None), ("balanced", world.strata_weights("branches"))):
+        if getattr(run.config.model, "index_table_size", 0):
+            indices: Any = model.pos_embed
+            indices.offset = min(FIRST_INDEX, indices.most_offset)
+        for design, weights in ((AS_THEY_COME, None), (BALANCED, world.strata_weights("branches"))):
             examples = world.draw(n, seed=SEED, split=split, weights=weights)
-            right = _right(model, task, examples)
-            rows.append(_shares(right, stratum=f"{length} digits", pair_design=design, part=split, time=length))
+            right = answered_right(model, task, examples)
+            rows.append(shares(right, stratum=f"{length} digits", pair_design=design, part=split, time=length))
     return rows
+
+
+def seed_length_rows(
+    runs: list[Run], digits: tuple[int, ...], *, n: int, n_chosen: int = 2000, progress: Progress = quiet
+) -> pd.DataFrame:
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """
+    """`length_rows` of several trainings, on `n` evaluation sums a length; and, for choosing one, on `n_chosen`
+    validation sums at `CHOSEN_AT` digits and the next length above it.
+
+    Raises:
+        RunError: a run is about another world.
+    """
+    frames, above = [], tuple(size for size in sorted(digits) if size > CHOSEN_AT)[:1]
+    for number, run in enumerate(runs):
+        if run.config.world.name != "addition":
+            raise RunError(f"{run.path} is about the world {run.config.world.name}; this study is about addition")
+        progress(number, len(runs), run.name)
+        chosen = length_rows(run, (CHOSEN_AT, *above), n=n_chosen, split="validation")
+        frames.append(run.identified(rows_frame(chosen + length_rows(run, digits, n=n))))
+    return pd.concat(frames, ignore_index=True)
 
 
 def commutation_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
@@ -140,7 +239,7 @@ def commutation_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
         moved = [run.model(each.tokens)[where].gather(-1, digit[:, None]) for each in batches]
     same = (one == other).all(dim=1).numpy()
     distance = (moved[0] - moved[1]).abs().numpy()
-    yield _shares(same, stratum="swapped summands") | {"metric": Metric.COMMUTES}
+    yield shares(same, stratum="swapped summands") | {"metric": Metric.COMMUTES}
     common = {"method": Method.GREEDY, "metric": Metric.LOGIT_CHANGE, "n": len(distance)}
     yield {**common, "aggregation": Aggregation.MEAN, "estimate": float(distance.mean())}
     spread = {"aggregation": Aggregation.MEDIAN, "interval_kind": IntervalKind.EXAMPLES}
@@ -173,10 +272,10 @@ def rival_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
             with torch.no_grad():
                 alone = model(shown[0].tokens)[:, where].argmax(dim=-1)
             iia = {"metric": Metric.IIA, "method": Method.FULL_VECTOR}
-            yield _shares(judged(alone), **columns) | iia | {"control": Control.UNPATCHED}
+            yield shares(judged(alone), **columns) | iia | {"control": Control.UNPATCHED}
             for site in residual_sites(model, asking):
                 answers = swapped_answers(model, task, shown[0], [(site, shown[1])], positions=positions)
-                row = _shares(judged(answers), **columns, site=site.hook, position=site.positions)
+                row = shares(judged(answers), **columns, site=site.hook, position=site.positions)
                 yield row | iia
 
 
@@ -214,7 +313,7 @@ def clock_rows(run: Run, *, n: int) -> Iterator[dict[str, Any]]:
             for control, chosen in ((None, bases), (Control.RANDOM_SUBSPACE, random)):
                 right = _without(model, task, held, hook, where, chosen, seen.mean(dim=0))
                 columns = {"site": hook, "part": f"frequency {frequency}", "rank": len(chosen[0]), "control": control}
-                yield _shares(right, **columns) | {"method": Method.ABLATION, "metric": Metric.TOKEN_ACCURACY}
+                yield shares(right, **columns) | {"method": Method.ABLATION, "metric": Metric.TOKEN_ACCURACY}
 
 
 def _wave(x: torch.Tensor, labels: torch.Tensor, frequency: int, base: int) -> torch.Tensor:

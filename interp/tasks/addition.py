@@ -10,6 +10,9 @@ front of it: the token that asks for a digit then stands one before those it dep
 Logits at a position say the next token of the answer. With `at_once` k the answer's tokens stand k - 1 slots later
 than they are said (shifted labels, with blanks in front): k tokens are said in each pass, and none of them knows the
 others. With all at once no token of the answer is ever shown.
+
+The highest digits of the answer are asked for beyond the last slot of the longest number. With `spare` two more slots
+stand there, always blank, so that they are found as everywhere else.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class AdditionTask(Task):
         super().__init__(world, options)
         self.reverse, self.leading_zeros = self.options.reverse, self.options.leading_zeros
         n_said = self.world.n_digits + 2  # the sum's digits, and the plus behind them
+        self.n_spare = 2 * self.options.spare  # slots of a summand beyond its digits
         self.at_once = min(self.options.at_once or n_said, n_said)
         self.shows_answer = self.at_once < n_said
         self.plus, self.blank = self.world.base, self.world.base + 1
@@ -62,13 +66,14 @@ class AdditionTask(Task):
 
     @cached_property
     def _slots(self) -> list[tuple[str, int, int]]:
-        """Name, role and index of every token position. All fields are equally long, so that offsets agree: what
-        stands behind the last digit that a carry is needed for, and asks for the plus, has a role of its own."""
-        d, fields = self.world.n_digits, (*NAMES[: self.world.n_operands], "sum")
-        found = []
-        for role, name in enumerate(fields):
-            found += [(f"{name}.plus", role, 0), *((f"{name}[{i}]", role, i + 1) for i in range(d))]
-        return [*found, (f"sum[{d}]", len(fields), 0), ("sum.end", len(fields), 1)]
+        """Name, role and index of every token position. All fields are equally long, so that offsets agree: without
+        spare slots what asks for the plus, behind the last digit that a carry is needed for, has a role of its own."""
+        d, summands, found = self.world.n_digits, NAMES[: self.world.n_operands], []
+        for role, name in enumerate((*summands, "sum")):
+            n_slots = d if name == "sum" else d + self.n_spare
+            found += [(f"{name}.plus", role, 0), *((f"{name}[{i}]", role, i + 1) for i in range(n_slots))]
+        role, index = (len(summands), d + 1) if self.n_spare else (len(summands) + 1, 0)
+        return [*found, (f"sum[{d}]", role, index), ("sum.end", role, index + 1)]
 
     @property
     def position_names(self) -> tuple[str, ...]:
@@ -84,7 +89,7 @@ class AdditionTask(Task):
 
     @property
     def prompt_positions(self) -> slice:
-        return slice(0, 1 + self.world.n_operands * (self.world.n_digits + 1))
+        return slice(0, 1 + self.world.n_operands * (self.world.n_digits + self.n_spare + 1))
 
     @property
     def answer_positions(self) -> np.ndarray:
@@ -115,7 +120,8 @@ class AdditionTask(Task):
         digits = self.world.digits(examples)
         plus = np.full((*digits.shape[:-1], 1), self.plus)
         written = self._field(digits)[..., :-1]
-        fields = np.concatenate([plus, np.where(written == self.plus, self.blank, written)], axis=-1)
+        spare = np.full((*digits.shape[:-1], self.n_spare), self.blank)
+        fields = np.concatenate([plus, np.where(written == self.plus, self.blank, written), spare], axis=-1)
         return np.concatenate([fields.reshape(len(examples), -1), np.full((len(examples), 1), self.plus)], axis=1)
 
     def _field(self, digits: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class Pairs:
     corrupted: Batch  # a task that shows the answer shows the clean one here too
     positions: Tensor  # long [n, k]: the token positions whose logits say the answer
     clean_answer: Tensor  # long [n, k]
-    corrupted_answer: Tensor  # long [n, k]
+    corrupted_answer: Tensor  # long [n, k]; -1 behind the end of either, never compared
     weights: Tensor  # float [n, k]: 1 / number of compared places at each of them, 0 elsewhere
     groups: np.ndarray  # hash of each pair's unit, int64 [n]
     redraw_rate: float  # share of drawn pairs without a place to compare
@@ -68,13 +68,14 @@ class Pairs:
     def logit_difference(self, logits: Tensor) -> Tensor:
         """Each example's m from logits [..., n, pos, d_vocab]: [..., n]."""
         seen = self.read(logits)
-        choice = torch.stack([self.clean_answer, self.corrupted_answer], dim=-1)
+        choice = torch.stack([self.clean_answer, self.corrupted_answer], dim=-1).clamp(min=0)  # -1: weight 0
         values = seen.gather(-1, choice.expand(*seen.shape[:-1], 2))
         return ((values[..., 0] - values[..., 1]) * self.weights).sum(-1)
 
     def exact(self, logits: Tensor) -> Tensor:
-        """Whether each example's whole answer is the clean one, bool [..., n], from logits [..., n, pos, d_vocab]."""
-        return (self.read(logits).argmax(-1) == self.clean_answer).all(-1)
+        """Whether each example's whole answer is the clean one, bool [..., n], from logits [..., n, pos, d_vocab]; -1:
+        nothing is said there."""
+        return ((self.read(logits).argmax(-1) == self.clean_answer) | (self.clean_answer < 0)).all(-1)
 
     def parts(self) -> dict[str, int]:
         """How many clean examples are in each part of their stratum: how the instructions ended; {} without strata."""

@@ -55,6 +55,8 @@ class AdditionOptions:
     """For `addition`: fill every number with zeros to the same length."""
     at_once: int = later(1)
     """For `addition`: how many tokens of the answer are said in one pass, none of them knowing the others; 0: all."""
+    spare: bool = later(False)
+    """For `addition`: two more slots a summand, so that blanks stand behind the longest number too."""
 
     def __post_init__(self) -> None:
         if type(self.at_once) is not int or not 0 <= self.at_once <= 4096:

@@ -52,7 +52,7 @@ def _counted(rule: Rule, *, context: int) -> RunConfig:
 
 
 # At most 5,000 parameters each; other N by `--machine n=…`.
-STICKY = _run(Sticky(), "gru", steps=8000, rate=5e-3, n_layers=1, d_model=24)
+STICKY = _run(Sticky(), "gru", steps=12000, rate=8e-3, n_layers=1, d_model=24)
 STICKY_TRANSFORMER = _run(Sticky(), "transformer", steps=6000, rate=5e-3, n_layers=2, n_heads=2, d_model=16, d_mlp=32)
 COUNTING = _run(Counting(), "transformer", steps=3000, rate=3e-3, n_layers=3, n_heads=2, d_model=32, d_mlp=64)
 MARKOV = _run(Markov(length=32), "transformer", steps=1500, rate=5e-3, n_layers=2, n_heads=1, d_model=32, d_mlp=64)

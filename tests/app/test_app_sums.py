@@ -35,9 +35,9 @@ def untrained(folder: Path, world: Addition, options: AdditionOptions) -> Path:
 
 @pytest.fixture(scope="module")
 def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Numbers of any length, in base 16."""
+    """Numbers of any length, in base 16, with spare slots."""
     folder = tmp_path_factory.mktemp("runs") / "wrong"
-    return untrained(folder, Addition(n_digits=3, base=16), AdditionOptions(leading_zeros=False))
+    return untrained(folder, Addition(n_digits=3, base=16), AdditionOptions(leading_zeros=False, spare=True))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from interp.calibration.interchange import swap_together
 from interp.calibration.places import true_places
 from interp.calibration.registry import CALIBRATIONS, EXEMPT, WITHIN
 from interp.calibration.settings import QUICK, CalibrationSettings
+from interp.calibration.strings import STRING_NETWORKS, string_subject
 from interp.calibration.subjects import SETTINGS, TAPES, Setting, compile_subject, compile_tape
 from interp.circuits import Graph, run_circuits
 from interp.compiled import AnswerKey
@@ -34,7 +35,7 @@ def test_every_method_has_an_entry_or_a_written_reason() -> None:
     assert sum(map(len, placed)) == len(set.union(*placed)), "a method is placed twice"
     assert all(name in CALIBRATIONS for name in WITHIN.values())
     assert all(len(reason.split()) > 5 for reason in EXEMPT.values())
-    assert all(set(entry.subjects or ()) <= {*SETTINGS, *TAPES} for entry in CALIBRATIONS.values())
+    assert all(set(entry.subjects or ()) <= {*SETTINGS, *TAPES, *STRING_NETWORKS} for entry in CALIBRATIONS.values())
 
 
 def test_a_model_that_errs_is_refused(monkeypatch) -> None:
@@ -203,3 +204,23 @@ def test_state_interchange_tells_the_two_tapes_apart(name: str) -> None:
         found = {s: select(frame, method=method, stratum=s).estimate.min() for s in ("own", "rival")}
         assert found["own"] > found["rival"] + 0.1, (method, found)
     assert select(frame, method="true_subspace", stratum="own").estimate.min() == 1
+
+
+@pytest.mark.parametrize("name", STRING_NETWORKS)
+def test_a_run_is_found_in_a_hand_set_network_for_strings_where_it_is_kept(name: str) -> None:
+    """Interchange says the same of both; the probe reads the count where a network counts, and less where it does not.
+    A wrong answer key (the dimensions of the classes) is noticed."""
+    subject, settings = string_subject(name), replace(QUICK, n_states=300, n_swaps=24)
+    calibrate = CALIBRATIONS["string_interchange"].calibrate
+    frame = rows_frame(calibrate(subject.model, subject.key, subject.task, settings, lambda share: None))
+    iia, true = select(frame, metric=Metric.IIA), Method.TRUE_SUBSPACE
+    assert only(iia, method=Method.FULL_VECTOR, stratum="rival", control=None) == 0
+    assert only(iia, method=Method.FULL_VECTOR, stratum="own", control=None) == 1
+    assert only(iia, method=true, control=None) == 1 > only(iia, method=true, control=Control.RANDOM_SUBSPACE)
+    read = only(frame, metric=Metric.ACCURACY, stratum="own", control=None)
+    assert read == 1 if name == "recurrent_strings" else 0.5 < read < 0.9
+    assert only(frame, metric=Metric.ACCURACY, stratum="rival", control=None) < 0.5
+    hook, basis = subject.key
+    wrong = (hook, torch.eye(basis.shape[1])[:3])
+    frame = rows_frame(calibrate(subject.model, wrong, subject.task, settings, lambda share: None))
+    assert only(frame, method=true, control=None) == 0

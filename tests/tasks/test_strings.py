@@ -149,3 +149,14 @@ def test_a_run_is_trained_sampled_and_judged(tmp_path: Path, capsys: pytest.Capt
         and "aA  fault at 2: a run of lower case ends after 1 of at least 2" in said
     )
     assert load(run.path).config.world == world
+
+
+def test_the_bundled_model_of_sticky_meets_its_goals() -> None:
+    """At most 5,000 parameters; by its rows, exact over every prefix, and again on held-out strings."""
+    bundled = load(Path(__file__).resolve().parents[2] / "checkpoints" / "sticky")
+    assert sum(each.numel() for each in bundled.model.parameters()) <= 5000
+    rows = read_frame(bundled.path / "texts.parquet")
+    own = rows[rows.control.isna()].set_index("metric").estimate
+    assert own["kl"] < 1e-3 and own["illegal_mass"] <= 1e-4 and own["in_distribution"] >= 0.995
+    found = divergence(bundled.model, bundled.task, most=0, n_sampled=1000)
+    assert not found.exact and found.kl < 1e-3 and found.illegal <= 1e-4
