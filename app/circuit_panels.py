@@ -67,31 +67,35 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
     if place and st.button("Ablate it here", icon=":material/tune:", key="to_intervene"):
         recipes.propose(kind="ablate", positions="all", **place)
     if node.kind in ("head", "cross"):
-        row = view.run.config.model.attention_nodes.index(node_id.partition(".")[0])
-        draw_head(view, circuit.op, row, int(node.head or 0))
+        draw_head(view, circuit.op, node_id.partition(".")[0], int(node.head or 0))
     elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):
         st.switch_page("views/probe_results.py")
 
 
-def draw_head(view: View, op: str, layer: int, head: int) -> None:
-    """A head's mean pattern on this instruction, in words and as a picture."""
+def draw_head(view: View, op: str, stem: str, head: int) -> None:
+    """A head's mean pattern on this instruction, in words and as a picture; `stem` is "a1" of a node "a1.h3"."""
+    part = next(part for part in view.run.config.model.attention_parts if stem in part.nodes)
+    index = part.nodes.index(stem)
+    row, layer = part.rows[index], part.layers[index]
     try:
-        looks = attention_data.roles_of_op(view.run, op, layer, head)
+        looks = attention_data.roles_of_op(view.run, op, row, head)
     except RunError as error:
         run_access.show_problem(error)
         return
     left, right = st.columns([2, 5])
     with left:
         try:
-            pattern = attention_data.mean_of_op(view.run, op).pattern[layer : layer + 1, head : head + 1]
-            clickable(head_grid(pattern, picked=None, first=(layer, head)), key="node_head", on_pick=lambda _: None)
+            whole = attention_data.mean_of_op(view.run, op).of(part)
+            pattern = whole.pattern[index : index + 1, head : head + 1]
+            picture = head_grid(pattern, picked=None, rows=[row], layers=[layer], first_head=head)
+            clickable(picture, key="node_head", on_pick=lambda _: None)
         except RunError as error:
             st.caption(f"No picture: {error}.")
     with right:
         st.markdown(f"Where it looks, mean over {view.held_out(attention_data.averaged(view.run, op), op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
-            selection.emit(kind="head", id=f"{layer}.{head}", op=op)
+            selection.emit(kind="head", id=f"{row}.{head}", op=op)
             st.switch_page("views/attention.py")
 
 

@@ -163,7 +163,12 @@ def describe_model(run: Run) -> str:
     layers, heads = getattr(cfg, "n_layers", None), getattr(cfg, "n_heads", None)
     if layers is None:
         return str(cfg.architecture)
-    return f"{layers} layers" + (f" × {heads} heads" if heads else f" of {cfg.architecture}")
+    return counted(layers, "layer") + (f" × {counted(heads, 'head')}" if heads else f" of {cfg.architecture}")
+
+
+def counted(n: int, what: str) -> str:
+    """ "1 layer", "4 layers"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def describe_run(run: Run) -> str:

@@ -39,6 +39,7 @@ def draw_identity(run: Run) -> None:
         pass
     st.dataframe(
         pd.DataFrame({"what": list(rows), "value": list(rows.values())}), hide_index=True, width="stretch",
+        height="content",
     )  # fmt: skip
 
 

@@ -224,9 +224,23 @@ def test_a_model_without_attention_says_where_to_look(visit: Callable[..., Visit
         untrained(folder, "trace", model=MambaConfig)
     tab = visit().open("attention", run=str(folder))
     tab.wait_for_text("A model of the kind mamba has no attention")
+    tab.wait_for_text(
+        "Pages that have nothing to show for this run are left out: Attention, Memory, Thinking, Circuit."
+    )
+    bar = tab.page.get_by_test_id("stTopNavLinkContainer")
+    assert bar.filter(has_text="State").count() and not bar.filter(has_text="Attention").count()
     tab.click("link", "State")
     tab.wait_for_status("step 1 of")
     photograph(tab, "state_mamba", "light")
+
+
+def test_the_first_page_under_its_own_address_is_marked(visit: Callable[..., Visit]) -> None:
+    """A link to it by name, from where it was not the first, leads to the bare address and keeps what was picked."""
+    tab = visit().open("step", step="3")
+    tab.wait_for_status("step 3 of")
+    tab.page.wait_for_function("() => location.pathname === '/'")
+    tab.wait_for_address(step="3")
+    assert tab.page.locator('a[aria-current="page"]').inner_text().endswith("Step")
 
 
 def photograph(tab: Visit, name: str, scheme: str) -> None:

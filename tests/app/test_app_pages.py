@@ -16,6 +16,7 @@ import interp
 from app import program
 from app.predictions import predict
 from app.probe_errors import confusion
+from app.theme import token_text
 from cython_vm import MachineSpec, Op, decode, encode, sample
 from cython_vm import step as machine_step
 from interp.calibration import score
@@ -327,8 +328,9 @@ def test_attention_says_where_a_query_looks(open_page: Open, words: Words, run_f
     _, cache = run.model.run_with_cache(x, names_filter="blocks.0.attn.hook_pattern")
     row = cache["blocks.0.attn.hook_pattern"][0, 1, run.task.position_names.index("cells[2]")]
     best = int(row.argmax())
-    expected = f"From **cells[2]** it looks most at **{run.task.position_names[best]}** ({float(row[best]):.2f})"
-    assert expected in words(at)
+    token = token_text(run.task.vocab[int(x[0, best])])
+    expected = f"From **cells[2] = 0** it looks most at **{run.task.position_names[best]} = {token}** "
+    assert f"{expected}({float(row[best]):.2f})" in words(at)
 
 
 def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) -> None:
