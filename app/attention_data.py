@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app.answers import shown_tokens
+from app.components.next_character import visible
 from app.run_access import LoadedModel, fingerprint, require_current
 from app.theme import token_text
 from interp import Run, RunError
@@ -73,7 +74,7 @@ def _labels(names: tuple[str, ...], tokens: tuple[str, ...]) -> tuple[str, ...]:
         return names
     own = [name.rpartition(".")[2] == token for name, token in zip(names, tokens, strict=True)]
     return tuple(
-        name if alike else f"{name} = {token_text(token)}"
+        name if alike else f"{name} = {visible(token_text(token))}"
         for name, token, alike in zip(names, tokens, own, strict=True)
     )
 

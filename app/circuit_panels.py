@@ -42,15 +42,14 @@ def measured_on(circuit: Circuit) -> str:
 def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]) -> None:
     """A node's measured effect, its strongest edges, and its attention if it is a head."""
     node = next(node for node in circuit.nodes if node.id == node_id)
-    title = view.run.config.world.stratum_title
     st.markdown(f"##### {node_words(node_id)}")
     if node.effect is None:
         st.markdown("The model's output: everything that reaches it is the answer.")
     else:
         low, high = -(node.effect_high or 0.0), -(node.effect_low or 0.0)
         st.markdown(
-            f"Give it the output it has where the {title} is another, and the answer loses **{-node.effect:.2f}** "
-            f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
+            f"Give it the output it has where {session.otherwise(view, circuit.op)}, and the answer loses "
+            f"**{-node.effect:.2f}** [{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
             f"({measured_on(circuit)})."
         )
     if known := run_access.key_of(view.run, node_id):
@@ -103,13 +102,13 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     """An edge's score beside its measured effect, and the states where it does most."""
     edge = next(edge for edge in circuit.edges if edge.name == edge_id)
     st.markdown(f"##### {edge_words(edge_id)}")
-    whole, title = circuit.m_clean - circuit.m_corrupted, view.run.config.world.stratum_title
+    whole = circuit.m_clean - circuit.m_corrupted
     if edge.exact is None:
         st.markdown(f"Not patched exactly in this run; its score predicts a loss of **{-edge.score:+.3f}** logits.")
         return
     low, high = -(edge.exact_high or 0.0), -(edge.exact_low or 0.0)
     st.markdown(
-        f"Let this edge alone carry what it carries where the {title} is another, and the answer loses "
+        f"Let this edge alone carry what it carries where {session.otherwise(view, circuit.op)}, and the answer loses "
         f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits ({measured_on(circuit)}). "
         f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
     )

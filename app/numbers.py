@@ -26,3 +26,8 @@ def literal(text: str) -> str:
 def small(value: float) -> str:
     """A number that is 0 or more with four digits; what they cannot show is no bare 0."""
     return "< 0.0001" if 0 <= value < 0.00005 else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and two digits; what they cannot show is 0 without a sign."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0"

@@ -59,13 +59,19 @@ def test_a_compiled_run_shows_its_answer_key(open_page: Open, words: Words, tmp_
     assert "it attends to the slot of instructions that instruction_ptr points to" in words(at)
 
 
-@pytest.mark.parametrize(("page", "method"), [("probe_results", "logistic"), ("circuit", "eap_ig")])
+@pytest.mark.parametrize(
+    ("page", "method", "called"),
+    [
+        ("probe_results", "logistic", "logistic"),
+        ("circuit", "eap_ig", "edge scores by EAP-IG, attribution with integrated gradients"),
+    ],
+)
 def test_results_stand_beside_their_calibration(
-    page: str, method: str, open_page: Open, words: Words, run_folder: Path
+    page: str, method: str, called: str, open_page: Open, words: Words, run_folder: Path
 ) -> None:
     phrase = score(method)
     assert phrase is not None
-    assert f"whose mechanism is known, {method.replace('_', ' ')}: {phrase}" in words(open_page(page, run_folder))
+    assert f"whose mechanism is known, {called}: {phrase}" in words(open_page(page, run_folder))
 
 
 @pytest.mark.parametrize("page", PAGES)
