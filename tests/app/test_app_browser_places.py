@@ -217,6 +217,19 @@ def test_an_edge_is_followed_from_place_to_place(scheme: str, visit: Callable[..
     photograph(tab, "places", scheme)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_cross_attention_is_chosen(scheme: str, visit: Callable[..., Visit]) -> None:
+    """From the answer at the prompt, its tokens beside the places; then the encoder's own."""
+    tab = visit(scheme)
+    tab.page.set_viewport_size({"width": 1360, "height": 1500})
+    tab.open("attention", run=str(ROOT / "checkpoints" / "step_encoder_decoder"))
+    tab.wait_for_text("of cross-attention")
+    tab.wait_for_text("From next.cells[0] = 1 it looks most at cells[0] = 0")
+    photograph(tab, "cross_attention", scheme)
+    tab.click("radio", "encoder self-attention")
+    tab.wait_for_text("of encoder self-attention")
+
+
 def test_a_model_without_attention_says_where_to_look(visit: Callable[..., Visit], home: Path) -> None:
     folder = home / "runs" / "mamba"
     if not folder.exists():

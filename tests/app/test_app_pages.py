@@ -339,6 +339,21 @@ def test_attention_says_where_a_query_looks(open_page: Open, words: Words, run_f
     assert f"{expected}({float(row[best]):.2f})" in words(at)
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "kind", "layer"),
+    [("output_looped", 4, "loop step 2", 1), ("step_diffusion_lm", 13, "denoising step 4", 1)],
+)
+def test_attention_of_every_step_can_be_opened(
+    name: str, row: int, kind: str, layer: int, open_page: Open, words: Words
+) -> None:
+    run = interp.load(Path(__file__).resolve().parents[2] / "checkpoints" / name)
+    rows = [row for part in run.config.model.attention_parts for row in part.rows]
+    assert rows == list(range(len(run.model.attention_hooks())))
+    at = open_page("attention", run.path, kind="head", id=f"{row}.1")
+    assert not at.exception and not at.error
+    assert f"**Layer {layer}, head 1 of {kind}**" in words(at)
+
+
 def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) -> None:
     import torch
 
