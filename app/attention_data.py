@@ -10,8 +10,11 @@ import numpy as np
 import streamlit as st
 
 from app.answers import shown_tokens
+from app.components.next_character import visible
 from app.run_access import LoadedModel, fingerprint, require_current
+from app.theme import token_text
 from interp import Run, RunError
+from interp.models.model_config import AttentionPart
 from interp.reading import BrokenFileError
 from interp.runs import frame_command
 
@@ -21,22 +24,59 @@ if TYPE_CHECKING:  # interp.circuits brings torch
 
 @dataclass(frozen=True)
 class Patterns:
-    """Attention of every head."""
+    """Attention of heads."""
 
-    pattern: np.ndarray  # float32 [n_layers, n_heads, query_pos, key_pos]; rows sum to 1
-    names: tuple[str, ...]  # of positions
-    n: int  # states averaged
+    pattern: np.ndarray  # float32 [row, head, query, key], a row for each layer of heads; each query's shares sum to 1
+    names: tuple[str, ...]  # of the positions that look
+    n: int  # examples averaged
+    tokens: tuple[str, ...] = ()  # what stands at them; () where the examples differ
+    key_names: tuple[str, ...] | None = None  # of the positions that are looked at; None: the same
+    key_tokens: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the positions that are looked at."""
+        return self.names if self.key_names is None else self.key_names
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The positions that look, as they are written at the rows: "cells[3] = 4" where one example is shown."""
+        return _labels(self.names, self.tokens)
+
+    @property
+    def key_labels(self) -> tuple[str, ...]:
+        """The same of the positions that are looked at, at the columns."""
+        return self.labels if self.key_names is None else _labels(self.key_names, self.key_tokens)
+
+    def of(self, part: AttentionPart) -> Patterns:
+        """One kind of attention alone: its rows, the positions that look and those that are looked at."""
+        queries, keys = slice(*part.queries), slice(*part.keys)
+        return Patterns(
+            self.pattern[list(part.rows)][:, :, queries, keys], self.names[queries], self.n, self.tokens[queries],
+            self.names[keys], self.tokens[keys],
+        )  # fmt: skip
 
     def sharpest(self, query: int) -> tuple[int, int]:
-        """The layer and head that give one key the largest share of what `query` attends to."""
+        """The row and head that give one key the largest share of what `query` attends to."""
         largest = self.pattern[:, :, query].max(axis=-1)
-        layer, head = np.unravel_index(int(largest.argmax()), largest.shape)
-        return int(layer), int(head)
+        row, head = np.unravel_index(int(largest.argmax()), largest.shape)
+        return int(row), int(head)
 
-    def top_keys(self, layer: int, head: int, query: int, *, k: int = 3) -> list[tuple[str, float]]:
+    def top_keys(self, row: int, head: int, query: int, *, k: int = 3) -> list[tuple[str, float]]:
         """The `k` positions that a query attends to most, with their shares."""
-        row = self.pattern[layer, head, query]
-        return [(self.names[int(key)], float(row[key])) for key in np.argsort(-row, kind="stable")[:k]]
+        shares = self.pattern[row, head, query]
+        return [(self.key_labels[int(key)], float(shares[key])) for key in np.argsort(-shares, kind="stable")[:k]]
+
+
+def _labels(names: tuple[str, ...], tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """A position and its token; brackets and other tokens that are their own names are not written twice."""
+    if not tokens:
+        return names
+    own = [name.rpartition(".")[2] == token for name, token in zip(names, tokens, strict=True)]
+    return tuple(
+        name if alike else f"{name} = {visible(token_text(token))}"
+        for name, token, alike in zip(names, tokens, own, strict=True)
+    )
 
 
 def mean_of_op(run: Run, op: str) -> Patterns:
@@ -88,8 +128,9 @@ def of_example(loaded: LoadedModel, example: Any) -> Patterns:
 
     Raises RunError when the model has no attention.
     """
-    pattern = _live(loaded, loaded.key, shown_tokens(loaded, example))
-    return Patterns(pattern, tuple(loaded.run.task.position_names), 1)
+    task, tokens = loaded.run.task, shown_tokens(loaded, example)
+    shown = tuple(task.vocab[int(token)] for token in tokens[0])
+    return Patterns(_live(loaded, loaded.key, tokens), tuple(task.position_names), 1, shown)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

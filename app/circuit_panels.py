@@ -42,15 +42,14 @@ def measured_on(circuit: Circuit) -> str:
 def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]) -> None:
     """A node's measured effect, its strongest edges, and its attention if it is a head."""
     node = next(node for node in circuit.nodes if node.id == node_id)
-    title = view.run.config.world.stratum_title
     st.markdown(f"##### {node_words(node_id)}")
     if node.effect is None:
         st.markdown("The model's output: everything that reaches it is the answer.")
     else:
         low, high = -(node.effect_high or 0.0), -(node.effect_low or 0.0)
         st.markdown(
-            f"Give it the output it has where the {title} is another, and the answer loses **{-node.effect:.2f}** "
-            f"[{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
+            f"Give it the output it has where {session.otherwise(view, circuit.op)}, and the answer loses "
+            f"**{-node.effect:.2f}** [{low:.2f}, {high:.2f}] of **{circuit.m_clean - circuit.m_corrupted:.2f}** logits "
             f"({measured_on(circuit)})."
         )
     if known := run_access.key_of(view.run, node_id):
@@ -67,31 +66,35 @@ def draw_node(view: View, circuit: Circuit, node_id: str, edges: list[DrawnEdge]
     if place and st.button("Ablate it here", icon=":material/tune:", key="to_intervene"):
         recipes.propose(kind="ablate", positions="all", **place)
     if node.kind in ("head", "cross"):
-        row = view.run.config.model.attention_nodes.index(node_id.partition(".")[0])
-        draw_head(view, circuit.op, row, int(node.head or 0))
+        draw_head(view, circuit.op, node_id.partition(".")[0], int(node.head or 0))
     elif node.kind == "mlp" and st.button("What can be read after it? Probes", icon=":material/sensors:"):
         st.switch_page("views/probe_results.py")
 
 
-def draw_head(view: View, op: str, layer: int, head: int) -> None:
-    """A head's mean pattern on this instruction, in words and as a picture."""
+def draw_head(view: View, op: str, stem: str, head: int) -> None:
+    """A head's mean pattern on this instruction, in words and as a picture; `stem` is "a1" of a node "a1.h3"."""
+    part = next(part for part in view.run.config.model.attention_parts if stem in part.nodes)
+    index = part.nodes.index(stem)
+    row, layer = part.rows[index], part.layers[index]
     try:
-        looks = attention_data.roles_of_op(view.run, op, layer, head)
+        looks = attention_data.roles_of_op(view.run, op, row, head)
     except RunError as error:
         run_access.show_problem(error)
         return
     left, right = st.columns([2, 5])
     with left:
         try:
-            pattern = attention_data.mean_of_op(view.run, op).pattern[layer : layer + 1, head : head + 1]
-            clickable(head_grid(pattern, picked=None, first=(layer, head)), key="node_head", on_pick=lambda _: None)
+            whole = attention_data.mean_of_op(view.run, op).of(part)
+            pattern = whole.pattern[index : index + 1, head : head + 1]
+            picture = head_grid(pattern, picked=None, rows=[row], layers=[layer], first_head=head)
+            clickable(picture, key="node_head", on_pick=lambda _: None)
         except RunError as error:
             st.caption(f"No picture: {error}.")
     with right:
         st.markdown(f"Where it looks, mean over {view.held_out(attention_data.averaged(view.run, op), op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
         if st.button("Its attention", icon=":material/visibility:", key="to_attention"):
-            selection.emit(kind="head", id=f"{layer}.{head}", op=op)
+            selection.emit(kind="head", id=f"{row}.{head}", op=op)
             st.switch_page("views/attention.py")
 
 
@@ -99,13 +102,13 @@ def draw_edge(view: View, circuit: Circuit, edge_id: str) -> None:
     """An edge's score beside its measured effect, and the states where it does most."""
     edge = next(edge for edge in circuit.edges if edge.name == edge_id)
     st.markdown(f"##### {edge_words(edge_id)}")
-    whole, title = circuit.m_clean - circuit.m_corrupted, view.run.config.world.stratum_title
+    whole = circuit.m_clean - circuit.m_corrupted
     if edge.exact is None:
         st.markdown(f"Not patched exactly in this run; its score predicts a loss of **{-edge.score:+.3f}** logits.")
         return
     low, high = -(edge.exact_high or 0.0), -(edge.exact_low or 0.0)
     st.markdown(
-        f"Let this edge alone carry what it carries where the {title} is another, and the answer loses "
+        f"Let this edge alone carry what it carries where {session.otherwise(view, circuit.op)}, and the answer loses "
         f"**{-edge.exact:.3f}** [{low:.3f}, {high:.3f}] of **{whole:.2f}** logits ({measured_on(circuit)}). "
         f"The score by gradients ({circuit.method}) predicted {-edge.score:.3f}."
     )

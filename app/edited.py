@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from app.numbers import signed
 from app.run_access import LoadedModel
 from app.session import View
 from app.theme import token_text
@@ -97,7 +98,7 @@ def table(answer: EditedAnswer, vocab: tuple[str, ...], title: str, *, whole: bo
         body.append(
             f"<tr><th scope='row'>{escape(answer.names[row])}</th>{_slot(answer.before[row], vocab)}"
             f"{_slot(answer.after[row], vocab, changed)}{_slot(expected, vocab)}<td>{verdict}</td>"
-            f"<td>{answer.p_before[row]:.2f} → {answer.p_after[row]:.2f}</td><td>{change:+.2f}</td></tr>"
+            f"<td>{answer.p_before[row]:.2f} → {answer.p_after[row]:.2f}</td><td>{signed(change)}</td></tr>"
         )
     head = ("", "model, left alone", "model, edited", f"{title}, edited", "", "p of that, before → after", "difference")
     cells = "".join(f"<th scope='col'>{escape(word)}</th>" for word in head)

@@ -95,9 +95,9 @@ class MachineView(View):
         return f"{n} held-out states that run {op}"
 
     def query(self, names: Sequence[str]) -> int:
-        """The cell under the pointer."""
+        """The cell under the pointer; among positions of the answer what it becomes."""
         name = f"cells[{int(self.state.array_ptr[0])}]"
-        return names.index(name) if name in names else 0
+        return next((at for at, each in enumerate(names) if each in (name, f"next.{name}")), 0)
 
     def is_missed(self) -> bool:
         prediction = self._prediction_if_any()

@@ -41,21 +41,27 @@ except Exception as error:  # said below, once there is a page to say it on
     problem = error
 first = next(iter(pages))
 paths = {name: each.url_path for name, each in pages.items()} | {first: "first"}
+refusals = {} if view is None else {name: each.refuses(view.run) for name, each in pages.items()}
 entries = {
-    name: st.Page(each.file, title=each.title, icon=each.icon, url_path=paths[name], default=name == first)
+    name: st.Page(
+        each.file, title=each.title, icon=each.icon, url_path=paths[name], default=name == first,
+        visibility="hidden" if refusals.get(name) else "visible",  # a link to it is answered with a sentence
+    )
     for name, each in pages.items()
-}
+}  # fmt: skip
 # The first page has the bare address; under its own name it is found too, by a link from where it was not the first.
 opens = pages[first]
 also = st.Page(opens.file, title=opens.title, icon=opens.icon, url_path=opens.url_path, visibility="hidden")
 page = st.navigation([*entries.values(), also], position="top")
-name = first if page == also else next(name for name, entry in entries.items() if entry == page)
+if page == also:
+    st.switch_page(entries[first], query_params=st.query_params.to_dict())
+name = next(name for name, entry in entries.items() if entry == page)
 try:
     run_picker.draw(None if view is None else view.run)
     if problem is not None:
         raise problem
     assert view is not None
-    refusal = pages[name].refuses(view.run)
+    refusal = refusals[name]
     if run_picker.just_chosen() and refusal:
         st.switch_page(entries[first])
     selection.publish()
@@ -67,6 +73,8 @@ try:
         page.run()
     st.divider()
     st.caption(session.describe_run(view.run))
+    if left_out := [pages[each].title for each, sentence in refusals.items() if sentence]:
+        st.caption(f"Pages that have nothing to show for this run are left out: {', '.join(left_out)}.")
 except RunError as error:
     run_access.show_problem(error)
 except Exception as error:  # the last resort: a sentence for the reader, the traceback for the server's log

@@ -107,7 +107,7 @@ PAGES: dict[str, Page] = {
     "probes": Page("views/probe_results.py", "Probes", ":material/sensors:", "probes"),
     "circuit": Page("views/circuit.py", "Circuit", ":material/account_tree:", "circuit", refuses=_without_graph),
     "intervene": Page("views/intervene.py", "Intervene", ":material/tune:", "intervene", refuses=_without_do),
-    "training": Page("views/training.py", "Training", ":material/timeline:", "training"),
+    "training": Page("views/training.py", "Training", ":material/show_chart:", "training"),
     "compare": Page("views/compare.py", "Compare", ":material/compare_arrows:", "compare"),
     "data": Page("views/data.py", "Data", ":material/inventory:", "data"),
 }

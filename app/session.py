@@ -137,6 +137,18 @@ def contrast_title(view: View) -> str:
     return world.stratum_title.capitalize() if world.contrast_names == world.stratum_names else "Contrast"
 
 
+def unit(view: View) -> str:
+    """What the world keeps out of training whole, with its article: "a program", "an input"."""
+    name = view.run.config.world.unit
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
+
+
+def otherwise(view: View, op: str) -> str:
+    """What holds in the other example of a pair, in words."""
+    world = view.run.config.world
+    return f"the {world.stratum_title} is another" if world.contrast_names == world.stratum_names else f"{op} is not so"
+
+
 def op_label(op: str) -> str:
     """A stratum as it is listed; opcodes with their glyph."""
     return f"{GLYPHS[op]} {op}" if op in GLYPHS else op
@@ -163,7 +175,12 @@ def describe_model(run: Run) -> str:
     layers, heads = getattr(cfg, "n_layers", None), getattr(cfg, "n_heads", None)
     if layers is None:
         return str(cfg.architecture)
-    return f"{layers} layers" + (f" × {heads} heads" if heads else f" of {cfg.architecture}")
+    return counted(layers, "layer") + (f" × {counted(heads, 'head')}" if heads else f" of {cfg.architecture}")
+
+
+def counted(n: int, what: str) -> str:
+    """ "1 layer", "4 layers"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def describe_run(run: Run) -> str:
@@ -186,9 +203,18 @@ def describe_run(run: Run) -> str:
     return " · ".join(parts)
 
 
+_METHODS = {
+    "das": "swaps in a subspace found by distributed alignment search",
+    "full_vector": "swaps of whole vectors",
+    "probe_subspace": "swaps in the subspace of a probe",
+    "eap_ig": "edge scores by EAP-IG, attribution with integrated gradients",
+    "eap": "edge scores by EAP, attribution with gradients",
+}  # how a sentence calls what a file names in short
+
+
 def show_calibration(methods: Iterable[str]) -> None:
     """What each method scores on models whose mechanism is known; nothing for methods that were not calibrated."""
     for method in methods:
         if phrase := score(method):
-            name = str(method).replace("_", " ")
+            name = _METHODS.get(str(method), str(method).replace("_", " "))
             st.caption(f"On models with hand-set weights, whose mechanism is known, {name}: {phrase}.")

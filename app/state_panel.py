@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import run_access, state_attribution
 from app.components.bars import signed_bars
+from app.numbers import signed
 from interp.figures.style import node_words
 
 if TYPE_CHECKING:
@@ -47,6 +48,6 @@ def draw_state(view: MachineView) -> None:
     rest = found.lead - sum(value for _, value in shown)
     st.caption(
         f"{answer} leads {rival} by {found.lead:.2f} logits: the sum of what every part writes at this slot "
-        f"(direct logit attribution, a forward pass made now); parts not drawn add {rest:+.2f}. "
+        f"(direct logit attribution, a forward pass made now); parts not drawn add {signed(rest)}. "
         + ("The right answer is " + rival + "." if wrong else "")
     )

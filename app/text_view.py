@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -20,6 +21,10 @@ class TextView(ExamplesView):
     """The prompt, and the held-out stretch that other pages look at."""
 
     prompt: str = FIRST
+
+    def query(self, names: Sequence[str]) -> int:
+        """The last: before it stands the whole text."""
+        return len(names) - 1
 
     def place(self) -> str:
         return f"Held-out stretch {self.number + 1} of the text: a forward pass made now."

@@ -1,5 +1,6 @@
 """An encoder–decoder in the rest of the house: trained, read and patched on either side, and shown in the app."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import interp
+from app import answers, attention_data
+from app.run_access import LoadedModel
+from app.theme import token_text
+from cython_vm import sample
 from interp.circuits import CircuitConfig, Graph, find_circuit, head_roles, read_circuit, write_circuit
 from interp.circuits.overlap import circuit_graph_of, matrices
 from interp.figures.circuits import circuit_graph
@@ -25,6 +30,7 @@ from interp.worlds.machine import MachineSpec
 SPEC = MachineSpec(n_instructions=5, n_cells=3, n_input=1, n_output=1, bits=1)
 ROOT = Path(__file__).resolve().parents[1]
 CROSS = "decoder_blocks.0.cross_attn.hook_z"
+CROSS_PATTERN = "decoder_blocks.0.cross_attn.hook_pattern"
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +111,17 @@ def test_a_circuit_with_edges_across_is_found_written_and_drawn(run, tmp_path):
         head_roles(run.model, run.task, "INC", n=2)
 
 
+def test_kinds_of_attention_have_every_hook_once(run):
+    parts = run.config.model.attention_parts
+    assert [part.name for part in parts] == ["encoder self-attention", "decoder self-attention", "cross-attention"]
+    assert [part.rows for part in parts] == [(0,), (1,), (2,)] and [part.layers for part in parts] == [(0,), (1,), (1,)]
+    assert [part.nodes for part in parts] == [("a0",), ("a1",), ("c1",)]
+    assert sorted(row for part in parts for row in part.rows) == list(range(len(run.model.attention_hooks())))
+
+
 def test_the_attention_page_shows_who_looks_across(run, monkeypatch):
-    nodes = run.config.model.attention_nodes
-    assert nodes == ("a0", "a1", "c1")
-    names = run.task.position_names
+    """Each kind of attention can be chosen, and is asked from its own positions."""
+    names, n = run.task.position_names, SPEC.state_length
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120)
     monkeypatch.setenv("TAPELENS_RUN", str(run.path))
     at.query_params["kind"], at.query_params["id"] = "head", f"2.1:{names[-1]}"
@@ -122,3 +135,28 @@ def test_the_attention_page_shows_who_looks_across(run, monkeypatch):
     words = " ".join(each.value for each in at.markdown)
     assert "Layer 1, head 1 of cross-attention" in words
     assert f"From **{names[-1]}** it looks most at" in words
+    kinds = next(each for each in at.button_group if each.key == "att_part")
+    assert kinds.value == "cross-attention"
+    asked = next(each for each in at.selectbox if each.key == "query")
+    assert [option.partition(" = ")[0] for option in asked.options] == list(names[n:])
+    kinds.set_value("encoder self-attention").run()
+    assert not at.exception
+    assert "Layer 0" in " ".join(each.value for each in at.markdown) and at.query_params["id"].startswith("0.")
+    asked = next(each for each in at.selectbox if each.key == "query")
+    assert [option.partition(" = ")[0] for option in asked.options] == list(names[:n])
+
+
+def test_a_head_across_looks_from_the_answer_at_the_prompt(run):
+    """What the page draws is the model's own pattern, its rows and columns named by the tokens that stand there."""
+    states = sample(SPEC, 1, seed=0, split="evaluation")
+    loaded = LoadedModel(run=run, lock=threading.Lock(), key="two sides")
+    whole = attention_data.of_example(loaded, states)
+    cross = whole.of(run.config.model.attention_parts[-1])
+    record = answers.shown_tokens(loaded, states)
+    with torch.no_grad():
+        _, cache = run.model.run_with_cache(torch.from_numpy(record), names_filter=CROSS_PATTERN)
+    assert np.allclose(cross.pattern[0], cache[CROSS_PATTERN][0].numpy(), atol=1e-6)
+    assert np.allclose(cross.pattern.sum(-1), 1, atol=1e-5)  # all that the answer looks at is drawn
+    told = dict(zip(run.task.position_names, (token_text(run.task.vocab[token]) for token in record[0]), strict=True))
+    assert [label for label in cross.labels if "cells[1]" in label] == [f"next.cells[1] = {told['next.cells[1]']}"]
+    assert [label for label in cross.key_labels if "cells[1]" in label] == [f"cells[1] = {told['cells[1]']}"]

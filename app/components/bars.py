@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from app.numbers import signed
 from app.theme import NEGATIVE, POSITIVE
 
 
@@ -28,7 +29,7 @@ def signed_bars(parts: Sequence[tuple[str, float]], *, name: str) -> dict[str, A
                     {
                         "value": round(value, 3),
                         "itemStyle": {"color": POSITIVE} if value >= 0 else {"color": NEGATIVE, **hatch},
-                        "label": {"show": True, "formatter": f"{value:+.2f}",
+                        "label": {"show": True, "formatter": signed(value),
                                   "position": "right" if value >= 0 else "left"},
                     }
                     for _, value in parts

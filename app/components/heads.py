@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -20,20 +21,29 @@ def colored(values: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(at, where, stops[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
 
 
-def head_grid(patterns: np.ndarray, *, picked: tuple[int, int] | None, first: tuple[int, int] = (0, 0)) -> str:
-    """HTML of all patterns [n_layers, n_heads, query_pos, key_pos]; a pick reports "layer.head".
+def head_grid(
+    patterns: np.ndarray,
+    *,
+    picked: tuple[int, int] | None,
+    rows: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    first_head: int = 0,
+) -> str:
+    """HTML of patterns [row, head, query_pos, key_pos]; a pick reports "row.head".
 
-    `first` is the layer and head of patterns[0, 0], where only a part of the model is shown.
+    Where only a part of the model is shown: `rows` are the rows as picks and `picked` count them, `layers` what they
+    are called, `first_head` the head of patterns[:, 0].
     The colours run from 0 to 1, whatever the pattern: pictures can be compared.
     """
-    n_layers, n_heads = patterns.shape[:2]
+    n_rows, n_heads = patterns.shape[:2]
+    rows = range(n_rows) if rows is None else rows
     figures = []
-    for row in range(n_layers):
+    for index, (row, layer) in enumerate(zip(rows, rows if layers is None else layers, strict=True)):
         for column in range(n_heads):
-            layer, head, pattern = row + first[0], column + first[1], patterns[row, column]
-            now = " now" if (layer, head) == picked else ""
+            head, pattern = column + first_head, patterns[index, column]
+            now = " now" if (row, head) == picked else ""
             focus = describe(pattern)
-            attributes = pickable(f"{layer}.{head}", f"layer {layer} head {head}, {focus}")
+            attributes = pickable(f"{row}.{head}", f"layer {layer} head {head}, {focus}")
             figures.append(
                 f"<figure class='head{now}' {attributes} title='{focus}'>"
                 f"<img alt='' src='{_picture(pattern)}'><figcaption>L{layer}H{head}</figcaption></figure>"

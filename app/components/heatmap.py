@@ -78,7 +78,7 @@ def _color_bar(limits: tuple[float, float], colors: Sequence[str], root_scale: b
         "bottom": 0,
         "itemHeight": 160,
         "itemWidth": 12,
-        "text": [f"{limits[1]:g}", f"{limits[0]:g}"],
+        "text": [f"{limits[1]:.3g}", f"{limits[0]:.3g}".replace("-", "−")],
         "inRange": {"color": list(colors)},
     }
 

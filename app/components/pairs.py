@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from app.numbers import signed
 from app.theme import NEGATIVE, POSITIVE
 
 _FIRST, _SECOND = "#0072B2", "#E69F00"
 _HATCH = {"symbol": "rect", "dashArrayX": [1, 0], "dashArrayY": [2, 4], "rotation": 0.8}
-
-
-def signed(value: float) -> str:
-    """A difference with two digits and its sign; one that rounds to nothing has none."""
-    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
 
 
 def pairs(

@@ -13,6 +13,7 @@ from app.circuit_data import DrawnEdge
 from app.circuit_panels import draw_edge, draw_evidence, draw_node, edge_words, two
 from app.components.clickable import clickable, pickable
 from app.numbers import quoted
+from app.selection import Selection
 from app.session import View
 from interp import RunError
 from interp.figures import circuit_graph, node_words
@@ -136,10 +137,18 @@ def draw_edges_table(circuit: Circuit, edges: list[DrawnEdge], *, compared: bool
     )  # fmt: skip
 
 
-def page() -> None:
-    view = session.view()
-    session.show_status(view)
-    op = view.chosen_op
+def selected(circuit: Circuit) -> Selection:
+    """What is picked; a link to a node or an edge that this circuit does not have is dropped with a notice."""
+    chosen = selection.current()
+    known = {"node": {node.id for node in circuit.nodes}, "edge": {e.name for e in circuit.edges}}
+    if chosen.kind in known and chosen.id not in known[chosen.kind]:
+        selection.drop(f"The link picks {chosen.kind} {quoted(chosen.id)}, which this model does not have.")
+        st.rerun()
+    return chosen
+
+
+def draw_title(view: View, op: str) -> None:
+    """Which circuit, and what an edge of it is."""
     title, control = st.columns([3, 1], vertical_alignment="bottom")
     title.markdown(f"#### The circuit of {op}{session.op_words(op)}")
     with control:
@@ -148,20 +157,38 @@ def page() -> None:
             on_pick=lambda name: selection.emit(op=name, kind="", id=""),
             format_func=session.op_label,
         )  # fmt: skip
+    other = session.otherwise(view, op)
     st.caption(
-        f"The same example is run twice: once where this {view.run.config.world.stratum_title} is next, once where "
-        "another is. An edge, what one "
+        f"Two examples are run that differ in one thing: in one it is {op}, in the other {other}. An edge, what one "
         "part of the model tells another, belongs to the circuit if the other run's message in its place moves the "
         "answer. Numbers are logits: the lead of the right answer over the other run's, and how much of it is lost."
     )
+
+
+def draw_explanation(view: View, circuit: Circuit, edges: list[DrawnEdge], chosen: Selection) -> None:
+    """The graph, and beside it what is picked and the evidence."""
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        draw_graph(circuit, edges)
+    with right:
+        if chosen.kind == "node":
+            draw_node(view, circuit, chosen.id, edges)
+        elif chosen.kind == "edge":
+            draw_edge(view, circuit, chosen.id)
+        else:
+            st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
+        draw_evidence(view, circuit)
+
+
+def page() -> None:
+    view = session.view()
+    session.show_status(view)
+    op = view.chosen_op
+    draw_title(view, op)
     if not run_access.analysis_or_wait():
         return
     circuit = circuit_data.read(view.run, op)
-    chosen = selection.current()
-    known = {"node": {node.id for node in circuit.nodes}, "edge": {e.name for e in circuit.edges}}
-    if chosen.kind in known and chosen.id not in known[chosen.kind]:
-        selection.drop(f"The link picks {chosen.kind} {quoted(chosen.id)}, which this model does not have.")
-        st.rerun()
+    chosen = selected(circuit)
     missed = view.can_explain(op) and view.is_missed()
     if missed:  # a person who asks why comes for this
         with st.container(border=True):
@@ -174,17 +201,7 @@ def page() -> None:
     if sentence := circuit_parts.sentence(view, op):
         with st.expander("In words", icon=":material/notes:"):
             st.markdown(sentence.replace("<", "&lt;").replace("@", "&#64;"))
-    left, right = st.columns([5, 3], gap="large")
-    with left:
-        draw_graph(circuit, edges)
-    with right:
-        if chosen.kind == "node":
-            draw_node(view, circuit, chosen.id, edges)
-        elif chosen.kind == "edge":
-            draw_edge(view, circuit, chosen.id)
-        else:
-            st.info("Click a node or an edge, or pick one below the graph.", icon=":material/touch_app:")
-        draw_evidence(view, circuit)
+    draw_explanation(view, circuit, edges, chosen)
     position_panel.draw(view, circuit)
     if view.can_explain(op) and not missed:
         st.divider()

@@ -23,7 +23,8 @@ _OF_STREAMS = {"longer": BEYOND, "carried": STATES}  # asked of tasks that tell 
 
 
 def pick_other(run: Run) -> Run | None:
-    """The run to hold this one against: what the address names, else the first of the same task."""
+    """The run to hold this one against: what the address names, else the first of the same task, or at least of the
+    same world; None where a person has to pick one."""
     here = run_access.whole_run().path.resolve()
     there = [each for each in run_list.listed()[0] if not run_access.is_at(each.address, here)]
     there.sort(key=lambda each: (each.task != run.config.task, each.world != run.config.world.name))
@@ -37,16 +38,23 @@ def pick_other(run: Run) -> Run | None:
         asked = ""
         selection.set_compared(against="")
         st.rerun()
-    now = asked or there[0].address
+    now = asked or (there[0].address if there[0].world == run.config.world.name else "")
 
     def words(address: str) -> str:
         each = by_address[address]
         return f"{each.name} · {each.task} · {each.words}"
 
     widgets.selectbox(
-        "Compare with", list(by_address), now, key="compare_against", format_func=words,
+        "Compare with", list(by_address), now or None, key="compare_against", format_func=words,
         on_pick=lambda address: selection.set_compared(against=address),
     )  # fmt: skip
+    if not now:
+        st.info(
+            f"No other run of the world {run.config.world.name} is here. Pick one of another world to compare what "
+            "bears the same name in both.",
+            icon=":material/science:",
+        )
+        return None
     return run_access.opened(now)
 
 

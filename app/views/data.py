@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import streamlit as st
 
 from app import run_access, run_list, session
 from interp import Run, RunError
+from interp.files import sha256_of
 from interp.reading import read_json
 from interp.runs import frame_command
 
@@ -32,6 +34,7 @@ def draw_identity(run: Run) -> None:
     }  # fmt: skip
     try:
         rows["weights of step"] = f"{run.step:,}"
+        rows["weights, SHA-256"] = sha256_of(run.weights)
         card = read_json(run_access.whole_run().path / "card.json", "a card")
         rows |= {name: str(version) for name, version in card["versions"].items()}
         rows["made with"] = card["command"]
@@ -39,6 +42,7 @@ def draw_identity(run: Run) -> None:
         pass
     st.dataframe(
         pd.DataFrame({"what": list(rows), "value": list(rows.values())}), hide_index=True, width="stretch",
+        height="content",
     )  # fmt: skip
 
 
@@ -66,14 +70,14 @@ def draw_files(run: Run) -> None:
             except RunError as error:
                 st.markdown(f"**{kind}.parquet**, {words}: not measured, or not on these weights", width="stretch")
                 st.caption(str(error).split(":")[0][:160])
-                st.code(frame_command(kind, run.path), language="bash")
+                st.code(frame_command(kind, Path(run_list.address_of(run.path))), language="bash")
                 continue
             st.markdown(f"**{kind}.parquet**, {words}: {len(frame):,} rows", width="stretch")
             file = run.path / f"{kind}.parquet"
             data = _csv(frame, str(file), run_access.fingerprint(file))
             offer("CSV", data, f"{run.name}_{kind}.csv", "text/csv", key=f"csv_{kind}")
             if kind != "metrics":
-                st.code(frame_command(kind, run.path), language="bash")
+                st.code(frame_command(kind, Path(run_list.address_of(run.path))), language="bash")
     for name, words in (("config.json", "the config"), ("card.md", "the run's card"), ("model.safetensors", "weights")):
         file = run.weights if name == "model.safetensors" else run_access.whole_run().path / name
         if file.is_file() and file.stat().st_size <= MOST:

@@ -50,7 +50,7 @@ def introduction(view: ExamplesView, shown: Shown | None) -> str:
         f"The model reads {len(shown.tokens)} tokens that show one example of the world “{world.name}”; one token is "
         "asked for."
     )  # fmt: skip
-    return f"{words} The example comes from a {world.unit} that was kept out of training."
+    return f"{words} The example comes from {session.unit(view)} that was kept out of training."
 
 
 def draw_strip(shown: Shown, found: Answers | None, step: int) -> None:

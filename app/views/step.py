@@ -174,11 +174,22 @@ def draw_verdict(view: MachineView, prediction: Prediction) -> None:
             st.switch_page("views/intervene.py")
 
 
+def draw_outcome(view: MachineView, prediction: Prediction | None, problem: RunError | None) -> None:
+    """Why the machine stops here, if it does; how the model did, or why that is not known yet."""
+    if outcome := OUTCOME_WORDS[view.walk.outcomes[view.step]]:
+        st.caption(f"{GLYPHS[view.op]} {view.op}: {outcome}.")
+    if prediction is not None:
+        draw_verdict(view, prediction)
+    elif problem is not None:
+        run_access.show_problem(problem)
+    else:
+        run_access.model_or_wait(view.run)
+
+
 def page() -> None:
     view = machine_view.view(run_access.current())
     top = st.empty()
     top.markdown(f"#### {view.status_with(None)}")
-    outcome = OUTCOME_WORDS[view.walk.outcomes[view.step]]
     trained = run_access.answer_key(view.run) is None
     st.caption(
         "A small tape machine runs this program. A transformer "
@@ -202,14 +213,7 @@ def page() -> None:
     with tape_slot:
         draw_tape(view, prediction)
     with verdict_slot:
-        if outcome:
-            st.caption(f"{GLYPHS[view.op]} {view.op}: {outcome}.")
-        if prediction is not None:
-            draw_verdict(view, prediction)
-        elif problem is not None:
-            run_access.show_problem(problem)
-        else:
-            run_access.model_or_wait(view.run)
+        draw_outcome(view, prediction, problem)
     with ribbon_slot:
         right = None if prediction is None else [bool(r) for r in prediction.right]
         st.caption("Every step of the run: ✓ the model is right, ✗ it is wrong. Click one to go there.")

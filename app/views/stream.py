@@ -178,9 +178,7 @@ def page() -> None:
     found = None if loaded is None else examples_view.answered(loaded, view.number)
     steps = executed(shown, found)
     top.markdown(f"#### {status(view, steps, step, loading=problem is None)}")
-    words.caption(
-        f"{shown.task.words} The stream comes from a {view.run.config.world.unit} that was kept out of training."
-    )
+    words.caption(f"{shown.task.words} The stream comes from {session.unit(view)} that was kept out of training.")
     draw_controls(view, shown, loaded, found)
     widgets.time_slider("step", shown.n_steps)
     clickable(

@@ -13,6 +13,7 @@ from app.components.clickable import clickable
 from app.components.next_character import Place, next_table, string_strip
 from app.example_controls import draw_neighbours, load
 from app.examples_view import ExamplesView, Shown
+from app.numbers import small
 from app.pages import PAGES
 from app.run_access import LoadedModel
 
@@ -57,7 +58,7 @@ def status(view: ExamplesView, exact: np.ndarray, model: np.ndarray | None, step
         return f"{where} · the model is loading"
     legal = exact > 0
     kl = float((exact[legal] * np.log(exact[legal] / model[: len(exact)][legal])).sum())
-    return f"{where} · KL to the rule {kl:.4f} nats · {forbidden(exact, model):.1e} on what it forbids"
+    return f"{where} · KL to the rule {small(kl)} nats · {small(forbidden(exact, model))} on what it forbids"
 
 
 def draw_variables(shown: Shown, step: int) -> None:
@@ -107,7 +108,8 @@ def page() -> None:
         run_access.model_or_wait(view.run)
     st.caption(
         "One tile a token: what the rule says is due behind it, the token, the character that came, and how probable "
-        "the model held it of how probable it was. ✗: over 1 % on characters that the rule forbids. Pick a tile."
+        "the model held it of how probable it was. ✗: over 1 % on characters that the rule forbids. Pick a tile. "
+        "KL: how far the model's probabilities are from the rule's, 0 at best."
     )
     clickable(
         string_strip(places(shown, exact, model), step), key="string",

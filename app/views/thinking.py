@@ -27,7 +27,8 @@ def sentence(found: Thoughts, word: str) -> str:
     else:
         first = int(right.argmax())
         stays = right[first:].all()
-        line = f"{'✓' if right[-1] else '✗'} The whole answer is right from {word} {first + 1} on" if stays else (
+        last = "only after the last" if first == n - 1 else f"from {word} {first + 1} on"
+        line = f"{'✓' if right[-1] else '✗'} The whole answer is right {last}" if stays else (
             f"✗ The whole answer is first right after {word} {first + 1} and does not stay so"
         )  # fmt: skip
         line += f", of {n}."
@@ -143,7 +144,7 @@ def page() -> None:
     top.markdown(f"#### {where} · {word} {now + 1} of {n} · {right} of {len(found.truth)} tokens right")
     words = shown.task.words
     words = f"{words[:1].upper()}{words[1:].removesuffix('.')}. " if words else ""
-    st.caption(f"{words}The example comes from a {view.run.config.world.unit} kept out of training.")
+    st.caption(f"{words}The example comes from {session.unit(view)} kept out of training.")
     draw_controls(view, loaded)
     widgets.time_slider(word, n)
     with st.container(horizontal=True, vertical_alignment="center", border=True):

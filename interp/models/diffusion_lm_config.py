@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from interp.models.config import TransformerConfig
+from interp.models.model_config import AttentionPart, in_turn
 from interp.ranges import require_fields
 
 Schedule = Literal["sqrt", "cosine"]
@@ -56,6 +57,12 @@ class DiffusionLMConfig(TransformerConfig):
     def has_graph(self) -> bool:
         """False: edges between passes are not declared."""
         return False
+
+    @property
+    def attention_parts(self) -> tuple[AttentionPart, ...]:
+        """Of each pass."""
+        layers = tuple(range(self.n_layers))
+        return in_turn((f"denoising step {t + 1}", layers) for t in range(self.denoising_steps))
 
     @property
     def n_answer(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from interp.models.config import TransformerConfig
+from interp.models.model_config import AttentionPart
 from interp.ranges import require_fields
 
 _POSITIONS = ("block", "block_rotary", "learned", "none", "rotary", "sinusoidal")
@@ -79,6 +80,22 @@ class EncoderDecoderConfig(TransformerConfig):
         """See ModelConfig; cross-attention's are "c3" beside "a3"."""
         decoder = range(self.n_encoder, self.n_layers)
         return (*(f"a{l}" for l in range(self.n_encoder)), *(f"{kind}{l}" for l in decoder for kind in "ac"))
+
+    @property
+    def attention_parts(self) -> tuple[AttentionPart, ...]:
+        """The encoder's, then of the decoder's blocks what looks at the answer and what looks at the prompt."""
+        prompt, answer = (0, self.n_prompt), (self.n_prompt, None)
+        parts = []
+        for name, stem, queries, keys in (
+            ("encoder self-attention", "a", prompt, prompt),
+            ("decoder self-attention", "a", answer, answer),
+            ("cross-attention", "c", answer, prompt),
+        ):
+            layers = range(self.n_encoder) if queries == prompt else range(self.n_encoder, self.n_layers)
+            nodes = tuple(f"{stem}{layer}" for layer in layers)
+            rows = tuple(self.attention_nodes.index(node) for node in nodes)
+            parts.append(AttentionPart(name, rows, tuple(layers), nodes, queries, keys))
+        return tuple(parts)
 
     @property
     def n_params(self) -> int:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from interp.configuration import later
 from interp.models.config import TransformerConfig
+from interp.models.model_config import AttentionPart, in_turn
 
 _HALTING = ("none", "fixed_point", "act", "ponder", "right")
 _INJECTION = ("none", "add", "concatenate")
@@ -63,6 +64,14 @@ class LoopedConfig(TransformerConfig):
     def has_graph(self) -> bool:
         """False: edges of a loop are not declared."""
         return False
+
+    @property
+    def attention_parts(self) -> tuple[AttentionPart, ...]:
+        """Of each step of the loop, between those that run once."""
+        core = range(self.n_layers)
+        loops = ((f"loop step {t + 1}", core) for t in range(self.n_loops))
+        parts = [("prelude", range(self.n_prelude)), *loops, ("coda", range(self.n_coda))]
+        return in_turn((name, tuple(layers)) for name, layers in parts)
 
     @property
     def most_loops(self) -> int:

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, cast
 
 from interp.configuration import config_dict
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """Layers of heads that attend from the same positions to the same positions: "cross-attention", say."""
+
+    name: str
+    rows: tuple[int, ...]  # its hooks among `ModelFacts.attention_hooks`, from 0
+    layers: tuple[int, ...]  # the block of each of them, as blocks are numbered
+    nodes: tuple[str, ...] = ()  # their heads' names in circuits, "a1" of "a1.h3"; () where there are none
+    queries: tuple[int, int | None] = (0, None)  # positions of a record that look: from, up to; None: to the end
+    keys: tuple[int, int | None] = (0, None)  # positions that are looked at
+
+
+def in_turn(parts: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[AttentionPart, ...]:
+    """Parts that run one after the other, each a name and its blocks; those without a block are left out."""
+    found, first = [], 0
+    for name, layers in parts:
+        if layers:
+            found.append(AttentionPart(name, tuple(range(first, first + len(layers))), layers))
+            first += len(layers)
+    return tuple(found)
 
 
 class ModelConfig:
@@ -36,6 +59,13 @@ class ModelConfig:
     def attention_nodes(self) -> tuple[str, ...]:
         """What the heads of each of `ModelFacts.attention_hooks` are called in circuits: "a1" of "a1.h3"."""
         return tuple(f"a{layer}" for layer in range(getattr(self, "n_layers", 0)))
+
+    @property
+    def attention_parts(self) -> tuple[AttentionPart, ...]:
+        """The kinds of attention, in the order of the model; they share out all of `ModelFacts.attention_hooks`."""
+        nodes = self.attention_nodes
+        layers = tuple(range(len(nodes)))
+        return (AttentionPart("self-attention", layers, layers, nodes),)
 
     @property
     def as_written(self) -> Self:

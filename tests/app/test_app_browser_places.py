@@ -217,6 +217,19 @@ def test_an_edge_is_followed_from_place_to_place(scheme: str, visit: Callable[..
     photograph(tab, "places", scheme)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_cross_attention_is_chosen(scheme: str, visit: Callable[..., Visit]) -> None:
+    """From the answer at the prompt, its tokens beside the places; then the encoder's own."""
+    tab = visit(scheme)
+    tab.page.set_viewport_size({"width": 1360, "height": 1500})
+    tab.open("attention", run=str(ROOT / "checkpoints" / "step_encoder_decoder"))
+    tab.wait_for_text("of cross-attention")
+    tab.wait_for_text("From next.cells[0] = 1 it looks most at cells[0] = 0")
+    photograph(tab, "cross_attention", scheme)
+    tab.click("radio", "encoder self-attention")
+    tab.wait_for_text("of encoder self-attention")
+
+
 def test_a_model_without_attention_says_where_to_look(visit: Callable[..., Visit], home: Path) -> None:
     folder = home / "runs" / "mamba"
     if not folder.exists():
@@ -224,9 +237,23 @@ def test_a_model_without_attention_says_where_to_look(visit: Callable[..., Visit
         untrained(folder, "trace", model=MambaConfig)
     tab = visit().open("attention", run=str(folder))
     tab.wait_for_text("A model of the kind mamba has no attention")
+    tab.wait_for_text(
+        "Pages that have nothing to show for this run are left out: Attention, Memory, Thinking, Circuit."
+    )
+    bar = tab.page.get_by_test_id("stTopNavLinkContainer")
+    assert bar.filter(has_text="State").count() and not bar.filter(has_text="Attention").count()
     tab.click("link", "State")
     tab.wait_for_status("step 1 of")
     photograph(tab, "state_mamba", "light")
+
+
+def test_the_first_page_under_its_own_address_is_marked(visit: Callable[..., Visit]) -> None:
+    """A link to it by name, from where it was not the first, leads to the bare address and keeps what was picked."""
+    tab = visit().open("step", step="3")
+    tab.wait_for_status("step 3 of")
+    tab.page.wait_for_function("() => location.pathname === '/'")
+    tab.wait_for_address(step="3")
+    assert tab.page.locator('a[aria-current="page"]').inner_text().endswith("Step")
 
 
 def photograph(tab: Visit, name: str, scheme: str) -> None:

@@ -76,6 +76,16 @@ def test_tasks_that_differ_are_told(open_page: Open, words: Words) -> None:
     assert "trace is about trace, step_inplace about step_inplace" in words(at)
 
 
+def test_a_run_of_the_same_world_is_held_against_it_and_none_of_another(open_page: Open, words: Words) -> None:
+    at = open_page("compare", ROOT / "checkpoints" / "sticky_n4")
+    assert not at.exception and box(at, "compare_against").value == "checkpoints/counting"  # the first of its world
+    at = open_page("compare", ROOT / "checkpoints" / "text_small")
+    assert not at.exception and not at.error and box(at, "compare_against").value is None
+    assert "No other run of the world text is here." in words(at)
+    box(at, "compare_against").set_value(OTHER).run()
+    assert not at.exception and "text_small is about text, step_inplace about step_inplace" in words(at)
+
+
 def test_both_runs_have_one_scale_and_differences_another() -> None:
     drawing = pairs(["op", "result"], ([0.5, 1.0], [0.25, 1.0]), ([0.1, None], [0.2, 0.3]), names=("a", "b"))
     assert [(axis["min"], axis["max"]) for axis in drawing["xAxis"]] == [(0, 1), (-1, 1)]

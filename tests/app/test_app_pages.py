@@ -16,6 +16,7 @@ import interp
 from app import program
 from app.predictions import predict
 from app.probe_errors import confusion
+from app.theme import token_text
 from cython_vm import MachineSpec, Op, decode, encode, sample
 from cython_vm import step as machine_step
 from interp.calibration import score
@@ -58,13 +59,19 @@ def test_a_compiled_run_shows_its_answer_key(open_page: Open, words: Words, tmp_
     assert "it attends to the slot of instructions that instruction_ptr points to" in words(at)
 
 
-@pytest.mark.parametrize(("page", "method"), [("probe_results", "logistic"), ("circuit", "eap_ig")])
+@pytest.mark.parametrize(
+    ("page", "method", "called"),
+    [
+        ("probe_results", "logistic", "logistic"),
+        ("circuit", "eap_ig", "edge scores by EAP-IG, attribution with integrated gradients"),
+    ],
+)
 def test_results_stand_beside_their_calibration(
-    page: str, method: str, open_page: Open, words: Words, run_folder: Path
+    page: str, method: str, called: str, open_page: Open, words: Words, run_folder: Path
 ) -> None:
     phrase = score(method)
     assert phrase is not None
-    assert f"whose mechanism is known, {method.replace('_', ' ')}: {phrase}" in words(open_page(page, run_folder))
+    assert f"whose mechanism is known, {called}: {phrase}" in words(open_page(page, run_folder))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -327,8 +334,24 @@ def test_attention_says_where_a_query_looks(open_page: Open, words: Words, run_f
     _, cache = run.model.run_with_cache(x, names_filter="blocks.0.attn.hook_pattern")
     row = cache["blocks.0.attn.hook_pattern"][0, 1, run.task.position_names.index("cells[2]")]
     best = int(row.argmax())
-    expected = f"From **cells[2]** it looks most at **{run.task.position_names[best]}** ({float(row[best]):.2f})"
-    assert expected in words(at)
+    token = token_text(run.task.vocab[int(x[0, best])])
+    expected = f"From **cells[2] = 0** it looks most at **{run.task.position_names[best]} = {token}** "
+    assert f"{expected}({float(row[best]):.2f})" in words(at)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "kind", "layer"),
+    [("output_looped", 4, "loop step 2", 1), ("step_diffusion_lm", 13, "denoising step 4", 1)],
+)
+def test_attention_of_every_step_can_be_opened(
+    name: str, row: int, kind: str, layer: int, open_page: Open, words: Words
+) -> None:
+    run = interp.load(Path(__file__).resolve().parents[2] / "checkpoints" / name)
+    rows = [row for part in run.config.model.attention_parts for row in part.rows]
+    assert rows == list(range(len(run.model.attention_hooks())))
+    at = open_page("attention", run.path, kind="head", id=f"{row}.1")
+    assert not at.exception and not at.error
+    assert f"**Layer {layer}, head 1 of {kind}**" in words(at)
 
 
 def test_direct_contributions_add_up_to_the_models_own_lead(run_folder: Path) -> None:

@@ -15,6 +15,7 @@ import interp
 from app import first_pages
 from app.components.next_character import Place, next_table, string_strip
 from app.examples_view import SEED
+from app.numbers import small
 from interp.models import build_model
 from interp.models.state_configs import GRUConfig
 from interp.runs import RunConfig, save_weights, write_config
@@ -53,7 +54,7 @@ def test_a_string_is_told_with_the_model_beside_the_rule(
     at = open_page("string", run.path, example="3", step=str(step + 1))
     assert not at.exception and not at.error
     assert f"held-out string 3 · after {step} characters" in at.markdown[0].value
-    assert f"KL to the rule {kl:.4f} nats · {illegal:.1e} on what it forbids" in at.markdown[0].value
+    assert f"KL to the rule {small(kl)} nats · {small(illegal)} on what it forbids" in at.markdown[0].value
     next(b for b in at.button if b.key == "next").click().run()
     assert f"after {step + 1} characters" in at.markdown[0].value
     at.text_input(key="own_text").set_value("aAb" if rule.name == "sticky" else "1+1=3").run()

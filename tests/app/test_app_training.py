@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_data_names_hashes_versions_and_commands(open_page: Open, words: Words, 
     assert not at.exception and not at.error
     table = dict(at.dataframe[0].value.to_numpy().tolist())
     assert table["config"] == run.config.digest and table["torch"].startswith("2.")
+    assert table["weights, SHA-256"] == hashlib.sha256((run_folder / "model.safetensors").read_bytes()).hexdigest()
     told = [code.value for code in at.code]
     assert any(code.startswith("tapelens probe") for code in told)
     assert f"**probes.parquet**, what can be read: {len(run.frame('probes')):,} rows" in words(at)
