@@ -146,7 +146,7 @@ def unit(view: View) -> str:
 def otherwise(view: View, op: str) -> str:
     """What holds in the other example of a pair, in words."""
     world = view.run.config.world
-    return f"the {world.stratum_title} is another" if world.contrast_names == world.stratum_names else f"{op} is not so"
+    return f"the {world.stratum_title} is another" if world.contrast_names == world.stratum_names else f"{op} differs"
 
 
 def op_label(op: str) -> str:

@@ -74,6 +74,8 @@ FOUND = (
     "states",
     "thinking",
     "diffusion",
+    "calibration",
+    "length_generalisation",
 )
 
 

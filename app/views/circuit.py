@@ -159,8 +159,8 @@ def draw_title(view: View, op: str) -> None:
         )  # fmt: skip
     other = session.otherwise(view, op)
     st.caption(
-        f"Two examples are run that differ in one thing: in one it is {op}, in the other {other}. An edge, what one "
-        "part of the model tells another, belongs to the circuit if the other run's message in its place moves the "
+        f"Two examples are run, alike but for one thing: beside one of {op} one where {other}. An edge, what one part "
+        "of the model tells another, belongs to the circuit if the other run's message in its place moves the "
         "answer. Numbers are logits: the lead of the right answer over the other run's, and how much of it is lost."
     )
 

@@ -127,9 +127,9 @@ def draw_use(world: World, interventions: pd.DataFrame, family: str) -> None:
                     label, options, key=f"iia_{column}", format_func=lambda value, words=words: words.get(value, value)
                 )
             rows = where(rows, rows[column] == chosen)
-    single = rows.site.astype(str).str.endswith("]")  # "blocks.0.attn.hook_z[1]": too many to be read at once
-    if single.any() and not single.all() and not st.toggle("Single heads, too", key="iia_heads"):
-        rows = where(rows, ~single)
+    inside = ~rows.site.astype(str).str.contains("resid")  # heads and MLPs: with them too many to be read at once
+    if inside.any() and not inside.all() and not st.toggle("Inside the layers, too: heads and MLPs", key="iia_inside"):
+        rows = where(rows, ~inside)
     draw_map(
         rows, "estimate", limits=(0, 1), colors=CIVIDIS, key="iia_map",
         alt="Heatmap of interchange accuracy: variables by positions and layers.",

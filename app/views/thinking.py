@@ -23,15 +23,15 @@ def sentence(found: Thoughts, word: str) -> str:
     """How the answer came about."""
     right, n = found.right, len(found.right)
     if not right.any():
-        line = f"✗ The whole answer is right after none of {n} {word}s."
+        line = f"✗ The whole answer is right after none of {n} {word}{'es' if word.endswith('s') else 's'}."
     else:
         first = int(right.argmax())
         stays = right[first:].all()
-        last = "only after the last" if first == n - 1 else f"from {word} {first + 1} on"
+        last = f"only after the last, {word} {n}" if first == n - 1 else f"from {word} {first + 1} on, of {n}"
         line = f"{'✓' if right[-1] else '✗'} The whole answer is right {last}" if stays else (
-            f"✗ The whole answer is first right after {word} {first + 1} and does not stay so"
+            f"✗ The whole answer is first right after {word} {first + 1}, of {n}, and does not stay so"
         )  # fmt: skip
-        line += f", of {n}."
+        line += "."
     if found.stop is not None:
         how = "right" if right[found.stop] else "wrong"
         line += f" The model stops by itself after {word} **{found.stop + 1}**, where its answer is {how}."

@@ -225,6 +225,7 @@ def test_cross_attention_is_chosen(scheme: str, visit: Callable[..., Visit]) -> 
     tab.open("attention", run=str(ROOT / "checkpoints" / "step_encoder_decoder"))
     tab.wait_for_text("of cross-attention")
     tab.wait_for_text("From next.cells[0] = 1 it looks most at cells[0] = 0")
+    tab.page.locator('[data-testid="stEChartsChart"] canvas').first.wait_for()
     photograph(tab, "cross_attention", scheme)
     tab.click("radio", "encoder self-attention")
     tab.wait_for_text("of encoder self-attention")
