@@ -149,8 +149,7 @@ def length_rows(
 def seed_length_rows(
     runs: list[Run], digits: tuple[int, ...], *, n: int, n_chosen: int = 2000, progress: Progress = quiet
 ) -> pd.DataFrame:
-    """
-    """
+    """ """
     """
     """
     """
