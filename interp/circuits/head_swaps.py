@@ -195,11 +195,12 @@ class HeadSwaps:
         for index, (name, members) in enumerate(self.members.items()):
             target, plain, judged = self.targets[name], self.plain[name], self.judged[name]
             own = seen[:, members]
-            both = torch.stack([target, plain], dim=-1).expand(*own.shape[:-1], 2)
+            both = torch.stack([target, plain], dim=-1).clamp(min=0).expand(*own.shape[:-1], 2)
             pair = own.gather(-1, both)
-            differ = ((target != plain) & judged).to(own)
+            said = (target >= 0) & (plain >= 0)  # -1: behind the end of an answer nothing is said
+            differ = ((target != plain) & judged & said).to(own)
             gap = ((pair[..., 0] - pair[..., 1]) * differ).sum(-1) / differ.sum(-1).clamp(min=1)
-            right = ((own.argmax(-1) == target) | ~judged).all(-1).to(own)
+            right = ((own.argmax(-1) == target) | ~judged | (target < 0)).all(-1).to(own)
             out[:, members, index] = torch.stack([gap, right], dim=-1)
         return out
 

@@ -211,7 +211,7 @@ def _rivals_of_others(runs: Told) -> list[str]:
         account, row, other = best
         shown = "reads the digits that it has said" if run.task.shows_answer else "says all digits in one pass"  # type: ignore[attr-defined]
         sentences.append(
-            f"`{run.name}` {shown}: there, before the last layer, IIA is at most {_percent(row)} % by the "
+            f"`{run.name}` {shown}: there, before the last layer, IIA reaches {_percent(row)} % by the "
             f"{_ACCOUNTS[account]} account (`{row['variable']}`, {_layer(row['site'])}, n = {row['n']}) and at most "
             f"{100 * other:.4g} % by the other."
         )

@@ -35,7 +35,7 @@ def table_sections(rows: pd.DataFrame | None) -> list[str]:
         _at_once(found),
         "## Bases",
         f"Numbers that reach {LARGEST:,} at least: a smaller base makes them longer. All digits of a sum are said in "
-        "one pass. Sums with so many places cascade further, so that the last column is no easier for them.",
+        "one pass. Longer sums have longer cascades, which are drawn equally often.",
         _bases(found),
     ]
 
