@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ def test_the_page_of_architectures_is_what_the_bundled_rows_say(
     docs = CHECKPOINTS.parent / "docs"
     monkeypatch.chdir(CHECKPOINTS.parent)
     runs = [load(path) for path in sorted(Path("checkpoints").glob("trace_small*"))]
+    shutil.copy(docs / "architectures_seeds.parquet", tmp_path)
     title = (docs / "architectures.md").read_text().partition("\n")[0].removeprefix("# ")
     page = write_compare_page(runs, compared(runs), tmp_path / "architectures.md", title=title)
     assert page.read_text() == (docs / "architectures.md").read_text()

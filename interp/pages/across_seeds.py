@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from interp.pages.markdown import table
@@ -68,7 +70,7 @@ def seed_sections(frame: pd.DataFrame) -> list[str]:
             [
                 each.run,
                 ", ".join(map(str, each.seeds)),
-                ", ".join(f"{100 * value:.2f}" for value in each.exact),
+                ", ".join(f"{math.floor(1e4 * value) / 100:.2f}" for value in each.exact),
                 ", ".join(far) or "–",
                 ", ".join(f"{kept.relative[0]:.2f}" for kept in each.kept if kept.relative) or "–",
                 ", ".join(f"{kept.absolute[0]:.2f}" for kept in each.kept if kept.absolute) or "–",

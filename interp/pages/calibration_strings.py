@@ -31,7 +31,7 @@ def string_networks(frame: pd.DataFrame, settings: CalibrationSettings) -> str:
                 read.append(f"{short(probe[0])} in `{name}`")
                 used.append(true[0] or 0.0)
     described = "; ".join(f"`{name}`: {STRING_NETWORKS[name]}" for name in names)
-    n = int(select(rows, metric=Metric.IIA)["n"].min())
+    n = int(min(select(rows, metric=Metric.IIA)["n"].tolist()))
     return (
         f"## Strings: two mechanisms that are no transformer\n\nBoth solve `sticky` N = {N} exactly, with weights "
         f"written from the rule. {described}. Asked for is how long the class of the last character has lasted "
