@@ -31,6 +31,7 @@ _TASKS_OWN = (
     *_MEMORY,
 )  # what the task and the machine decide
 _FROM_SIZES = ("d_model", "n_heads")  # where one of these is given, fields whose default is -1 are derived anew
+_OF_POSITIONS = ("index_init", "index_table_size", "position_range", "rotary_dim", "rotary_base")
 _AS_IS = "preset"  # what a field that is not given says; None would be a value, of model.normalization_type
 
 
@@ -141,6 +142,8 @@ def overridden(
         positions = changes.get("positional_embedding_type", config.model.positional_embedding_type)
         for name in ("position_roles", "position_indices"):
             changes[name] = getattr(task, name) if positions.startswith("block") else ()
+        if positions != config.model.positional_embedding_type:  # what the preset says of its own positions goes
+            changes = {name: known[name].default for name in _OF_POSITIONS if name in known} | changes
     changed = dataclasses.replace(config.model, **changes)
     kept = task.options if chosen is not None else None
     return dataclasses.replace(config, world=world, training=trained, model=changed, options=kept)

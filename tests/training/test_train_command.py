@@ -103,6 +103,17 @@ def test_positions_follow_their_kind() -> None:
     assert overridden(learned, config.spec, training={}, model={"positional_embedding_type": "block"}) == config
 
 
+@pytest.mark.parametrize("preset", ["addition", "addition_long", "step_inplace"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "none", "path", "alibi", "block"])
+def test_a_preset_takes_positions_of_another_kind(preset: str, positions: str) -> None:
+    config = PRESETS[preset]
+    training = dict(vars(config.training))
+    made = overridden(config, config.world, training=training, model={"positional_embedding_type": positions}).model
+    kept = positions == config.model.positional_embedding_type
+    assert made.positional_embedding_type == positions and (made == config.model) == kept
+    assert (made.index_init != "normal") == kept and bool(made.position_roles) == kept
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
