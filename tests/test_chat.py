@@ -157,6 +157,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "interp", *arguments], stdin=child, stdout=child, stderr=child, cwd=folder,
             env=environment, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
         )  # fmt: skip
         os.close(child)
         self.shown = ""

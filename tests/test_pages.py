@@ -6,6 +6,7 @@ length_generalisation.md (evaluation/).
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def check(out: Path, command: str) -> None:
     """The files in `out` are those of the documents; links from a page to runs are relative to where it stands."""
     written = sorted(file.relative_to(out) for file in out.rglob("*") if file.is_file() and file.suffix != ".parquet")
     assert any(file.suffix == ".md" for file in written)
-    there = f"]({Path(*['..'] * len(out.parts[1:]))}{ROOT}/"
+    there = f"]({os.path.relpath(ROOT, out)}/"
     for file in written:
         made = (out / file).read_text(encoding="utf-8").replace(there, "](../").replace(f"--out {out}`", "--out docs`")
         assert made == (DOCS / file).read_text(encoding="utf-8"), f"{file}: write it again with tapelens {command}"

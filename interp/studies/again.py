@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from interp.commands import command
 from interp.reading import RunError
 from interp.results import Aggregation, Control, Method, Metric, rows_frame, select
 from interp.runs import Run
@@ -74,7 +75,7 @@ def _rows(run: Run) -> pd.DataFrame:
     frame = run.frame("metrics")
     parts = [_final(frame)]
     if parts[0].empty:
-        raise ValueError(f"{run.path} was not evaluated; tapelens eval {run.path} --save")
+        raise ValueError(f"{run.path} was not evaluated; evaluate it with: {command('eval', run.path, '--save')}")
     for kind in (BEYOND, STATES):
         try:
             parts.append(kind.read(run))

@@ -175,7 +175,7 @@ def test_a_recurrent_net_has_no_attention_and_the_page_says_where_to_look(
     open_page: Open, words: Words, tmp_path: Path
 ) -> None:
     run = untrained(tmp_path / "run", "trace", model=GRUConfig)
-    assert "1 layers of gru" in open_page("examples", run).markdown[0].value
+    assert "1 layer of gru" in open_page("examples", run).markdown[0].value
     for page in ("attention", "circuit"):
         at = open_page(page, run)
         assert not at.exception and not at.error
