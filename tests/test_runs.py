@@ -211,7 +211,7 @@ def test_a_setting_added_later_leaves_older_digests_alone() -> None:
 
 BUNDLED = {
     "addition": "9412bda6edb9403d",
-    "addition_16": "e83e04a1830f3ace",
+    "addition_16": "3934cb6d7d425972",
     "addition_long": "0b18b294ec1b3812",
     "chain": "719c7ff59d5ed5cb",
     "counting": "06b2c3dff1c24455",

@@ -25,11 +25,11 @@ _TRAINING = TrainingConfig(
 )
 
 
-def _four_digits(base: int) -> RunConfig:
+def _four_digits(base: int, **training: int) -> RunConfig:
     """Sums of two numbers of 1 to 4 digits, under 100,000 parameters."""
     world = Addition(n_digits=4, base=base)
     model = transformer_for("addition", world, options=_AT_ONCE, n_layers=3, n_heads=4, d_model=48)
-    return RunConfig("addition", world, model, _TRAINING, options=_AT_ONCE)
+    return RunConfig("addition", world, model, replace(_TRAINING, **training), options=_AT_ONCE)
 
 
 def _heads() -> RunConfig:
@@ -41,7 +41,7 @@ def _heads() -> RunConfig:
 
 
 ADDITION = _four_digits(10)
-ADDITION_16 = _four_digits(16)
+ADDITION_16 = _four_digits(16, steps=4000, batch_size=128)
 ADDITION_HEADS = _heads()
 
 
