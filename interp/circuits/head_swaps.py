@@ -21,6 +21,7 @@ _KEPT = 0.9  # the share of the strength that a smaller set of positions has to 
 _POOL = 32  # states drawn for each pair asked for, since few pairs of some variables change the answer
 _BATCH = 512  # rows a forward pass
 _SAME = "same "
+_LEADING = 0.9  # the share of pairs in which base's answer must lead unpatched: else little is left to be moved
 
 Interval = tuple[float, float, float]  # estimate, low, high; the ends nan with fewer than ten programs
 
@@ -157,7 +158,11 @@ class HeadSwaps:
     def _scores(
         self, heads: Sequence[tuple[int, int]], sets: Sequence[str], progress: Callable[[float], None]
     ) -> list[dict[str, dict[str, np.ndarray]]]:
-        """For each head, by positions and variable, [n, 2]: score and whether the whole answer is right, by example."""
+        """For each head, by positions and variable, [n, 2]: score and whether the whole answer is right, by example.
+
+        Both are 0 of a variable whose answer comes without any swap: where the answer is shown to the model, its first
+        tokens may give the rest away.
+        """
         n = len(self.base)
         at = {where: (self.task.resolve(where, self.base), self.task.resolve(where, self.source)) for where in sets}
         swaps = [
@@ -180,6 +185,9 @@ class HeadSwaps:
                 for index, (name, members) in enumerate(self.members.items()):
                     judged = answers[place * len(sets) + offset, members, index].numpy()
                     before = answers[-1, members, index, 0].numpy()
+                    if (before < 0).mean() < _LEADING and not name.startswith(_SAME):
+                        rows[where][name] = np.zeros_like(judged)
+                        continue
                     score = (judged[:, 0] - before) / max(-2 * float(before.mean()), 1e-6)
                     right = judged[:, 1]
                     if name.startswith(_SAME):  # of what is right unpatched

@@ -184,13 +184,13 @@ def _sentence(
     if move.certain:
         moves = (
             f"and brings {move.variable}: with what it writes there swapped for another state's, the answer goes "
-            f"{move.score[0]:.0%} of the way to the machine's with that state's {move.variable} "
+            f"{move.score[0]:.0%} of the way to the one with that state's {move.variable} "
             f"({move.iia:.0%} of whole answers)"
         )
     else:
         moves = f"and moves none of {n_tried} variables for certain ({move.variable} most, {move.score[0]:.0%})"
     worth = (
-        "replacing all it writes by that of a run of another instruction changes the logit difference by "
+        "replacing all it writes by what it writes in the other run of a pair changes the logit difference by "
         f"{effect[0]:+.2f} [{effect[1]:+.2f}, {effect[2]:+.2f}]"
     )
     return f"{looks} ({share:.0%} of its attention) {moves}; {worth}."

@@ -39,7 +39,7 @@ def explain(
         listed = ", ".join(
             f"{node.id} ({-(node.effect or 0.0) / gap:.0%} of the logit difference)" for node in nodes[:3]
         )
-        text.append(f"Taken from a run of another instruction, what costs it most is {listed}.")
+        text.append(f"Taken from the other run of a pair, what costs it most is {listed}.")
     named = [role for role in roles if role["variable"] is not None]
     named.sort(key=lambda role: role["effect"])
     for role in named[:_NAMED]:
@@ -49,7 +49,7 @@ def explain(
             "answers follow)."
         )
     if roles and not named:
-        text.append(f"None of the {len(roles)} heads looked at moves a variable of the machine for certain.")
+        text.append(f"None of the {len(roles)} heads looked at moves a variable of the world for certain.")
     if shared is not None and circuit.op in shared.ops and len(shared.ops) > 1:
         mine = shared.of(circuit.op)
         text.append(
