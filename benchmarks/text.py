@@ -94,23 +94,19 @@ def _row(name: str, ours: float | None, peer: float | None, peer_name: str, unit
 
 
 def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
-    """All on the same batches, in turns and in changing order: ours as it is, at its own rate; ours set to nanoGPT's
-    very shape, at nanoGPT's rate, which says what the hook points cost; and the plain module, at the same."""
+    """All on the same batches, in turns and in changing order: our baseline, of nanoGPT's very shape, at its own rate;
+    the same with the norms of this package's other transformers; and the plain module, at nanoGPT's rate."""
     world = TextWorld.of(length=65)  # 64 are asked for
     task: Any = TASKS["text"](world)
     config = text_model("transformer", world)
-    ours, twin, peer = (
-        build_model(config),
-        build_model(plain_shape(config)),
-        PlainGPT(d_vocab=len(task.vocab), n_ctx=65),
-    )
-    medians = _in_turns(
-        [_Stepper(ours, task, RATE), _Stepper(twin, task, 1e-3), _Stepper(peer, task, 1e-3)], task, steps
-    )
+    normed = replace(config, normalization_type="RMS", qk_norm=True)
+    ours, twin, peer = build_model(config), build_model(normed), PlainGPT(d_vocab=len(task.vocab), n_ctx=65)
+    steppers = [_Stepper(ours, task, RATE), _Stepper(twin, task, RATE), _Stepper(peer, task, 1e-3)]
+    medians = _in_turns(steppers, task, steps)
     bits = [_bits(model.eval(), task) for model in (ours, twin, peer)]
     name = "plain nanoGPT module"
     found = []
-    for which, suffix in ((0, ""), (1, "_same_shape")):
+    for which, suffix in ((0, ""), (1, "_normed")):
         found += [
             _row(f"nanogpt_step{suffix}", medians[which], medians[2], name, "ms/step", more=False),
             _row(f"nanogpt_bits{suffix}", bits[which], bits[2], name, "bits/character", more=False),
@@ -119,11 +115,6 @@ def beside_nanogpt(steps: int) -> list[dict[str, Any]]:
             ),
         ]
     return [*found, _row("nanogpt_steps", steps, steps, name, "steps", more=False)]
-
-
-def plain_shape(config: Any) -> Any:
-    """Our transformer as nanoGPT has it: with its weights it gives its logits."""
-    return replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
 
 
 def _in_turns(steppers: list[_Stepper], task: Any, steps: int) -> list[float]:

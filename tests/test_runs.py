@@ -231,7 +231,7 @@ BUNDLED = {
     "step_inplace_2": "d4cd99ef3db2436a",
     "step_inplace_quick": "76cb9c1336b781de",
     "step_inplace_small": "06cb45be9b71dfc9",
-    "text_small": "bbdda34ee054345d",
+    "text_small": "1e82b64ee4873549",
     "trace": "51bf30eb9fd602c8",
     "trace_1": "d72a284d88ca7684",
     "trace_2": "2d5c91f9d9cded23",

@@ -73,7 +73,7 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
     bits = {name: rows[f"bits_{name}"]["ours"] for name in names}
     exact = {name: value for name, value in bits.items() if name not in _BOUNDS}
     best, worst = min(exact, key=lambda name: exact[name]), max(exact, key=lambda name: exact[name])
-    step, same, anchor = rows["nanogpt_step"], rows["nanogpt_step_same_shape"], rows["nanogpt_bits"]
+    step, normed, anchor = rows["nanogpt_step"], rows["nanogpt_step_normed"], rows["nanogpt_bits"]
     said = [
         f"{len(names)} kinds of models read the same text and say which character comes next, each trained for "
         f"{rows['seconds']['ours']:g} seconds of one processor core.",
@@ -85,8 +85,8 @@ def _opening(rows: Rows, names: Sequence[str]) -> str:
         f"At nanoGPT's own setting, after {rows['nanogpt_steps']['ours']:,.0f} steps, our "
         f"transformer needs {anchor['ours']:.2f} bits, and the plain module "
         f"{anchor['peer']:.2f}.",
-        f"A step of ours takes {step['ours'] / step['peer']:.2f} times as long; set to the plain module's very shape, "
-        f"with all its hook points, {same['ours'] / same['peer']:.2f} times.",
+        f"A step of ours, with all its hook points, takes {step['ours'] / step['peer']:.2f} times as long; with "
+        f"RMSNorm and normalised queries and keys {normed['ours'] / normed['peer']:.2f} times.",
     ]
     if some := [f"{bits[name]:.2f} (`{name}`)" for name in _BOUNDS if name in bits]:
         even = math.log2(rows["vocabulary"]["ours"])
@@ -111,7 +111,7 @@ def _loose(bits: Mapping[str, float], even: float) -> bool:
 
 def _baseline(rows: Rows) -> str:
     lines = [
-        "| | ours | ours, set to the plain module's shape | plain module | ratios, above 1: ours is better |",
+        "| | ours | ours with RMSNorm and QK-norm | plain module | ratios, above 1: ours is better |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
     for name, words, form in (
@@ -119,15 +119,15 @@ def _baseline(rows: Rows) -> str:
         ("nanogpt_step", "milliseconds a step", ".1f"),
         ("nanogpt_parameters", "parameters", ",.0f"),
     ):
-        row, same = rows[name], rows[f"{name}_same_shape"]
-        ratios = "" if name == "nanogpt_parameters" else f"{row['ratio']:.2f} and {same['ratio']:.2f}"
-        lines.append(f"| {words} | {row['ours']:{form}} | {same['ours']:{form}} | {row['peer']:{form}} | {ratios} |")
+        row, normed = rows[name], rows[f"{name}_normed"]
+        ratios = "" if name == "nanogpt_parameters" else f"{row['ratio']:.2f} and {normed['ratio']:.2f}"
+        lines.append(f"| {words} | {row['ours']:{form}} | {normed['ours']:{form}} | {row['peer']:{form}} | {ratios} |")
     return "\n".join(lines) + (
         f"\n\n4 layers, 4 heads, 128 wide, 64 characters asked for at a time, batches of 12, "
-        f"{rows['nanogpt_steps']['ours']:,.0f} steps on the same batches, in turns in one process. Ours, with all its "
-        "hook points, has RMSNorm, normalised queries and keys and an unembedding of its own, at a peak rate of 2e-3; "
-        "the plain module is as nanoGPT has it, at 1e-3. Ours in the second column is the same, at the same rate, but "
-        "for its first weights. None has dropout."
+        f"{rows['nanogpt_steps']['ours']:,.0f} steps on the same batches, in turns in one process. Ours has the "
+        "plain module's very shape: with its weights it gives its logits. It has all its hook points, first weights of "
+        "its own and a peak rate of 2e-3; the plain module is as nanoGPT has it, at 1e-3. In the second column ours "
+        "has the norms of this package's other transformers, at the same rate. None has dropout."
     )
 
 

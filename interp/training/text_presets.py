@@ -42,8 +42,8 @@ def text_model(architecture: str, world: Any, **sizes: Any) -> Any:
     if architecture in ("transformer", "path"):
         config: Any = transformer_for("text", world, **{"n_layers": 4, "d_model": 128, **sizes})
         config = replace(config, act_fn="gelu", use_bias=False)
-        if architecture == "transformer":
-            return config
+        if architecture == "transformer":  # in nanoGPT's very shape
+            return replace(config, normalization_type="LN", qk_norm=False, tie_word_embeddings=True)
         return replace(config, positional_embedding_type="path", d_mlp=sizes.get("d_mlp", 29 * config.d_model // 8))
     if architecture == "looped":
         own = {"n_layers": 2, "n_prelude": 1, "n_coda": 1, "n_loops": 3, "d_model": 128}
@@ -85,7 +85,7 @@ def _run(architecture: str, *, steps: int, rate: float = 2e-3) -> RunConfig:
     return RunConfig("text", _WORLD, text_model(architecture, _WORLD), training_for(steps, rate=rate))
 
 
-TEXT_SMALL = _run("transformer", steps=2500)
+TEXT_SMALL = _run("transformer", steps=2500, rate=4e-3)
 TEXT_GRU = _run("gru", steps=3000)
 TEXT_DELTA = _run("delta", steps=3000)
 TEXT_MAMBA = _run("mamba", steps=3000)

@@ -43,10 +43,10 @@ def test_the_plain_module_is_causal_and_about_as_large_as_ours() -> None:
     assert not torch.allclose(peer(tokens)[:, 40:], peer(other)[:, 40:], atol=1e-2)
 
 
-def test_ours_in_the_plain_modules_shape_is_the_plain_module() -> None:
+def test_our_baseline_is_the_plain_module() -> None:
     peer: Any = PlainGPT(d_vocab=30, n_ctx=20, n_layers=2, d_model=16)
     shape = {"d_vocab": 30, "n_ctx": 20, "n_layers": 2, "d_model": 16, "d_mlp": 64, "d_head": 4}
-    ours: Any = build_model(replace(text.plain_shape(text_model("transformer", TextWorld.of(length=65))), **shape))
+    ours: Any = build_model(replace(text_model("transformer", TextWorld.of(length=65)), **shape))
     with torch.no_grad():
         for parameter in peer.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
@@ -82,7 +82,7 @@ def test_rows_of_the_benchmark_make_the_page(tmp_path: Path, capsys: pytest.Capt
     page = (tmp_path / "text.md").read_text()
     assert f"| gru | {by_name['bits_gru']['ours']:.3f} |" in page and (tmp_path / "text_bits.svg").exists()
     assert f"{by_name['nanogpt_bits']['peer']:.3f}" in page
-    assert f"{by_name['nanogpt_bits_same_shape']['ours']:.3f}" in page
+    assert f"{by_name['nanogpt_bits_normed']['ours']:.3f}" in page
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(SystemExit):
         main(["text-page", str(tmp_path / "other.json"), "--out", str(tmp_path)])
