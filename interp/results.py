@@ -81,6 +81,7 @@ class Control(StrEnum):
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
     RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
     RANDOM_PART = "random_part"  # random parts (nodes, neurons or directions) of the same number
+    EVEN = "even"  # attention spread evenly over all that a query may look at
     RANDOM_TEXT = "random_text"  # texts of characters drawn uniformly, of the same lengths
     EXACT_SAMPLER = "exact_sampler"  # as many texts drawn by the rule itself
     RULE = "rule"  # the rule's own distribution in the place of the model's

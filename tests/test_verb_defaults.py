@@ -35,6 +35,7 @@ BELOW = {
     "probe": ["interp.probing:SweepConfig", "interp.probing:probe_sweep"],
     "patch": ["interp.interventions:run_interventions", "interp.interventions:deepen",
               "interp.studies.state_stage:state_stage"],
+    "sources": ["interp.studies.sources:measure_sources"],
     "circuit": ["interp.circuits:CircuitConfig", "interp.studies.circuit_study:study"],
     "card": ["interp.pages.cards:make_card"],
     "circuit-page": ["interp.pages.circuits:write_circuit_page"],
@@ -50,7 +51,7 @@ BELOW = {
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+RUN = {"eval", "probe", "patch", "sources", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
     "diffusion",
     "slots-inside",
     "generate",

@@ -1,4 +1,4 @@
-"""Causal tests of a model: patch, states-page, circuit, circuit-page."""
+"""Causal tests of a model: patch, states-page, sources, circuit, circuit-page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from interp.stage_options import CircuitOptions, PatchOptions
 
 PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
 STATES = "states.parquet"
+SOURCES = "sources.parquet"
 CIRCUITS = ("circuits/", "circuits.parquet", "attention.safetensors")
 
 
@@ -87,6 +88,30 @@ def states_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pat
     from interp.pages.states import write_states_page
 
     say(f"page in {write_states_page(opened, out)}")
+
+
+def sources(run: RunPath, *, n: int = 1000, seed: int = 2, threads: int = 2) -> None:
+    """Where values that are asked for come from, in streams, into RUN/sources.parquet: is a value right by how its cell
+    came by it, and what do heads read when it is asked for?
+
+    Args:
+        run: the run folder.
+        n: held-out streams.
+        seed: of these.
+        threads: PyTorch threads.
+    """
+    from interp.studies.source_tables import source_sentences, source_table
+    from interp.studies.sources import sources_stage
+
+    use_threads(threads)
+    opened = load(run)
+    writes(opened.path, SOURCES)
+    with stage_display("reading streams") as progress:
+        rows = sources_stage(opened, n=n, seed=seed, progress=progress)
+    console.print(source_table(rows))
+    for sentence in source_sentences(rows):
+        say(sentence)
+    say(f"{len(rows):,} rows in {opened.path / SOURCES}")
 
 
 def circuit(

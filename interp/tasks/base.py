@@ -23,6 +23,7 @@ from interp.worlds.base import Split, Strata
 
 if TYPE_CHECKING:
     from interp.tasks.state_pairs import Kind, StatePairs
+    from interp.tasks.value_sources import ValueSources
 
 
 class Task(ABC):
@@ -355,6 +356,19 @@ class Task(ABC):
     def has_state_pairs(self) -> bool:
         """Whether `state_pairs` can be drawn: examples are streams through which a model carries a state."""
         return False
+
+    @property
+    def has_value_sources(self) -> bool:
+        """Whether examples ask for values that an earlier instruction has set, so that `value_sources` are known."""
+        return False
+
+    def value_sources(self, batch: Batch) -> ValueSources:
+        """Each value that a batch asks for, and what every token before it was to its cell.
+
+        Raises:
+            ValueError: the task asks for no such value.
+        """
+        raise ValueError(f"the task {self.name} asks for no value that an earlier instruction has set")
 
     def state_variables(self) -> list[str]:
         """What `state_pairs` sets first."""
