@@ -36,11 +36,12 @@ OPTIONS = {
     "slots": TaskOptions(),
 }
 DIRECT = ("chain", TaskOptions(n_steps=3, direct=True))
-CASES = [*OPTIONS.items(), DIRECT]
+BEHIND = ("output", TaskOptions(n_steps=10, behind=True, scratch=1))
+CASES = [*OPTIONS.items(), DIRECT, BEHIND]
 MANY_STEPS = [*((name, OPTIONS[name]) for name in ("chain", "output")), DIRECT]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case[0] + ("_direct" if case[1].direct else ""))
+@pytest.fixture(params=CASES, ids=lambda case: case[0] + "_direct" * case[1].direct + "_behind" * case[1].behind)
 def task(request: pytest.FixtureRequest) -> Task:
     name, options = request.param
     return TASKS[name](WORLDS.get(name, SPEC), options)
@@ -97,7 +98,7 @@ def test_the_truth_scores_one_and_mistakes_count_where_they_are(task: Task) -> N
     assert macro_average(task.score(wrong, batch)) == 0
     one = right.clone()
     row = int(batch.loss_mask.any(dim=1).nonzero()[5])  # a short stream may ask for nothing
-    position = int(batch.loss_mask[row].nonzero()[0]) if task.name == "trace" else 0
+    position = int(batch.loss_mask[row].nonzero()[0]) if task.name == "trace" else -1
     one[row, position] = never(task)
     spoilt = task.score(one, batch)
     assert 0 < macro_average(spoilt) < 1
