@@ -241,10 +241,9 @@ class Output(UnitsOfRuns):
             ({"position": f"output[{slot}]", "metric": Metric.TOKEN_ACCURACY}, right[:, slot])
             for slot in range(self.spec.n_output)
         ]
-        for time, told in zip(
-            self.scratch.times, np.split(scratch, max(1, self.options.scratch), axis=1), strict=False
-        ):
-            parts.append(({"position": f"t+{time}", "metric": Metric.BLOCK_ACCURACY}, told.all(axis=1)))
+        for part, time in enumerate(self.scratch.times):
+            told = scratch.reshape(len(scratch), len(self.scratch.times), -1)[:, part]
+            parts.append(({"position": f"t+{time}", "metric": Metric.BLOCK_ACCURACY}, np.asarray(told.all(axis=1))))
         parts.append(({"metric": Metric.SEQUENCE_MATCH}, whole))
         rows = []
         for columns, correct in parts:
