@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from interp.pages.diffusion_rows import (
     unswapped,
     way,
 )
+from interp.pages.diffusion_runs import (
+    RUNS_FIGURE,
+    fact_edits,
+    is_of_runs,
+    runs_drawing,
+    runs_findings,
+    runs_part,
+)
 from interp.results import Aggregation, Control, Metric, records, select
 from interp.runs import Run
 
@@ -34,24 +42,60 @@ def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out:
     if any(len(select(frame, metric=Metric.COSINE)) for frame in frames.values()):
         write_text(out / EMBEDDINGS, embeddings_drawing(frames))
         figures.append(EMBEDDINGS)
+    of_runs = [run for run in runs if is_of_runs(frames[run.name])]
+    if of_runs:
+        write_text(out / RUNS_FIGURE, runs_drawing({run.name: frames[run.name] for run in of_runs}))
+    layers = {run.name: sum(len(part.rows) for part in run.config.model.attention_parts) for run in of_runs}
+    words = {run.name: _written(run.task) for run in of_runs}
     path = out / "diffusion.md"
-    write_text(path, diffusion_page(frames, command("diffusion", *paths, "--out", out), figures))
+    write_text(path, diffusion_page(frames, command("diffusion", *paths, "--out", out), figures, layers, words))
     return path
 
 
-def diffusion_page(frames: dict[str, pd.DataFrame], command: str, figures: Sequence[str] = (FIGURE,)) -> str:
-    """The page as Markdown."""
-    sections = {name: _section(frame) for name, frame in frames.items()}
-    said = " ".join(words for name, frame in frames.items() for words in findings(name, frame))
+def _written(task: Any) -> str:
+    """What a model of whole runs writes, in a few words."""
+    if times := list(dict.fromkeys(fact[1] for fact in task.facts() if fact)):
+        return f"where the run is after {', '.join(map(str, times[:2]))} … {times[-1]} steps, and the output"
+    return "the output alone" if task.shows_answer else "the output, in place"
+
+
+def diffusion_page(
+    frames: dict[str, pd.DataFrame],
+    command: str,
+    figures: Sequence[str] = (FIGURE,),
+    layers: Mapping[str, int] | None = None,
+    words: Mapping[str, str] | None = None,
+) -> str:
+    """The page as Markdown.
+
+    Args:
+        frames: rows by the run's name.
+        command: what writes the page.
+        figures: the first, and that of the embeddings where there is one.
+        layers, words: of the runs whose rows are about whole runs, see `runs_part`.
+    """
+    of_runs = {name: frames[name] for name in layers or {}}
+    of_steps = {name: frame for name, frame in frames.items() if name not in of_runs}
+    said = " ".join(words for name, frame in of_steps.items() for words in findings(name, frame))
     parts = [
         "# Models that write otherwise",
         "The next state has a fixed size, so a model need not write it from left to right: it can fill it in, denoise "
         f"it, or read the state on a side of its own. {said}",
         f"![When slots are decided, where the instruction is fetched, what is carried between passes]({figures[0]})",
-        f"Written by `{command}`; every number comes from its rows.",
     ]
-    for name, section in sections.items():
-        parts += [f"## {name}", *section]
+    if of_runs:
+        parts += [
+            "Of a whole run an answer in several passes can be more than one in one pass, if what is written first is "
+            f"of use: {' '.join(runs_findings(of_runs, layers or {}))}",
+            f"![Outputs right by how many steps the program runs]({RUNS_FIGURE})",
+        ]
+    parts.append(f"Written by `{command}`; every number comes from its rows.")
+    if of_runs:
+        parts += ["## Whole runs", *runs_part(of_runs, layers or {}, words or {})]
+    for name, frame in frames.items():
+        section = fact_edits(frame) + _order_part(frame) + _calibration_part(frame)
+        section = _section(frame) if name in of_steps else section
+        parts += [f"## {name}", *section] if section else []
     if len(figures) > 1:
         parts += ["### The geometry of the embeddings", f"![The cosine of every two embeddings]({figures[1]})"]
     return "\n\n".join(parts) + "\n"
@@ -107,7 +151,11 @@ def _order_part(frame: pd.DataFrame) -> list[str]:
         f"**In which order are slots decided?** In {int(found[0]['time'])} passes by confidence, over slots that are "
         "no punctuation: rank correlations within an example of the pass that decides a slot, with the pass in which "
         "its confidence from full mask alone would have it decided (its own difficulty, the null), and with the "
-        "causal depth of the variable that stands in it.",
+        + (
+            "executed step after which the world has decided it."
+            if is_of_runs(frame)
+            else "causal depth of the variable that stands in it."
+        ),
         _table(
             ["with", "rank correlation", "95 % interval", "n"],
             [

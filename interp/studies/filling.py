@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,20 +86,45 @@ def order_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
     first = model(batch.tokens)[:, model.cfg.n_prompt - 1 : -1].float().softmax(-1).max(-1).values
     null = null_passes(first, passes)
     slots = np.flatnonzero(task.content)
-    actual, null = decided.numpy()[:, slots], null.numpy()[:, slots]
     names = [task.answer_names[slot] for slot in slots]
-    depth = np.array([slot_depths(run, batch).get(name, np.nan) for name in names])
-    known = ~np.isnan(depth)
+    depths = slot_depths(run, batch)
+    depth = np.tile([depths.get(name, np.nan) for name in names], (n, 1))
+    groups = task.groups(batch.examples).astype(np.int64)
+    blocks = [name.rpartition("[")[0] for name in names]
+    yield from rank_rows(decided.numpy()[:, slots], null.numpy()[:, slots], depth, groups, blocks, passes, seed=seed)
+
+
+def rank_rows(
+    actual: np.ndarray,
+    null: np.ndarray,
+    depth: np.ndarray,
+    groups: np.ndarray,
+    blocks: Sequence[str],
+    passes: int,
+    *,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Rank correlations of the pass that decides a slot, averaged over examples, and when each block is decided.
+
+    Args:
+        actual: the pass that decides each slot, from 0, [n, slot].
+        null: the pass in which its confidence from full mask alone would have it decided, [n, slot].
+        depth: its causal depth, [n, slot]; nan in every row where none is known.
+        groups: of examples, for the bootstrap.
+        blocks: the block of each slot.
+        passes: how many there are.
+        seed: of the bootstrap.
+    """
+    known, n = ~np.isnan(depth[0]), len(actual)
     found: dict[str, list[float]] = {"own difficulty": [], "causal depth": [], "causal depth, difficulty fixed": []}
     for row in range(n):
-        own, at, causal = (rankdata(each[known]) for each in (actual[row], null[row], depth))
+        own, at, causal = (rankdata(each[row][known]) for each in (actual, null, depth))
         with_null, with_depth, between = (_correlation(*each) for each in ((own, at), (own, causal), (at, causal)))
         left = np.sqrt(max((1 - with_null**2) * (1 - between**2), 1e-12))
         values = (with_null, with_depth, (with_depth - with_null * between) / left)
         for key, value in zip(found, values, strict=True):
             found[key].append(value)
     common = {"method": "denoise_confidence", "time": passes, "aggregation": Aggregation.MEAN}
-    groups = task.groups(batch.examples).astype(np.int64)
     for key, values in found.items():
         interval = bootstrap_mean(np.array(values), groups, seed=seed, n_resamples=500)
         yield {
@@ -112,8 +137,8 @@ def order_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
             "interval_kind": IntervalKind.BOOTSTRAP_PROGRAMS,
             "n": n,
         }
-    for block in dict.fromkeys(name.rpartition("[")[0] for name in names):
-        where = [k for k, name in enumerate(names) if name.rpartition("[")[0] == block]
+    for block in dict.fromkeys(blocks):
+        where = [k for k, each in enumerate(blocks) if each == block]
         for part, values in ((None, actual), ("own difficulty", null)):
             share = float(values[:, where].mean()) / max(1, passes - 1)
             yield {**common, "position": block, "part": part, "metric": Metric.DECIDED_AT, "estimate": share, "n": n}
@@ -302,12 +327,15 @@ def _judged(
 
 
 @torch.inference_mode()
-def calibration_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Reliability of slots (slot_calibration.py) after one pass and after several, by confidence."""
+def calibration_rows(
+    run: Run, *, n: int, seed: int, several: int = PASSES, names: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Reliability of slots (slot_calibration.py) after one pass and after several, by confidence; `names`, of the
+    slots, in place of the task's."""
     from interp.models.denoising import denoise
 
     model, task = run.model, run.task
-    for passes in (1, PASSES):
+    for passes in (1, several):
         confidence, right = [], []
         for start in range(0, n, 256):
             batch = drawn(run, min(256, n - start), seed=seed + 2 + start)
@@ -316,4 +344,4 @@ def calibration_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]
             right.append((found.tokens == batch.tokens[:, model.cfg.n_prompt :]).numpy())
         method = "denoise_once" if passes == 1 else "denoise_confidence"
         every = np.concatenate(confidence), np.concatenate(right)
-        yield from slot_calibration(*every, task.answer_names, method=method, time=passes)
+        yield from slot_calibration(*every, tuple(names or task.answer_names), method=method, time=passes)

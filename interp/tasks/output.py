@@ -214,6 +214,14 @@ class Output(UnitsOfRuns):
         n_output = len(self._output)
         return (predicted.cpu().numpy()[:, -n_output:] == batch.targets.cpu().numpy()[:, self._told]).all(axis=1)
 
+    def lengths(self, batch: Batch) -> np.ndarray:
+        """Steps until each run halts or freezes; n_steps + 1 where it goes on."""
+        return self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
+
+    def facts(self) -> tuple[tuple[str, int] | None, ...]:
+        """Of scratch slots; the output's own tokens tell none."""
+        return (*self.scratch.facts, *(None for _ in self._output)) if self.options.scratch else ()
+
     @property
     def _told(self) -> np.ndarray:
         """The positions whose logits say the output's slots."""
@@ -230,7 +238,7 @@ class Output(UnitsOfRuns):
         hits = said == expected
         right, scratch = hits[:, -len(self._output) :], hits[:, : -len(self._output)]
         whole = right.all(axis=1)
-        n_steps = self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
+        n_steps = self.lengths(batch)
         parts: list[tuple[dict[str, Any], np.ndarray]] = [
             ({"stratum": f"{k:02d} steps", "metric": Metric.EXACT_MATCH}, whole[n_steps == k])
             for k in range(self.n_steps + 1)

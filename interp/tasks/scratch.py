@@ -51,6 +51,11 @@ class Scratch:
         return tuple(f"t+{time}.{field}" for time in self.times for field in self.fields)
 
     @property
+    def facts(self) -> tuple[tuple[str, int], ...]:
+        """Of the positions: the variable that is told, and after how many steps."""
+        return tuple((field.replace("cells", "cell"), time) for time in self.times for field in self.fields)
+
+    @property
     def roles(self) -> tuple[int, ...]:
         """From 0, one a field: the same at every time."""
         return tuple(range(len(self.fields))) * len(self.times)

@@ -200,9 +200,10 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
 
 # The run of a program, filled in: beside the output's four slots where the run is after 4, 8 … 28 steps, or nothing.
 _OUTPUT_FILLED_TRAINING = TrainingConfig(
-    steps=12_000,
-    muon_lr=0.01,
-    eval_every=1000,
+    steps=14_000,
+    batch_size=16,
+    muon_lr=0.005,
+    eval_every=2000,
     eval_states=512,
     ema_decay=0.998,
     steps_along=20,
