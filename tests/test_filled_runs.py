@@ -42,7 +42,7 @@ class Oracle:
     decides_for_good, denoising_orders, max_denoising_steps = True, ("confidence", "right_to_left"), 4
 
     def __init__(self) -> None:
-        self.cfg = SimpleNamespace(n_prompt=TASK.prompt_positions.stop, denoising_steps=4, d_vocab=len(TASK.vocab))
+        self.cfg = SimpleNamespace(n_prompt=TASK.prompt_positions.stop, denoising_steps=4, order="confidence")
         self.batches = [TASK.sample(128, seed=3, start=at) for at in range(0, 256, 128)]
         self.asked = 0
 

@@ -27,7 +27,7 @@ from interp.pages.diffusion_runs import (
     runs_findings,
     runs_part,
 )
-from interp.results import Aggregation, Control, Metric, records, select
+from interp.results import Aggregation, Control, Method, Metric, records, select
 from interp.runs import Run
 
 FIGURE, EMBEDDINGS = "diffusion.svg", "diffusion_embeddings.svg"
@@ -194,23 +194,37 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
                 [[str(t), f"{100 * ignored[t]:.1f}", f"{100 * mended[t]:.1f}", f"{n[t]:,}"] for t in sorted(ignored)],
             ),
         ]
-    swaps = records(select(frame, pair_design="independent", stratum="changes"))
-    swaps = [row for row in swaps if row["method"] == "full_vector" and not row["part"]]
+    swaps = records(select(frame, pair_design="independent", method=Method.FULL_VECTOR))
+    swaps = [row for row in swaps if row["variable"] and not row["part"]]
     if swaps:
-        keys = list(dict.fromkeys((row["variable"], row["site"], row["time"], row["control"]) for row in swaps))
-        found = {
-            (row["variable"], row["site"], row["time"], row["control"], row["metric"]): row["estimate"] for row in swaps
-        }
+        keys = list(
+            dict.fromkeys(
+                (row["variable"], row["site"], row["time"], row["control"])
+                for row in swaps
+                if row["control"] != Control.SAME_VALUE
+            )
+        )
+        found = {(row["variable"], row["site"], row["time"], row["control"], row["metric"]): row for row in swaps}
 
         def share(key: tuple[Any, ...], metric: Metric) -> str:
-            value = found.get((*key, str(metric)))
-            return "–" if value is None else f"{100 * value:.1f}"
+            row = found.get((*key, str(metric)))
+            return "–" if row is None else f"{100 * row['estimate']:.1f}"
 
         parts += [
             "**Variables at each pass.** The residual stream at a variable's place is source's in one pass, or in all; "
-            "pairs whose answer should change; the layer was chosen on validation, in one pass.",
+            "pairs whose answer should change; the layer was chosen on validation, in one pass. Same value: as many "
+            "pairs whose sources have base's own value there, so that the whole answer must stay. Before the first "
+            "layer (`blocks.0.hook_resid_pre`) a place holds its token alone.",
             _table(
-                ["variable, at", "pass", "whole answer, %", "what should change, %", "what should stay, %"],
+                [
+                    "variable, at",
+                    "pass",
+                    "whole answer, %",
+                    "what should change, %",
+                    "what should stay, %",
+                    "n",
+                    "same value: stays, %",
+                ],
                 [
                     [
                         f"`{key[0]}`, {key[1]}",
@@ -218,6 +232,8 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
                         share(key, Metric.IIA),
                         share(key, Metric.EFFECT_ACCURACY),
                         share(key, Metric.SIDE_ACCURACY),
+                        f"{found[*key, str(Metric.IIA)]['n']:,}",
+                        "" if key[3] else share((*key[:3], str(Control.SAME_VALUE)), Metric.IIA),
                     ]
                     for key in keys
                 ],

@@ -65,9 +65,10 @@ def ways_of(model: Any) -> list[tuple[int, str | None]]:
     """Numbers of passes with the order in which they fill in; None: as the model answers."""
     if not model.decides_for_good:
         return [(1, None)]
-    first, *others = model.denoising_orders
-    counts = sorted({each for each in (*_COUNTS, model.cfg.denoising_steps) if each <= model.max_denoising_steps})
-    return [*((count, first) for count in counts), *((model.cfg.denoising_steps, other) for other in others)]
+    cfg, orders = model.cfg, model.denoising_orders
+    counts = sorted({each for each in (*_COUNTS, cfg.denoising_steps) if each <= model.max_denoising_steps})
+    others = [(cfg.denoising_steps, order) for order in orders if order != cfg.order]
+    return [*((count, cfg.order) for count in counts), *others]
 
 
 @torch.inference_mode()
@@ -126,11 +127,11 @@ def _by_steps(shares: list[dict[str, Any]], own: dict[str, Any]) -> Iterator[dic
 
 @torch.inference_mode()
 def order_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Part 2 of this module's docstring, in the model's own order and number of passes."""
+    """Part 2 of this module's docstring, by confidence, in the model's own number of passes."""
     model, task = run.model, run.task
     batch, passes = task.sample(n, seed=seed), model.cfg.denoising_steps
     prompt = batch.tokens[:, : model.cfg.n_prompt]
-    _, decided = model.filled_in(prompt, passes, model.denoising_orders[0])
+    _, decided = model.filled_in(prompt, passes, "confidence")
     first = model(batch.tokens)[:, model.cfg.n_prompt - 1 : -1].float().softmax(-1).max(-1).values
     lengths, facts = task.lengths(batch), task.facts()
     assert lengths is not None

@@ -11,7 +11,9 @@
    alone with all others shown, the slot gets the token that it had (mended) or not. Slots of a next state are siblings
    given the state: an edit of one implies nothing for another.
 4. Interchange at one pass: the residual stream at the place of a variable is source's in that pass alone, or in all.
-   Judged by what should change and what should stay, as everywhere. The layer is chosen on validation, in one pass.
+   Judged by what should change and what should stay, as everywhere, beside sources in which the variable has base's
+   own value (same value: the answer must stay) and the same swap before the first layer, where a variable's place holds
+   its token alone. The layer is chosen on validation, in one pass.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from interp.interventions.by_stratum import same_value
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.scores import judge_pairs
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, wilson_interval
@@ -40,6 +43,7 @@ from probes.scores import bootstrap_mean
 VARIABLES = ("op", "array_ptr")
 PASSES = 4  # of everything but the order, which is looked at in more
 ORDER_PASSES = 16
+_DRAWN = 4  # pairs drawn for each whose answer should change
 
 
 def measure_filling(run: Run, *, n: int, seed: int, progress: Progress = quiet) -> list[dict[str, Any]]:
@@ -258,23 +262,30 @@ def share_row(hits: np.ndarray, **columns: Any) -> dict[str, Any]:
 
 @torch.inference_mode()
 def pass_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Part 4 of this module's docstring; `time` is the pass, from 1, absent where source's activations are in all."""
+    """Part 4 of this module's docstring, of `n` pairs whose answer should change, and as many of the same value;
+    `time` is the pass, from 1, absent where source's activations are in all."""
     from interp.models.denoising import denoise
 
     model, task = run.model, run.task
     for name in (each for each in VARIABLES if each in task.swappable()):
         positions = task.world.variable(name).place
-        hooks = model.residual_hooks()[1:-1]
+        entry, *hooks = model.residual_hooks()[:-1]
         choosing = SharedPairs.draw(task, [name], n_pairs=max(16, n // 2), seed=seed, split="validation")
         scores = [_effect(run, choosing, name, hook, positions, range(1), 1) for hook in hooks]
         hook = hooks[int(np.argmax([each[0] for each in scores]))]
-        pairs = SharedPairs.draw(task, [name], n_pairs=n, n_changing=n // 2, seed=seed)
+        drawn = task.counterfactual(_DRAWN * n, name, seed=seed)
+        rows = np.flatnonzero(drawn.changes)[:n]
+        pairs = SharedPairs.of(task, {name: (drawn, rows)}, n_plain=len(rows))
         plain = denoise(model, pairs.base.tokens[:, : model.cfg.n_prompt], steps=PASSES).tokens
-        asked = [(None, range(PASSES)), *((k + 1, [k]) for k in range(PASSES))]
-        for time, passes in asked:
-            yield from _judged(
-                _swapped(run, pairs, hook, positions, passes, PASSES), pairs, name, hook, positions, time=time
-            )
+        same, _ = same_value(task, drawn, rows, seed=seed)
+        alike = None if same is None else SharedPairs.of(task, {name: (same, np.arange(len(same)))}, n_plain=len(same))
+        asked = [(hook, None, range(PASSES)), *((hook, k + 1, [k]) for k in range(PASSES))]
+        for site, time, passes in [*asked, (entry, None, range(PASSES))]:
+            answers = _swapped(run, pairs, site, positions, passes, PASSES)
+            yield from _judged(answers, pairs, name, site, positions, time=time)
+            if alike is not None:
+                answers = _swapped(run, alike, site, positions, passes, PASSES)
+                yield from _judged(answers, alike, name, site, positions, time=time, control=Control.SAME_VALUE)
         yield from _judged(plain, pairs, name, hook, positions, time=None, control=Control.UNPATCHED)
 
 
@@ -312,8 +323,9 @@ def _judged(
     answers: Tensor, pairs: SharedPairs, name: str, hook: str, positions: str, **columns: Any
 ) -> Iterator[dict[str, Any]]:
     judged, changes = judge_pairs(pairs, name, answers[pairs.members[name]]), pairs.changes[name]
+    alike = columns.get("control") == Control.SAME_VALUE  # nothing should change: all pairs count
     for metric, values in judged.items():
-        some = values[changes & ~np.isnan(values)]
+        some = values[(changes | alike) & ~np.isnan(values)]
         if len(some):
             own = {
                 "method": Method.FULL_VECTOR,
@@ -322,7 +334,11 @@ def _judged(
                 "position": positions,
                 "metric": metric,
             }
-            own |= {"stratum": "changes", "pair_design": "independent", "aggregation": Aggregation.MEAN}
+            own |= {
+                "stratum": "same" if alike else "changes",
+                "pair_design": "independent",
+                "aggregation": Aggregation.MEAN,
+            }
             yield {**own, **columns, "estimate": float(some.mean()), "n": len(some)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -179,13 +180,19 @@ def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **size
 
 
 def _masked_diffusion(
-    task: str, spec: Any, training: TrainingConfig, *, options: Any = None, denoising_steps: int = 1, **sizes: Any
+    task: str,
+    spec: Any,
+    training: TrainingConfig,
+    *,
+    options: Any = None,
+    filling: Mapping[str, Any] | None = None,
+    **sizes: Any,
 ) -> RunConfig:
-    """A task whose answer stands behind its prompt, filled in instead of written."""
+    """A task whose answer stands behind its prompt, filled in instead of written; `filling`: fields of how."""
     like = transformer_for(task, spec, options=options, seed=training.seed, **sizes)
     fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
     n_prompt = TASKS[task](as_world(spec), options).prompt_positions.stop
-    model = MaskedDiffusionConfig(**fields, n_prompt=n_prompt, denoising_steps=denoising_steps)
+    model = MaskedDiffusionConfig(**fields, n_prompt=n_prompt, **(filling or {}))
     return RunConfig(task, as_world(spec), model, training, options=options)
 
 
@@ -200,7 +207,7 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
 
 # The run of a program, filled in: beside the output's four slots where the run is after 4, 8 … 28 steps, or nothing.
 _OUTPUT_FILLED_TRAINING = TrainingConfig(
-    steps=14_000,
+    steps=15_000,
     batch_size=16,
     muon_lr=0.005,
     eval_every=2000,
@@ -215,14 +222,14 @@ OUTPUT_MASKED_DIFFUSION = _masked_diffusion(
     OUTPUT_MACHINE,
     _OUTPUT_FILLED_TRAINING,
     options=OutputOptions(units="shown", even=True, behind=True, scratch=7),
-    denoising_steps=8,
+    filling={"denoising_steps": 8, "order": "left_to_right", "tail_block": 8},
 )
 OUTPUT_MASKED_DIFFUSION_BARE = _masked_diffusion(
     "output",
     OUTPUT_MACHINE,
     _OUTPUT_FILLED_TRAINING,
     options=OutputOptions(units="shown", even=True, behind=True),
-    denoising_steps=4,
+    filling={"denoising_steps": 4},
 )
 
 
