@@ -230,6 +230,5 @@ def test_tails_are_masked_from_a_block_on() -> None:
 
 
 def test_a_tail_of_no_block_is_refused() -> None:
-    sizes = {"d_vocab": 4, "n_ctx": 6, "n_prompt": 2, "n_layers": 1, "n_heads": 1, "d_model": 4}
     with pytest.raises(ValueError, match="tail_block must be from 0 to below the 4 tokens"):
-        MaskedDiffusionConfig(**sizes, tail_block=4)
+        MaskedDiffusionConfig(d_vocab=4, n_ctx=6, n_prompt=2, n_layers=1, n_heads=1, d_model=4, tail_block=4)
