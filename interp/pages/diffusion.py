@@ -33,8 +33,19 @@ from interp.runs import Run
 FIGURE, EMBEDDINGS = "diffusion.svg", "diffusion_embeddings.svg"
 
 
-def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out: Path) -> Path:
-    """Write diffusion.md and its figures into a folder, from each run's rows; returns its path."""
+_DEFAULTS = {"n": 1_000, "seed": 3}  # of the verb
+
+
+def write_diffusion_page(
+    runs: Sequence[Run],
+    rows: Sequence[pd.DataFrame],
+    out: Path,
+    *,
+    n: int = _DEFAULTS["n"],
+    seed: int = _DEFAULTS["seed"],
+) -> Path:
+    """Write diffusion.md and its figures into a folder, from each run's rows, which are of these n and seed; returns
+    its path."""
     frames = {run.name: frame for run, frame in zip(runs, rows, strict=True)}
     paths = [run.path for run in runs]
     write_text(out / FIGURE, diffusion_drawing(frames))
@@ -48,7 +59,10 @@ def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out:
     layers = {run.name: sum(len(part.rows) for part in run.config.model.attention_parts) for run in of_runs}
     words = {run.name: _written(run.task) for run in of_runs}
     path = out / "diffusion.md"
-    write_text(path, diffusion_page(frames, command("diffusion", *paths, "--out", out), figures, layers, words))
+    asked = [f"--{name}={value}" for name, value in (("n", n), ("seed", seed)) if value != _DEFAULTS[name]]
+    writes = command("diffusion", *paths, *asked, "--out", out)
+    again = command("diffusion", *paths, "--seed", str(seed + 1), "--out", "runs/again")
+    write_text(path, diffusion_page(frames, writes, figures, layers, words, again))
     return path
 
 
@@ -65,6 +79,7 @@ def diffusion_page(
     figures: Sequence[str] = (FIGURE,),
     layers: Mapping[str, int] | None = None,
     words: Mapping[str, str] | None = None,
+    again: str = "",
 ) -> str:
     """The page as Markdown.
 
@@ -73,6 +88,7 @@ def diffusion_page(
         command: what writes the page.
         figures: the first, and that of the embeddings where there is one.
         layers, words: of the runs whose rows are about whole runs, see `runs_part`.
+        again: what measures it from another seed.
     """
     of_runs = {name: frames[name] for name in layers or {}}
     of_steps = {name: frame for name, frame in frames.items() if name not in of_runs}
@@ -89,7 +105,8 @@ def diffusion_page(
             f"of use: {' '.join(runs_findings(of_runs, layers or {}))}",
             f"![Outputs right by how many steps the program runs]({RUNS_FIGURE})",
         ]
-    parts.append(f"Written by `{command}`; every number comes from its rows.")
+    anew = f" From another seed, beside the rows that the runs hold: `{again}`." if again else ""
+    parts.append(f"Written by `{command}`; every number comes from its rows.{anew}")
     if of_runs:
         parts += ["## Whole runs", *runs_part(of_runs, layers or {}, words or {})]
     for name, frame in frames.items():

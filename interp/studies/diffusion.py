@@ -19,19 +19,23 @@ FILE = "diffusion.parquet"
 def kept_or_measured(run: Run, *, n: int, seed: int, fresh: bool = False, progress: Progress = quiet) -> pd.DataFrame:
     """The rows of RUN/diffusion.parquet where they are of these weights, n and seed; else measured, and written there.
 
+    Rows that these weights have of another n or seed stay: what is asked for is measured and left beside them.
+
     Args:
         run, n, seed, progress: of `measure_diffusion`.
-        fresh: measure in any case.
+        fresh: measure in any case, and replace what is there.
     """
     asked = {"n": n, "seed": seed}
-    path = run.path / FILE
+    path, stays = run.path / FILE, False
     if path.exists() and not fresh:
         frame = read_frame(path)
         found = frame.attrs["provenance"]
-        same = found.get("digest") == run.config.digest and found.get("step") == run.step
-        if same and found.get("settings") == asked:
+        stays = found.get("digest") == run.config.digest and found.get("step") == run.step
+        if stays and found.get("settings") == asked:
             return frame
     rows = measure_diffusion(run, n=n, seed=seed, progress=progress)
+    if stays:
+        return rows
     run.write_frame("diffusion", rows, settings=asked)
     return read_frame(path)
 
