@@ -136,10 +136,9 @@ def _moved_first(frame: pd.DataFrame) -> str:
         some = [row for row in whole if str(row["site"]).endswith("hook_resid_pre") == before]
         if some:
             sites = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in some))
-            layers = "" if before else f" ({sites})"
             shares = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in some]
-            told.append(f"put in {words}{layers} changes {_and(shares)}")
-    return f"Source's activation at a variable's place in all passes, {_and(told)}."
+            told.append(f"{words} ({sites}) it changes {_and(shares)}")
+    return f"Of source's activation at a variable's place, put in in all passes: {'; '.join(told)}."
 
 
 def _unsure(frame: pd.DataFrame) -> str:
