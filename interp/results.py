@@ -105,6 +105,7 @@ class Metric(StrEnum):
     SURVIVAL = "survival"  # share of programs that the model has followed without an error for so many steps, 0 to 1
     DEPARTURE = "departure"  # share of programs whose first error is made on this op and outcome, 0 to 1
     SEQUENCE_MATCH = "sequence_match"  # share of whole streams, chains or outputs without an error, 0 to 1
+    GAIN = "gain"  # share right less that of one pass on the same examples, -1 to 1, higher is better
     VARIATIONAL_BOUND = "variational_bound"  # on the nats of a whole answer given its prompt, lower is better
     DECIDED_AT = "decided_at"  # when a token is filled in, as a share of the passes, 0 = in the first, 1 = in the last
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best

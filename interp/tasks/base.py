@@ -217,6 +217,15 @@ class Task(ABC):
         expected = self.expected(self.world.answer(batch.examples))
         return ((predicted.cpu().numpy() == expected) | (expected < 0)).all(axis=1)
 
+    def lengths(self, batch: Batch) -> np.ndarray | None:
+        """How many executed steps each example runs, int64 [n], where that is what scores go by; None elsewhere."""
+        return None
+
+    def facts(self) -> tuple[tuple[str, int] | None, ...]:
+        """What each of the k tokens of an answer tells of the way to it: a variable, and after how many executed
+        steps; None for a token that is the answer itself. () where there are no such tokens."""
+        return ()
+
     def given(self, batch: Batch) -> np.ndarray | None:
         """The tokens that an answer would repeat if nothing changed, int64 [n, k]; None where it repeats nothing."""
         return None
