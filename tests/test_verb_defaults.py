@@ -19,13 +19,14 @@ from interp.cli.verbs import parse
 from interp.demo import CIRCUITS
 from interp.interventions import SubspaceFit
 from interp.probing import SweepConfig
-from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions
+from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions, SourceOptions
 from interp.studies.study_config import StudyConfig
 
 STAGES: dict[str, tuple[type, str]] = {
     "eval": (EvaluationOptions, "interp.studies.evaluation_stage:evaluate_stage"),
     "probe": (ProbeOptions, "interp.studies.probe_stage:probe_stage"),
     "patch": (PatchOptions, "interp.studies.patch_stage:patch_stage"),
+    "sources": (SourceOptions, "interp.studies.sources:sources_stage"),
     "circuit": (CircuitOptions, "interp.studies.circuit_stage:circuit_stage"),
 }
 # What lies below the stages and behind the other verbs; parameters of a name that the verb's options have are compared
@@ -35,7 +36,6 @@ BELOW = {
     "probe": ["interp.probing:SweepConfig", "interp.probing:probe_sweep"],
     "patch": ["interp.interventions:run_interventions", "interp.interventions:deepen",
               "interp.studies.state_stage:state_stage"],
-    "sources": ["interp.studies.sources:measure_sources"],
     "circuit": ["interp.circuits:CircuitConfig", "interp.studies.circuit_study:study"],
     "card": ["interp.pages.cards:make_card"],
     "circuit-page": ["interp.pages.circuits:write_circuit_page"],
@@ -51,7 +51,7 @@ BELOW = {
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"eval", "probe", "patch", "sources", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
     "diffusion",
     "slots-inside",
     "generate",

@@ -10,7 +10,7 @@ import tyro
 from interp.cli.arguments import RunPath, use_threads, writes
 from interp.console import console, say, stage_display
 from interp.runs import Run, load
-from interp.stage_options import CircuitOptions, PatchOptions
+from interp.stage_options import CircuitOptions, PatchOptions, SourceOptions
 
 PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
 STATES = "states.parquet"
@@ -90,14 +90,18 @@ def states_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pat
     say(f"page in {write_states_page(opened, out)}")
 
 
-def sources(run: RunPath, *, n: int = 1000, seed: int = 2, threads: int = 2) -> None:
+def sources(
+    run: RunPath,
+    *,
+    asked: Annotated[SourceOptions, tyro.conf.arg(name="")] = SourceOptions(),  # noqa: B008 (frozen)
+    threads: int = 2,
+) -> None:
     """Where values that are asked for come from, in streams, into RUN/sources.parquet: is a value right by how its cell
     came by it, and what do heads read when it is asked for?
 
     Args:
         run: the run folder.
-        n: held-out streams.
-        seed: of these.
+        asked: how many streams, and which.
         threads: PyTorch threads.
     """
     from interp.studies.source_tables import source_sentences, source_table
@@ -107,7 +111,7 @@ def sources(run: RunPath, *, n: int = 1000, seed: int = 2, threads: int = 2) -> 
     opened = load(run)
     writes(opened.path, SOURCES)
     with stage_display("reading streams") as progress:
-        rows = sources_stage(opened, n=n, seed=seed, progress=progress)
+        rows = sources_stage(opened, asked, progress=progress)
     console.print(source_table(rows))
     for sentence in source_sentences(rows):
         say(sentence)

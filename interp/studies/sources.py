@@ -10,7 +10,7 @@ weights may be negative). They say where a value comes from, not that it is used
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,17 @@ from interp.reading import RunError
 from interp.results import Aggregation, Control, Method, Metric, rows_frame, wilson_interval
 from interp.runs import Run
 from interp.runs.further_frames import SOURCES
+from interp.stage_options import SourceOptions
+from interp.studies.holding import Progress, quiet
 from interp.tasks.value_sources import HISTORIES, KINDS
 
 _BATCH = 64
-_SEED = 2
-
-Progress = Callable[[float, float, str], None]
 
 
 @counted(n=1)
 @torch.no_grad()
 def measure_sources(
-    run: Run, *, n: int = 1000, seed: int = _SEED, progress: Progress = lambda done, total, at: None
+    run: Run, *, n: int = SourceOptions.n, seed: int = SourceOptions.seed, progress: Progress = quiet
 ) -> pd.DataFrame:
     """Both answers, as rows of the tidy frame.
 
@@ -113,8 +112,13 @@ def _share_rows(name: str, shares: np.ndarray) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def sources_stage(run: Run, *, n: int, seed: int, progress: Progress) -> pd.DataFrame:
+def sources_stage(
+    run: Run,
+    options: SourceOptions = SourceOptions(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress = quiet,
+) -> pd.DataFrame:
     """`measure_sources`, kept in the run's folder."""
-    rows = measure_sources(run, n=n, seed=seed, progress=progress)
-    SOURCES.write(run, rows, settings={"n": n, "seed": seed})
+    rows = measure_sources(run, **vars(options), progress=progress)
+    SOURCES.write(run, rows, settings=vars(options))
     return SOURCES.read(run)
