@@ -21,6 +21,8 @@ from interp.runs import frame_command
 if TYPE_CHECKING:  # interp.circuits brings torch
     from interp.circuits import AttentionSummary
 
+_ALONE = 0.8  # of a token's attention, from where on looking at its own kind says nothing
+
 
 @dataclass(frozen=True)
 class Patterns:
@@ -92,6 +94,11 @@ def mean_of_op(run: Run, op: str) -> Patterns:
     return Patterns(summary.pattern[index].astype(np.float32), summary.position_names, summary.n[index])
 
 
+def has_picture(run: Run, op: str) -> bool:
+    """Whether the mean pattern is kept position by position. Raises RunError."""
+    return _summary(run, op).pattern is not None
+
+
 def averaged(run: Run, op: str) -> int:
     """Held-out examples of a stratum that the mean is over. Raises RunError."""
     summary = _summary(run, op)
@@ -99,10 +106,15 @@ def averaged(run: Run, op: str) -> int:
 
 
 def roles_of_op(run: Run, op: str, layer: int, head: int, *, k: int = 3) -> list[tuple[str, str, float]]:
-    """The `k` most concentrated (query role, key role, share) of a head on examples of `op`. Raises RunError."""
-    found = _summary(run, op).top_roles(op, layer, head)
-    ranked = sorted(((query, key, share) for query, (key, share) in found.items()), key=lambda row: -row[2])
-    return ranked[:k]
+    """The `k` most concentrated (query role, key role, share) of a head on examples of `op`. Raises RunError.
+
+    Where roles are tokens the instruction's own comes first, and tokens that look at their own kind alone are left out.
+    """
+    summary = _summary(run, op)
+    found = [(query, key, share) for query, (key, share) in summary.top_roles(op, layer, head).items()]
+    if op in summary.role_names:
+        found = [row for row in found if row[0] != row[1] or row[2] < _ALONE]
+    return sorted(found, key=lambda row: (row[0] != op, -row[2]))[:k]
 
 
 def _summary(run: Run, op: str) -> AttentionSummary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -81,15 +81,14 @@ def draw_head(view: View, op: str, stem: str, head: int) -> None:
     except RunError as error:
         run_access.show_problem(error)
         return
-    left, right = st.columns([2, 5])
-    with left:
-        try:
+    right: Any = st.container()
+    if attention_data.has_picture(view.run, op):
+        left, right = st.columns([2, 5])
+        with left:
             whole = attention_data.mean_of_op(view.run, op).of(part)
             pattern = whole.pattern[index : index + 1, head : head + 1]
             picture = head_grid(pattern, picked=None, rows=[row], layers=[layer], first_head=head)
             clickable(picture, key="node_head", on_pick=lambda _: None)
-        except RunError as error:
-            st.caption(f"No picture: {error}.")
     with right:
         st.markdown(f"Where it looks, mean over {view.held_out(attention_data.averaged(view.run, op), op)}:")
         st.markdown("\n".join(f"- from **{query}** mostly at **{key}** ({share:.2f})" for query, key, share in looks))
