@@ -244,6 +244,7 @@ BUNDLED = {
     "trace_small_looped": "08e98ac98f480079",
     "trace_small_lstm": "ea2ff95f2463079c",
     "trace_small_mamba": "ac6b9d36a5ce0de5",
+    "trace_small_mamba_no_conv": "62a1cd0a832e2187",
     "trace_small_mamba2": "6e704c913a114bcc",
     "trace_small_path": "cbd89100a8688ab0",
     "trace_small_rnn": "de8810aa66bf4675",
