@@ -13,6 +13,7 @@ from interp.stage_options import PatchOptions, ProbeOptions
 from interp.studies.patch_stage import patch_stage
 from interp.studies.probe_stage import probe_stage
 from interp.studies.thinking import by_loop_steps, macro, measure_thinking
+from interp.studies.thinking_longer import deeper
 from interp.tasks.options import OutputOptions
 from interp.training import TrainingConfig, train
 from interp.training.presets import PRESETS, iterative_thinking, looped_for
@@ -50,7 +51,7 @@ def test_forced_steps_and_halting_are_scored(run):
 
 
 def test_what_is_told_of_its_thinking(run):
-    rows = measure_thinking(run, n=240)
+    rows = measure_thinking(run, n=240, n_longer=0)
     right = select(rows, metric=Metric.EXACT_MATCH, aggregation="macro")
     named = right.dropna(subset=["part"])
     by_part = dict(zip(named["part"], named["estimate"], strict=True))
@@ -66,11 +67,43 @@ def test_what_is_told_of_its_thinking(run):
     last = swaps.loc[swaps["time"] == swaps["time"].max()].set_index("metric")["estimate"]
     assert last["iia"] == 1 and last["return"] == 0  # after the last step nothing is left but to read the answer off
     assert swaps.groupby("time")["estimate"].sum().to_numpy().max() <= 1  # type: ignore[union-attr]
+    blocks = rows.loc[rows["position"].notna() & rows["control"].isna() & (rows["metric"] == Metric.IIA)]
+    assert set(blocks["position"]) == {"instructions", "input", "output"} and set(blocks["time"]) == {1, 2}
+    answers = blocks.loc[blocks["position"] == "output"].set_index(["part", "time"])["estimate"]
+    assert (answers["held"] == 1).all()  # the answer is read there, whatever stands elsewhere
+    prompt = blocks.loc[(blocks["position"] != "output") & (blocks["time"] == 2), "estimate"]
+    assert (prompt < 0.3).all()  # some answers come by chance
+    still = select(rows, metric=Metric.SETTLED).set_index("time")["estimate"]
+    assert still.is_monotonic_increasing and still.index.tolist() == list(range(2, 13))  # four times the trained steps
+    broken = select(rows, metric=Metric.BROKEN)
+    assert broken["estimate"].between(0, 1).all() and set(broken["time"]) == set(range(1, 13))
     drawn = thinking_drawing(rows)
     assert drawn.count("<polyline") + drawn.count("<path") >= 5 and "after loop step 4" in drawn
     page = thinking_page("looped", rows, "command")
     assert "after step 3, the last, it is that program's in 100 %" in page
     assert page.startswith("# How a looped model thinks\n\nA looped") and "`looped` gives the right output for " in page
+
+
+@torch.no_grad()
+def test_more_loop_steps_than_it_was_made_with(run):
+    tokens, more = run.task.sample(8, seed=1).tokens, deeper(run.model, 12)
+    torch.testing.assert_close(more(tokens, loop_steps=4), run.model(tokens, loop_steps=4))
+    thoughts = more(tokens, thoughts=True, loop_steps=12)
+    torch.testing.assert_close(thoughts.logits[:, -1], more(tokens, loop_steps=12))
+    with_vectors = looped_for("output", SPEC, options=EVEN, d_model=16, n_layers=1, n_loops=2, step_embedding=True)
+    with pytest.raises(ValueError, match="vectors for 2 loop steps: it cannot make 5"):
+        deeper(build_model(with_vectors), 5)
+
+
+def test_runs_of_a_bin_end_in_it(run):
+    task = run.task.resized(12)
+    drawn = task.draw_between(30, (8, 12), seed=0, split="train")
+    assert torch.equal(
+        task.render(drawn[np.arange(10, 30)]).tokens,
+        task.render(task.draw_between(20, (8, 12), seed=0, start=10, split="train")).tokens,
+    )
+    steps = task.world.run(drawn, 20, keep="last").n_steps
+    assert steps.min() >= 8 and steps.max() <= 12 and len(set(steps.tolist())) > 2
 
 
 def test_the_carry_is_probed_and_swapped(run):

@@ -201,16 +201,19 @@ def thinking(
     run: RunPath,
     *,
     n: int = 4096,
+    n_longer: int = 1000,
     seed: int = 2,
     out: Path = Path("docs"),
     threads: int = 1,
 ) -> None:
     """How a looped model thinks: right by loop step and steps run, halting against fixed steps, chance and an oracle,
-    and which executed step each loop step holds; rows in RUN/thinking.parquet, the page OUT/thinking.md.
+    which executed step each loop step holds, what follows from edits of its carry, the fixed point, and runs longer
+    than in training; rows in RUN/thinking.parquet, the page OUT/thinking.md.
 
     Args:
         run: the run folder of a looped model about runs (the task output).
         n: held-out examples of each split.
+        n_longer: programs of each bin of longer runs, 0: none.
         seed: of the examples.
         out: where the page goes.
         threads: PyTorch threads.
@@ -219,13 +222,14 @@ def thinking(
     from interp.studies.thinking import measure_thinking
 
     at_least("--n", n, 1)
+    at_least("--n-longer", n_longer, 0)
     opened = load(run)
     writes(opened.path, "thinking.parquet")
     writes(out, "thinking.md")
     use_threads(threads)
     with stage_display("thinking") as progress:
-        rows = measure_thinking(opened, n=n, seed=seed, progress=progress)
-    opened.write_frame("thinking", rows, settings={"n": n, "seed": seed})
+        rows = measure_thinking(opened, n=n, n_longer=n_longer, seed=seed, progress=progress)
+    opened.write_frame("thinking", rows, settings={"n": n, "n_longer": n_longer, "seed": seed})
     page = write_thinking_page(opened, rows, out)
     say(f"{len(rows):,} rows in {opened.path / 'thinking.parquet'}; the page is {page}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, States
 
-_BLOCKS = ("instructions", "input", "output")
 _TYPED = ("instructions[0]", "instructions[1]", "input[0]")
 _FROM_INPUT = ("operand", "cell", "result", "emitted")  # what another input changes soon
 
@@ -35,6 +34,7 @@ class Output(UnitsOfRuns):
     """
 
     name = "output"
+    shown_blocks: ClassVar[tuple[str, ...]] = ("instructions", "input", "output")  # of a state, what the model sees
     attention_dir = "bidirectional"
     has_strata = False
     Options = OutputOptions
@@ -51,7 +51,9 @@ class Output(UnitsOfRuns):
         super().__init__(world, options)
         spec = self.spec
         if spec.padded or not spec.io or not spec.n_output:
-            raise ValueError("the output task takes a machine of one size that can print: io=True, n_output from 1")
+            raise ValueError(
+                f"the {self.name} task takes a machine of one size that can print: io=True, n_output from 1"
+            )
         self.n_steps = self.options.n_steps or 32
 
     def shown_hash(self, starts: States) -> np.ndarray:
@@ -61,8 +63,8 @@ class Output(UnitsOfRuns):
     @cached_property
     def shown(self) -> np.ndarray:
         """The positions of an encoded state that the model sees: the blocks of program, input and output."""
-        names = self.spec.layout.names
-        return np.array([at for at, name in enumerate(names) if name.partition("[")[0].rstrip(".") in _BLOCKS])
+        names = enumerate(self.spec.layout.names)
+        return np.array([at for at, name in names if name.partition("[")[0].rstrip(".") in self.shown_blocks])
 
     @property
     def position_names(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ PRESETS: Registry[RunConfig] = Registry(
         **{name: f"interp.training.slot_presets:{name.upper()}" for name in SLOT_PRESETS},
         "output_even": f"{_MACHINE}:OUTPUT_EVEN",
         "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
+        "scratchpad": f"{_MACHINE}:SCRATCHPAD",
         "step_inplace_looped": f"{_MACHINE}:STEP_INPLACE_LOOPED",
     },
 )
