@@ -79,6 +79,7 @@ INTO_RUN = {
     "patch": [(["patch", "RUN"], "interventions.parquet")],
     "sample-text": [(["sample-text", "RUN", "--save"], "texts.parquet")],
     "thinking": [(["thinking", "RUN"], "thinking.parquet")],
+    "chains": [(["chains", "RUN"], "chains.parquet")],
     "diffusion": [(["diffusion", "RUN"], "diffusion.parquet")],
     "sums": [(["sums", "RUN"], "sums.parquet")],
     "slots": [(["slots", "RUN"], "slots.parquet")],

@@ -7,6 +7,7 @@ import torch
 from interp.models import build_model
 from interp.pages.thinking import thinking_page
 from interp.pages.thinking_drawing import thinking_drawing
+from interp.report import write_report
 from interp.results import Metric, select
 from interp.runs import RunConfig
 from interp.stage_options import PatchOptions, ProbeOptions
@@ -93,6 +94,19 @@ def test_more_loop_steps_than_it_was_made_with(run):
     with_vectors = looped_for("output", SPEC, options=EVEN, d_model=16, n_layers=1, n_loops=2, step_embedding=True)
     with pytest.raises(ValueError, match="vectors for 2 loop steps: it cannot make 5"):
         deeper(build_model(with_vectors), 5)
+
+
+def test_the_report_shows_every_loop_step(run):
+    page = write_report(run).read_text()
+    section = page[page.index('<section id="thinking"') :]
+    section = section[: section.index("</section>")]
+    assert section.count("loop step 4 of 4: ") == 3 and "here the model stops by itself" in section
+    for number in (11, 19, 27):  # what it says is what the model answers where it halts
+        batch = run.task.sample(1, seed=20, start=number)
+        halted = run.task.answer(run.model, batch)[0]
+        said = [f"{run.task.vocab[token]} {'✓' if token == true else '✗'}" for token, true in
+                zip(halted.tolist(), batch.targets[0][batch.targets[0] >= 0].tolist(), strict=True)]  # fmt: skip
+        assert all(each in section for each in said)
 
 
 def test_runs_of_a_bin_end_in_it(run):

@@ -1,16 +1,18 @@
 """Chains of thought: how often they end right, what they cost, and whether the answer goes by what they say.
 
-1. Right by the number of steps run, up to the longest of training and in bins beyond it; entries that are the machine's;
-   tokens written before the answer. pass@1 and pass@k: answers are sampled, and of `_SAMPLES` a program's the share of
-   subsets of k with a right one (Chen et al. 2021, without bias).
+1. Right by the number of steps run, up to the longest of training and in bins beyond it; entries that are the
+   machine's; tokens written before the answer. pass@1 and pass@k: answers are sampled; of `_SAMPLES` a program's the
+   share of subsets of k with a right one (Chen et al. 2021, without bias).
 2. Is the chain used? One entry of the machine's chain is changed in one token, the value of the cell that it tells,
    to another value that the cell can have. The model goes on from there:
      regenerated: it writes the rest itself. "Follows the chain" is the output of the machine's run with the cell so set
        at that step, "follows the program" that of the run as it is;
-     frozen: the rest of the chain is the machine's own, and the model says the output. The entry is one of a PUT, whose
-       value is printed: "follows the chain" is the output with that value, "follows the program" the true one.
-   Counted are edits for which these two differ; the third outcome is neither. By place in the chain. Controls: the chain
-   unedited; and edits (regenerated) after which the machine prints the same, where the answer must stay.
+     frozen: the rest of the chain is the machine's own, and the model says the output. The entry is one of a PUT,
+       whose value is printed: "follows the chain" is the output with that value, "follows the program" the true one.
+     frozen throughout: the same with the value changed in every entry that tells it, from where it was written to where
+       it is written over: a chain tells a value more than once, and an answer may be read from another place.
+   Counted are edits for which these two differ; the third outcome is neither. By place in the chain. Controls: the
+   chain unedited; and edits (regenerated) after which the machine prints the same, where the answer must stay.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ import pandas as pd
 import torch
 
 from interp.reading import RunError
-from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
+from interp.results import Aggregation, Control, IntervalKind, Method, Metric, read_frame, rows_frame, wilson_interval
 from interp.runs import Run
 from interp.studies.holding import Progress, quiet
 from interp.training.scoring import BATCH_SIZE
 from interp.worlds import Split
 
-REGENERATED, FROZEN = "regenerated", "frozen"
+FILE = "chains.parquet"
+REGENERATED, FROZEN, THROUGHOUT = DESIGNS = "regenerated", "frozen", "frozen throughout"
 FOLLOWS_CHAIN, FOLLOWS_PROGRAM = "follows the chain", "follows the program"
 THIRDS = ("first third", "second third", "last third")
 _KS = (1, 2, 4, 8, 16, 32, 64)
@@ -42,6 +45,23 @@ def require_chain(run: Run) -> None:
     """Raises RunError for a run whose task writes no chain."""
     if not run.task.writes:
         raise RunError(f"the task {run.task.name} writes no chain of thought before it answers")
+
+
+def kept_or_measured(
+    run: Run, *, n: int, n_sampled: int, seed: int, fresh: bool = False, progress: Progress = quiet
+) -> pd.DataFrame:
+    """The rows of RUN/chains.parquet where they were measured on these weights as asked; else measured anew."""
+    settings = {"n": n, "n_sampled": n_sampled, "seed": seed}
+    path = run.path / FILE
+    if path.exists() and not fresh:
+        frame = read_frame(path)
+        found = frame.attrs["provenance"]
+        same = found.get("digest") == run.config.digest and found.get("step") == run.step
+        if same and found.get("settings") == settings:
+            return frame
+    rows = measure_chains(run, n=n, n_sampled=n_sampled, seed=seed, progress=progress)
+    run.write_frame("chains", rows, settings=settings)
+    return read_frame(path)
 
 
 def measure_chains(
@@ -152,7 +172,7 @@ def _passes(run: Run, name: str, span: tuple[int, int], n: int, *, seed: int) ->
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that of k of n samples, `right` of which are right, at least one is; without bias (Chen et al. 2021)."""
+    """The chance that one of k of n samples, `right` of which are right, is: without bias (Chen et al. 2021)."""
     return 1.0 - comb(n - right, k) / comb(n, k)
 
 
@@ -225,34 +245,56 @@ def _frozen(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
     rows, entry, number = rows[keep], entry[keep], number[keep]
     value = plain[rows, number] - task.id["NUM_0"]
     other = (value + 1 + (rng.random(len(rows)) * (spec.max_value)).astype(np.int64)) % (spec.max_value + 1)
-    expected = plain[rows].copy()
-    expected[np.arange(len(rows)), number] = task.id["NUM_0"] + other
-    shown = batch.tokens[rows].clone()
+    once = plain[rows].copy()
+    once[np.arange(len(rows)), number] = task.id["NUM_0"] + other
     at = torch.from_numpy(len(task.shown) + 4 * entry + 3)
-    found: dict[bool, np.ndarray] = {}
-    for edit in (True, False):
-        if edit:
-            shown[torch.arange(len(rows)), at] = torch.from_numpy(task.id["NUM_0"] + other)
-        else:
-            shown = batch.tokens[rows].clone()
+    everywhere = _told(task, tokens[rows], entry)
+    all_of_it = once.copy()  # a value that is told in several entries of PUT is printed as often
+    row, told = np.nonzero(everywhere & prints[rows])
+    all_of_it[row, tokens[rows][row, told, 1] - task.id["PUT[0]"]] = task.id["NUM_0"] + other[row]
+    found: dict[str, np.ndarray] = {}
+    for design in (FROZEN, THROUGHOUT, ""):
+        shown, new = batch.tokens[rows].clone(), torch.from_numpy(task.id["NUM_0"] + other)
+        if design == FROZEN:
+            shown[torch.arange(len(rows)), at] = new
+        elif design == THROUGHOUT:
+            row, told = (torch.from_numpy(each) for each in np.nonzero(everywhere))
+            shown[row, len(task.shown) + 4 * told + 3] = new[row]
         said = np.full((len(rows), spec.n_output), -1)
         for k in np.unique(spent[rows]):
             here = np.flatnonzero(spent[rows] == k)
             prefix = shown[here, : len(task.shown) + int(k) + 1]  # with the `=`
             written = task.write(model, prefix, most=spec.n_output)
             said[here] = written.numpy()
-        found[edit] = said
+        found[design] = said
     everyone, true = np.ones(len(rows), dtype=bool), plain[rows]
     place = entry / np.maximum(spent[rows] // 4 - 1, 1)
-    yield from _outcomes(found[True], expected, true, everyone, place, FROZEN)
-    kept = (found[False] == true).all(axis=1)
+    for design, expected in ((FROZEN, once), (THROUGHOUT, all_of_it)):
+        yield from _outcomes(found[design], expected, true, everyone, place, design)
+    kept = (found[""] == true).all(axis=1)
     yield {**_edit_row(FROZEN, FOLLOWS_PROGRAM), "control": Control.UNPATCHED, **_share(kept)}
+
+
+def _told(task: Any, tokens: np.ndarray, entry: np.ndarray) -> np.ndarray:
+    """Which entries tell the value that each row's entry tells, from where it was written to where it is written over,
+    bool [n, n_steps + 1]; tokens [n, n_steps + 1, 4]."""
+    writes = [task.id["INC"], task.id["DEC"], *(task.id[f"GET[{i}]"] for i in range(task.spec.n_input + 1))]
+    found = np.zeros(tokens.shape[:2], dtype=bool)
+    for row, here in enumerate(entry):
+        cell, value = tokens[row, here, 2:]
+        same = tokens[row, :, 2] == cell
+        wrote = same & np.isin(tokens[row, :, 1], writes)
+        before, after = np.flatnonzero(wrote[:here]), here + 1 + np.flatnonzero(wrote[here + 1 :])
+        span = np.arange(tokens.shape[1])
+        span = (span >= (before[-1] if len(before) else 0)) & (span < (after[0] if len(after) else tokens.shape[1]))
+        found[row] = span & same & (tokens[row, :, 3] == value)
+    return found
 
 
 def _outcomes(
     said: np.ndarray, chain: np.ndarray, program: np.ndarray, counted: np.ndarray, place: np.ndarray, design: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows of how often the chain and the program are followed, of all edits that tell them apart and by their place."""
+    """How often the chain and the program are followed, of all edits that tell them apart and by their place."""
     groups = [(None, counted)]
     thirds = np.minimum((place * 3).astype(np.int64), 2)
     groups += [(name, counted & (thirds == k)) for k, name in enumerate(THIRDS)]

@@ -190,8 +190,8 @@ class Scratchpad(Output):
     def write(
         self, model: Any, prompt: Tensor, *, generator: torch.Generator | None = None, most: int | None = None
     ) -> Tensor:
-        """What a model writes behind a prompt, tokens [n, n_written], or at most so many; sampled with a generator, else
-        greedily."""
+        """What a model writes behind a prompt, tokens [n, n_written], or at most so many: sampled with a generator,
+        else greedily."""
         n_tokens = self.n_written if most is None else most
         return write_tokens(model, prompt, n_tokens, over=self.over, generator=generator)
 
@@ -227,6 +227,24 @@ class Scratchpad(Output):
         told = written[:, : k * m].reshape(len(written), m, k)
         there = np.arange(m) < -(-spent[:, None] // k)
         return there & (told == true).all(axis=2) & (np.arange(m) < length[:, None]), there
+
+    def told_steps(self, written: Tensor, batch: Batch) -> tuple[list[tuple[str, str, bool]], str, str]:
+        """Of a batch of one, in words: each entry that was written, the machine's, and whether they agree; the output
+        that was written; and the machine's."""
+        tokens, (true, length) = (
+            written.cpu().numpy(),
+            self.entries(self.world.answer(self.world.starts(batch.examples))),
+        )
+        said, spent = self.outputs(tokens)
+        k, n_told = len(ENTRY), -(-int(spent[0]) // len(ENTRY))
+
+        def words(ids: Any) -> str:
+            return " ".join(self._vocab[int(each)] for each in ids if each >= 0)
+
+        theirs = [words(true[0, s]) if s < length[0] else "" for s in range(max(n_told, int(length[0])))]
+        own = [words(tokens[0, k * s : min(k * (s + 1), int(spent[0]))]) for s in range(len(theirs))]
+        steps = [(mine, other, mine == other) for mine, other in zip(own, theirs, strict=True)]
+        return steps, words(said[0]), words(super().expected(self.world.answer(batch.examples))[0])
 
     def credit(self, written: Tensor, batch: Batch) -> Tensor:
         """Whether each token belongs to a step that is the machine's, or to a right output; 0 or 1, [n, n_written]."""
