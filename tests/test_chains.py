@@ -61,7 +61,7 @@ class Run:
 
     def __init__(self, *, by_chain: bool):
         self.task = TASKS["scratchpad"](SPEC, OPTIONS)
-        examples = self.task.draw_ending(60, (2, 10), seed=4)
+        examples = self.task.draw_ending(60, (2, 12), seed=4)
         self.model = Reader(self.task, examples, by_chain=by_chain)
 
 
@@ -129,7 +129,7 @@ def test_a_run_is_measured_and_told_about(tmp_path, monkeypatch: pytest.MonkeyPa
     settings = TrainingConfig(steps=40, batch_size=8, eval_every=40, eval_states=40, threads=1, validation=True)
     shape = transformer_for("scratchpad", SPEC, options=OPTIONS, n_layers=1, n_heads=2, d_model=32)
     run = train(RunConfig("scratchpad", as_world(SPEC), shape, settings, options=OPTIONS), tmp_path / "short")
-    assert list(chains.bins_of(run)) == ["runs of 1 to 10 steps", "runs of 11 to 12 steps"]
+    assert list(chains.bins_of(run)) == ["runs of 1 to 12 steps"]
     frame = chains.kept_or_measured(run, n=40, n_sampled=2, seed=1)
     again = chains.kept_or_measured(run, n=40, n_sampled=2, seed=1)
     assert frame.equals(again)

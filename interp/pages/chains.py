@@ -94,12 +94,12 @@ def _opening(rows: Rows, names: list[str]) -> str:
 
 
 def _compared(rows: Rows, names: list[str]) -> str:
-    """What further training made of programs longer than in the first one."""
+    """What further training made of the longest programs."""
     longest = [row for row in rows if _is(row, Metric.EXACT_MATCH, part=None, aggregation="mean")]
     last = longest[-1]["stratum"]
     by_run = {row["run"]: row for row in longest if row["stratum"] == last}
     shares = ", ".join(f"`{name}` {_percent(by_run[name])} %" for name in names if name in by_run)
-    return f"On {last}, longer than in the first training: {shares}."
+    return f"On {last}, which the first training did not have: {shares}."
 
 
 def _is(row: Mapping[str, Any], metric: Metric, **columns: Any) -> bool:

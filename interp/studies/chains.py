@@ -1,6 +1,6 @@
 """Chains of thought: how often they end right, what they cost, and whether the answer goes by what they say.
 
-1. Right by the number of steps run, up to the longest of training and in bins beyond it; entries that are the
+1. Right by the number of steps run, in bins to 16, to 32 and beyond; entries that are the
    machine's; tokens written before the answer. pass@1 and pass@k: answers are sampled; of `_SAMPLES` a program's the
    share of subsets of k with a right one (Chen et al. 2021, without bias).
 2. Is the chain used? One entry of the machine's chain is changed in one token, the value of the cell that it tells,
@@ -36,6 +36,7 @@ FILE = "chains.parquet"
 REGENERATED, FROZEN, THROUGHOUT = DESIGNS = "regenerated", "frozen", "frozen throughout"
 FOLLOWS_CHAIN, FOLLOWS_PROGRAM = "follows the chain", "follows the program"
 THIRDS = ("first third", "second third", "last third")
+EDITED = 32  # executed steps of the longest run whose chain is edited
 _KS = (1, 2, 4, 8, 16, 32, 64)
 _SAMPLES = 64
 _LEAST = 20
@@ -94,14 +95,9 @@ def measure_chains(
 
 
 def bins_of(run: Run) -> dict[str, tuple[int, int]]:
-    """The bins of steps run, by name: to 16, to the longest of training, and beyond it as far as there is room."""
-    task = run.task
-    longest = task.longest
-    spans = [(1, min(16, longest))]
-    if longest > 16:
-        spans.append((17, longest))
-    if task.n_steps > longest:
-        spans.append((longest + 1, task.n_steps))
+    """The bins of steps run, by name: to 16, to 32, and beyond as far as there is room; the same of all runs."""
+    most = run.task.n_steps
+    spans = [(least, min(last, most)) for least, last in ((1, 16), (17, EDITED), (EDITED + 1, most)) if least <= most]
     return {f"runs of {a} to {b} steps": (a, b) for a, b in spans}
 
 
@@ -180,7 +176,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 def _regenerated(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
     task, model, rng = run.task, run.model, np.random.default_rng(seed)
     world, spec = task.world, task.spec
-    examples = _draw(run, (2, task.longest), n, seed=seed + 2)
+    examples = _draw(run, (2, min(EDITED, task.n_steps)), n, seed=seed + 2)
     ran = world.run(examples, task.n_steps, keep="last").n_steps
     step = (rng.random(n) * ran).astype(np.int64)  # which entry is edited, of those that executed something
     after = world.answer(examples).after(step + 1)
@@ -226,7 +222,7 @@ def _continued(
 def _frozen(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
     task, model, rng = run.task, run.model, np.random.default_rng(seed + 1)
     spec = task.spec
-    examples = _draw(run, (2, task.longest), n, seed=seed + 3)
+    examples = _draw(run, (2, min(EDITED, task.n_steps)), n, seed=seed + 3)
     batch = task.render(examples)
     answers = batch.targets[:, task.slots].numpy()
     plain, spent = task.outputs(answers)
