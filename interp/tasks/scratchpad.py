@@ -51,6 +51,7 @@ class Scratchpad(Output):
         "and then what the program will have printed when it ends."
     )
     shown_blocks = ("instructions", "input")
+    entry_width = len(ENTRY)
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)
