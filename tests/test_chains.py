@@ -141,7 +141,12 @@ def test_a_run_is_measured_and_told_about(tmp_path, monkeypatch: pytest.MonkeyPa
     both = beside(frame.assign(run="other"), frame)
     assert list(dict.fromkeys(both["run"])) == ["short", "other"] and len(both) == 2 * len(frame)
     assert beside(frame, both).equals(both)
-    page = chains_page(records(both), {"short": "tapelens train --preset scratchpad"}, "tapelens chains short")
+    page = chains_page(
+        records(both),
+        {"short": "tapelens train --preset scratchpad"},
+        "tapelens chains --out docs",
+        "tapelens chains short",
+    )
     assert "- `short`: `tapelens train --preset scratchpad`" in page and "`other` " in page.split("\n\n")[1]
     assert chains_drawing(records(both)).count("<polyline") + chains_drawing(records(both)).count("<path") >= 2
     with pytest.raises(RunError, match="the task output writes no chain"):

@@ -17,29 +17,31 @@ FIGURE = "chains.svg"
 Rows = list[dict[str, Any]]
 
 
-def write_chains_page(rows: pd.DataFrame, commands: Mapping[str, str], command: str, out: Path) -> Path:
+def write_chains_page(rows: pd.DataFrame, commands: Mapping[str, str], command: str, measured: str, out: Path) -> Path:
     """Write chains.md and its figure into a folder; returns its path.
 
     Args:
         rows: of all runs, in the order of the page; the first is the one that others began with.
         commands: what made each run, by name.
-        command: what makes the page.
+        command: what makes the page from the rows.
+        measured: what measured them last.
         out: the folder.
     """
     path, found = out / "chains.md", records(rows)
     write_text(out / FIGURE, chains_drawing(found))
-    write_text(path, chains_page(found, commands, command))
+    write_text(path, chains_page(found, commands, command, measured))
     return path
 
 
-def chains_page(rows: Rows, commands: Mapping[str, str], command: str) -> str:
+def chains_page(rows: Rows, commands: Mapping[str, str], command: str, measured: str) -> str:
     """The page as Markdown."""
     names = list(dict.fromkeys(row["run"] for row in rows))
     made = "\n".join(f"- `{name}`: `{commands[name]}`" for name in names if commands.get(name))
     return (
         f"# Is the chain of thought used?\n\n{_opening(rows, names)}\n\n"
         f"![Who is followed, by place of the edit, and pass@k]({FIGURE})\n\n"
-        f"Written by `{command}`; every number comes from its rows. The runs:\n\n{made}\n\n"
+        f"Written by `{command}` from the rows of `chains.parquet` beside it, which `{measured}` measured; every "
+        f"number comes from them. The runs:\n\n{made}\n\n"
         "## How often it ends right, and what it costs\n\nHeld-out programs, every number of steps equally often; "
         "entries are those of the machine's run. Tokens are those written before the answer.\n\n"
         + _table(*_behaviour(rows, names))
