@@ -46,9 +46,10 @@ def chains(
         raise ValueError(f"name at least one run folder: {out} holds no chains.parquet yet")
     opened = [load(run) for run in runs]
     for run in opened:
-        require_chain(run)
         writes(run.path, "chains.parquet")
     writes(out, "chains.md", "chains.svg", "chains.parquet")
+    for run in opened:
+        require_chain(run)
     use_threads(threads)
     rows = read_frame(out / "chains.parquet") if there else None
     told = {} if rows is None else rows.attrs["provenance"]
