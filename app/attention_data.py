@@ -85,7 +85,7 @@ def mean_of_op(run: Run, op: str) -> Patterns:
     summary = _summary(run, op)
     if summary.pattern is None:
         raise RunError(
-            f"mean attention of {len(summary.position_names)} positions is kept by sets of positions alone; "
+            f"mean attention of {len(summary.position_names)} positions is kept by sets of positions or tokens alone; "
             f"look at one example, or at a head on the Circuit page"
         )
     index = summary.ops.index(op)

@@ -81,6 +81,7 @@ class Control(StrEnum):
     RANDOM_CIRCUIT = "random_circuit"  # random circuits with the same number of edges
     RANDOM_PATHS = "random_paths"  # random circuits of as many edges, each a union of paths from input to logits
     RANDOM_PART = "random_part"  # random parts (nodes, neurons or directions) of the same number
+    EVEN = "even"  # attention spread evenly over all that a query may look at
     RANDOM_TEXT = "random_text"  # texts of characters drawn uniformly, of the same lengths
     EXACT_SAMPLER = "exact_sampler"  # as many texts drawn by the rule itself
     RULE = "rule"  # the rule's own distribution in the place of the model's
@@ -106,6 +107,7 @@ class Metric(StrEnum):
     SEQUENCE_MATCH = "sequence_match"  # share of whole streams, chains or outputs without an error, 0 to 1
     ENTRIES_RIGHT = "entries_right"  # share of the entries of written chains that are the machine's, 0 to 1
     WRITTEN_TOKENS = "written_tokens"  # tokens of a chain that a model writes before it answers
+    GAIN = "gain"  # share right less that of one pass on the same examples, -1 to 1, higher is better
     VARIATIONAL_BOUND = "variational_bound"  # on the nats of a whole answer given its prompt, lower is better
     DECIDED_AT = "decided_at"  # when a token is filled in, as a share of the passes, 0 = in the first, 1 = in the last
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best

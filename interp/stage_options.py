@@ -133,6 +133,19 @@ class StateOptions:
 
 
 @dataclass(frozen=True)
+class SourceOptions:
+    """What `tapelens sources` is asked: where values that are asked for come from."""
+
+    n: int = 1000
+    """Held-out streams."""
+    seed: int = 2
+    """Of these."""
+
+    def __post_init__(self) -> None:
+        require_fields(self, n=1, seed=0)
+
+
+@dataclass(frozen=True)
 class BeyondOptions:
     """What `tapelens eval RUN --n-steps` is asked: runs longer than those that were trained on."""
 

@@ -52,14 +52,14 @@ def test_seeds_of_a_model_are_told_together(frame: pd.DataFrame) -> None:
     assert [kept.longer["72 steps"] for kept in gru.kept] == [0.95, 0.90]
     assert gru.verdicts == ("relative", "relative") and path.verdicts == ("absolute", "relative")
     (put,) = shared_circuits(frame)
-    assert (put.op, put.jaccard, put.null) == ("PUT", (0.4,), 0.25)
+    assert (put.op, put.jaccard, put.null, put.above) == ("PUT", (0.4,), (0.25,), 1)
 
 
 def test_the_page_says_what_holds_from_seed_to_seed(frame: pd.DataFrame) -> None:
     said = " ".join(seed_sentences(frame))
     assert "differ by up to 2.00 points, families (their means) by 1.00" in said
     assert "the same for each seed in 1 of 2 families; it changes with the seed in `path`" in said
-    assert "share 40 to 40 % of their edges" in said and "for 1 of 1 instructions" in said
+    assert "share 40 to 40 % of their edges" in said and "in 1 of 1 comparisons more than with heads" in said
     text = "\n".join(seed_sections(frame))
     assert "| gru | 0, 1 | 99.00, 97.00 | 95.0, 90.0 | 0.80, 0.70 | 0.20, 0.20 | by distance |" in text
     assert "by place, by distance" in text and "| PUT | 0.40 | 0.25 |" in text

@@ -77,6 +77,7 @@ INTO_RUN = {
         (["probe", "RUN", "--along"], "steps/"),
     ],
     "patch": [(["patch", "RUN"], "interventions.parquet")],
+    "sources": [(["sources", "RUN"], "sources.parquet")],
     "sample-text": [(["sample-text", "RUN", "--save"], "texts.parquet")],
     "thinking": [(["thinking", "RUN"], "thinking.parquet")],
     "chains": [(["chains", "RUN"], "chains.parquet")],

@@ -131,6 +131,11 @@ def test_the_verb_measures_and_writes_the_page(runs: dict[str, Run], tmp_path: P
     main(arguments)  # what is measured is kept
     assert (runs["sides"].path / "diffusion.parquet").stat().st_mtime_ns == written
     assert (tmp_path / "diffusion.md").read_text("utf-8") == page
+    again = [runs["sides"].path, "--n", "32", "--seed", "4", "--out", tmp_path / "again"]
+    main(["diffusion", *map(str, again)])  # another seed's rows are on its page alone
+    assert (runs["sides"].path / "diffusion.parquet").stat().st_mtime_ns == written
+    other = (tmp_path / "again" / "diffusion.md").read_text("utf-8")
+    assert "--n=32 --seed=4 --out" in other and "--seed 5 --out runs/again" in other
     capsys.readouterr()
 
 

@@ -242,6 +242,7 @@ BUNDLED = {
     "trace_small_delta": "6e0778c16d82124a",
     "trace_small_gru": "f5c4ec975468eb49",
     "trace_small_linear_attention": "882940c1162e37db",
+    "trace_small_linear_attention_plain": "f3e3ebde7948c1cc",
     "trace_small_looped": "08e98ac98f480079",
     "trace_small_lstm": "ea2ff95f2463079c",
     "trace_small_mamba": "ac6b9d36a5ce0de5",

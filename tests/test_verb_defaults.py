@@ -19,13 +19,14 @@ from interp.cli.verbs import parse
 from interp.demo import CIRCUITS
 from interp.interventions import SubspaceFit
 from interp.probing import SweepConfig
-from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions
+from interp.stage_options import CircuitOptions, EvaluationOptions, PatchOptions, ProbeOptions, SourceOptions
 from interp.studies.study_config import StudyConfig
 
 STAGES: dict[str, tuple[type, str]] = {
     "eval": (EvaluationOptions, "interp.studies.evaluation_stage:evaluate_stage"),
     "probe": (ProbeOptions, "interp.studies.probe_stage:probe_stage"),
     "patch": (PatchOptions, "interp.studies.patch_stage:patch_stage"),
+    "sources": (SourceOptions, "interp.studies.sources:sources_stage"),
     "circuit": (CircuitOptions, "interp.studies.circuit_stage:circuit_stage"),
 }
 # What lies below the stages and behind the other verbs; parameters of a name that the verb's options have are compared

@@ -40,6 +40,17 @@ def sentence(found: Thoughts, word: str) -> str:
     return line
 
 
+def passes_told(n: int, usual: int | None, word: str) -> str | None:
+    """Why there are more passes here than the model makes when it answers; None where there are as many."""
+    if usual is None or usual == n:
+        return None
+    some = f"{usual} {word}" if usual == 1 else f"{usual} {word}{'es' if word.endswith('s') else 's'}"
+    return (
+        f"Shown are {n}, so that an answer can be watched as it comes into being. Asked for an answer the model makes "
+        f"{some}: so are its scores taken, and so many does the Attention page show."
+    )
+
+
 def columns(found: Thoughts) -> np.ndarray:
     """Which tokens of the answer are drawn: all, or of many those that change from pass to pass or are ever wrong."""
     if len(found.positions) <= MOST_COLUMNS:
@@ -188,6 +199,8 @@ def page() -> None:
         if inside.refuses(view.run) is None and st.button("Attention", icon=inside.icon, key="why"):
             st.switch_page(inside.file)
     draw(view, shown, found, now, word)
+    if (told := passes_told(n, view.run.config.model.answer_passes, word)) is not None:
+        st.caption(told)
     with st.expander("The example in words", icon=":material/notes:"):
         st.markdown(shown.task.world.describe(shown.batch.examples))
 

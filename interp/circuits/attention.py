@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from torch.nn.functional import one_hot
 
 from interp.circuits.pairs import main_contrasts
 from interp.files import atomic_path
@@ -27,13 +28,14 @@ class AttentionSummary:
     """Mean attention of every head under every op, or what else a contrast is named by.
 
     `roles` reads: of the attention that queries in set i pay, the mean share that keys in set j receive. Sets overlap
-    (the cell under the pointer is a cell too), so rows do not sum to 1.
+    (the cell under the pointer is a cell too), so rows do not sum to 1. Where a position holds something else in every
+    example (a stream, a string) a set is all positions of one token, and no pattern is kept.
     """
 
     ops: tuple[str, ...]
     n: tuple[int, ...]  # examples averaged, by op
     position_names: tuple[str, ...]
-    role_names: tuple[str, ...]  # position sets: blocks, "brackets", pointed slots
+    role_names: tuple[str, ...]  # position sets: blocks, "brackets", pointed slots; or tokens
     pattern: np.ndarray | None  # float16 [op, layer, head, query_pos, key_pos]; None: not kept, see `write_attention`
     roles: np.ndarray  # float16 [op, layer, head, query role, key role]
 
@@ -71,22 +73,17 @@ def attention_patterns(
         progress: called with the share done, 0 to 1.
 
     Raises:
-        ValueError: the model has no attention, the task no such contrast, or positions that hold something else in
-            every example, so that a mean over examples says nothing.
+        ValueError: the model has no attention, or the task no such contrast.
     """
     hooks = model.attention_hooks()
     if not hooks:
         raise ValueError(f"attention patterns need a model with attention; {model.cfg.architecture!r} has none")
-    if not can_average(task):
-        raise ValueError(
-            f"mean attention patterns need positions that mean the same in every example; those of {task.name} do not"
-        )
     ops = main_contrasts(task) if ops is None else tuple(ops)
     role_names = position_sets(task)
     patterns, roles, counts = [], [], []
     for index, op in enumerate(ops):
         batch = task.contrast(op).examples(n, seed)
-        pattern, role, done = 0.0, 0.0, 0
+        pattern, role, held, done = 0.0, 0.0, 0.0, 0
         while done < len(batch):
             part = batch[done : done + batch_size]
             _, cache = model.run_with_cache(part.tokens, names_filter=hooks, return_cache_object=False)
@@ -94,11 +91,11 @@ def attention_patterns(
                 [model.on_record(name, cache[name]) for name in hooks], dim=1
             )  # [batch, layer, head, query, key]
             member = set_members(task, role_names, part).to(seen.dtype)
-            pattern = pattern + seen.sum(0)
-            share = torch.einsum("blhqk,biq,bjk->lhij", seen, member / member.sum(-1, keepdim=True), member)
-            role, done = role + share, done + len(part)
+            pattern, size = pattern + seen.sum(0), member.sum(-1, keepdim=True)
+            share = torch.einsum("blhqk,biq,bjk->lhij", seen, member / size.clamp(min=1), member)
+            role, held, done = role + share, held + (size > 0).sum(0), done + len(part)
         patterns.append(np.asarray(pattern) / max(done, 1))
-        roles.append(np.asarray(role) / max(done, 1))
+        roles.append(np.asarray(role) / np.maximum(held, 1))  # of the examples that have such a query
         counts.append(done)
         if progress is not None:
             progress((index + 1) / len(ops))
@@ -107,7 +104,7 @@ def attention_patterns(
         n=tuple(counts),
         position_names=task.position_names,
         role_names=role_names,
-        pattern=np.stack(patterns).astype(np.float16),
+        pattern=np.stack(patterns).astype(np.float16) if can_average(task) else None,
         roles=np.stack(roles).astype(np.float16),
     )
 
@@ -118,12 +115,19 @@ def can_average(task: Task) -> bool:
 
 
 def position_sets(task: Task) -> tuple[str, ...]:
-    """Names of the sets of `AttentionSummary.roles`: blocks, those of a shown answer too, "brackets", pointed slots."""
+    """Names of the sets of `AttentionSummary.roles`: blocks, those of a shown answer too, "brackets", pointed slots.
+
+    The tokens, where positions mean something else in every example.
+    """
+    if not can_average(task):
+        return tuple(task.vocab)
     return (*task.blocks(), "brackets", *task.pointed_places())
 
 
 def set_members(task: Task, role_names: Sequence[str], batch: Batch) -> torch.Tensor:
     """Which positions belong to each of `position_sets` in each example, float32 [batch, role, pos]."""
+    if not can_average(task):
+        return one_hot(batch.tokens, len(role_names)).transpose(1, 2).float()
     members = torch.zeros(len(batch), len(role_names), task.n_ctx)
     brackets = role_names.index("brackets")
     for row, name in enumerate(role_names[:brackets]):

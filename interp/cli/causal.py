@@ -1,4 +1,4 @@
-"""Causal tests of a model: patch, states-page, circuit, circuit-page."""
+"""Causal tests of a model: patch, states-page, sources, circuit, circuit-page."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import tyro
 from interp.cli.arguments import RunPath, use_threads, writes
 from interp.console import console, say, stage_display
 from interp.runs import Run, load
-from interp.stage_options import CircuitOptions, PatchOptions
+from interp.stage_options import CircuitOptions, PatchOptions, SourceOptions
 
 PATCHED = ("interventions.parquet",)  # what the verbs write into a run folder
 STATES = "states.parquet"
+SOURCES = "sources.parquet"
 CIRCUITS = ("circuits/", "circuits.parquet", "attention.safetensors")
 
 
@@ -87,6 +88,34 @@ def states_page(runs: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Pat
     from interp.pages.states import write_states_page
 
     say(f"page in {write_states_page(opened, out)}")
+
+
+def sources(
+    run: RunPath,
+    *,
+    asked: Annotated[SourceOptions, tyro.conf.arg(name="")] = SourceOptions(),  # noqa: B008 (frozen)
+    threads: int = 2,
+) -> None:
+    """Where values that are asked for come from, in streams, into RUN/sources.parquet: is a value right by how its cell
+    came by it, and what do heads read when it is asked for?
+
+    Args:
+        run: the run folder.
+        asked: how many streams, and which.
+        threads: PyTorch threads.
+    """
+    from interp.studies.source_tables import source_sentences, source_table
+    from interp.studies.sources import sources_stage
+
+    use_threads(threads)
+    opened = load(run)
+    writes(opened.path, SOURCES)
+    with stage_display("reading streams") as progress:
+        rows = sources_stage(opened, asked, progress=progress)
+    console.print(source_table(rows))
+    for sentence in source_sentences(rows):
+        say(sentence)
+    say(f"{len(rows):,} rows in {opened.path / SOURCES}")
 
 
 def circuit(

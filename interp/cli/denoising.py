@@ -21,15 +21,16 @@ def diffusion(
     threads: int = 1,
 ) -> None:
     """How models that fill in, denoise, or read by cross-attention come to an answer: orders, edits and swaps between
-    passes, where the instruction is fetched, calibration by slot; rows in RUN/diffusion.parquet, the page
-    OUT/diffusion.md.
+    passes, where the instruction is fetched, calibration by slot, what scratch slots gain; rows in
+    RUN/diffusion.parquet, the page OUT/diffusion.md.
 
     Args:
-        runs: run folders of masked or continuous diffusion, or encoder–decoders, about one step of the machine.
+        runs: run folders of masked or continuous diffusion, or encoder–decoders, about one step of the machine; or of
+            any model about whole runs (output), to stand beside each other.
         n: held-out examples of each part; pairs are fewer.
         seed: of examples, pairs and noise.
         out: where the page goes.
-        fresh: measure again what a run folder already holds.
+        fresh: measure again, and replace, what a run folder already holds; rows of another n or seed stay otherwise.
         threads: PyTorch threads.
     """
     from interp.pages.diffusion import write_diffusion_page
@@ -47,5 +48,5 @@ def diffusion(
     with stage_display("denoising") as progress:
         for run in opened:
             rows.append(kept_or_measured(run, n=n, seed=seed, fresh=fresh, progress=progress))
-    page = write_diffusion_page(opened, rows, out)
+    page = write_diffusion_page(opened, rows, out, n=n, seed=seed)
     say(f"{sum(len(each) for each in rows):,} rows; the page is {page}")

@@ -13,7 +13,7 @@ import tyro
 from interp.cli import UsageError
 from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
-from interp.cli.causal import circuit, circuit_page, patch, states_page
+from interp.cli.causal import circuit, circuit_page, patch, sources, states_page
 from interp.cli.chaining import chains
 from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
@@ -48,6 +48,7 @@ COMMANDS = {
     "probing-page": probing_page,
     "patch": patch,
     "states-page": states_page,
+    "sources": sources,
     "circuit": circuit,
     "circuit-page": circuit_page,
     "sums": sums,

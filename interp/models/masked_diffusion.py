@@ -3,7 +3,9 @@
     1. A sequence is a prompt of n_prompt tokens and the answer behind it. In training each row draws a probability t,
        each of its answer tokens is masked with it, and the loss is the cross-entropy of the masked tokens over t
        (Sahoo et al. 2024, Nie et al. 2025). Its mean is a bound on the negative log-likelihood of the answer; with the
-       exact conditionals it is the entropy H(answer | prompt), whatever the order.
+       exact conditionals it is the entropy H(answer | prompt), whatever the order. Where an answer is written block
+       by block (`tail_block`), half of the rows are masked from a block on instead: tokens masked one by one are told
+       by what is shown behind them, and a model that never misses its future does not learn to go on from the past.
     2. The prompt is never masked, the mask is never predicted, and a token that is not masked stays what it is.
     3. Sampling (denoising.py) begins with everything masked and fills in some tokens a pass.
 
@@ -14,6 +16,7 @@ tasks read a model's answers where they always do; activations of token p stand 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +31,7 @@ from interp.models.masked_diffusion_config import ORDERS, MaskedDiffusionConfig
 from interp.models.transformer import Transformer
 
 _WHOLE = 0.25  # share of training rows that are masked whole: what one step from full mask learns from
+_TAILS = 0.5  # share of training rows that are masked from a block on, where the answer has blocks
 _DRAFTS = 16  # passes in which `drafts` shows an answer
 _LEAST = 1e-3  # the smallest probability of masking: the loss divides by it
 
@@ -138,7 +142,9 @@ class MaskedDiffusion(Transformer):
         """None: an answer is not written from left to right."""
 
 
-def masking(n_rows: int, n_answer: int, generator: torch.Generator, *, whole: float = 0.0) -> tuple[Tensor, Tensor]:
+def masking(
+    n_rows: int, n_answer: int, generator: torch.Generator, *, whole: float = 0.0, tail_block: int = 0
+) -> tuple[Tensor, Tensor]:
     """Which answer tokens are masked, bool [n_rows, n_answer], and with which probability in each row, [n_rows, 1].
 
     Probabilities are spread evenly over (0, 1] within a batch, so that its loss varies less.
@@ -148,11 +154,19 @@ def masking(n_rows: int, n_answer: int, generator: torch.Generator, *, whole: fl
         n_answer: tokens of an answer.
         generator: of the draws.
         whole: the share of rows that are masked whole, with probability 1.
+        tail_block: tokens a block, where half of the rows are masked from the start of some block to the end, each
+            block equally often; their probability is the share that is masked. 0: none.
     """
     offset = torch.rand(1, generator=generator)
     t = (torch.randperm(n_rows, generator=generator) / n_rows + offset).remainder(1.0).clamp(min=_LEAST)[:, None]
     t = torch.where(torch.rand(n_rows, 1, generator=generator) < whole, 1.0, t)
-    return torch.rand(n_rows, n_answer, generator=generator) < t, t
+    masked = torch.rand(n_rows, n_answer, generator=generator) < t
+    if not tail_block:
+        return masked, t
+    first = torch.randint(math.ceil(n_answer / tail_block), (n_rows, 1), generator=generator) * tail_block
+    tail = torch.rand(n_rows, 1, generator=generator) < _TAILS
+    masked = torch.where(tail, torch.arange(n_answer) >= first, masked)
+    return masked, torch.where(tail, 1 - first / n_answer, t)
 
 
 def weighted_losses(logits: Tensor, answers: Tensor, masked: Tensor, t: Tensor) -> Tensor:
@@ -172,7 +186,8 @@ def objective(model: Any, task: Any, batch: Any, generator: torch.Generator) -> 
     """The weighted masked loss, nats a token of the answer; a quarter of the rows are masked whole."""
     n_prompt = len(range(task.n_ctx)[task.prompt_positions])
     answers = batch.tokens[:, n_prompt:]
-    masked, t = (each.to(answers.device) for each in masking(len(answers), answers.shape[1], generator, whole=_WHOLE))
+    drawn = masking(len(answers), answers.shape[1], generator, whole=_WHOLE, tail_block=model.cfg.tail_block)
+    masked, t = (each.to(answers.device) for each in drawn)
     logits = model(batch.tokens, revealed=~masked)
     return weighted_losses(logits[:, n_prompt - 1 : -1], answers, masked, t).mean() / answers.shape[1]
 

@@ -51,6 +51,11 @@ class ModelConfig:
     """What the passes are called in which a model of it goes over its answer; see `ModelFacts.drafts`."""
 
     @property
+    def answer_passes(self) -> int | None:
+        """In how many passes a model of it fills in an answer where nothing else is asked; None where it does not."""
+        return getattr(self, "denoising_steps", None)
+
+    @property
     def has_graph(self) -> bool:
         """Whether a model of it declares a graph of edges, known before it is built; see `ModelFacts.graph`."""
         return False

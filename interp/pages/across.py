@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from interp.pages.across_seeds import seed_sections, seed_sentences
+from interp.pages.across_sources import source_sections, source_sentence
 from interp.pages.markdown import table
 from interp.runs import Run
 from interp.studies.across import Kept, addressing, correlation, kept, mean_over_models, rank_over_models
+from interp.studies.source_tables import sources_of
 
 FEWEST = 3  # runs of one task, below which nothing is said of several models
 _CLEAR = 0.5  # of a rank correlation over models
@@ -24,6 +26,7 @@ class Across:
         self.runs, self.seeds = list(runs), seeds
         self.kept = [kept(run) for run in runs]
         self.correlations = [found for run in runs if (found := correlation(run)) is not None]
+        self.sources = {run.name: found for run in runs if (found := sources_of(run)) is not None}
 
     @property
     def pictured(self) -> bool:
@@ -47,7 +50,13 @@ class Across:
 
     def sentences(self) -> list[str]:
         """What was found, for a person; one a question that was asked."""
-        told = (self._of_length(), self._of_addressing(), self._of_size(), self._of_reading())
+        told = (
+            self._of_length(),
+            self._of_addressing(),
+            self._of_size(),
+            self._of_reading(),
+            source_sentence(self.sources),
+        )
         further = () if self.seeds is None else seed_sentences(self.seeds)
         return [said for said in (*told, *further) if said]
 
@@ -144,6 +153,7 @@ class Across:
                     [[each.run, _signed(each.rho), str(each.n)] for each in self.correlations],
                 ),
             ]
+        parts += source_sections(self.sources)
         return parts if self.seeds is None else parts + seed_sections(self.seeds)
 
 

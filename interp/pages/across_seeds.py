@@ -18,14 +18,14 @@ def seed_sentences(frame: pd.DataFrame) -> list[str]:
     told = [_spread(found), _alike(found)]
     circuits = shared_circuits(frame)
     if circuits:
-        above = [each.op for each in circuits if min(each.jaccard) > each.null]
         values = [value for each in circuits for value in each.jaccard]
+        same = sum(value == 1 for value in values)
+        first = f"{same} of {len(values)} times two seeds find" if same else "No two seeds find"
+        more = sum(each.above for each in circuits)
         told.append(
-            f"No two seeds find the same circuit: theirs share {100 * min(values):.0f} to {100 * max(values):.0f} % of "
-            f"their edges (heads matched by where they look; above heads matched at random for {len(above)} of "
-            f"{len(circuits)} instructions)."
-            if max(values) < 1
-            else f"Two seeds find the very same circuit of {sum(max(e.jaccard) == 1 for e in circuits)} instructions."
+            f"{first} the same circuit of an instruction: theirs share {100 * min(values):.0f} to "
+            f"{100 * max(values):.0f} % of their edges (heads matched by where they look), in "
+            f"{more} of {len(values)} comparisons more than with heads matched at random."
         )
     return [said for said in told if said]
 
@@ -91,7 +91,10 @@ def seed_sections(frame: pd.DataFrame) -> list[str]:
             "*at random*: the highest that heads matched at random within layers give in 97.5 % of draws.",
             table(
                 ("", "shared by two seeds", "at random"),
-                [[c.op, ", ".join(f"{value:.2f}" for value in c.jaccard), f"{c.null:.2f}"] for c in circuits],
+                [
+                    [c.op, *(", ".join(f"{value:.2f}" for value in some) for some in (c.jaccard, c.null))]
+                    for c in circuits
+                ],
             ),
         ]
     return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,33 @@ from interp.pages.diffusion_rows import (
     unswapped,
     way,
 )
-from interp.results import Aggregation, Control, Metric, records, select
+from interp.pages.diffusion_runs import (
+    RUNS_FIGURE,
+    fact_edits,
+    is_of_runs,
+    runs_drawing,
+    runs_findings,
+    runs_part,
+)
+from interp.results import Aggregation, Control, Method, Metric, records, select
 from interp.runs import Run
 
 FIGURE, EMBEDDINGS = "diffusion.svg", "diffusion_embeddings.svg"
 
 
-def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out: Path) -> Path:
-    """Write diffusion.md and its figures into a folder, from each run's rows; returns its path."""
+_DEFAULTS = {"n": 1_000, "seed": 3}  # of the verb
+
+
+def write_diffusion_page(
+    runs: Sequence[Run],
+    rows: Sequence[pd.DataFrame],
+    out: Path,
+    *,
+    n: int = _DEFAULTS["n"],
+    seed: int = _DEFAULTS["seed"],
+) -> Path:
+    """Write diffusion.md and its figures into a folder, from each run's rows, which are of these n and seed; returns
+    its path."""
     frames = {run.name: frame for run, frame in zip(runs, rows, strict=True)}
     paths = [run.path for run in runs]
     write_text(out / FIGURE, diffusion_drawing(frames))
@@ -34,24 +53,66 @@ def write_diffusion_page(runs: Sequence[Run], rows: Sequence[pd.DataFrame], out:
     if any(len(select(frame, metric=Metric.COSINE)) for frame in frames.values()):
         write_text(out / EMBEDDINGS, embeddings_drawing(frames))
         figures.append(EMBEDDINGS)
+    of_runs = [run for run in runs if is_of_runs(frames[run.name])]
+    if of_runs:
+        write_text(out / RUNS_FIGURE, runs_drawing({run.name: frames[run.name] for run in of_runs}))
+    layers = {run.name: sum(len(part.rows) for part in run.config.model.attention_parts) for run in of_runs}
+    words = {run.name: _written(run.task) for run in of_runs}
     path = out / "diffusion.md"
-    write_text(path, diffusion_page(frames, command("diffusion", *paths, "--out", out), figures))
+    asked = [f"--{name}={value}" for name, value in (("n", n), ("seed", seed)) if value != _DEFAULTS[name]]
+    writes = command("diffusion", *paths, *asked, "--out", out)
+    again = command("diffusion", *paths, "--seed", str(seed + 1), "--out", "runs/again")
+    write_text(path, diffusion_page(frames, writes, figures, layers, words, again))
     return path
 
 
-def diffusion_page(frames: dict[str, pd.DataFrame], command: str, figures: Sequence[str] = (FIGURE,)) -> str:
-    """The page as Markdown."""
-    sections = {name: _section(frame) for name, frame in frames.items()}
-    said = " ".join(words for name, frame in frames.items() for words in findings(name, frame))
+def _written(task: Any) -> str:
+    """What a model of whole runs writes, in a few words."""
+    if times := list(dict.fromkeys(fact[1] for fact in task.facts() if fact)):
+        return f"where the run is after {', '.join(map(str, times[:2]))} … {times[-1]} steps, and the output"
+    return "the output alone" if task.shows_answer else "the output, in place"
+
+
+def diffusion_page(
+    frames: dict[str, pd.DataFrame],
+    command: str,
+    figures: Sequence[str] = (FIGURE,),
+    layers: Mapping[str, int] | None = None,
+    words: Mapping[str, str] | None = None,
+    again: str = "",
+) -> str:
+    """The page as Markdown.
+
+    Args:
+        frames: rows by the run's name.
+        command: what writes the page.
+        figures: the first, and that of the embeddings where there is one.
+        layers, words: of the runs whose rows are about whole runs, see `runs_part`.
+        again: what measures it from another seed.
+    """
+    of_runs = {name: frames[name] for name in layers or {}}
+    of_steps = {name: frame for name, frame in frames.items() if name not in of_runs}
+    said = " ".join(words for name, frame in of_steps.items() for words in findings(name, frame))
     parts = [
         "# Models that write otherwise",
         "The next state has a fixed size, so a model need not write it from left to right: it can fill it in, denoise "
         f"it, or read the state on a side of its own. {said}",
         f"![When slots are decided, where the instruction is fetched, what is carried between passes]({figures[0]})",
-        f"Written by `{command}`; every number comes from its rows.",
     ]
-    for name, section in sections.items():
-        parts += [f"## {name}", *section]
+    if of_runs:
+        parts += [
+            "Of a whole run an answer in several passes can be more than one in one pass, if what is written first is "
+            f"of use: {' '.join(runs_findings(of_runs, layers or {}))}",
+            f"![Outputs right by how many steps the program runs]({RUNS_FIGURE})",
+        ]
+    anew = f" From another seed, beside the rows that the runs hold: `{again}`." if again else ""
+    parts.append(f"Written by `{command}`; every number comes from its rows.{anew}")
+    if of_runs:
+        parts += ["## Whole runs", *runs_part(of_runs, layers or {}, words or {})]
+    for name, frame in frames.items():
+        section = fact_edits(frame) + _order_part(frame) + _calibration_part(frame)
+        section = _section(frame) if name in of_steps else section
+        parts += [f"## {name}", *section] if section else []
     if len(figures) > 1:
         parts += ["### The geometry of the embeddings", f"![The cosine of every two embeddings]({figures[1]})"]
     return "\n\n".join(parts) + "\n"
@@ -107,7 +168,11 @@ def _order_part(frame: pd.DataFrame) -> list[str]:
         f"**In which order are slots decided?** In {int(found[0]['time'])} passes by confidence, over slots that are "
         "no punctuation: rank correlations within an example of the pass that decides a slot, with the pass in which "
         "its confidence from full mask alone would have it decided (its own difficulty, the null), and with the "
-        "causal depth of the variable that stands in it.",
+        + (
+            "executed step after which the world has decided it."
+            if is_of_runs(frame)
+            else "causal depth of the variable that stands in it."
+        ),
         _table(
             ["with", "rank correlation", "95 % interval", "n"],
             [
@@ -146,23 +211,37 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
                 [[str(t), f"{100 * ignored[t]:.1f}", f"{100 * mended[t]:.1f}", f"{n[t]:,}"] for t in sorted(ignored)],
             ),
         ]
-    swaps = records(select(frame, pair_design="independent", stratum="changes"))
-    swaps = [row for row in swaps if row["method"] == "full_vector" and not row["part"]]
+    swaps = records(select(frame, pair_design="independent", method=Method.FULL_VECTOR))
+    swaps = [row for row in swaps if row["variable"] and not row["part"]]
     if swaps:
-        keys = list(dict.fromkeys((row["variable"], row["site"], row["time"], row["control"]) for row in swaps))
-        found = {
-            (row["variable"], row["site"], row["time"], row["control"], row["metric"]): row["estimate"] for row in swaps
-        }
+        keys = list(
+            dict.fromkeys(
+                (row["variable"], row["site"], row["time"], row["control"])
+                for row in swaps
+                if row["control"] != Control.SAME_VALUE
+            )
+        )
+        found = {(row["variable"], row["site"], row["time"], row["control"], row["metric"]): row for row in swaps}
 
         def share(key: tuple[Any, ...], metric: Metric) -> str:
-            value = found.get((*key, str(metric)))
-            return "–" if value is None else f"{100 * value:.1f}"
+            row = found.get((*key, str(metric)))
+            return "–" if row is None else f"{100 * row['estimate']:.1f}"
 
         parts += [
             "**Variables at each pass.** The residual stream at a variable's place is source's in one pass, or in all; "
-            "pairs whose answer should change; the layer was chosen on validation, in one pass.",
+            "pairs whose answer should change; the layer was chosen on validation, in one pass. Same value: as many "
+            "pairs whose sources have base's own value there, so that the whole answer must stay. Before the first "
+            "layer (`blocks.0.hook_resid_pre`) a place holds its token alone.",
             _table(
-                ["variable, at", "pass", "whole answer, %", "what should change, %", "what should stay, %"],
+                [
+                    "variable, at",
+                    "pass",
+                    "whole answer, %",
+                    "what should change, %",
+                    "what should stay, %",
+                    "n",
+                    "same value: stays, %",
+                ],
                 [
                     [
                         f"`{key[0]}`, {key[1]}",
@@ -170,6 +249,8 @@ def _edit_part(frame: pd.DataFrame) -> list[str]:
                         share(key, Metric.IIA),
                         share(key, Metric.EFFECT_ACCURACY),
                         share(key, Metric.SIDE_ACCURACY),
+                        f"{found[*key, str(Metric.IIA)]['n']:,}",
+                        "" if key[3] else share((*key[:3], str(Control.SAME_VALUE)), Metric.IIA),
                     ]
                     for key in keys
                 ],

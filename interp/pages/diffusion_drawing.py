@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.figures.svg import FAINT, INK, PALETTE, QUIET, curve, dot, drawing, line, text
+from interp.pages.diffusion_runs import is_of_runs
 from interp.results import Metric, records, select
 
 _WIDTH, _ROW, _LEFT = 260, 17, 150
@@ -16,6 +17,8 @@ def diffusion_drawing(frames: dict[str, pd.DataFrame]) -> str:
     """Up to three panels side by side: when blocks are decided, where `op` is fetched, what swaps between passes do."""
     panels, height = [], 0.0
     for name, frame in frames.items():
+        if is_of_runs(frame):  # they have a picture of their own
+            continue
         for draw in (_decided, _fetched, _carried):
             if drawn := draw(name, frame, len(panels) * _APART):
                 panels.append(drawn[0])

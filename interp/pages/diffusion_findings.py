@@ -131,9 +131,14 @@ def _moved_first(frame: pd.DataFrame) -> str:
     whole = [row for row in rows if row["time"] is None and row["control"] is None and not row["part"]]
     if not whole:
         return ""
-    words = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in whole]
-    layers = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in whole))
-    return f"Source's activation at a variable's place after a layer ({layers}), in all passes, changes {_and(words)}."
+    told = []
+    for before, words in ((True, "before the first layer"), (False, "after a layer")):
+        some = [row for row in whole if str(row["site"]).endswith("hook_resid_pre") == before]
+        if some:
+            sites = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in some))
+            shares = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in some]
+            told.append(f"{words} ({sites}) it changes {_and(shares)}")
+    return f"Of source's activation at a variable's place, put in in all passes: {'; '.join(told)}."
 
 
 def _unsure(frame: pd.DataFrame) -> str:

@@ -23,7 +23,9 @@ def way(method: str) -> str:
 
 
 def exact_matches(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
+    """Macro averages over all strata."""
+    rows = records(select(frame, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO))
+    return [row for row in rows if row["stratum"] is None]
 
 
 def order_ranks(frame: pd.DataFrame) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 states.parquet    parts of what is carried, exchanged       (`tapelens patch RUN --part …`)
 beyond.parquet    exact match on runs longer than trained   (`tapelens eval RUN --n-steps … --save`)
+sources.parquet   where values that are asked for come from (`tapelens sources RUN`)
 """
 
 from __future__ import annotations
@@ -63,4 +64,5 @@ class FurtherFrame:
 
 STATES = FurtherFrame("states.parquet", "patch", ("--part", "all", "layers", "groups", "subspaces"), ("--fresh",))
 BEYOND = FurtherFrame("beyond.parquet", "eval", ("--n-steps", "96", "128", "--save"))
-FURTHER = {"states": STATES, "beyond": BEYOND}
+SOURCES = FurtherFrame("sources.parquet", "sources", ())
+FURTHER = {"states": STATES, "beyond": BEYOND, "sources": SOURCES}

@@ -115,8 +115,13 @@ class SharedCircuits:
     op: str
     jaccard: tuple[float, ...]
     """Of each two seeds, heads matched by where they look."""
-    null: float
-    """The highest end of what heads matched at random give."""
+    null: tuple[float, ...]
+    """Of each of these, what heads matched at random give in 97.5 % of draws at most."""
+
+    @property
+    def above(self) -> int:
+        """How many two seeds share more than that."""
+        return sum(value > null for value, null in zip(self.jaccard, self.null, strict=True))
 
 
 def shared_circuits(frame: pd.DataFrame) -> list[SharedCircuits]:
@@ -126,5 +131,5 @@ def shared_circuits(frame: pd.DataFrame) -> list[SharedCircuits]:
     for op in dict.fromkeys(rows["op"].dropna()):
         here = select(rows, op=op)
         null = select(here, control=Control.RANDOM_MATCHING)["ci_high"]
-        found.append(SharedCircuits(op, tuple(select(here, control=None)["estimate"]), max(null.tolist())))
+        found.append(SharedCircuits(op, tuple(select(here, control=None)["estimate"]), tuple(null)))
     return found

@@ -169,8 +169,6 @@ class _Study:
 
     def _attention(self, header: dict[str, Any]) -> None:
         file = self.run.path / "attention.safetensors"
-        if not can_average(self.run.task):
-            return
         if self.fresh or not file.exists():
             summary = attention_patterns(self.run.model, self.run.task, seed=self.seed)
             write_attention(file, summary, provenance=header)

@@ -11,12 +11,14 @@
    alone with all others shown, the slot gets the token that it had (mended) or not. Slots of a next state are siblings
    given the state: an edit of one implies nothing for another.
 4. Interchange at one pass: the residual stream at the place of a variable is source's in that pass alone, or in all.
-   Judged by what should change and what should stay, as everywhere. The layer is chosen on validation, in one pass.
+   Judged by what should change and what should stay, as everywhere, beside sources in which the variable has base's
+   own value (same value: the answer must stay) and the same swap before the first layer, where a variable's place holds
+   its token alone. The layer is chosen on validation, in one pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from interp.interventions.by_stratum import same_value
 from interp.interventions.pairs import SharedPairs
 from interp.interventions.scores import judge_pairs
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, wilson_interval
@@ -40,6 +43,7 @@ from probes.scores import bootstrap_mean
 VARIABLES = ("op", "array_ptr")
 PASSES = 4  # of everything but the order, which is looked at in more
 ORDER_PASSES = 16
+_DRAWN = 4  # pairs drawn for each whose answer should change
 
 
 def measure_filling(run: Run, *, n: int, seed: int, progress: Progress = quiet) -> list[dict[str, Any]]:
@@ -86,20 +90,45 @@ def order_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
     first = model(batch.tokens)[:, model.cfg.n_prompt - 1 : -1].float().softmax(-1).max(-1).values
     null = null_passes(first, passes)
     slots = np.flatnonzero(task.content)
-    actual, null = decided.numpy()[:, slots], null.numpy()[:, slots]
     names = [task.answer_names[slot] for slot in slots]
-    depth = np.array([slot_depths(run, batch).get(name, np.nan) for name in names])
-    known = ~np.isnan(depth)
+    depths = slot_depths(run, batch)
+    depth = np.tile([depths.get(name, np.nan) for name in names], (n, 1))
+    groups = task.groups(batch.examples).astype(np.int64)
+    blocks = [name.rpartition("[")[0] for name in names]
+    yield from rank_rows(decided.numpy()[:, slots], null.numpy()[:, slots], depth, groups, blocks, passes, seed=seed)
+
+
+def rank_rows(
+    actual: np.ndarray,
+    null: np.ndarray,
+    depth: np.ndarray,
+    groups: np.ndarray,
+    blocks: Sequence[str],
+    passes: int,
+    *,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Rank correlations of the pass that decides a slot, averaged over examples, and when each block is decided.
+
+    Args:
+        actual: the pass that decides each slot, from 0, [n, slot].
+        null: the pass in which its confidence from full mask alone would have it decided, [n, slot].
+        depth: its causal depth, [n, slot]; nan in every row where none is known.
+        groups: of examples, for the bootstrap.
+        blocks: the block of each slot.
+        passes: how many there are.
+        seed: of the bootstrap.
+    """
+    known, n = ~np.isnan(depth[0]), len(actual)
     found: dict[str, list[float]] = {"own difficulty": [], "causal depth": [], "causal depth, difficulty fixed": []}
     for row in range(n):
-        own, at, causal = (rankdata(each[known]) for each in (actual[row], null[row], depth))
+        own, at, causal = (rankdata(each[row][known]) for each in (actual, null, depth))
         with_null, with_depth, between = (_correlation(*each) for each in ((own, at), (own, causal), (at, causal)))
         left = np.sqrt(max((1 - with_null**2) * (1 - between**2), 1e-12))
         values = (with_null, with_depth, (with_depth - with_null * between) / left)
         for key, value in zip(found, values, strict=True):
             found[key].append(value)
     common = {"method": "denoise_confidence", "time": passes, "aggregation": Aggregation.MEAN}
-    groups = task.groups(batch.examples).astype(np.int64)
     for key, values in found.items():
         interval = bootstrap_mean(np.array(values), groups, seed=seed, n_resamples=500)
         yield {
@@ -112,8 +141,8 @@ def order_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
             "interval_kind": IntervalKind.BOOTSTRAP_PROGRAMS,
             "n": n,
         }
-    for block in dict.fromkeys(name.rpartition("[")[0] for name in names):
-        where = [k for k, name in enumerate(names) if name.rpartition("[")[0] == block]
+    for block in dict.fromkeys(blocks):
+        where = [k for k, each in enumerate(blocks) if each == block]
         for part, values in ((None, actual), ("own difficulty", null)):
             share = float(values[:, where].mean()) / max(1, passes - 1)
             yield {**common, "position": block, "part": part, "metric": Metric.DECIDED_AT, "estimate": share, "n": n}
@@ -233,23 +262,30 @@ def share_row(hits: np.ndarray, **columns: Any) -> dict[str, Any]:
 
 @torch.inference_mode()
 def pass_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Part 4 of this module's docstring; `time` is the pass, from 1, absent where source's activations are in all."""
+    """Part 4 of this module's docstring, of `n` pairs whose answer should change, and as many of the same value;
+    `time` is the pass, from 1, absent where source's activations are in all."""
     from interp.models.denoising import denoise
 
     model, task = run.model, run.task
     for name in (each for each in VARIABLES if each in task.swappable()):
         positions = task.world.variable(name).place
-        hooks = model.residual_hooks()[1:-1]
+        entry, *hooks = model.residual_hooks()[:-1]
         choosing = SharedPairs.draw(task, [name], n_pairs=max(16, n // 2), seed=seed, split="validation")
         scores = [_effect(run, choosing, name, hook, positions, range(1), 1) for hook in hooks]
         hook = hooks[int(np.argmax([each[0] for each in scores]))]
-        pairs = SharedPairs.draw(task, [name], n_pairs=n, n_changing=n // 2, seed=seed)
+        drawn = task.counterfactual(_DRAWN * n, name, seed=seed)
+        rows = np.flatnonzero(drawn.changes)[:n]
+        pairs = SharedPairs.of(task, {name: (drawn, rows)}, n_plain=len(rows))
         plain = denoise(model, pairs.base.tokens[:, : model.cfg.n_prompt], steps=PASSES).tokens
-        asked = [(None, range(PASSES)), *((k + 1, [k]) for k in range(PASSES))]
-        for time, passes in asked:
-            yield from _judged(
-                _swapped(run, pairs, hook, positions, passes, PASSES), pairs, name, hook, positions, time=time
-            )
+        same, _ = same_value(task, drawn, rows, seed=seed)
+        alike = None if same is None else SharedPairs.of(task, {name: (same, np.arange(len(same)))}, n_plain=len(same))
+        asked = [(hook, None, range(PASSES)), *((hook, k + 1, [k]) for k in range(PASSES))]
+        for site, time, passes in [*asked, (entry, None, range(PASSES))]:
+            answers = _swapped(run, pairs, site, positions, passes, PASSES)
+            yield from _judged(answers, pairs, name, site, positions, time=time)
+            if alike is not None:
+                answers = _swapped(run, alike, site, positions, passes, PASSES)
+                yield from _judged(answers, alike, name, site, positions, time=time, control=Control.SAME_VALUE)
         yield from _judged(plain, pairs, name, hook, positions, time=None, control=Control.UNPATCHED)
 
 
@@ -287,8 +323,9 @@ def _judged(
     answers: Tensor, pairs: SharedPairs, name: str, hook: str, positions: str, **columns: Any
 ) -> Iterator[dict[str, Any]]:
     judged, changes = judge_pairs(pairs, name, answers[pairs.members[name]]), pairs.changes[name]
+    alike = columns.get("control") == Control.SAME_VALUE  # nothing should change: all pairs count
     for metric, values in judged.items():
-        some = values[changes & ~np.isnan(values)]
+        some = values[(changes | alike) & ~np.isnan(values)]
         if len(some):
             own = {
                 "method": Method.FULL_VECTOR,
@@ -297,17 +334,24 @@ def _judged(
                 "position": positions,
                 "metric": metric,
             }
-            own |= {"stratum": "changes", "pair_design": "independent", "aggregation": Aggregation.MEAN}
+            own |= {
+                "stratum": "same" if alike else "changes",
+                "pair_design": "independent",
+                "aggregation": Aggregation.MEAN,
+            }
             yield {**own, **columns, "estimate": float(some.mean()), "n": len(some)}
 
 
 @torch.inference_mode()
-def calibration_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Reliability of slots (slot_calibration.py) after one pass and after several, by confidence."""
+def calibration_rows(
+    run: Run, *, n: int, seed: int, several: int = PASSES, names: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Reliability of slots (slot_calibration.py) after one pass and after several, by confidence; `names`, of the
+    slots, in place of the task's."""
     from interp.models.denoising import denoise
 
     model, task = run.model, run.task
-    for passes in (1, PASSES):
+    for passes in (1, several):
         confidence, right = [], []
         for start in range(0, n, 256):
             batch = drawn(run, min(256, n - start), seed=seed + 2 + start)
@@ -316,4 +360,4 @@ def calibration_rows(run: Run, *, n: int, seed: int) -> Iterator[dict[str, Any]]
             right.append((found.tokens == batch.tokens[:, model.cfg.n_prompt :]).numpy())
         method = "denoise_once" if passes == 1 else "denoise_confidence"
         every = np.concatenate(confidence), np.concatenate(right)
-        yield from slot_calibration(*every, task.answer_names, method=method, time=passes)
+        yield from slot_calibration(*every, tuple(names or task.answer_names), method=method, time=passes)

@@ -7,6 +7,7 @@ al. 2017), and the share of slots that is wrong; over all slots also the reliabi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ def slot_calibration(
         columns: of all rows.
     """
     blocks = {name.rpartition("[")[0] for name in names if name.endswith("]")} - {""}
-    where = {block: block_slots(names, block) for block in sorted(blocks)}
+    where = {block: block_slots(names, block) for block in sorted(blocks, key=_numbered)}
     every = np.concatenate(list(where.values()))
     common = {"aggregation": Aggregation.MEAN, **columns}
     for position, slots in [(None, every), *where.items()]:
@@ -48,6 +49,11 @@ def slot_calibration(
         yield {**own, "metric": Metric.CONFIDENCE, "estimate": float(p[chosen].mean())}
         interval = {"ci_low": low, "ci_high": high, "interval_kind": IntervalKind.WILSON}
         yield {**own, "metric": Metric.RELIABILITY, "estimate": float(hits[chosen].mean()), **interval}
+
+
+def _numbered(block: str) -> list[tuple[int, str]]:
+    """In the order of the numbers in a name, "t+4" before "t+12"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", block)]
 
 
 def _bins(p: np.ndarray) -> np.ndarray:

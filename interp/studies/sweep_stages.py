@@ -17,6 +17,7 @@ from interp.stage_options import (
     EvaluationOptions,
     PatchOptions,
     ProbeOptions,
+    SourceOptions,
     StateOptions,
 )
 
@@ -58,6 +59,7 @@ STAGES: dict[str, Stage] = {
     "beyond": Stage(BeyondOptions, "interp.studies.beyond:beyond_stage"),
     "patch": Stage(PatchOptions, "interp.studies.patch_stage:patch_stage"),
     "carried": Stage(StateOptions, "interp.studies.state_stage:carried_stage"),
+    "sources": Stage(SourceOptions, "interp.studies.sources:sources_stage"),
     "circuit": Stage(CircuitOptions, "interp.studies.circuit_stage:circuit_stage"),
     "card": Stage(CardOptions, "interp.pages.cards:card_stage"),
 }

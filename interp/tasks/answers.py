@@ -42,3 +42,21 @@ def read_answers(logits: Tensor, positions: Tensor | np.ndarray) -> Tensor:
 def fixed_point_of(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
     """The model's own quick greedy decoding (prompt, guess) -> answer; None where it has none, or a hook would see."""
     return getattr(model, "fixed_point", None)
+
+
+def greedy_answer(model: Callable[[Tensor], Tensor], prompt: Tensor, guess: Tensor) -> Tensor:
+    """The greedy answer behind each prompt, long [n, k], by fixed-point iteration from a guess [n, k].
+
+    An answer in which every token is the arg max given the tokens before it *is* the greedy answer; token i is right
+    after i + 1 rounds at the latest, and after a few where the guess is near (Jacobi decoding, Santilli et al. 2023).
+    Where nobody watches the model, the prompt is read once and rows that stand still are left out.
+    """
+    if (decode := fixed_point_of(model)) is not None:
+        return decode(prompt, guess)
+    answer = guess.clone()
+    for _ in range(guess.shape[1] + 1):
+        better = model(torch.cat([prompt, answer], dim=1))[:, prompt.shape[1] - 1 : -1].argmax(dim=-1)
+        if torch.equal(better, answer):
+            break
+        answer = better
+    return answer

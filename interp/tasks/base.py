@@ -23,6 +23,7 @@ from interp.worlds.base import Split, Strata
 
 if TYPE_CHECKING:
     from interp.tasks.state_pairs import Kind, StatePairs
+    from interp.tasks.value_sources import ValueSources
 
 
 class Task(ABC):
@@ -219,6 +220,15 @@ class Task(ABC):
         expected = self.expected(self.world.answer(batch.examples))
         return ((predicted.cpu().numpy() == expected) | (expected < 0)).all(axis=1)
 
+    def lengths(self, batch: Batch) -> np.ndarray | None:
+        """How many executed steps each example runs, int64 [n], where that is what scores go by; None elsewhere."""
+        return None
+
+    def facts(self) -> tuple[tuple[str, int] | None, ...]:
+        """What each of the k tokens of an answer tells of the way to it: a variable, and after how many executed
+        steps; None for a token that is the answer itself. () where there are no such tokens."""
+        return ()
+
     def given(self, batch: Batch) -> np.ndarray | None:
         """The tokens that an answer would repeat if nothing changed, int64 [n, k]; None where it repeats nothing."""
         return None
@@ -358,6 +368,19 @@ class Task(ABC):
     def has_state_pairs(self) -> bool:
         """Whether `state_pairs` can be drawn: examples are streams through which a model carries a state."""
         return False
+
+    @property
+    def has_value_sources(self) -> bool:
+        """Whether examples ask for values that an earlier instruction has set, so that `value_sources` are known."""
+        return False
+
+    def value_sources(self, batch: Batch) -> ValueSources:
+        """Each value that a batch asks for, and what every token before it was to its cell.
+
+        Raises:
+            ValueError: the task asks for no such value.
+        """
+        raise ValueError(f"the task {self.name} asks for no value that an earlier instruction has set")
 
     def state_variables(self) -> list[str]:
         """What `state_pairs` sets first."""

@@ -65,10 +65,25 @@ class AdditionOptions:
 
 @dataclass(frozen=True)
 class OutputOptions(StreamOptions):
-    """Of `output`."""
+    """Of `output`.
+
+    Raises:
+        ValueError: a value is out of range, or scratch slots where no answer stands behind the prompt.
+    """
 
     even: bool = later(False)
     """For `output`, `scratchpad`: every number of steps from 1 to n_steps equally often, and no run that is cut off."""
+    behind: bool = later(False)
+    """For `output`: the answer stands behind the prompt, to be written or filled in, not in its place."""
+    scratch: int = later(0)
+    """For `output` with `behind`: before the answer, where the run is after so many evenly spaced steps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.scratch) is not int or not 0 <= self.scratch <= 255:
+            raise ValueError(f"scratch must be an integer from 0 to 255, got {self.scratch!r}")
+        if self.scratch and not self.behind:
+            raise ValueError("scratch slots stand before an answer behind the prompt: set behind with scratch")
 
 
 @dataclass(frozen=True)

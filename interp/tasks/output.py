@@ -8,14 +8,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from interp.results import Metric, wilson_interval
+from interp.tasks.answers import greedy_answer
 from interp.tasks.batch import Batch
 from interp.tasks.contrast import Contrast
 from interp.tasks.machine_task import as_targets
 from interp.tasks.options import OutputOptions
 from interp.tasks.output_contrasts import output_contrasts
+from interp.tasks.scratch import Scratch
 from interp.tasks.sites import block_names
 from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
@@ -31,6 +34,10 @@ class Output(UnitsOfRuns):
     In place and bidirectional: the model sees the program, the input and an empty output, and writes the final output
     at the positions of the output's slots. All slots are read off at once, so what it can do is bounded by its depth
     alone; a model that writes them one after the other could use what it has written as scratch paper.
+
+    With `options.behind` the program and its input are the prompt, and the output's slots stand behind it, for models
+    that write or fill in; with `options.scratch` facts of the run (`Scratch`) stand between the two, a part of what is
+    written, and the output alone is judged.
     """
 
     name = "output"
@@ -55,6 +62,9 @@ class Output(UnitsOfRuns):
                 f"the {self.name} task takes a machine of one size that can print: io=True, n_output from 1"
             )
         self.n_steps = self.options.n_steps or 32
+        self.scratch = Scratch(self.world, self.n_steps, self.options.scratch)
+        if self.options.behind:
+            self.shows_answer, self.attention_dir = True, "causal"
 
     def shown_hash(self, starts: States) -> np.ndarray:
         """Of the part of the program that the run reaches, with its input."""
@@ -64,25 +74,43 @@ class Output(UnitsOfRuns):
     def shown(self) -> np.ndarray:
         """The positions of an encoded state that the model sees: the blocks of program, input and output."""
         names = enumerate(self.spec.layout.names)
-        return np.array([at for at, name in names if name.partition("[")[0].rstrip(".") in self.shown_blocks])
+        blocks = self.shown_blocks[:2] if self.options.behind else self.shown_blocks
+        return np.array([at for at, name in names if name.partition("[")[0].rstrip(".") in blocks])
+
+    @cached_property
+    def _output(self) -> np.ndarray:
+        """The positions of the output's slots in an encoded state."""
+        return np.arange(self.spec.state_length)[self.spec.layout.slice("output")]
+
+    def _placed(self, of_state: Any, of_scratch: tuple[Any, ...]) -> list[Any]:
+        """One thing a position: of those of an encoded state that are shown, and of what stands behind the prompt."""
+        behind = [*of_scratch, *(of_state[at] for at in self._output)] if self.options.behind else []
+        return [*(of_state[at] for at in self.shown), *behind]
+
+    @property
+    def vocab(self) -> tuple[str, ...]:
+        """The machine's, and the tokens of scratch slots where there are any."""
+        return (*self.spec.vocab, *self.scratch.further_tokens)
 
     @property
     def position_names(self) -> tuple[str, ...]:
-        return tuple(self.spec.layout.names[at] for at in self.shown)
+        return tuple(self._placed(self.spec.layout.names, self.scratch.names))
 
     @property
     def position_roles(self) -> tuple[int, ...]:
-        return tuple(int(role) for role in self.spec.layout.roles[self.shown])
+        first = self.spec.layout.n_roles  # behind those of a state
+        return tuple(map(int, self._placed(self.spec.layout.roles, tuple(first + each for each in self.scratch.roles))))
 
     @property
     def position_indices(self) -> tuple[int, ...]:
-        return tuple(int(index) for index in self.spec.layout.indices[self.shown])
+        return tuple(map(int, self._placed(self.spec.layout.indices, self.scratch.indices)))
 
     @cached_property
     def slots(self) -> np.ndarray:
         """The positions, among those that the model sees, of the output's slots."""
-        whole = np.arange(self.spec.state_length)[self.spec.layout.slice("output")]
-        return np.searchsorted(self.shown, whole)
+        if self.options.behind:
+            return np.arange(self.n_ctx - len(self._output), self.n_ctx)
+        return np.searchsorted(self.shown, self._output)
 
     @property
     def prompt_positions(self) -> slice:
@@ -90,7 +118,12 @@ class Output(UnitsOfRuns):
 
     @property
     def answer_positions(self) -> np.ndarray:
-        return self.slots
+        """In place the output's slots; behind the prompt, where its tokens and those of scratch slots are said."""
+        return np.arange(len(self.shown) - 1, self.n_ctx - 1) if self.options.behind else self.slots
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return tuple(self.position_names[at + self.shows_answer] for at in self.answer_positions)
 
     def draw(
         self,
@@ -115,16 +148,19 @@ class Output(UnitsOfRuns):
         return self.draw_units(n, (1, self.n_steps), seed=seed, start=start, split=split)
 
     def render(self, examples: States, answers: np.ndarray | None = None) -> Batch:
-        """Examples for runs from the start of these states' programs; `answers`, tokens [n, n_output], replace the
-        machine's output."""
+        """Examples for runs from the start of these states' programs; `answers`, tokens [n, k], replace the machine's
+        output, and before it what stands in scratch slots."""
         starts = self.world.starts(examples)
         answers = self.expected(self.world.answer(starts)) if answers is None else answers
-        return Batch(*as_targets(self.world.encode(starts)[:, self.shown], self.slots, answers), starts)
+        tokens = self.world.encode(starts)[:, self.shown]
+        if self.options.behind:
+            tokens = np.concatenate([tokens, answers], axis=1)
+        return Batch(*as_targets(tokens, self.answer_positions, answers), starts)
 
     def expected(self, answer: MachineAnswer) -> np.ndarray:
-        """The output's slots at the end of the run, as tokens [n, n_output]."""
-        final = self.world.encode(answer.after(self.n_steps))
-        return final[:, self.spec.layout.slice("output")]
+        """The output's slots at the end of the run, before them the scratch slots where there are any, as tokens."""
+        output = self.world.encode(answer.after(self.n_steps))[:, self._output]
+        return np.concatenate([self.scratch.tokens(answer), output], axis=1) if self.options.scratch else output
 
     def contrasts(self) -> Mapping[str, Contrast]:
         """One executed instruction exchanged for another; see `output_contrasts`."""
@@ -160,29 +196,52 @@ class Output(UnitsOfRuns):
         return tuple(f"input[{slot}]" for slot in range(self.spec.n_input))
 
     def position_sets(self) -> list[str]:
-        """The blocks that the model sees, and all positions (a ceiling)."""
-        return [*block_names(self.position_names), "all"]
+        """The blocks of program, input and output, and all positions (a ceiling)."""
+        return [*(block for block in block_names(self.position_names) if block in self.shown_blocks), "all"]
 
     def probe_places(self) -> list[str]:
         """The first slot of each block that the model sees, and the slots of the output."""
         slots = [self.position_names[at] for at in self.slots]
-        return list(dict.fromkeys([*(f"{block}[0]" for block in self.blocks()), *slots]))
+        return list(dict.fromkeys([*(f"{block}[0]" for block in self.blocks() if block in self.shown_blocks), *slots]))
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """The model's output slots, long [n, n_output]."""
-        return model(batch.tokens).argmax(dim=-1)[:, self.slots]
+        """What the model says in the output's slots, and in scratch slots before them, long [n, k]."""
+        if not self.options.behind:
+            return model(batch.tokens).argmax(dim=-1)[:, self.slots]
+        n_prompt = len(self.shown)
+        blank = torch.full_like(batch.tokens[:, n_prompt:], self.vocab.index("EOO"))
+        return greedy_answer(model, batch.tokens[:, :n_prompt], blank)
+
+    def right(self, predicted: Tensor, batch: Batch) -> np.ndarray:
+        """Whether each output is the machine's, whatever stands in scratch slots."""
+        n_output = len(self._output)
+        return (predicted.cpu().numpy()[:, -n_output:] == batch.targets.cpu().numpy()[:, self._told]).all(axis=1)
+
+    def lengths(self, batch: Batch) -> np.ndarray:
+        """Steps until each run halts or freezes; n_steps + 1 where it goes on."""
+        return self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
+
+    def facts(self) -> tuple[tuple[str, int] | None, ...]:
+        """Of scratch slots; the output's own tokens tell none."""
+        return (*self.scratch.facts, *(None for _ in self._output)) if self.options.scratch else ()
+
+    @property
+    def _told(self) -> np.ndarray:
+        """The positions whose logits say the output's slots."""
+        return self.answer_positions[-len(self._output) :]
 
     def score(self, predicted: Tensor, batch: Batch) -> pd.DataFrame:
         """How far the model can go: EXACT_MATCH, whole outputs right, by the number of steps that the run makes.
 
         The stratum is `07 steps`, or `cut at 32 steps` where the run would go on; their mean is the area under the
-        curve. TOKEN_ACCURACY is by slot of the output,
-        SEQUENCE_MATCH over all examples as they are drawn.
+        curve. TOKEN_ACCURACY is by slot of the output, BLOCK_ACCURACY of all scratch slots of one time, SEQUENCE_MATCH
+        over all examples as they are drawn.
         """
-        expected = batch.targets.cpu()[:, self.slots].numpy()
-        right = predicted.cpu().numpy() == expected
+        said, expected = predicted.cpu().numpy(), batch.targets.cpu()[:, self.answer_positions].numpy()
+        hits = said == expected
+        right, scratch = hits[:, -len(self._output) :], hits[:, : -len(self._output)]
         whole = right.all(axis=1)
-        n_steps = self.world.run(batch.examples, self.n_steps + 1, keep="last").n_steps
+        n_steps = self.lengths(batch)
         parts: list[tuple[dict[str, Any], np.ndarray]] = [
             ({"stratum": f"{k:02d} steps", "metric": Metric.EXACT_MATCH}, whole[n_steps == k])
             for k in range(self.n_steps + 1)
@@ -193,6 +252,9 @@ class Output(UnitsOfRuns):
             ({"position": f"output[{slot}]", "metric": Metric.TOKEN_ACCURACY}, right[:, slot])
             for slot in range(self.spec.n_output)
         ]
+        for part, time in enumerate(self.scratch.times):
+            told = scratch.reshape(len(scratch), len(self.scratch.times), -1)[:, part]
+            parts.append(({"position": f"t+{time}", "metric": Metric.BLOCK_ACCURACY}, np.asarray(told.all(axis=1))))
         parts.append(({"metric": Metric.SEQUENCE_MATCH}, whole))
         rows = []
         for columns, correct in parts:

@@ -45,6 +45,7 @@ def _draw(task: Output, op: Op, n: int, *, seed: int, half: int | None = None) -
             starts = starts[np.flatnonzero(half_of(task.groups(starts)) == half)]
         clean, corrupted = exchanged(task, starts, op, np.random.default_rng([seed, block, int(op)]))
         differ = np.not_equal(*(task.expected(task.world.answer(each)) for each in (clean, corrupted)))
+        differ[:, [fact is not None for fact in task.facts() or differ.shape[1] * (None,)]] = False  # scratch slots
         rows = np.flatnonzero(differ.any(axis=1))
         tried, found = tried + len(clean), found + len(rows)
         cleans.append(clean[rows])

@@ -55,6 +55,8 @@ class Scratchpad(Output):
 
     def __init__(self, world: MachineWorld | MachineSpec, options: Any = None):
         super().__init__(world, options)
+        if self.options.behind:
+            raise ValueError("the answer of the task scratchpad stands behind its chain: leave behind out")
         own = [f"ip[{i}]" for i in range(self.spec.n_instructions)] + [f"at[{j}]" for j in range(self.spec.n_cells)]
         own += [f"GET[{i}]" for i in range(self.spec.n_input + 1)]
         own += [f"PUT[{i}]" for i in range(self.spec.n_output + 1)]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from interp.tasks.answers import fixed_point_of
+from interp.tasks.answers import greedy_answer
 from interp.tasks.batch import Batch
 from interp.tasks.machine_task import NextStateTask, as_targets
 from interp.worlds.machine import States
@@ -50,19 +49,5 @@ class Step(NextStateTask):
         return Batch(*as_targets(tokens, self.answer_positions, answers), examples)
 
     def predict(self, model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-        """Greedy decoding by fixed-point iteration: the whole answer is guessed, and re-read until it stands still.
-
-        An answer in which every token is the arg max given the tokens before it *is* the greedy answer; token i is
-        right after i + 1 rounds at the latest, and after a few when most of the state is copied (Jacobi decoding,
-        Santilli et al. 2023). Where nobody watches the model, S_t is read once and rows that stand still are left out.
-        """
-        if (decode := fixed_point_of(model)) is not None:
-            return decode(tokens, tokens)
-        answer = tokens.clone()
-        for _ in range(self.spec.state_length + 1):
-            logits = model(torch.cat([tokens, answer], dim=1))
-            better = self.next_state_logits(logits).argmax(dim=-1)
-            if torch.equal(better, answer):
-                break
-            answer = better
-        return answer
+        """Greedy decoding from a guess that nothing changes, see `greedy_answer`: most of a state is copied."""
+        return greedy_answer(model, tokens, tokens)

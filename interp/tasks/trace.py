@@ -22,8 +22,10 @@ from interp.tasks.trace_batch import TraceBatch, streams_of
 from interp.tasks.trace_contrasts import trace_contrasts
 from interp.tasks.trace_pairs import JUDGED, draw_stream_pairs
 from interp.tasks.trace_scores import stream_scores
+from interp.tasks.trace_sources import stream_sources
 from interp.tasks.trace_state_pairs import draw_state_pairs
 from interp.tasks.units import UnitsOfRuns
+from interp.tasks.value_sources import ValueSources
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, Op, Outcome, States
 from interp.worlds.machine.relative import offset_of, relative_name
@@ -234,6 +236,15 @@ class Trace(UnitsOfRuns):
     def has_state_pairs(self) -> bool:
         """See Task."""
         return True
+
+    @property
+    def has_value_sources(self) -> bool:
+        """See Task: of machines that read and print."""
+        return {Op.PUT, Op.GET} <= set(self.spec.ops)
+
+    def value_sources(self, batch: Batch) -> ValueSources:
+        """See Task; of each PUT that is asked for."""
+        return stream_sources(streams_of(batch))
 
     def has_bystanders(self, name: str) -> bool:
         """Of cells: every answer reads the pointer."""

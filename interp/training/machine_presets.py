@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -194,12 +195,21 @@ def _state(architecture: str, *, steps: int = 20_000, rate: float = 2e-3, **size
     return RunConfig("trace", as_world(TRACE_MACHINE), model, training, options=_SHOWN)
 
 
-def _masked_diffusion(task: str, spec: Any, training: TrainingConfig, **sizes: Any) -> RunConfig:
-    """A task whose answer stands behind its prompt, filled in instead of written."""
-    like = transformer_for(task, spec, seed=training.seed, **sizes)
+def _masked_diffusion(
+    task: str,
+    spec: Any,
+    training: TrainingConfig,
+    *,
+    options: Any = None,
+    filling: Mapping[str, Any] | None = None,
+    **sizes: Any,
+) -> RunConfig:
+    """A task whose answer stands behind its prompt, filled in instead of written; `filling`: fields of how."""
+    like = transformer_for(task, spec, options=options, seed=training.seed, **sizes)
     fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
-    n_prompt = TASKS[task](as_world(spec)).prompt_positions.stop
-    return RunConfig(task, as_world(spec), MaskedDiffusionConfig(**fields, n_prompt=n_prompt), training)
+    n_prompt = TASKS[task](as_world(spec), options).prompt_positions.stop
+    model = MaskedDiffusionConfig(**fields, n_prompt=n_prompt, **(filling or {}))
+    return RunConfig(task, as_world(spec), model, training, options=options)
 
 
 STEP_MASKED_DIFFUSION = _masked_diffusion(
@@ -208,6 +218,34 @@ STEP_MASKED_DIFFUSION = _masked_diffusion(
     TrainingConfig(
         steps=14_000, batch_size=16, muon_lr=0.005, eval_every=500, ema_decay=0.998, threads=1, validation=True
     ),
+)
+
+
+# The run of a program, filled in: beside the output's four slots where the run is after 4, 8 … 28 steps, or nothing.
+_OUTPUT_FILLED_TRAINING = TrainingConfig(
+    steps=15_000,
+    batch_size=16,
+    muon_lr=0.005,
+    eval_every=2000,
+    eval_states=512,
+    ema_decay=0.998,
+    steps_along=20,
+    threads=1,
+    validation=True,
+)
+OUTPUT_MASKED_DIFFUSION = _masked_diffusion(
+    "output",
+    OUTPUT_MACHINE,
+    _OUTPUT_FILLED_TRAINING,
+    options=OutputOptions(units="shown", even=True, behind=True, scratch=7),
+    filling={"denoising_steps": 8, "order": "left_to_right", "tail_block": 8},
+)
+OUTPUT_MASKED_DIFFUSION_BARE = _masked_diffusion(
+    "output",
+    OUTPUT_MACHINE,
+    _OUTPUT_FILLED_TRAINING,
+    options=OutputOptions(units="shown", even=True, behind=True),
+    filling={"denoising_steps": 4},
 )
 
 
@@ -239,14 +277,15 @@ STEP_DIFFUSION_LM = _diffusion_lm(
 )
 
 
-def _two_sided(task: str, spec: Any, training: TrainingConfig, *, n_encoder: int, **sizes: Any) -> RunConfig:
+def _two_sided(
+    task: str, spec: Any, training: TrainingConfig, *, n_encoder: int, options: Any = None, **sizes: Any
+) -> RunConfig:
     """A task whose answer stands behind its prompt, read by an encoder and written by a decoder."""
-    like = transformer_for(task, spec, seed=training.seed, **sizes)
+    like = transformer_for(task, spec, options=options, seed=training.seed, **sizes)
     fields = {name: getattr(like, name) for name in like.to_dict() if name not in ("architecture", "attention_dir")}
-    n_prompt = TASKS[task](as_world(spec)).prompt_positions.stop
-    return RunConfig(
-        task, as_world(spec), EncoderDecoderConfig(**fields, n_prompt=n_prompt, n_encoder=n_encoder), training
-    )
+    n_prompt = TASKS[task](as_world(spec), options).prompt_positions.stop
+    model = EncoderDecoderConfig(**fields, n_prompt=n_prompt, n_encoder=n_encoder)
+    return RunConfig(task, as_world(spec), model, training, options=options)
 
 
 STEP_ENCODER_DECODER = _two_sided(
@@ -264,6 +303,15 @@ STEP_ENCODER_DECODER = _two_sided(
     ),
     n_encoder=3,
     n_layers=5,
+)
+# A program on the encoder's side; a start token and the output's four slots on the decoder's.
+OUTPUT_ENCODER_DECODER = _two_sided(
+    "output",
+    OUTPUT_MACHINE,
+    _OUTPUT_FILLED_TRAINING,
+    options=OutputOptions(units="shown", even=True, behind=True),
+    n_encoder=4,
+    n_layers=6,
 )
 TRACE_RNN = _state("rnn", d_model=256)
 TRACE_GRU = _state("gru", d_model=160)

@@ -56,6 +56,9 @@ PRESETS: Registry[RunConfig] = Registry(
         "output_even": f"{_MACHINE}:OUTPUT_EVEN",
         "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
         "scratchpad": f"{_MACHINE}:SCRATCHPAD",
+        "output_masked_diffusion": f"{_MACHINE}:OUTPUT_MASKED_DIFFUSION",
+        "output_encoder_decoder": f"{_MACHINE}:OUTPUT_ENCODER_DECODER",
+        "output_masked_diffusion_bare": f"{_MACHINE}:OUTPUT_MASKED_DIFFUSION_BARE",
         "step_inplace_looped": f"{_MACHINE}:STEP_INPLACE_LOOPED",
     },
 )

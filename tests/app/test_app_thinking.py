@@ -80,6 +80,9 @@ def test_the_page(open_page: Callable[..., AppTest], name: str, word: str, n: in
     assert not at.exception
     assert f"{word} 2 of {n}" in at.markdown[0].value
     assert any("whole answer is" in each.value for each in at.markdown)
+    usual = {"step_masked_diffusion": "makes 1 denoising pass:", "step_diffusion_lm": "makes 4 denoising passes:"}
+    told = [each.value for each in at.caption if "Shown are 16" in each.value]
+    assert [usual[name] in each for each in told] == ([True] if name in usual else [])
     at.button(key="next").click().run()
     assert f"{word} 3 of {n}" in at.markdown[0].value
     at.button(key="next_example").click().run()

@@ -23,6 +23,7 @@ from interp.circuits import (
     head_roles,
     main_contrasts,
     node_effects,
+    read_attention,
     run_circuits,
 )
 from interp.circuits.edges import written
@@ -143,12 +144,26 @@ def test_a_circuit_is_found(task, model):
 def test_what_makes_no_sense_for_runs_is_refused(task, model):
     with pytest.raises(ValueError, match="a head's role is measured on single steps"):
         head_roles(model, task, "INC", n=4)
-    if task.name == "trace":
-        with pytest.raises(ValueError, match="positions that mean the same in every example; those of trace do not"):
-            attention_patterns(model, task, n=4)
-    else:
-        summary = attention_patterns(model, task, ops=["INC"], n=4)
-        assert "brackets" in summary.role_names
+
+
+def test_where_a_head_looks_is_told_by_token_where_positions_mean_nothing(task, model):
+    """By hand: the mean share that keys of a token get of what queries of another pay, in examples that have these."""
+    summary = attention_patterns(model, task, ops=["INC"], n=6, batch_size=4)
+    if task.positions == "block":
+        assert "brackets" in summary.role_names and summary.pattern is not None
+        return
+    assert summary.role_names == tuple(task.vocab) and summary.pattern is None
+    tokens = task.contrast("INC").examples(6, 0).tokens
+    _, cache = model.run_with_cache(tokens)
+    for query in ("INC", "PUT", "{"):
+        shares = []
+        for row, line in zip(cache["blocks.0.attn.hook_pattern"][:, 1], tokens, strict=True):
+            at = line == task.vocab.index(query)
+            if at.any():
+                shares.append([float(row[at][:, line == key].sum(-1).mean()) for key in range(len(task.vocab))])
+        found = summary.roles[0, 0, 1, task.vocab.index(query)]
+        np.testing.assert_allclose(found, np.mean(shares, axis=0), atol=1e-3)
+        assert found.sum() == pytest.approx(1, abs=0.01)
 
 
 def test_the_stage_measures_a_run_of_streams(tmp_path):
@@ -176,7 +191,7 @@ def test_the_stage_measures_a_run_of_streams(tmp_path):
     frame = study(run, ops=("INC", "PUT"), config=settings)
     assert set(frame.op) >= {"INC", "PUT"} and set(frame.task) == {"trace"}
     assert {"faithfulness", "ablation_loss", "completeness", "effect"} <= set(frame.metric)
-    assert not (run.path / "attention.safetensors").exists()
+    assert read_attention(run.path / "attention.safetensors")[0].role_names == tuple(run.task.vocab)
     assert not finding_path(run.path, "roles", "INC").exists()
     found = read_finding(run.path, "edges", "PUT")
     assert found is not None

@@ -212,3 +212,23 @@ def test_what_suits_it_and_what_does_not():
         MaskedDiffusionConfig(d_vocab=5, n_ctx=6, n_prompt=6)
     with pytest.raises(ValueError, match="denoising_steps must be from 1 to the 4 tokens of an answer; got 5"):
         MaskedDiffusionConfig(d_vocab=5, n_ctx=6, n_prompt=2, denoising_steps=5)
+
+
+def test_tails_are_masked_from_a_block_on() -> None:
+    """Half of the rows show whole blocks and nothing behind, each block equally often; the weight is the share."""
+    masked, t = masking(4000, 20, torch.Generator().manual_seed(0), tail_block=8)
+    first = masked.int().argmax(1)
+    tail = (masked == (torch.arange(20) >= first[:, None])).all(1) & masked.any(1) & (first % 8 == 0)
+    assert 0.47 < tail.float().mean() < 0.55  # a few of the others come out so by chance
+    rows = tail & (t[:, 0] == 1 - first / 20)
+    assert rows.sum() > 0.98 * 0.5 * 4000 * 0.95
+    shares = torch.bincount(first[rows], minlength=20)[[0, 8, 16]] / rows.sum()
+    assert ((shares - 1 / 3).abs() < 0.05).all()
+    plain = masking(4000, 20, torch.Generator().manual_seed(0))
+    assert torch.equal(plain[0], masking(4000, 20, torch.Generator().manual_seed(0), tail_block=0)[0])
+    assert torch.equal(plain[0][~tail], masked[~tail]), "rows that are no tails are as they were"
+
+
+def test_a_tail_of_no_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="tail_block must be from 0 to below the 4 tokens"):
+        MaskedDiffusionConfig(d_vocab=4, n_ctx=6, n_prompt=2, n_layers=1, n_heads=1, d_model=4, tail_block=4)

@@ -20,6 +20,7 @@ from interp.tasks import TASKS, Batch, Task, macro_average
 from interp.tasks.options import ChainOptions, TaskOptions
 from interp.training import TrainingConfig, evaluate, train
 from interp.training.presets import PRESETS, transformer_for
+from interp.training.rebuilt import filled_in_for
 from interp.worlds.addition import Addition
 from interp.worlds.base import in_split
 from interp.worlds.slots import SlotWorld
@@ -37,11 +38,12 @@ OPTIONS = {
     "slots": TaskOptions(),
 }
 DIRECT = ("chain", TaskOptions(n_steps=3, direct=True))
-CASES = [*OPTIONS.items(), DIRECT]
+BEHIND = ("output", TaskOptions(n_steps=10, behind=True, scratch=1))
+CASES = [*OPTIONS.items(), DIRECT, BEHIND]
 MANY_STEPS = [*((name, OPTIONS[name]) for name in ("chain", "output")), DIRECT]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case[0] + ("_direct" if case[1].direct else ""))
+@pytest.fixture(params=CASES, ids=lambda case: case[0] + "_direct" * case[1].direct + "_behind" * case[1].behind)
 def task(request: pytest.FixtureRequest) -> Task:
     name, options = request.param
     return TASKS[name](WORLDS.get(name, SPEC), options)
@@ -101,7 +103,7 @@ def test_the_truth_scores_one_and_mistakes_count_where_they_are(task: Task) -> N
     one = right.clone()
     row = int(batch.loss_mask.any(dim=1).nonzero()[5])  # a short stream may ask for nothing
     asked = batch.loss_mask[row].nonzero()
-    position = {"trace": int(asked[0]), "scratchpad": len(asked) - 1}.get(task.name, 0)
+    position = {"trace": int(asked[0]), "scratchpad": len(asked) - 1}.get(task.name, -1)
     one[row, position] = never(task)
     spoilt = task.score(one, batch)
     assert 0 < macro_average(spoilt) < 1
@@ -204,16 +206,21 @@ def test_options_are_checked_and_kept() -> None:
     assert TASKS["chain"](SPEC, TaskOptions(n_steps=3)).options == ChainOptions(n_steps=3), "a task keeps its own class"
 
 
-@pytest.fixture(scope="module", params=["trace", "chain", "output"])
+@pytest.fixture(scope="module", params=["trace", "chain", "output", "output_behind"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    name = request.param
+    name, _, behind = request.param.partition("_")
     spec = MachineSpec(n_instructions=10, n_cells=3, n_input=2, n_output=2, bits=1)
     options = TaskOptions(n_steps=8 if name == "trace" else 2)
     model = transformer_for(name, spec, options=options, n_layers=1, n_heads=2, d_model=16)
+    if behind:  # on two sides, with a fact of the run before the output
+        options = TaskOptions(n_steps=2, behind=True, scratch=1)
+        model = filled_in_for(
+            name, spec, "encoder_decoder", options=options, n_layers=2, n_encoder=1, n_heads=2, d_model=16
+        )
     settings = TrainingConfig(steps=50, batch_size=8, warmup_steps=5, eval_every=50, eval_states=16, threads=1)
     task = TASKS[name](spec, options)
     config = RunConfig(name, task.world, model, settings, options=task.options)
-    return train(config, tmp_path_factory.mktemp("runs") / name)
+    return train(config, tmp_path_factory.mktemp("runs") / request.param)
 
 
 def test_training_lowers_the_loss_and_the_run_opens(trained) -> None:
@@ -235,6 +242,8 @@ def test_every_stage_takes_every_task(trained) -> None:
     assert read in set(probes["variable"]) and "operand" in set(swaps["variable"])
     contrast = next(iter(run.task.contrasts()))
     pairs = draw_pairs(run.task, contrast, 6, seed=0)
+    told = sum(fact is not None for fact in run.task.facts())
+    assert (pairs.weights[:, :told] == 0).all(), "circuits are asked about what is printed"
     assert torch.isfinite(pairs.logit_difference(run.model(pairs.clean.tokens))).all()
 
 
