@@ -303,6 +303,10 @@ class Scratchpad(Output):
         """(token, position), int64 [n, pos]: all that the embedding sees."""
         return batch.tokens.numpy() * self.n_ctx + np.arange(self.n_ctx)
 
+    def position_sets(self) -> list[str]:
+        """The blocks of program and input, what entries are made of, and all positions (a ceiling)."""
+        return [*self.blocks(), "all"]
+
     def probe_places(self) -> list[str]:
         """The first slot of each block of the prompt, and the entries of the first and the second step."""
         first = [f"{block}[0]" for block in self.shown_blocks]
