@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_a_run_is_measured_and_told_about(tmp_path, monkeypatch: pytest.MonkeyPa
     assert "- `short`: `tapelens train --preset scratchpad`" in page and "`other` " in page.split("\n\n")[1]
     assert chains_drawing(records(both)).count("<polyline") + chains_drawing(records(both)).count("<path") >= 2
     with pytest.raises(RunError, match="the task output writes no chain"):
-        chains.require_chain(type("Other", (), {"task": TASKS["output"](SPEC)})())
+        chains.require_chain(cast(Any, SimpleNamespace(task=TASKS["output"](SPEC))))
 
 
 def test_the_preset_writes_at_most_256_tokens() -> None:
