@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.cli import main
 from interp.models import build_model
 from interp.pages.thinking import thinking_page
 from interp.pages.thinking_drawing import thinking_drawing
@@ -135,3 +136,11 @@ def test_presets_are_as_small_as_they_say():
     tokens = torch.zeros(2, thinking.cfg.n_ctx, dtype=torch.long)
     with torch.inference_mode():
         assert thinking(tokens, thoughts=True).weights.sum(1).tolist() == [1, 1]
+
+
+def test_the_verb_says_a_line_for_each_number_of_loop_steps(run, capsys):
+    main(["eval", str(run.path), "--loop-steps", "1", "3", "halt", "--n", "30"])
+    said = [line for line in capsys.readouterr().out.splitlines() if "macro average" in line]
+    assert [line.partition(":")[0] for line in said] == ["1 loop steps", "3 loop steps", "as it halts"]
+    rows = by_loop_steps(run, ["3"], n=30, seed=2)
+    assert f"macro average {100 * rows['estimate'].iloc[0]:.2f} %" in said[1]

@@ -11,7 +11,7 @@ from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import console, say, show_scores, stage_display
 from interp.evaluation.tables import denoising_tables
 from interp.files import copy_file, require_file, write_json, write_text
-from interp.results import records
+from interp.results import Aggregation, records, select
 from interp.runs import Run, load
 from interp.stage_options import EvaluationOptions
 
@@ -76,7 +76,13 @@ def evaluate(
             scores, failures = found.rows, found.failures
     for failure in failures[:10]:
         say(f"wrong: {failure.words()}")
-    show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
+    if loop_steps:
+        for asked_for, row in zip(loop_steps, records(select(scores, aggregation=Aggregation.MACRO)), strict=True):
+            what = "as it halts" if asked_for == "halt" else f"{asked_for} loop steps"
+            low, high = (f"{100 * row[end]:.2f}" for end in ("ci_low", "ci_high"))
+            say(f"{what}: macro average {100 * row['estimate']:.2f} % [{low}, {high}] of {row['n']:,}")
+    else:
+        show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
     if json_file is not None:
         write_json(json_file, records(opened.identified(scores)))
 
