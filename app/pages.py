@@ -66,11 +66,11 @@ def _without_state(run: Run) -> str | None:
 
 def _without_drafts(run: Run) -> str | None:
     config = run.config.model
-    if getattr(config, "drafts_in", None):
+    if getattr(config, "drafts_in", None) or run.config.writes:
         return None
     return (
         f"A {config.architecture} gives its answer in one go; looped models, and those that fill in an answer by "
-        "denoising, come to it step by step."
+        "denoising, come to it step by step, and models of the task scratchpad write a chain before it."
     )
 
 

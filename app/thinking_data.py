@@ -32,6 +32,35 @@ class Thoughts:
         return (self.tokens == self.truth).all(axis=1)
 
 
+@dataclass(frozen=True)
+class Chain:
+    """What a model wrote before it answered one example, entry by entry."""
+
+    entries: list[tuple[str, str, bool]]  # the model's, the world's, whether they agree
+    p: list[float]  # the probability that the model gave to each entry of its own; 0 where it wrote none
+    said: str
+    truth: str
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def chain(_loaded: LoadedModel, key: str, number: int) -> Chain:
+    """What the model writes of example `number`, greedily."""
+    import torch
+
+    run = _loaded.run
+    batch = examples_view.shown_example(run.task, run, number).batch
+    with _loaded.lock, torch.inference_mode():
+        written = run.task.answer(run.model, batch)
+        entries, said, truth = run.task.told_steps(written, batch)
+        prompt = batch.tokens[:, run.task.prompt_positions]
+        own = written[:, : int((written >= 0).sum())]
+        logits = run.model(torch.cat([prompt, own], dim=1))[:, prompt.shape[1] - 1 : -1]
+        each = logits.softmax(-1).gather(-1, own[..., None])[0, :, 0]
+    width = run.task.entry_width
+    p = [float(each[width * k : width * (k + 1)].prod()) if mine else 0.0 for k, (mine, _, _) in enumerate(entries)]
+    return Chain(entries, p, said, truth)
+
+
 @st.cache_data(show_spinner=False, max_entries=64)
 def thoughts(_loaded: LoadedModel, key: str, number: int) -> Thoughts:
     """The model's drafts of example `number`."""

@@ -105,12 +105,23 @@ class Metric(StrEnum):
     SURVIVAL = "survival"  # share of programs that the model has followed without an error for so many steps, 0 to 1
     DEPARTURE = "departure"  # share of programs whose first error is made on this op and outcome, 0 to 1
     SEQUENCE_MATCH = "sequence_match"  # share of whole streams, chains or outputs without an error, 0 to 1
+    ENTRIES_RIGHT = "entries_right"  # share of the entries of written chains that are the machine's, 0 to 1
+    WRITTEN_TOKENS = "written_tokens"  # tokens of a chain that a model writes before it answers
     GAIN = "gain"  # share right less that of one pass on the same examples, -1 to 1, higher is better
     VARIATIONAL_BOUND = "variational_bound"  # on the nats of a whole answer given its prompt, lower is better
     DECIDED_AT = "decided_at"  # when a token is filled in, as a share of the passes, 0 = in the first, 1 = in the last
     OVERLAP = "overlap"  # share of held-out units that a run was shown in training in another guise, 0 to 1, 0 is best
     RUN_STEPS = "run_steps"  # executed instructions of an example
     LOOP_STEPS = "loop_steps"  # steps of a loop until it halts, at least 1
+    MOVEMENT = "movement"  # how far a loop step moves its carry, as a share of the carry's length, 0 = it stands still
+    SETTLED = "settled"  # share of examples whose carry stands still by then, 0 to 1
+    BROKEN = "broken"  # share of the answers right by one way of stopping that are wrong by another, 0 to 1, 0 is best
+    MENDED = "mended"  # share of the answers wrong by one way of stopping that are right by another, 0 to 1
+    REWARD = "reward"  # mean credit of a sampled token, 0 to 1, higher is better
+    PASS_AT_K = "pass_at_k"  # share of programs of whose k sampled answers one is right, 0 to 1; while training k = 1
+    KEPT = "kept"  # share of sampled answers that were learned from, 0 to 1
+    ENTROPY = "entropy"  # of the next token, at tokens that were sampled, nats
+    POLICY_KL = "policy_kl"  # estimated divergence a sampled token from the model that training started with, nats
     GRADIENT_NORM = "gradient_norm"  # before clipping
     LEARNING_RATE = "learning_rate"  # of the hidden matrices
     SECONDS = "seconds"  # training time so far

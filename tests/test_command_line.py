@@ -80,6 +80,7 @@ INTO_RUN = {
     "sources": [(["sources", "RUN"], "sources.parquet")],
     "sample-text": [(["sample-text", "RUN", "--save"], "texts.parquet")],
     "thinking": [(["thinking", "RUN"], "thinking.parquet")],
+    "chains": [(["chains", "RUN"], "chains.parquet")],
     "diffusion": [(["diffusion", "RUN"], "diffusion.parquet")],
     "sums": [(["sums", "RUN"], "sums.parquet")],
     "slots": [(["slots", "RUN"], "slots.parquet")],

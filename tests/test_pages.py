@@ -80,6 +80,15 @@ def test_pages_whose_commands_measure_too(
     check(out, kind)
 
 
+def test_the_page_on_chains_is_what_its_rows_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "docs"
+    out.mkdir()
+    shutil.copy(DOCS / "chains.parquet", out)
+    main(["chains", "--out", str(out)])
+    check(out, "chains")
+
+
 def check(out: Path, command: str) -> None:
     """The files in `out` are those of the documents; links from a page to runs are relative to where it stands."""
     written = sorted(file.relative_to(out) for file in out.rglob("*") if file.is_file() and file.suffix != ".parquet")

@@ -73,6 +73,7 @@ FOUND = (
     "slots",
     "states",
     "thinking",
+    "chains",
     "diffusion",
     "calibration",
     "length_generalisation",

@@ -40,6 +40,7 @@ BELOW = {
     "card": ["interp.pages.cards:make_card"],
     "circuit-page": ["interp.pages.circuits:write_circuit_page"],
     "thinking": ["interp.studies.thinking:measure_thinking"],
+    "chains": ["interp.studies.chains:measure_chains"],
     "diffusion": ["interp.studies.diffusion:measure_diffusion"],
     "lengths": ["interp.studies.lengths:LengthsConfig"],
     "sums": ["interp.studies.sums:measure_sums"],
@@ -51,7 +52,7 @@ BELOW = {
     "sample-text": ["interp.studies.texts:judge_run"],
     "compile": ["interp.compiled:compile_model"],
 }  # fmt: skip
-RUN = {"eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
+RUN = {"chains", "eval", "probe", "patch", "circuit", "card", "thinking", "report", "sums", "slots", "sample-text"} | {
     "diffusion",
     "slots-inside",
     "generate",

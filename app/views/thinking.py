@@ -1,13 +1,15 @@
-"""Thinking: an answer as it comes into being, loop step by loop step or denoising pass by pass, beside the world's."""
+"""Thinking: an answer as it comes into being, by loop step, denoising pass or written entry, beside the world's."""
 
 from __future__ import annotations
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import examples_view, run_access, session, thinking_data, widgets
 from app.components.clickable import clickable
 from app.components.drafts import Draft, draft_table
+from app.components.strip import Tile, strip
 from app.example_controls import draw_neighbours, load
 from app.examples_view import ExamplesView, Shown
 from app.pages import PAGES
@@ -133,9 +135,39 @@ def search(view: ExamplesView, loaded: LoadedModel) -> None:
     st.rerun()
 
 
+def chain_page(view: ExamplesView, shown: Shown, loaded: LoadedModel, top: DeltaGenerator, where: str) -> None:
+    """What the model writes before it answers: a tile an entry, right or wrong, and its answer."""
+    found = thinking_data.chain(loaded, loaded.key, view.number)
+    n = len(found.entries)
+    now = min(view.step, n - 1)
+    good = sum(right for _, _, right in found.entries)
+    top.markdown(f"#### {where} · entry {now + 1} of {n} · {good} of {n} entries right")
+    st.caption(f"{shown.task.words} The example comes from {session.unit(view)} kept out of training.")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        draw_neighbours(view)
+    widgets.time_slider("entry", n)
+    right = found.said == found.truth
+    with st.container(border=True):
+        st.markdown(
+            f"{'✓' if right else '✗'} Its answer is **{found.said or 'none'}**"
+            + ("." if right else f"; the machine prints **{found.truth}**.")
+        )
+    st.caption(
+        "A tile an entry of what the model wrote, in order: the machine's, and under it the model's own, ✓ or ✗ "
+        "(another), with the probability of all its tokens. Pick one, or use the slider."
+    )
+    tiles = [
+        Tile(f"entry {k + 1}", theirs, str(k), now=k == now, truth=theirs or "no entry", said=own or "no entry", p=p)
+        for k, ((own, theirs, _), p) in enumerate(zip(found.entries, found.p, strict=True))
+    ]
+    clickable(
+        strip(tiles, clickable=True), key="entries", on_pick=lambda value: session.selection.emit(step=int(value))
+    )
+
+
 def page() -> None:
     view = examples_view.view(run_access.current())
-    word = view.run.config.model.drafts_in
+    word = getattr(view.run.config.model, "drafts_in", None)  # None: a chain is written before the answer
     top = st.empty()
     where = f"{session.describe_model(view.run)} · held-out example {view.number + 1}"
     top.markdown(f"#### {where}")
@@ -147,6 +179,9 @@ def page() -> None:
         return
     if loaded is None:
         run_access.model_or_wait(view.run)
+        return
+    if word is None:
+        chain_page(view, shown, loaded, top, where)
         return
     found = thinking_data.thoughts(loaded, loaded.key, view.number)
     n = len(found.tokens)

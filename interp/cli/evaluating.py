@@ -11,7 +11,7 @@ from interp.cli.arguments import RunPath, at_least, use_threads, writes
 from interp.console import console, say, show_scores, stage_display
 from interp.evaluation.tables import denoising_tables
 from interp.files import copy_file, require_file, write_json, write_text
-from interp.results import records
+from interp.results import Aggregation, records, select
 from interp.runs import Run, load
 from interp.stage_options import EvaluationOptions
 
@@ -76,7 +76,13 @@ def evaluate(
             scores, failures = found.rows, found.failures
     for failure in failures[:10]:
         say(f"wrong: {failure.words()}")
-    show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
+    if loop_steps:
+        for asked_for, row in zip(loop_steps, records(select(scores, aggregation=Aggregation.MACRO)), strict=True):
+            what = "as it halts" if asked_for == "halt" else f"{asked_for} loop steps"
+            low, high = (f"{100 * row[end]:.2f}" for end in ("ci_low", "ci_high"))
+            say(f"{what}: macro average {100 * row['estimate']:.2f} % [{low}, {high}] of {row['n']:,}")
+    else:
+        show_scores(scores, title=f"{opened.name}: exact match on held-out programs")
     if json_file is not None:
         write_json(json_file, records(opened.identified(scores)))
 
@@ -201,16 +207,19 @@ def thinking(
     run: RunPath,
     *,
     n: int = 4096,
+    n_longer: int = 1000,
     seed: int = 2,
     out: Path = Path("docs"),
     threads: int = 1,
 ) -> None:
     """How a looped model thinks: right by loop step and steps run, halting against fixed steps, chance and an oracle,
-    and which executed step each loop step holds; rows in RUN/thinking.parquet, the page OUT/thinking.md.
+    which executed step each loop step holds, what follows from edits of its carry, the fixed point, and runs longer
+    than in training; rows in RUN/thinking.parquet, the page OUT/thinking.md.
 
     Args:
         run: the run folder of a looped model about runs (the task output).
         n: held-out examples of each split.
+        n_longer: programs of each bin of longer runs, 0: none.
         seed: of the examples.
         out: where the page goes.
         threads: PyTorch threads.
@@ -219,13 +228,14 @@ def thinking(
     from interp.studies.thinking import measure_thinking
 
     at_least("--n", n, 1)
+    at_least("--n-longer", n_longer, 0)
     opened = load(run)
     writes(opened.path, "thinking.parquet")
     writes(out, "thinking.md")
     use_threads(threads)
     with stage_display("thinking") as progress:
-        rows = measure_thinking(opened, n=n, seed=seed, progress=progress)
-    opened.write_frame("thinking", rows, settings={"n": n, "seed": seed})
+        rows = measure_thinking(opened, n=n, n_longer=n_longer, seed=seed, progress=progress)
+    opened.write_frame("thinking", rows, settings={"n": n, "n_longer": n_longer, "seed": seed})
     page = write_thinking_page(opened, rows, out)
     say(f"{len(rows):,} rows in {opened.path / 'thinking.parquet'}; the page is {page}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.cli.arguments import writes
 from interp.commands import this_command
@@ -22,6 +22,7 @@ from interp.training.overrides import (
 )
 from interp.worlds import Split, World, as_world
 
+Objective = Literal["likelihood", "reward", "rejection"]
 TRAINED = ("config.json", "metrics.parquet", "model.safetensors", "resume/")  # what is written into a run folder
 
 
@@ -38,6 +39,7 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    objective: Objective | None = None,
     log: LogTo | None = None,
     training: TrainingOverrides = TrainingOverrides(),  # noqa: B008 (frozen)
     model: ModelOverrides = ModelOverrides(),  # noqa: B008 (frozen)
@@ -61,6 +63,7 @@ def train(
         batch_size: records a step.
         seed: of weights and records.
         threads: PyTorch threads.
+        objective: reward learns from the model's own answers, judged by the world; rejection from those that are right.
         log: where scalars go besides RUN/metrics.parquet: RUN/tensorboard, or Weights & Biases.
         training: fields of the training instead of the preset's.
         model: fields of the model instead of the preset's.
@@ -78,7 +81,7 @@ def train(
         raise ValueError("--machine needs a new run: leave --resume out")
     if start is not None and resume:
         raise ValueError("--resume goes on with the weights that --out holds; leave --start out")
-    short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads}
+    short = {"steps": steps, "batch_size": batch_size, "seed": seed, "threads": threads, "objective": objective}
     changes = given(training) | {name: value for name, value in short.items() if value is not None}
     folder = out if out is not None else Path("runs") / preset
     writes(folder, *TRAINED, *(["tensorboard/"] if log == "tensorboard" else []))

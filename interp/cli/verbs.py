@@ -14,6 +14,7 @@ from interp.cli import UsageError
 from interp.cli.bench import bench
 from interp.cli.browsing import app, demo, report
 from interp.cli.causal import circuit, circuit_page, patch, sources, states_page
+from interp.cli.chaining import chains
 from interp.cli.comparing import compare
 from interp.cli.compiled import calibrate, compile_interpreter
 from interp.cli.denoising import diffusion
@@ -64,6 +65,7 @@ COMMANDS = {
     "curves": curves,
     "lengths": lengths,
     "thinking": thinking,
+    "chains": chains,
     "diffusion": diffusion,
     "report": report,
     "push": push,

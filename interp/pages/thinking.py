@@ -10,6 +10,7 @@ import pandas as pd
 from interp.commands import command
 from interp.files import write_text
 from interp.pages.thinking_drawing import thinking_drawing
+from interp.pages.thinking_further import fixed_point_section, further_words, longer_section, parts_section
 from interp.results import Aggregation, Metric, records, select
 from interp.runs import Run
 
@@ -46,6 +47,9 @@ def thinking_page(name: str, rows: pd.DataFrame, command: str) -> str:
         "every step. The answer then is source's, as if the carry were the state of the run, or base's own again, as "
         "if nothing had been done, or neither.\n\n"
         + _table(*_swaps(rows))
+        + parts_section(rows)
+        + fixed_point_section(rows)
+        + longer_section(rows)
         + "\n\n## Which executed step does a loop step hold?\n\nA ridge probe of each variable after s instructions, "
         "scored only where the last instruction changed it; the best loop step was chosen on validation and is scored "
         "on evaluation, beside the same probe on what enters the loop.\n\n" + _table(*_matrix(rows)) + "\n"
@@ -76,7 +80,7 @@ def _opening(
             f"{100 * as_source:.0f} % and is forgotten in {100 * as_base:.0f} % (base's own answer again); after step "
             f"{last}, the last, it is that program's in {100 * swaps[last][0]:.0f} %."
         )
-    said.append(_map_words(rows))
+    said += [_map_words(rows), further_words(rows)]
     return " ".join(each for each in said if each)
 
 
@@ -106,7 +110,7 @@ def _by_step(rows: pd.DataFrame) -> list[tuple[int, float]]:
 
 def _halting(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     right = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MACRO).dropna(subset=["part"])
-    spent = select(rows, metric=Metric.LOOP_STEPS)
+    spent = select(rows, metric=Metric.LOOP_STEPS, stratum=None)
     steps = dict(zip(spent["part"], spent["estimate"], strict=True))
     pairs = zip(right["part"], right["estimate"], strict=True)
     return {str(part): (float(estimate), float(steps[part])) for part, estimate in pairs}

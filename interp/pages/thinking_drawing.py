@@ -14,7 +14,8 @@ _SHOWN = (1, 2, 4, 8)  # loop steps whose curve is drawn
 def thinking_drawing(rows: pd.DataFrame) -> str:
     """Two panels: right by the steps that a program runs, a curve a number of loop steps; what the answer is after the
     carry was swapped, by loop step."""
-    each = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN).dropna(subset=["stratum", "time"])
+    each = select(rows, metric=Metric.EXACT_MATCH, aggregation=Aggregation.MEAN, part=None)
+    each = each.dropna(subset=["stratum", "time"])
     table = each.pivot_table(index="time", columns="stratum", values="estimate")
     least = 0.1 * int(10 * float(table.min().min()))
     parts = _frame(0, "right, by steps that the program runs", least, 1.0, [1, table.shape[1]])

@@ -12,6 +12,7 @@ from interp.report.page import Page, Section, escape
 from interp.report.probes import probes_section
 from interp.report.states import has_states, states_section
 from interp.report.swaps import interventions_section
+from interp.report.thinking import thinking_section, thinks
 from interp.runs import Run
 
 __all__ = ["write_report"]
@@ -34,6 +35,11 @@ def write_report(run: Run) -> Path:
         *(
             [Section("states", "State", "What does it carry?", states_section(material, page))]
             if has_states(material)
+            else []
+        ),
+        *(
+            [Section("thinking", "Thinking", "How does an answer come about?", thinking_section(material, page))]
+            if thinks(material)
             else []
         ),
         Section("circuits", "Circuits", "Which parts carry each instruction?", circuits_section(material, page)),

@@ -3,7 +3,7 @@
 from interp.reading import RunError
 from interp.runs.folder import FRAMES, Run, frame_command, load, read_config, write_config
 from interp.runs.origin import hardware, provenance, versions
-from interp.runs.run_config import NEXT_STATE_TASKS, STREAM_TASKS, RunConfig
+from interp.runs.run_config import NEXT_STATE_TASKS, STREAM_TASKS, WRITING_TASKS, RunConfig
 from interp.runs.weights import STEPS, require_dtypes, save_weights, weights_header
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NEXT_STATE_TASKS",
     "STEPS",
     "STREAM_TASKS",
+    "WRITING_TASKS",
     "Run",
     "RunConfig",
     "RunError",

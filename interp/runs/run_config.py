@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NEXT_STATE_TASKS = ("step_inplace", "step")  # those that declare `answers_state`
 STREAM_TASKS = ("trace",)  # those that declare `tells_stream`
+WRITING_TASKS = ("scratchpad",)  # those that declare `writes`
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class RunConfig:
     def tells_stream(self) -> bool:
         """`Task.tells_stream`, as above."""
         return self.task in STREAM_TASKS
+
+    @property
+    def writes(self) -> bool:
+        """`Task.writes`, as above."""
+        return self.task in WRITING_TASKS
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready nested dict of every field."""

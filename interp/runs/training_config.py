@@ -87,11 +87,20 @@ class TrainingConfig:
     validation: bool = later(False)
     """Leave the validation units (hash % 20 == 1) out of training, and follow it on them; what is chosen is chosen
     there, so that evaluation is read once. Runs made before had no such split."""
+    objective: Literal["likelihood", "reward", "rejection"] = later("likelihood")
+    """likelihood: of the world's answers. reward: policy gradient on sampled answers that the world judges. rejection:
+    likelihood of the sampled answers that are right. The last two begin with the weights of --start."""
+    group: int = later(8)
+    """Of reward and rejection: answers that are sampled to each prompt."""
+    judged: Literal["outcome", "process"] = later("outcome")
+    """Of reward: the final answer alone is judged, or each written step."""
+    kl: float = later(0.02)
+    """Of reward: weight of the divergence from the weights of --start."""
     compile: bool = later(False)
     """Train through torch.compile; the model that is saved and analysed is the same."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every")
+        at_least_one = ("steps", "batch_size", "threads", "eval_every", "eval_states", "checkpoint_every", "group")
         least = {"seed": 0, "warmup_steps": 0, "steps_along": 0} | dict.fromkeys(at_least_one, 1)
         require_fields(self, of="training ", **least)
         for name in ("muon_lr", "adamw_lr", "gradient_clip", "loop_weight"):
@@ -99,8 +108,9 @@ class TrainingConfig:
                 raise ValueError(f"training {name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"training decay_fraction must lie in [0, 1], got {self.decay_fraction}")
-        if self.weight_decay < 0:
-            raise ValueError(f"training weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("weight_decay", "kl"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training {name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training ema_decay must lie in [0, 1), got {self.ema_decay}")
         if not 0 <= self.adaptive <= 1:
@@ -139,4 +149,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("muon", "adamw"),
     "curriculum": ("none", "language", "sizes"),
     "schedule": ("linear", "cosine", "wsd"),
+    "objective": ("likelihood", "reward", "rejection"),
+    "judged": ("outcome", "process"),
 }

@@ -8,7 +8,9 @@
    t (all positions, on their first principal components), fitted on training units and scored only where the variable
    differs from what it was after s - 1 instructions: else neighbouring states smear the diagonal. The step t that is
    best for each s is chosen on validation, and scored on evaluation, beside the same probe on what enters the loop.
-3. The whole carry swapped between two programs after each loop step (thinking_swaps.py).
+3. The whole carry swapped between two programs after each loop step (thinking_swaps.py), and parts of it
+   (thinking_parts.py).
+4. Longer runs and more loop steps than in training, and the fixed point (thinking_longer.py).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from scipy.stats import spearmanr
 from interp.results import Aggregation, Control, IntervalKind, Method, Metric, rows_frame, wilson_interval
 from interp.runs import Run
 from interp.studies.holding import Progress, quiet
+from interp.studies.thinking_longer import fixed_point_rows, longer_rows
+from interp.studies.thinking_parts import Reader, block_rows, variable_rows
 from interp.studies.thinking_swaps import swap_rows
 from interp.training.scoring import BATCH_SIZE, evaluate
 from interp.worlds import Split
@@ -35,6 +39,7 @@ _EXECUTED = 12  # executed steps that are looked for
 _COMPONENTS = 128
 _LEAST = 30  # examples of each part of a probe, else it is left out
 _TOLERANCE = 0.001  # of T*
+_PARTS = 7  # of a measurement, for progress
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,14 @@ def by_loop_steps(
     return pd.concat(parts, ignore_index=True)
 
 
-def measure_thinking(run: Run, *, n: int = 4096, seed: int = 2, progress: Progress = quiet) -> pd.DataFrame:
-    """All rows of this module's docstring. Raises ValueError for a model that is not looped, or a task without runs."""
+def measure_thinking(
+    run: Run, *, n: int = 4096, n_longer: int = 1000, seed: int = 2, progress: Progress = quiet
+) -> pd.DataFrame:
+    """All rows of this module's docstring; `n_longer` programs a bin of longer runs, 0: none.
+
+    Raises:
+        ValueError: the model is not looped, or the task has no runs.
+    """
     most = require_looped(run)
     if not hasattr(run.task, "n_steps"):
         raise ValueError(
@@ -87,13 +98,21 @@ def measure_thinking(run: Run, *, n: int = 4096, seed: int = 2, progress: Progre
     splits: tuple[Split, ...] = ("validation", "evaluation")
     seen = {}
     for at, split in enumerate(splits):
-        progress(at, 4, f"{split} examples")
+        progress(at, _PARTS, f"{split} examples")
         seen[split] = think(run, n, seed=seed, split=split)
     rows = [*_steps_rows(seen["evaluation"], most), *_halting_rows(seen["validation"], seen["evaluation"], seed)]
-    progress(2, 4, "what each step holds")
-    rows += _matrix_rows(run, n, seed=seed)
-    progress(3, 4, "carries swapped")
+    progress(2, _PARTS, "what each step holds")
+    readers: dict[tuple[str, int, bool], Reader] = {}
+    rows += _matrix_rows(run, n, seed=seed, readers=readers)
+    progress(3, _PARTS, "carries swapped")
     rows += swap_rows(run, min(n, 2048), seed=seed)
+    progress(4, _PARTS, "parts of carries swapped")
+    rows += block_rows(run, min(n, 512), seed=seed)
+    rows += variable_rows(run, readers, min(n, 128), seed=seed)
+    progress(5, _PARTS, "the fixed point")
+    rows += fixed_point_rows(run, min(n, 2048), seed=seed)
+    if n_longer:
+        rows += longer_rows(run, n_longer, seed=seed, progress=lambda done, total, at: progress(6, _PARTS, at))
     return run.identified(rows_frame(rows))
 
 
@@ -220,15 +239,19 @@ def _read(world: Any, examples: Any, name: str, ran: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _matrix_rows(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Probes of a variable after s instructions on the carry after loop step t, and the best t of each s."""
+def _matrix_rows(
+    run: Run, n: int, *, seed: int, readers: dict[tuple[str, int, bool], Reader]
+) -> Iterator[dict[str, Any]]:
+    """Probes of a variable after s instructions on the carry after loop step t, and the best t of each s; what these
+    read goes into `readers`, beside what the probe of what enters the loop reads."""
     fit, choose, held = (_carries(run, n, seed=seed, split=s) for s in ("fit", "validation", "evaluation"))
     n_steps = len(fit[0])
-    reduced = []
+    reduced, bases = [], []
     for t in range(n_steps):  # t = 0: what enters the loop
         mean = fit[0][t].mean(0)
         torch.manual_seed(seed)
         _, _, basis = torch.pca_lowrank(fit[0][t] - mean, q=min(_COMPONENTS, n, fit[0].shape[-1]), center=False)
+        bases.append(basis)
         reduced.append([(part[0][t] - mean) @ basis for part in (fit, choose, held)])
     for name in fit[1]:
         for s in range(1, _EXECUTED + 1):
@@ -237,10 +260,11 @@ def _matrix_rows(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
             y = [values[keep, s] for values, keep in zip(labels, rows, strict=True)]
             if min(len(part) for part in y) < _LEAST or len(np.unique(y[0])) < 2:
                 continue
-            shares = []
+            shares, probes = [], []
             for t in range(n_steps):
                 x = [part[torch.from_numpy(keep)] for part, keep in zip(reduced[t], rows, strict=True)]
                 probe = RidgeProbe().fit(x[0], torch.from_numpy(y[0]))
+                probes.append(probe)
                 shares.append([np.asarray(probe.predict(x[k])) == y[k] for k in (1, 2)])
             common = {"method": Method.RIDGE, "metric": Metric.ACCURACY, "variable": name, "lag": s}
             for t, (_, right) in enumerate(shares):
@@ -248,3 +272,12 @@ def _matrix_rows(run: Run, n: int, *, seed: int) -> Iterator[dict[str, Any]]:
                 yield _share(right, **common, time=t, control=control)
             best = 1 + int(np.argmax([right.mean() for right, _ in shares[1:]]))
             yield _share(shares[best][1], **common, time=best, part="best step on validation")
+            for t in (0, best):
+                readers[name, s, t == 0] = Reader(t, _row_space(bases[t], probes[t]))
+
+
+def _row_space(basis: torch.Tensor, probe: RidgeProbe) -> torch.Tensor:
+    """Orthonormal directions [pos * d_model, k] that a probe on principal components reads."""
+    read = basis @ torch.as_tensor(probe.coef_, dtype=basis.dtype).T
+    left, sizes, _ = torch.linalg.svd(read, full_matrices=False)
+    return left[:, sizes > 1e-4 * sizes[0]]

@@ -43,6 +43,8 @@ class Task(ABC):
         edits_any_step: whether a variable may be set at any executed step of an example, not at its first alone.
         whole_answers: whether `answer` gives the tokens at `answer_positions`, [n, k], that are right or wrong as one
             whole; confidence, partial credit and examples of failures can be taken of such answers.
+        writes: whether a model writes its answer token by token as it likes, so that answers can be sampled and judged:
+            `write`, `finished`, `right`, `credit`.
         has_plan: whether a memory of slots is known that does each example, see `SlotsTask.memories`.
         attention_chunk: c > 0: chunks of c tokens follow from the one before, so that attention need not reach
             further; 0: attention reaches everything.
@@ -61,6 +63,7 @@ class Task(ABC):
     shows_answer: bool = False
     edits_any_step: bool = False
     whole_answers: bool = False
+    writes: bool = False
     has_plan: bool = False
     attention_chunk: int = 0
     n_probed: int = 4_000

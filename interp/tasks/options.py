@@ -22,7 +22,7 @@ class StreamOptions:
     """
 
     n_steps: int | None = later(None)
-    """How many executed instructions an example spans, for `trace`, `chain` and `output`."""
+    """How many executed instructions an example of `trace`, `chain`, `output` or `scratchpad` spans."""
     units: Literal["program", "shown"] = later("program")
     """What is held out whole: programs, or what a model is shown of them (the executed stream, the reachable part)."""
 
@@ -72,7 +72,7 @@ class OutputOptions(StreamOptions):
     """
 
     even: bool = later(False)
-    """For `output`: every number of steps from 1 to n_steps equally often, and no run that is cut off."""
+    """For `output`, `scratchpad`: every number of steps from 1 to n_steps equally often, and no run that is cut off."""
     behind: bool = later(False)
     """For `output`: the answer stands behind the prompt, to be written or filled in, not in its place."""
     scratch: int = later(0)
@@ -84,6 +84,29 @@ class OutputOptions(StreamOptions):
             raise ValueError(f"scratch must be an integer from 0 to 255, got {self.scratch!r}")
         if self.scratch and not self.behind:
             raise ValueError("scratch slots stand before an answer behind the prompt: set behind with scratch")
+
+
+@dataclass(frozen=True)
+class ScratchpadOptions(OutputOptions):
+    """Of `scratchpad`.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    optional: bool = later(False)
+    """For `scratchpad`: the chain may end at any entry; the model decides how much it writes before it answers."""
+    shortest: int = later(1)
+    """For `scratchpad`: runs of fewer steps are not drawn."""
+    longest: int = later(0)
+    """For `scratchpad`: runs of more steps are not drawn; 0: as many as n_steps leaves room for."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("shortest", 1), ("longest", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= 4096:
+                raise ValueError(f"{name} must be an integer from {least} to 4096, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -103,11 +126,11 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
-class TaskOptions(ChainOptions, OutputOptions, AdditionOptions, TextOptions):
+class TaskOptions(ChainOptions, ScratchpadOptions, AdditionOptions, TextOptions):
     """The options of every task, as the command line takes them; a task refuses those that are not its own."""
 
     def __post_init__(self) -> None:
-        for each in (OutputOptions, AdditionOptions, TextOptions):
+        for each in (ScratchpadOptions, AdditionOptions, TextOptions):
             each.__post_init__(self)
 
 
@@ -115,6 +138,7 @@ OPTIONS: dict[str, type] = {
     "trace": StreamOptions,
     "output": OutputOptions,
     "chain": ChainOptions,
+    "scratchpad": ScratchpadOptions,
     "addition": AdditionOptions,
     "text": TextOptions,
 }

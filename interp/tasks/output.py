@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from interp.tasks.units import UnitsOfRuns
 from interp.worlds.base import Split
 from interp.worlds.machine import MachineAnswer, MachineSpec, MachineWorld, States
 
-_BLOCKS = ("instructions", "input", "output")
 _TYPED = ("instructions[0]", "instructions[1]", "input[0]")
 _FROM_INPUT = ("operand", "cell", "result", "emitted")  # what another input changes soon
 
@@ -42,6 +41,7 @@ class Output(UnitsOfRuns):
     """
 
     name = "output"
+    shown_blocks: ClassVar[tuple[str, ...]] = ("instructions", "input", "output")  # of a state, what the model sees
     attention_dir = "bidirectional"
     has_strata = False
     Options = OutputOptions
@@ -58,7 +58,9 @@ class Output(UnitsOfRuns):
         super().__init__(world, options)
         spec = self.spec
         if spec.padded or not spec.io or not spec.n_output:
-            raise ValueError("the output task takes a machine of one size that can print: io=True, n_output from 1")
+            raise ValueError(
+                f"the {self.name} task takes a machine of one size that can print: io=True, n_output from 1"
+            )
         self.n_steps = self.options.n_steps or 32
         self.scratch = Scratch(self.world, self.n_steps, self.options.scratch)
         if self.options.behind:
@@ -71,8 +73,9 @@ class Output(UnitsOfRuns):
     @cached_property
     def shown(self) -> np.ndarray:
         """The positions of an encoded state that the model sees: the blocks of program, input and output."""
-        names, blocks = self.spec.layout.names, _BLOCKS[:2] if self.options.behind else _BLOCKS
-        return np.array([at for at, name in enumerate(names) if name.partition("[")[0].rstrip(".") in blocks])
+        names = enumerate(self.spec.layout.names)
+        blocks = self.shown_blocks[:2] if self.options.behind else self.shown_blocks
+        return np.array([at for at, name in names if name.partition("[")[0].rstrip(".") in blocks])
 
     @cached_property
     def _output(self) -> np.ndarray:
@@ -194,12 +197,12 @@ class Output(UnitsOfRuns):
 
     def position_sets(self) -> list[str]:
         """The blocks of program, input and output, and all positions (a ceiling)."""
-        return [*(block for block in block_names(self.position_names) if block in _BLOCKS), "all"]
+        return [*(block for block in block_names(self.position_names) if block in self.shown_blocks), "all"]
 
     def probe_places(self) -> list[str]:
         """The first slot of each block that the model sees, and the slots of the output."""
         slots = [self.position_names[at] for at in self.slots]
-        return list(dict.fromkeys([*(f"{block}[0]" for block in self.blocks() if block in _BLOCKS), *slots]))
+        return list(dict.fromkeys([*(f"{block}[0]" for block in self.blocks() if block in self.shown_blocks), *slots]))
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """What the model says in the output's slots, and in scratch slots before them, long [n, k]."""

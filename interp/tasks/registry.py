@@ -14,6 +14,7 @@ TASKS: Registry[Any] = Registry(  # classes of Task
         "trace": "interp.tasks.trace:Trace",
         "chain": "interp.tasks.chain:Chain",
         "output": "interp.tasks.output:Output",
+        "scratchpad": "interp.tasks.scratchpad:Scratchpad",
         "strings": "interp.tasks.strings:Strings",
         "addition": "interp.tasks.addition:AdditionTask",
         "text": "interp.tasks.text:Text",

@@ -84,6 +84,25 @@ class UnitsOfRuns(MachineTask):
 
         return self._redrawn(n, draw, seed=seed, start=start, split=split)
 
+    def draw_between(
+        self, n: int, n_steps: tuple[int, int], *, seed: int, start: int = 0, split: Split = "evaluation"
+    ) -> States:
+        """Starts of runs that end, halted or frozen, after so many steps or between, as they come: for lengths that are
+        too rare to be drawn one by one. Row i depends only on (seed, start + i).
+
+        Raises:
+            ValueError: no such run is found.
+        """
+        fewest, most = n_steps
+        own_split: Split = split if self.options.units == "program" else "all"
+
+        def draw(own: int, rows: np.ndarray) -> tuple[States, np.ndarray]:
+            drawn = self.world.draw_runs(len(rows), n_steps=most, required=fewest, seed=own, split=own_split, rows=rows)
+            ended = self.world.run(drawn, most + 1, keep="last").n_steps <= most
+            return drawn, ended & (own_split == split or in_split(self.shown_hash(drawn), split))
+
+        return self._redrawn(n, draw, seed=seed, start=start, split=split)
+
     def _redrawn(
         self,
         n: int,

@@ -12,7 +12,7 @@ from interp.models.masked_diffusion import MaskedDiffusionConfig
 from interp.runs import RunConfig
 from interp.runs.training_config import TrainingConfig
 from interp.tasks import TASKS
-from interp.tasks.options import ChainOptions, OutputOptions, StreamOptions
+from interp.tasks.options import ChainOptions, OutputOptions, ScratchpadOptions, StreamOptions
 from interp.training.presets import looped_for, model_for, transformer_for
 from interp.worlds import as_world, world_from_dict
 
@@ -154,11 +154,27 @@ OUTPUT_LOOPED = RunConfig(
     _OUTPUT_LOOPED_TRAINING,
     options=_EVEN,
 )
+# A chain of thought, on runs that end within 32 steps; the context has room for the longer ones of further training.
+SCRATCHPAD = _run(
+    "scratchpad",
+    OUTPUT_MACHINE,
+    TrainingConfig(
+        steps=7000,
+        batch_size=16,
+        muon_lr=0.01,
+        ema_decay=0.998,
+        eval_states=512,
+        checkpoint_every=100,
+        threads=1,
+        validation=True,
+    ),
+    options=ScratchpadOptions(n_steps=40, units="shown", even=True, longest=32),
+)
 STEP_INPLACE_LOOPED = RunConfig(
     "step_inplace",
     as_world(MACHINE),
     looped_for("step_inplace", MACHINE, d_model=48, d_mlp=128, n_layers=2, n_loops=3, max_loops=6, step_embedding=True),
-    replace(STEP_TRAINING, threads=1),
+    replace(STEP_TRAINING, threads=1, muon_lr=0.005),  # the rate: docs/training.md
 )
 
 

@@ -55,6 +55,7 @@ PRESETS: Registry[RunConfig] = Registry(
         **{name: f"interp.training.slot_presets:{name.upper()}" for name in SLOT_PRESETS},
         "output_even": f"{_MACHINE}:OUTPUT_EVEN",
         "output_looped": f"{_MACHINE}:OUTPUT_LOOPED",
+        "scratchpad": f"{_MACHINE}:SCRATCHPAD",
         "output_masked_diffusion": f"{_MACHINE}:OUTPUT_MASKED_DIFFUSION",
         "output_encoder_decoder": f"{_MACHINE}:OUTPUT_ENCODER_DECODER",
         "output_masked_diffusion_bare": f"{_MACHINE}:OUTPUT_MASKED_DIFFUSION_BARE",

@@ -29,6 +29,7 @@ from interp.training.devices import Devices
 from interp.training.ema import AveragedWeights
 from interp.training.logs import ScalarLog
 from interp.training.optimizer import Optimizers
+from interp.training.reward import Reward
 from interp.training.scoring import evaluate
 from interp.training.start import starting_run
 from interp.training.threads import TrainingThreads
@@ -73,7 +74,9 @@ class Trainer:
             )
         self.batches = Batches(config, self.task, records=records)
         self.model: Any = build_model(config.model).train()
-        if peek_checkpoint(folder, config) is None and (start := starting_run(config)):
+        start = starting_run(config) if peek_checkpoint(folder, config) is None or self.sampled else None
+        self.reward, self.report = self._reward(start), {}
+        if peek_checkpoint(folder, config) is None and start:
             self.model.load_state_dict(start.model.state_dict())
         self.forward = devices.wrapped(self.model, compiled=self.settings.compile)
         self.optimizers = Optimizers(self.model, self.settings)
@@ -86,6 +89,21 @@ class Trainer:
         on_cpu = devices.device.type == "cpu"
         self.threads = TrainingThreads(self.settings.threads, fixed=not on_cpu, used=self.curve.threads)
         devices.wait()  # all have read what the first will write
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is learned from answers that the model itself gives."""
+        return self.settings.objective != "likelihood"
+
+    def _reward(self, start: Any) -> Reward | None:
+        if not self.sampled:
+            return None
+        if self.architecture.objective or self.architecture.fit or self.devices.n > 1:
+            raise ValueError(
+                f"the objective {self.settings.objective} is for models trained by the likelihood of the next token, "
+                "on one device"
+            )
+        return Reward(self.task, self.settings, None if start is None else start.model.to(self.devices.device))
 
     def _average(self) -> AveragedWeights | None:
         if not self.settings.ema_decay:
@@ -123,6 +141,10 @@ class Trainer:
 
     def _loss(self, forward: Callable[[Tensor], Tensor], own: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """The loss on this process's rows, nats a token, and the logits [batch, pos, d_vocab] if it has any."""
+        if self.reward is not None:
+            generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
+            loss, self.report = self.reward.loss(forward, own, generator)
+            return loss, None
         if (objective := self.architecture.objective) is not None:
             generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
             found = objective(forward, self.task, own, generator)
@@ -197,6 +219,7 @@ class Trainer:
             Metric.GRADIENT_NORM: float(norm),
             Metric.SECONDS: seconds,
             Metric.RECORDS: float(step * self.settings.batch_size),
+            **self.report,
         }
         self.curve.log(step, values)
         if log is not None:

@@ -97,6 +97,20 @@ def test_the_page(open_page: Callable[..., AppTest], name: str, word: str, n: in
     assert not at.exception
 
 
+def test_a_chain_is_a_strip_of_entries(open_page: Callable[..., AppTest]) -> None:
+    at = open_page("thinking", BUNDLED / "scratchpad", step="2", example="12")
+    assert not at.exception
+    run = interp.load(BUNDLED / "scratchpad")
+    batch = run.task.sample(1, seed=SEED, start=11, split="evaluation")
+    entries, said, truth = run.task.told_steps(run.task.answer(run.model, batch), batch)
+    good = sum(right for _, _, right in entries)
+    assert f"entry 2 of {len(entries)} · {good} of {len(entries)} entries right" in at.markdown[0].value
+    assert any(f"Its answer is **{said}**" in each.value for each in at.markdown) and len(entries) == 13
+    at.button(key="next").click().run()
+    assert f"entry 3 of {len(entries)}" in at.markdown[0].value
+    assert not at.exception and truth
+
+
 def test_models_of_one_pass_are_sent_elsewhere(open_page: Callable[..., AppTest], run_folder: Path) -> None:
     at = open_page("thinking", run_folder)
     assert any("gives its answer in one go" in each.value for each in [*at.info, *at.markdown, *at.warning])

@@ -16,7 +16,7 @@ from app import first_pages
 from app.pages import PAGES
 from interp.models import TransformerConfig
 from interp.models.state_configs import GRUConfig
-from interp.runs import NEXT_STATE_TASKS, STREAM_TASKS, RunConfig, write_config
+from interp.runs import NEXT_STATE_TASKS, STREAM_TASKS, WRITING_TASKS, RunConfig, write_config
 from interp.tasks import TASKS
 from interp.tasks.options import OPTIONS, NoOptions, StreamOptions
 from interp.training import TrainingConfig
@@ -182,6 +182,7 @@ def test_the_first_page_follows_what_the_task_answers() -> None:
     """The table that knows it without torch agrees with what the tasks declare."""
     assert {name for name in TASKS if TASKS[name].answers_state} == set(NEXT_STATE_TASKS)
     assert {name for name in TASKS if TASKS[name].tells_stream} == set(STREAM_TASKS)
+    assert {name for name in TASKS if TASKS[name].writes} == set(WRITING_TASKS)
     model = TransformerConfig(d_vocab=9, n_ctx=9)
     assert [first_pages.first_page(config(task, model)).name for task in ("step", "trace", "chain", "output")] == [
         "step", "examples", "examples", "examples"

@@ -42,12 +42,13 @@ WORLDS = {
     "strings": StringWorld(Sticky(n=2, letters=2, length=10)),
     "slots": SlotWorld(size=2),
 }
-LENGTHS = {"trace": 10, "chain": 2, "output": 8}
+LENGTHS = {"trace": 10, "chain": 2, "output": 8, "scratchpad": 8}
 QUICK = DasConfig(n_pairs=24, n_held_out=24, steps=3, batch_size=8)
 JOINT = {
     "addition": ["carry_in[1]", "digit_sum[1]"],
     "trace": ["array_ptr", "cell[1]"],
     "output": ["array_ptr", "cell[0]"],
+    "scratchpad": ["array_ptr", "cell[0]"],
     "slots": ["a[1]", "b[0]"],
     "strings": ["run", "class"],
 }

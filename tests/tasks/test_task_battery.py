@@ -34,6 +34,7 @@ OPTIONS = {
     "trace": TaskOptions(n_steps=12),
     "chain": TaskOptions(n_steps=3),
     "output": TaskOptions(n_steps=10),
+    "scratchpad": TaskOptions(n_steps=10),
     "slots": TaskOptions(),
 }
 DIRECT = ("chain", TaskOptions(n_steps=3, direct=True))
@@ -57,6 +58,8 @@ def told(task: Task, batch: Batch) -> torch.Tensor:
     """The right answer in the form that `score` takes."""
     if task.name == "trace":
         return batch.targets.clone()
+    if task.name == "scratchpad":
+        return batch.targets[:, task.answer_positions].clone()
     return batch.targets[batch.loss_mask].reshape(len(batch), -1).clone()
 
 
@@ -99,7 +102,8 @@ def test_the_truth_scores_one_and_mistakes_count_where_they_are(task: Task) -> N
     assert macro_average(task.score(wrong, batch)) == 0
     one = right.clone()
     row = int(batch.loss_mask.any(dim=1).nonzero()[5])  # a short stream may ask for nothing
-    position = int(batch.loss_mask[row].nonzero()[0]) if task.name == "trace" else -1
+    asked = batch.loss_mask[row].nonzero()
+    position = {"trace": int(asked[0]), "scratchpad": len(asked) - 1}.get(task.name, -1)
     one[row, position] = never(task)
     spoilt = task.score(one, batch)
     assert 0 < macro_average(spoilt) < 1
