@@ -21,7 +21,17 @@ from interp.results import read_frame
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-CARRYING = ("rnn", "gru", "lstm", "linear_attention", "linear_attention_plain", "delta", "mamba", "mamba_no_conv", "mamba2")
+CARRYING = (
+    "rnn",
+    "gru",
+    "lstm",
+    "linear_attention",
+    "linear_attention_plain",
+    "delta",
+    "mamba",
+    "mamba_no_conv",
+    "mamba2",
+)
 SEEDS = ("step_inplace", "step_inplace_1", "step_inplace_2")
 STICKY = ("sticky_n1", "sticky_n3", "sticky_n4")
 
