@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import interp
 from interp.cli import main
 from interp.models import build_model
 from interp.models.masked_diffusion_config import MaskedDiffusionConfig
@@ -164,4 +165,20 @@ def test_the_page_holds_models_of_whole_runs_side_by_side(runs: list[Run], tmp_p
     assert n == {64}, "the same programs for all"
     right = select(frames[2], metric=Metric.EXACT_MATCH, stratum="9 to 16 steps")["estimate"].item()
     assert "| as it answers | 1 | " in table and f"| {100 * right:.2f} [" in table
+    capsys.readouterr()
+
+
+def test_an_encoder_decoder_answers_outputs_from_training_to_its_card(tmp_path: Path, capsys: Any) -> None:
+    """The preset as it stands, two steps of it: a start token and the output's slots on the decoder's side."""
+    run = str(tmp_path / "run")
+    main(["train", "--preset", "output_encoder_decoder", "--steps", "2", "--batch-size", "4",
+          "--training.eval-states", "32", "--out", run])  # fmt: skip
+    opened: Any = interp.load(Path(run))
+    assert opened.model.has_sides and opened.model.cfg.n_answer == 4 and opened.task.scratch.times == ()
+    capsys.readouterr()
+    main(["eval", run, "--n", "32", "--threads", "1"])
+    assert "macro average over 32 strata" in capsys.readouterr().out
+    main(["card", run, "--n", "32", "--programs", "0", "--threads", "1"])
+    card = (Path(run) / "card.md").read_text("utf-8")
+    assert "architecture `encoder_decoder`" in card and "task `output`" in card
     capsys.readouterr()

@@ -138,7 +138,7 @@ def _moved_first(frame: pd.DataFrame) -> str:
             sites = ", ".join(dict.fromkeys(f"`{row['site']}`" for row in some))
             shares = [f"{100 * row['estimate']:.0f} % of what `{row['variable']}` should change" for row in some]
             told.append(f"{words} ({sites}) it changes {_and(shares)}")
-    return f"Of source's activation at a variable's place, put in in all passes: {'; '.join(told)}."
+    return f"Of source's activation at a variable's place, exchanged in all passes: {'; '.join(told)}."
 
 
 def _unsure(frame: pd.DataFrame) -> str:

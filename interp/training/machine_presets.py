@@ -243,7 +243,7 @@ OUTPUT_MASKED_DIFFUSION = _masked_diffusion(
 OUTPUT_MASKED_DIFFUSION_BARE = _masked_diffusion(
     "output",
     OUTPUT_MACHINE,
-    _OUTPUT_FILLED_TRAINING,
+    replace(_OUTPUT_FILLED_TRAINING, steps=8_000),
     options=OutputOptions(units="shown", even=True, behind=True),
     filling={"denoising_steps": 4},
 )
