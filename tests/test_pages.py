@@ -34,6 +34,7 @@ CARRYING = (
 )
 SEEDS = ("step_inplace", "step_inplace_1", "step_inplace_2")
 STICKY = ("sticky_n1", "sticky_n3", "sticky_n4")
+FILLED = ("step_masked_diffusion", "step_diffusion_lm", "step_encoder_decoder", "output_masked_diffusion")
 
 # The page's command, and its runs in the order of the page.
 PAGES = {
@@ -76,7 +77,7 @@ def test_a_page_is_what_its_rows_say(command: str, tmp_path: Path, monkeypatch: 
     ("kind", "write", "runs"),
     [
         ("thinking", lambda runs, rows, out: write_thinking_page(runs[0], rows[0], out), ["output_looped"]),
-        ("diffusion", write_diffusion_page, ["step_masked_diffusion", "step_diffusion_lm", "step_encoder_decoder"]),
+        ("diffusion", write_diffusion_page, [*FILLED, "output_masked_diffusion_bare", "output_looped"]),
     ],
 )
 def test_pages_whose_commands_measure_too(

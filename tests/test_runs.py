@@ -217,6 +217,8 @@ BUNDLED = {
     "counting": "06b2c3dff1c24455",
     "markov": "8e98958d416496e5",
     "output": "a127e0bbe4520532",
+    "output_masked_diffusion": "3c00602d5d2e2b02",
+    "output_masked_diffusion_bare": "e740909b28de26bc",
     "quickstart": "5bcd9344768facec",
     "scratchpad": "b58524fa087e2b13",
     "slots_add": "b0fd3311e01a15ee",

@@ -57,13 +57,18 @@ def write_diffusion_page(
     if of_runs:
         write_text(out / RUNS_FIGURE, runs_drawing({run.name: frames[run.name] for run in of_runs}))
     layers = {run.name: sum(len(part.rows) for part in run.config.model.attention_parts) for run in of_runs}
-    words = {run.name: _written(run.task) for run in of_runs}
+    words = {run.name: f"{_written(run.task)} ({_seen(run):,} runs seen)" for run in of_runs}
     path = out / "diffusion.md"
     asked = [f"--{name}={value}" for name, value in (("n", n), ("seed", seed)) if value != _DEFAULTS[name]]
     writes = command("diffusion", *paths, *asked, "--out", out)
     again = command("diffusion", *paths, "--seed", str(seed + 1), "--out", "runs/again")
     write_text(path, diffusion_page(frames, writes, figures, layers, words, again))
     return path
+
+
+def _seen(run: Run) -> int:
+    """Records of its training."""
+    return run.config.training.steps * run.config.training.batch_size
 
 
 def _written(task: Any) -> str:
