@@ -299,10 +299,6 @@ class Scratchpad(Output):
         times = self.times(batch)
         return np.where(times >= 0, self.world.read(batch.examples, name, np.maximum(times, 0)), -1)
 
-    def control_types(self, batch: Batch, name: str) -> np.ndarray:
-        """(token, position), int64 [n, pos]: all that the embedding sees."""
-        return batch.tokens.numpy() * self.n_ctx + np.arange(self.n_ctx)
-
     def position_sets(self) -> list[str]:
         """The blocks of program and input, what entries are made of, and all positions (a ceiling)."""
         return [*self.blocks(), "all"]
