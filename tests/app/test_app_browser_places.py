@@ -128,7 +128,9 @@ def test_a_state_is_looked_into(scheme: str, visit: Callable[..., Visit], home: 
     tab.page.set_viewport_size({"width": 1360, "height": 1500})
     tab.open("state", run=str(folder), step="5")
     tab.wait_for_status("step 5 of")
-    tab.click_chart(0, 0.5, 0.4)
+    for _ in range(5):  # a click on a chart that is drawn anew at that moment is lost
+        if "kind" not in tab.address:
+            tab.click_chart(0, 0.5, 0.4)
     tab.page.wait_for_function("() => new URL(location).searchParams.get('kind') === 'position'")
     tab.settle()
     if tab.page.get_by_role("button", name="Fit probes and read").count():

@@ -38,7 +38,7 @@ def test_a_slot_memory_in_a_browser(visit: Callable[..., Visit], scheme: str) ->
     tab = visit(scheme).open("memory", run=str(BUNDLED / "slots_add"), step="4")
     tab.wait_for_status("step 4 of")
     assert faults(tab) == []
-    tab.page.keyboard.press("ArrowRight")
+    tab.settle().page.keyboard.press("ArrowRight")
     tab.wait_for_status("step 5 of")
     tab.settle().wait_for_address(step="5")
     assert faults(tab) == []

@@ -28,7 +28,7 @@ from interp.studies.sweep_spec import SweepSpec, spec_from
 from interp.studies.sweep_state import read_attempts, read_state, run_folder, sole_worker
 from interp.studies.sweep_work import finished, work
 
-STEPS = 400
+STEPS = 900  # enough to be seen at work after a worker was lost
 
 
 class Here:
